@@ -1,0 +1,70 @@
+//! Which data frame may follow which (RFC 6455 5.4), the limits on a whole message, and the
+//! UTF-8 of text across its fragments. Message style only; control frames never come here.
+
+use super::Settings;
+use crate::header::Head;
+use crate::utf8::{Invalid, Validator};
+use crate::{opcode, Error};
+
+impl From<Invalid> for Error {
+    fn from(_: Invalid) -> Self {
+        Error::InvalidUtf8
+    }
+}
+
+/// The message under way.
+#[derive(Debug, Default)]
+pub(super) struct Sequence {
+    /// Data frames so far; none: no message is under way.
+    frames: u32,
+    /// Announced payload bytes so far.
+    size: u64,
+    text: bool,
+    /// The message has, or will have, more than one frame.
+    fragmented: bool,
+    utf8: Validator,
+}
+
+impl Sequence {
+    /// The header of a data frame came.
+    pub fn frame(&mut self, head: &Head, len: u64, limits: &Settings) -> Result<(), Error> {
+        match (head.opcode, self.frames) {
+            (opcode::CONTINUATION, 0) => return Err(Error::LoneContinuation),
+            (opcode::CONTINUATION, _) => {}
+            (_, 0) => {
+                self.text = head.opcode == opcode::TEXT;
+                self.fragmented = !head.fin;
+            }
+            _ => return Err(Error::MessageInterleaved),
+        }
+        if self.frames >= limits.max_fragments {
+            return Err(Error::TooManyFragments);
+        }
+        self.frames += 1;
+        self.size = self.size.saturating_add(len);
+        if self.size > limits.max_message {
+            return Err(Error::MessageTooLarge);
+        }
+        Ok(())
+    }
+
+    /// Whether the payloads of several frames are to be joined.
+    pub fn is_fragmented(&self) -> bool {
+        self.fragmented
+    }
+
+    /// Unmasked payload bytes came.
+    pub fn bytes(&mut self, fresh: &[u8]) -> Result<(), Error> {
+        if self.text {
+            self.utf8.push(fresh)?;
+        }
+        Ok(())
+    }
+
+    /// The last frame is whole. Returns whether the message was text.
+    pub fn end(&mut self) -> Result<bool, Error> {
+        let message = std::mem::take(self);
+        message.utf8.finish()?;
+        Ok(message.text)
+    }
+}

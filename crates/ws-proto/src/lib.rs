@@ -1,0 +1,24 @@
+//! The WebSocket protocol (RFC 6455) as state machines: bytes in, events out. Nothing here does
+//! I/O, reads a clock or draws random numbers; masking keys and handshake keys come from the
+//! caller. Every role and API of the module stands on this one codec; what differs between them
+//! is a [`Settings`] value.
+//!
+//! * [`header`], [`mask`], [`close`], [`utf8`]: the pieces of a frame, usable alone;
+//! * [`Conn`]: the receiving side of one connection, frame by frame or message by message;
+//! * [`handshake`]: the opening handshake of both sides.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod close;
+mod conn;
+mod error;
+pub mod handshake;
+pub mod header;
+pub mod mask;
+pub mod opcode;
+pub mod utf8;
+
+pub use conn::{Conn, Event, Payload, Settings, Stage, Style};
+pub use error::Error;
+pub use header::{Lengths, Masking};
