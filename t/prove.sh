@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs test files against a real nginx with ngx_lua (and this module, once it is built).
+#
+#   t/prove.sh [-j N] [prove options] [file or directory ...]      default: t/*.t
+#
+# Test::Nginx is taken from CPAN if it is installed, from t/lib otherwise. Every test file
+# gets a port range of 20 (TEST_NGINX_SERVER_PORT and up) and a server root of its own, locked
+# for as long as it runs, so that -j and several calls at a time do not disturb each other.
+# Exits non-zero when something failed and when no test was run.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Called back by prove for a single file: takes the first free port range and runs the file.
+if [[ ${1:-} == --in-slot ]]; then
+    file=$2
+    locks=${TMPDIR:-/tmp}/test-nginx-ports-$(id -u)
+    mkdir -p "$locks"
+    base=${TEST_NGINX_PORT:-1984}
+    for ((port = base; port < base + 20 * 64; port += 20)); do
+        exec {lock}>"$locks/$port"
+        if flock -n "$lock"; then
+            export TEST_NGINX_PORT=$port TEST_NGINX_SERVER_PORT=$port
+            export TEST_NGINX_SERVROOT=${TEST_NGINX_SERVROOT:-$root/t/servroot}_$port
+            exec perl $TEST_NGINX_PERL_OPTIONS "$file"
+        fi
+        exec {lock}>&-
+    done
+    echo "Bail out! all port ranges from $base on are taken"
+    exit 1
+fi
+
+options=()
+files=()
+while (($#)); do
+    case $1 in
+    -j) options+=(-j "$2"); shift ;;
+    -*) options+=("$1") ;;
+    *)
+        [[ -e $1 ]] || { echo "$0: no such file: $1" >&2; exit 1; }
+        files+=("$(realpath --relative-to="$root" "$1")")
+        ;;
+    esac
+    shift
+done
+
+cd "$root"
+((${#files[@]})) || files=(t/*.t)
+
+if [[ -z ${TEST_NGINX_LOAD_MODULES+set} ]]; then
+    modules=/usr/lib/nginx/modules
+    for module in "$modules/ndk_http_module.so" "$modules/ngx_http_lua_module.so" \
+        "$root/build/ngx_http_lua_websocket_module.so"; do
+        [[ -e $module ]] && TEST_NGINX_LOAD_MODULES+="${TEST_NGINX_LOAD_MODULES:+ }$module"
+    done
+    export TEST_NGINX_LOAD_MODULES
+fi
+
+TEST_NGINX_PERL_OPTIONS=-I.
+perl -MTest::Nginx::Socket -e1 2>/dev/null || TEST_NGINX_PERL_OPTIONS='-It/lib -I.'
+export TEST_NGINX_PERL_OPTIONS
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+prove --exec "bash t/prove.sh --in-slot" "${options[@]}" "${files[@]}" | tee "$output"
+
+if grep -q '^Files=[0-9]*, Tests=0,' "$output"; then
+    echo "$0: no test was run" >&2
+    exit 1
+fi
