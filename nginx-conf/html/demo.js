@@ -78,7 +78,7 @@ function clearLog() {
   }
   $("empty").hidden = false;
   $("echo-time").textContent = "–";
-  $("ping-time").textContent = "–";
+  $("ping-time").textContent = "see /ping";
   $("closed").textContent = "–";
   showTotal("sent");
   showTotal("received");

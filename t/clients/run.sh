@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Real clients against the built module: Python's "websockets" and Node's "ws" against nginx.conf
+# in this folder, Chromium against the demo as `make run` starts it. Installs what is missing
+# (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
+#   run.sh [python|node|chromium ...]   only these clients
+#   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export PATH=$PATH:/usr/sbin
+
+here=t/clients
+work=build/clients
+module=${MODULE:-build/ngx_http_lua_websocket_module.so}
+clients=("$@")
+[ ${#clients[@]} -gt 0 ] || clients=(python node chromium)
+
+wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
+die() { echo "$here/run.sh: $*" >&2; exit 1; }
+
+[ -f "$module" ] || die "no $module: run \"make build\" first"
+mkdir -p "$work"
+
+# --- what is needed ------------------------------------------------------------------------------
+
+apt_install() {
+    local sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends "$@" >&2
+}
+
+# install_once STAMP FILES... -- COMMAND: again only when one of the files has changed
+install_once() {
+    local stamp=$work/$1.stamp files=() sum
+    shift
+    while [ "$1" != -- ]; do files+=("$1"); shift; done
+    shift
+    sum=$(sha256sum "${files[@]}")
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$sum" ]; then
+        "$@" >&2
+        echo "$sum" > "$stamp"
+    fi
+}
+
+python_client() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+    python3 -m venv --clear "$work/venv"
+    "$work/venv/bin/pip" install -q -r "$here/requirements.txt"
+}
+
+node_clients() {
+    command -v npm >/dev/null || apt_install nodejs npm
+    cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$work/"
+    npm ci --prefix "$work" --silent
+}
+
+certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+        -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
+}
+
+if wants python; then install_once python "$here/requirements.txt" -- python_client; fi
+if wants node || wants chromium; then
+    install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
+fi
+if wants chromium; then
+    chromium=${CHROMIUM:-$(command -v chromium || true)}
+    [ -n "$chromium" ] || { apt_install chromium; chromium=$(command -v chromium); }
+fi
+[ -f "$work/cert.pem" ] || certificate
+export NODE_PATH=$PWD/$work/node_modules
+
+# --- servers -------------------------------------------------------------------------------------
+
+servers=()
+stop_servers() {
+    local pid
+    for pid in "${servers[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${servers[@]}"; do wait "$pid" || true; done
+    servers=()
+}
+trap stop_servers EXIT
+
+free_ports() {
+    python3 - "$1" <<'PYTHON'
+import socket, sys
+sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
+for s in sockets:
+    s.bind(("127.0.0.1", 0))
+print(*(s.getsockname()[1] for s in sockets))
+PYTHON
+}
+
+# start PORT LOG COMMAND...: a server as our child, ready when this returns
+start() {
+    local port=$1 log=$2 pid
+    shift 2
+    "$@" > "$log" 2>&1 &
+    pid=$!
+    servers+=("$pid")
+    until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        kill -0 "$pid" 2>/dev/null || { cat "$log" >&2; die "nginx did not start"; }
+        sleep 0.02
+    done
+}
+
+# --- clients -------------------------------------------------------------------------------------
+
+passed=0
+failed=0
+tell() { # tell ok|"not ok" NAME
+    if [ "$1" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    echo "$1 $((passed + failed)) - $2"
+}
+
+# client NAME COMMAND...: numbers its lines; one that dies without a failed check is a failure too
+client() {
+    local name=$1 line status=0 failed_before=$failed out
+    shift
+    out=$work/$name.out
+    while IFS= read -r line; do
+        case $line in
+            "ok - "*) tell ok "$name: ${line#ok - }" ;;
+            "not ok - "*) tell "not ok" "$name: ${line#not ok - }" ;;
+            "exit status "*) status=${line#exit status } ;;
+            *) echo "$line" ;;
+        esac
+    done < <("$@" 2>&1 | tee "$out"; echo "exit status ${PIPESTATUS[0]}")
+    if [ "$status" != 0 ] && [ "$failed" = "$failed_before" ]; then
+        tell "not ok" "$name: the client ended with status $status"
+    fi
+}
+
+# A peer's doings are never worth more than "info"; a crash is an "alert" of the master process.
+quiet_log() {
+    local loud
+    loud=$(grep -E '\[(warn|error|crit|alert|emerg)\]' "$2" || true)
+    if [ -z "$loud" ]; then
+        tell ok "$1: nothing above notice in nginx's log"
+    else
+        tell "not ok" "$1: nothing above notice in nginx's log"
+        head -n 20 <<< "$loud" | sed 's/^/# /'
+    fi
+}
+
+if wants python || wants node; then
+    read -r http https < <(free_ports 2)
+    sed "s|@MODULE@|$module|; s|@HTTP_PORT@|$http|; s|@HTTPS_PORT@|$https|" \
+        "$here/nginx.conf" > "$work/nginx.conf"
+    start "$http" "$work/nginx.log" \
+        "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$work/nginx.conf"
+    target=("ws://127.0.0.1:$http" "wss://127.0.0.1:$https" "$work/cert.pem")
+    if wants python; then client python "$work/venv/bin/python" "$here/echo.py" "${target[@]}"; fi
+    if wants node; then client node node "$here/echo.cjs" "${target[@]}"; fi
+    stop_servers
+    quiet_log "python and node" "$work/nginx.log"
+fi
+
+if wants chromium; then
+    read -r port < <(free_ports 1)
+    start "$port" "$work/demo.log" env LISTEN="127.0.0.1:$port" nginx-conf/start.sh
+    client chromium node "$here/browser.cjs" "http://127.0.0.1:$port/" "$work" "$chromium"
+    stop_servers
+    quiet_log chromium "$work/demo.log"
+fi
+
+echo "$passed passed, $failed failed"
+[ "$passed" -gt 0 ] && [ "$failed" = 0 ]
