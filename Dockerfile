@@ -1,0 +1,44 @@
+# The demo as an image: the first stage builds the module with the same `make build` as on any
+# Debian machine, the second has only nginx, ngx_lua, the module and the demo.
+#
+#     docker build -t nginx-lua-websocket . && docker run --rm -p 8080:8080 nginx-lua-websocket
+#
+# An image of your own may start from this one: the module is in nginx's modules folder, so that
+# nginx-conf/minimal.conf works as it stands.
+
+FROM debian:bookworm-slim AS build
+
+# Debian 12's plain rustc is too old for mlua; its -web packages follow the releases.
+RUN apt-get update -q \
+    && apt-get install -y -q --no-install-recommends ca-certificates cargo-web rustc-web make
+
+WORKDIR /src
+
+# On its own, so that a changed source does not install the packages again.
+COPY tools/deps.sh tools/
+RUN tools/deps.sh build
+
+COPY . .
+# What a checkout built elsewhere has left here would be taken for up to date.
+RUN rm -rf build target && make build
+
+
+FROM debian:bookworm-slim
+
+RUN apt-get update -q \
+    && apt-get install -y -q --no-install-recommends nginx libnginx-mod-http-lua lua-resty-core \
+    && rm -rf /var/lib/apt/lists/*
+
+COPY --from=build /src/build/ngx_http_lua_websocket_module.so /usr/lib/nginx/modules/
+
+WORKDIR /srv/nginx-lua-websocket
+COPY nginx-conf nginx-conf
+RUN mkdir -p build/run \
+    && ln -s /usr/lib/nginx/modules/ngx_http_lua_websocket_module.so build/ \
+    && chown www-data: build/run
+
+USER www-data
+ENV LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=3s CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080"]
+CMD ["nginx-conf/start.sh"]
