@@ -1,0 +1,60 @@
+# Commands of nginx-lua-websocket. `make help` lists them; README's two are `make run` and `make test`.
+# Another nginx: NGINX_SOURCE_DIR=... NGINX_BUILD_DIR=... make build
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MODULE := build/ngx_http_lua_websocket_module.so
+# Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
+HEADERS = eval "$$(tools/nginx-headers.sh build/nginx | sed 's/^/export /')"
+
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind build deps check bench conformance fuzz clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+run: build ## install what is missing, build, and serve the demo on http://127.0.0.1:8080/ (Ctrl-C ends it)
+	@exec nginx-conf/start.sh
+
+build: ## install what is missing and leave the module in build/
+	@tools/deps.sh build
+	@$(HEADERS); cargo build --release -p nginx-lua-websocket
+	@mkdir -p build && cp target/release/libngx_http_lua_websocket_module.so $(MODULE).new && mv $(MODULE).new $(MODULE)
+	@echo "built $(MODULE)"
+
+test: test-unit test-nginx test-clients ## install what is missing, then unit tests, every t/*.t against a real nginx, and real clients
+
+test-unit: ## tests of the crates that need no nginx
+	@tools/deps.sh build
+	cargo test --workspace --exclude nginx-lua-websocket
+
+test-nginx: build ## every t/*.t (T="t/001-x.t ..." for some) against a real nginx
+	@tools/deps.sh test
+	@t/prove.sh $(T)
+
+test-clients: build ## Python websockets, Node ws and Chromium against a real nginx
+	@t/clients/run.sh
+
+test-valgrind: build ## t/*.t (or T=...) with nginx under valgrind; fails on an error or a definite leak of ours
+	@tools/deps.sh valgrind
+	@TEST_NGINX_USE_VALGRIND=1 t/prove.sh $(T)
+
+check: ## formatting, clippy with warnings as errors, layering, documents
+	@tools/deps.sh build
+	cargo fmt --all --check
+	@$(HEADERS); cargo clippy --release --workspace --all-targets -- -D warnings
+	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto
+	@python3 tools/check_layers.py
+	@python3 tools/check_docs.py
+
+bench: ## CPU per message beside the alternatives
+	@echo "make bench: not there yet" >&2; exit 1
+
+conformance: ## Autobahn, server and client
+	@echo "make conformance: not there yet" >&2; exit 1
+
+fuzz: ## cargo-fuzz over the codec
+	@echo "make fuzz: not there yet" >&2; exit 1
+
+clean: ## remove what the commands above made
+	rm -rf build target t/servroot*

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Checks what documents promise: every file they link to exists, every Lua function of the shims and
+every make target stands in README.md, and nothing speaks of a machine's own paths.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+root = pathlib.Path(__file__).resolve().parent.parent
+faults = []
+readme = (root / "README.md").read_text()
+
+for doc in sorted(root.glob("*.md")) + sorted(root.glob("docs/*.md")):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", doc.read_text()):
+        if not (doc.parent / target).exists():
+            faults.append(f"{doc.name}: links to {target}, which does not exist")
+
+for shim in sorted(root.glob("src/lua/*.lua")):
+    names = re.findall(r"^(?:function )?_M[.:](\w+)", shim.read_text(), re.M)
+    for name in names:
+        if name != "_VERSION" and not re.search(rf"\b{name}\b", readme):
+            faults.append(f"README.md: {name} of {shim.name} is not described")
+
+for target in re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(), re.M):
+    if not re.search(rf"make {target}\b", readme + (root / "CONTRIBUTING.md").read_text()):
+        faults.append(f"README.md, CONTRIBUTING.md: make {target} is not described")
+
+tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.split()
+for name in tracked:
+    path = root / name
+    if name.startswith("tools/check_docs") or not path.is_file() or path.stat().st_size > 1 << 20:
+        continue
+    text = path.read_text(errors="ignore")
+    if re.search(r"/work/main|/root/|artifactory", text):
+        faults.append(f"{name}: carries a path or a host name of one machine")
+
+for fault in faults:
+    print(f"docs: {fault}", file=sys.stderr)
+print(f"docs: {len(faults)} faults")
+sys.exit(1 if faults else 0)
