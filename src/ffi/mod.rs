@@ -1,0 +1,27 @@
+//! Raw imports: nginx (by `nginx-sys`), this module's own symbol, and the few functions of ngx_lua
+//! declared in `ngx_http_lua.h`. Only `ngx`, the mlua entry and lib.rs may name anything in here.
+#![allow(non_camel_case_types, missing_docs, clippy::missing_safety_doc)]
+
+mod lua_bindings {
+    #![allow(dead_code, clippy::all, clippy::undocumented_unsafe_blocks)]
+    include!(concat!(env!("OUT_DIR"), "/ngx_http_lua.rs"));
+}
+
+pub use lua_bindings::{
+    ngx_http_lua_add_package_preload, ngx_http_lua_ffi_sema_count, ngx_http_lua_ffi_sema_gc,
+    ngx_http_lua_ffi_sema_new, ngx_http_lua_ffi_sema_post, ngx_http_lua_ffi_sema_wait,
+    ngx_http_lua_get_request, ngx_http_lua_sema_t,
+};
+pub use nginx_sys::*;
+
+extern "C" {
+    /// Our own module structure, defined in lib.rs: the layers below need its `ctx_index`.
+    pub static mut ngx_http_lua_websocket_module: ngx_module_t;
+    /// ngx_lua's, resolved at load time: the reason why it must be loaded first.
+    pub static mut ngx_http_lua_module: ngx_module_t;
+}
+
+/// nginx passes `(ngx_chain_t *) -1` where a chain could not be sent (ngx_core.h).
+pub fn ngx_chain_error() -> *mut ngx_chain_t {
+    usize::MAX as *mut ngx_chain_t
+}

@@ -1,0 +1,205 @@
+//! The one door between Lua and Rust. A raw C function per native: arguments are looked at, the
+//! safe body runs behind `guarded`, and only then are results pushed or an error raised, with
+//! nothing left to drop but what the results own. So neither a panic crosses into C nor a Lua
+//! error into Rust, and a function may end by yielding its light thread.
+//!
+//! Raw functions instead of mlua's safe ones because those cost 80 ns a call and cannot yield.
+
+use std::marker::PhantomData;
+use std::os::raw::{c_char, c_int};
+use std::rc::Rc;
+
+use mlua::ffi as lua;
+
+use crate::ffi;
+use crate::ngx::guard::guarded;
+use crate::ngx::request::Request;
+use crate::session::Session;
+
+/// The arguments of one call, valid while it runs.
+pub struct Args<'l> {
+    state: *mut lua::lua_State,
+    call: PhantomData<&'l ()>,
+}
+
+/// One result.
+pub enum Value {
+    /// nil
+    Nil,
+    /// A boolean.
+    Bool(bool),
+    /// A number.
+    Int(i64),
+    /// A text known beforehand.
+    Str(&'static str),
+    /// A text or bytes made for the occasion.
+    Bytes(Vec<u8>),
+    /// Bytes that lie in a session's memory and are copied before anything else happens.
+    View(*const u8, usize),
+    /// A session, as userdata.
+    Session(Rc<Session>),
+}
+
+/// What a native ends with.
+pub enum Outcome {
+    /// Returns these values.
+    Return(Vec3),
+    /// The light thread has been parked: yields. The resume values become the results.
+    Yield,
+    /// Raises misuse as a Lua error with this text.
+    Raise(String),
+}
+
+/// At most three results, without heap.
+pub struct Vec3(pub [Option<Value>; 3]);
+
+impl Outcome {
+    /// No result.
+    pub fn none() -> Outcome {
+        Outcome::Return(Vec3([None, None, None]))
+    }
+    /// One result.
+    pub fn one(a: Value) -> Outcome {
+        Outcome::Return(Vec3([Some(a), None, None]))
+    }
+    /// Two results.
+    pub fn two(a: Value, b: Value) -> Outcome {
+        Outcome::Return(Vec3([Some(a), Some(b), None]))
+    }
+    /// Three results.
+    pub fn three(a: Value, b: Value, c: Value) -> Outcome {
+        Outcome::Return(Vec3([Some(a), Some(b), Some(c)]))
+    }
+    /// `nil, text`
+    pub fn nil_err(text: impl Into<Vec<u8>>) -> Outcome {
+        Outcome::two(Value::Nil, Value::Bytes(text.into()))
+    }
+}
+
+/// A native's body.
+pub type Body = fn(&Args) -> Outcome;
+
+impl<'l> Args<'l> {
+    /// The request whose Lua code is calling; None in phases without one (init_by_lua).
+    pub fn request(&self) -> Option<Request<'l>> {
+        // SAFETY: ngx_lua keeps the current request in the Lua state; it is alive while its Lua
+        // code runs, which is the time of this call.
+        unsafe { Request::from_ptr(ffi::ngx_http_lua_get_request(self.state.cast())) }
+    }
+
+    /// The string (or number, as a string) at `index`.
+    pub fn bytes(&self, index: c_int) -> Option<&'l [u8]> {
+        let mut len = 0;
+        // SAFETY: the string stays on the stack, unmoved, while this call runs.
+        unsafe {
+            if lua::lua_isstring(self.state, index) == 0 {
+                return None;
+            }
+            let data = lua::lua_tolstring(self.state, index, &mut len);
+            Some(std::slice::from_raw_parts(data.cast::<u8>(), len))
+        }
+    }
+
+    /// The number at `index`; None for anything else.
+    pub fn number(&self, index: c_int) -> Option<f64> {
+        // SAFETY: type checks and conversions of a number never raise.
+        unsafe {
+            (lua::lua_type(self.state, index) == lua::LUA_TNUMBER)
+                .then(|| lua::lua_tonumber(self.state, index))
+        }
+    }
+
+    /// The truth of the value at `index`.
+    pub fn truth(&self, index: c_int) -> bool {
+        // SAFETY: never raises, any index.
+        unsafe { lua::lua_toboolean(self.state, index) != 0 }
+    }
+
+    /// The session at `index`: a userdata whose metatable is the natives' upvalue.
+    pub fn session(&self, index: c_int) -> Option<&'l Session> {
+        // SAFETY: only `push` makes userdata with this metatable, and it stores a counted
+        // pointer that `collect` gives back; the userdata is on the stack, so it is not collected.
+        unsafe {
+            let data = lua::lua_touserdata(self.state, index).cast::<*const Session>();
+            if data.is_null() || lua::lua_getmetatable(self.state, index) == 0 {
+                return None;
+            }
+            let ours = lua::lua_rawequal(self.state, -1, lua::lua_upvalueindex(1)) != 0;
+            lua::lua_settop(self.state, -2);
+            if ours {
+                (*data).as_ref()
+            } else {
+                None
+            }
+        }
+    }
+}
+
+/// Runs `body` for a raw C function.
+///
+/// # Safety
+/// `state` must be the state Lua called the function with.
+pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
+    let args = Args { state, call: PhantomData };
+    let fallback = Outcome::nil_err("internal error");
+    match guarded("a Lua function", fallback, || body(&args)) {
+        Outcome::Return(values) => {
+            let mut pushed = 0;
+            for value in values.0.into_iter().flatten() {
+                // SAFETY: Lua guarantees 20 free stack slots to a C function.
+                unsafe { push(state, value) };
+                pushed += 1;
+            }
+            pushed
+        }
+        // SAFETY: the last thing this function does, as lua_yield demands.
+        Outcome::Yield => unsafe { lua::lua_yield(state, 0) },
+        Outcome::Raise(text) => {
+            // SAFETY: the text is copied by Lua and dropped before lua_error leaves this frame.
+            unsafe {
+                lua::luaL_where(state, 2);
+                push(state, Value::Bytes(text.into_bytes()));
+                lua::lua_concat(state, 2);
+                lua::lua_error(state)
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `state` must be valid and have a free stack slot (two for a session).
+unsafe fn push(state: *mut lua::lua_State, value: Value) {
+    // SAFETY: by contract; a `View` is still in place because nothing ran since it was made.
+    unsafe {
+        match value {
+            Value::Nil => lua::lua_pushnil(state),
+            Value::Bool(b) => lua::lua_pushboolean(state, c_int::from(b)),
+            Value::Int(n) => lua::lua_pushnumber(state, n as f64),
+            Value::Str(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
+            Value::Bytes(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
+            Value::View(data, len) => lua::lua_pushlstring_(state, data.cast::<c_char>(), len),
+            Value::Session(session) => {
+                let size = std::mem::size_of::<*const Session>();
+                let data = lua::lua_newuserdata(state, size).cast::<*const Session>();
+                *data = Rc::into_raw(session);
+                lua::lua_pushvalue(state, lua::lua_upvalueindex(1));
+                lua::lua_setmetatable(state, -2);
+            }
+        }
+    }
+}
+
+/// `__gc` of a session's userdata.
+pub unsafe extern "C-unwind" fn collect(state: *mut lua::lua_State) -> c_int {
+    // SAFETY: Lua calls this once per userdata of ours, with it as the only argument. The pointer
+    // is cleared, so that a resurrected object finds no session instead of a dangling one.
+    unsafe {
+        let data = lua::lua_touserdata(state, 1).cast::<*const Session>();
+        if !data.is_null() && !(*data).is_null() {
+            let session = Rc::from_raw(*data);
+            *data = std::ptr::null();
+            guarded("__gc", (), || drop(session));
+        }
+    }
+    0
+}

@@ -1,0 +1,8 @@
+//! The Lua side: which `require` names exist, the raw functions behind them, and the shims (small
+//! .lua files without protocol logic). The only tree that names mlua.
+
+mod entry;
+mod natives;
+mod preload;
+
+pub use preload::register;

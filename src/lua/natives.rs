@@ -1,0 +1,186 @@
+//! The natives behind `resty.websocket.server`: what its shim cannot do in Lua. Each takes the
+//! arguments its comment names and returns Lua values; texts are lua-resty-websocket's.
+
+use ws_proto::handshake::server::{self, Request as Handshake};
+use ws_proto::{close, opcode, Stage};
+
+use super::entry::{Args, Outcome, Value};
+use crate::session::{stats, Drained, IoError, Options, RecvError, Session, Taken};
+
+const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
+const NO_REQUEST: &str = "no request found";
+
+/// `handshake()` → accept key, subprotocol or nil | nil, err. Looks at the request's headers only.
+pub fn handshake(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let headers = r.headers();
+    let request = Handshake {
+        method: r.method(),
+        http11: r.is_http11(),
+        host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
+        headers: &headers,
+    };
+    match server::check_lenient(&request) {
+        Ok(upgrade) => Outcome::two(
+            Value::Bytes(upgrade.accept.into_bytes()),
+            match upgrade.protocol {
+                Some(name) => Value::View(name.as_ptr(), name.len()),
+                None => Value::Nil,
+            },
+        ),
+        Err(refusal) => Outcome::nil_err(refusal.to_bytes()),
+    }
+}
+
+/// `accept(max_recv_len, timeout or nil)` → session. The 101 response has been sent.
+pub fn accept(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let options = Options {
+        max_recv_len: limit(args.number(1)),
+        timeout: args.number(2).filter(|ms| *ms > 0.0).map(|ms| ms as u64),
+    };
+    match Session::accept(r, options) {
+        Some(session) => Outcome::one(Value::Session(session)),
+        None => Outcome::nil_err("no memory"),
+    }
+}
+
+/// `set_timeout(session, ms or nil)`: nil and 0 mean ngx_lua's directives.
+pub fn set_timeout(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
+    match (args.number(2), args.request()) {
+        (Some(ms), _) if ms > 0.0 => session.set_timeouts(ms as u64, ms as u64),
+        (_, Some(r)) => session.reset_timeouts(r),
+        (_, None) => return Outcome::Raise(NO_REQUEST.into()),
+    }
+    Outcome::none()
+}
+
+/// `recv(session, max_recv_len, again)` → data, typ, err as recv_frame returns them; or yields, and
+/// then returns a boolean first: the shim calls again with `again` = true.
+pub fn recv(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let frame = match session.take(r, limit(args.number(2)), args.truth(3)) {
+        Taken::Frame(frame) => frame,
+        Taken::Parked => return Outcome::Yield,
+        Taken::Failed(err) => {
+            return Outcome::three(Value::Nil, Value::Nil, Value::Bytes(recv_text(err).into()))
+        }
+        Taken::Denied(text) => return Outcome::Raise(text),
+    };
+    let data = Value::View(frame.data, frame.len);
+    let again = if frame.fin { Value::Nil } else { Value::Str("again") };
+    match frame.opcode {
+        opcode::CONTINUATION => Outcome::three(data, Value::Str("continuation"), again),
+        opcode::TEXT => Outcome::three(data, Value::Str("text"), again),
+        opcode::BINARY => Outcome::three(data, Value::Str("binary"), again),
+        opcode::CLOSE => {
+            let code = frame.code.map_or(Value::Nil, |code| Value::Int(code.into()));
+            Outcome::three(data, Value::Str("close"), code)
+        }
+        opcode::PING => Outcome::three(data, Value::Str("ping"), Value::Nil),
+        _ => Outcome::three(data, Value::Str("pong"), Value::Nil),
+    }
+}
+
+/// `send(session, fin, opcode, payload, max_send_len, masked)` → bytes, over | nil, err. `over`
+/// asks the shim to call `drain`.
+pub fn send(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
+    let Some(payload) = args.bytes(4) else {
+        return Outcome::Raise("bad payload (string expected)".into());
+    };
+    let Some(op) = args.number(3) else {
+        return Outcome::Raise("bad \"opcode\" argument (number expected)".into());
+    };
+    let (fin, op, len) = (args.truth(2), op as i64 as u8, payload.len() as u64);
+    if let Err(text) = send_rules(fin, op, len, limit(args.number(5))) {
+        return Outcome::nil_err(text);
+    }
+    match session.send(fin, op, payload, args.truth(6)) {
+        Some(Ok(sent)) => Outcome::two(Value::Int(sent.bytes as i64), Value::Bool(sent.over)),
+        Some(Err(err)) => Outcome::nil_err(format!("failed to send frame: {err}")),
+        None => Outcome::nil_err(IoError::Closed.to_string()),
+    }
+}
+
+/// `drain(session, again)` → 1 once output is below the high-water mark | nil, err; or yields, and
+/// then returns a boolean: the shim calls again with `again` = true.
+pub fn drain(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    match session.drained(r, args.truth(2)) {
+        Drained::Yes => Outcome::one(Value::Int(1)),
+        Drained::Parked => Outcome::Yield,
+        Drained::Failed(err) => Outcome::nil_err(format!("failed to send frame: {err}")),
+        Drained::Denied(text) => Outcome::Raise(text),
+    }
+}
+
+/// `close_payload(code, reason)` → payload of a close frame | nil, err.
+pub fn close_payload(args: &Args) -> Outcome {
+    // The rule of lua-resty-websocket: a number up to 0x7fff, rounded as its bit library does.
+    match args.number(1) {
+        Some(code) if code <= f64::from(0x7fff) => {
+            let code = code.round_ties_even() as i64 as u16;
+            let reason = args.bytes(2).unwrap_or_default();
+            Outcome::one(Value::Bytes(close::encode(Some(code), reason)))
+        }
+        _ => Outcome::nil_err("bad status code"),
+    }
+}
+
+/// `is_open(session)` → whether its own request is alive.
+pub fn is_open(args: &Args) -> Outcome {
+    match args.session(1) {
+        Some(session) => Outcome::one(Value::Bool(session.is_open())),
+        None => Outcome::Raise(NOT_A_SESSION.into()),
+    }
+}
+
+/// `connections()` → open now, accepted ever, in this worker.
+pub fn connections(_args: &Args) -> Outcome {
+    let (open, accepted) = stats::connections();
+    Outcome::two(Value::Int(open as i64), Value::Int(accepted as i64))
+}
+
+/// What may not be sent, in lua-resty-websocket's order.
+fn send_rules(fin: bool, op: u8, len: u64, max: u64) -> Result<(), &'static str> {
+    if len > max {
+        return Err("payload too big");
+    }
+    if opcode::is_control(op) {
+        if len > 125 {
+            return Err("too much payload for control frame");
+        }
+        if !fin {
+            return Err("fragmented control frame");
+        }
+    }
+    if len >= 1 << 31 {
+        return Err("failed to build frame: payload too big");
+    }
+    Ok(())
+}
+
+fn recv_text(err: RecvError) -> String {
+    match err {
+        RecvError::Ended => IoError::Closed.to_string(),
+        RecvError::Protocol(err) => err.to_string(),
+        RecvError::Io(stage, err) => {
+            let what = match stage {
+                Stage::First2 => "failed to receive the first 2 bytes",
+                Stage::Len16 => "failed to receive the 2 byte payload length",
+                Stage::Len64 => "failed to receive the 8 byte payload length",
+                Stage::Body => "failed to read masking-len and payload",
+            };
+            format!("{what}: {err}")
+        }
+    }
+}
+
+/// A length limit given from Lua: nothing and negative numbers allow nothing.
+fn limit(number: Option<f64>) -> u64 {
+    number.unwrap_or(0.0) as u64
+}

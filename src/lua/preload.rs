@@ -1,0 +1,114 @@
+//! Which names `require` finds, and how a module is loaded: the natives' table is made once per
+//! Lua VM, the shim's chunk is run with it, and what the chunk returns is the module.
+//!
+//! A loader runs on whatever coroutine first calls `require`. It therefore keeps nothing of that
+//! coroutine: the table lives in the registry, functions get their metatable as an upvalue.
+
+use std::ffi::{c_int, CStr};
+
+use mlua::ffi as lua;
+
+use super::{entry, natives};
+use crate::ffi;
+
+/// A native's row: its name in the shims, and the raw function around its body.
+macro_rules! native {
+    ($name:literal, $body:path) => {{
+        unsafe extern "C-unwind" fn raw(state: *mut lua::lua_State) -> c_int {
+            // SAFETY: Lua calls this with its own state.
+            unsafe { entry::call(state, $body) }
+        }
+        ($name, raw as lua::lua_CFunction)
+    }};
+}
+
+const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
+    native!(c"accept", natives::accept),
+    native!(c"close_payload", natives::close_payload),
+    native!(c"connections", natives::connections),
+    native!(c"drain", natives::drain),
+    native!(c"handshake", natives::handshake),
+    native!(c"is_open", natives::is_open),
+    native!(c"recv", natives::recv),
+    native!(c"send", natives::send),
+    native!(c"set_timeout", natives::set_timeout),
+];
+
+/// A module's row: its name, its chunk's name in tracebacks, its shim.
+macro_rules! module {
+    ($name:literal, $chunk:literal, $file:literal) => {{
+        unsafe extern "C-unwind" fn open(state: *mut lua::lua_State) -> c_int {
+            // SAFETY: Lua calls this with its own state.
+            unsafe { load(state, include_str!($file), $chunk) }
+        }
+        ($name, open as lua::lua_CFunction)
+    }};
+}
+
+const MODULES: &[(&CStr, lua::lua_CFunction)] = &[
+    module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua"),
+    module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua"),
+];
+
+/// Makes the modules known to every Lua VM of this configuration, those of `lua_code_cache off`
+/// included. To be called in preconfiguration, before init_by_lua runs. False: no memory.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+pub unsafe fn register(cf: *mut ffi::ngx_conf_t) -> bool {
+    MODULES.iter().all(|(name, open)| {
+        // SAFETY: by contract; name and function are static.
+        let rc = unsafe { ffi::ngx_http_lua_add_package_preload(cf, name.as_ptr(), Some(*open)) };
+        rc == ffi::NGX_OK as _
+    })
+}
+
+/// Runs a shim's chunk with the natives as its argument. Raises what the chunk raises.
+///
+/// # Safety
+/// `state` must be the state a loader was called with.
+unsafe fn load(state: *mut lua::lua_State, source: &str, chunk: &CStr) -> c_int {
+    // SAFETY: plain stack work, balanced; Lua errors leave this frame with nothing to drop.
+    unsafe {
+        let (code, len) = (source.as_ptr().cast(), source.len());
+        if lua::luaL_loadbuffer(state, code, len, chunk.as_ptr()) != lua::LUA_OK {
+            lua::lua_error(state);
+        }
+        push_natives(state);
+        lua::lua_call(state, 1, 1);
+        1
+    }
+}
+
+/// Pushes the natives' table, made on first use.
+///
+/// # Safety
+/// `state` must be valid.
+unsafe fn push_natives(state: *mut lua::lua_State) {
+    const KEY: &CStr = c"nginx-lua-websocket.natives";
+    // SAFETY: plain stack work, balanced.
+    unsafe {
+        lua::lua_getfield(state, lua::LUA_REGISTRYINDEX, KEY.as_ptr());
+        if lua::lua_type(state, -1) == lua::LUA_TTABLE {
+            return;
+        }
+        lua::lua_settop(state, -2);
+        lua::lua_createtable(state, 0, NATIVES.len() as c_int);
+
+        // The metatable of sessions: known to the natives only, as their upvalue.
+        lua::lua_createtable(state, 0, 2);
+        lua::lua_pushcclosure(state, entry::collect, 0);
+        lua::lua_setfield(state, -2, c"__gc".as_ptr());
+        lua::lua_pushboolean(state, 0);
+        lua::lua_setfield(state, -2, c"__metatable".as_ptr());
+
+        for (name, function) in NATIVES {
+            lua::lua_pushvalue(state, -1);
+            lua::lua_pushcclosure(state, *function, 1);
+            lua::lua_setfield(state, -3, name.as_ptr());
+        }
+        lua::lua_settop(state, -2);
+        lua::lua_pushvalue(state, -1);
+        lua::lua_setfield(state, lua::LUA_REGISTRYINDEX, KEY.as_ptr());
+    }
+}

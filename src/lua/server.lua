@@ -1,0 +1,233 @@
+-- resty.websocket.server: lua-resty-websocket's server object on a native session. This shim
+-- orders the calls, keeps the object's visible fields and loops over waits; frames, limits and
+-- sockets are the natives'.
+
+local natives = ...
+
+local native_recv = natives.recv
+local native_send = natives.send
+local native_drain = natives.drain
+local is_open = natives.is_open
+local find = string.find
+local error = error
+local setmetatable = setmetatable
+local tostring = tostring
+local type = type
+local ngx = ngx
+
+local DEFAULT_MAX_LEN = 65535
+
+local _M = { _VERSION = "0.13" }
+local mt = { __index = _M }
+
+
+local function check_number(opts, name, lowest)
+    local value = opts[name]
+    if value == nil then
+        return nil
+    end
+    if type(value) ~= "number" then
+        error('bad "' .. name .. '" option: number expected, got ' .. type(value), 3)
+    end
+    if not (value >= lowest) then
+        error('bad "' .. name .. '" option: ' .. value, 3)
+    end
+    return value
+end
+
+
+function _M.new(_, opts)
+    if opts == nil or opts == false then
+        opts = {}
+    elseif type(opts) ~= "table" then
+        error('bad "opts" argument: table expected, got ' .. type(opts), 2)
+    end
+
+    local max_len = check_number(opts, "max_payload_len", 0) or DEFAULT_MAX_LEN
+    local max_recv_len = check_number(opts, "max_recv_len", 0) or max_len
+    local max_send_len = check_number(opts, "max_send_len", 0) or max_len
+    local timeout = check_number(opts, "timeout", 0)
+
+    if ngx.headers_sent then
+        return nil, "response header already sent"
+    end
+
+    ngx.req.read_body()
+
+    if ngx.req.http_version() ~= 1.1 then
+        return nil, "bad http version"
+    end
+
+    local accept, protocol = natives.handshake()
+    if not accept then
+        return nil, protocol
+    end
+
+    local header = ngx.header
+    header["Upgrade"] = "websocket"
+    header["Sec-WebSocket-Accept"] = accept
+    header["Content-Type"] = nil
+    if protocol then
+        header["Sec-WebSocket-Protocol"] = protocol
+    end
+
+    ngx.status = 101
+    local ok, err = ngx.send_headers()
+    if not ok then
+        return nil, "failed to send response header: " .. (err or "unknown")
+    end
+
+    ok, err = ngx.flush(true)
+    if not ok then
+        return nil, "failed to flush response header: " .. (err or "unknown")
+    end
+
+    -- Marks the request as a raw stream: ngx.say and its like refuse from here on, keepalive is
+    -- off and lingering close is on.
+    local sock
+    sock, err = ngx.req.socket(true)
+    if not sock then
+        return nil, err
+    end
+
+    local session
+    session, err = natives.accept(max_recv_len, timeout)
+    if not session then
+        return nil, err
+    end
+
+    return setmetatable({
+        sock = sock,
+        session = session,
+        max_recv_len = max_recv_len,
+        max_send_len = max_send_len,
+        send_masked = opts.send_masked,
+    }, mt)
+end
+
+
+function _M.set_timeout(self, time)
+    local session = self.session
+    if not session then
+        return nil, nil, "not initialized yet"
+    end
+
+    if time ~= nil then
+        if type(time) ~= "number" then
+            error("bad timeout value: number expected, got " .. type(time), 2)
+        end
+        if not (time >= 0) then
+            error("bad timeout value", 2)
+        end
+    end
+
+    natives.set_timeout(session, time)
+end
+
+
+function _M.recv_frame(self)
+    if self.fatal then
+        return nil, nil, "fatal error already happened"
+    end
+
+    local session = self.session
+    if not session then
+        return nil, nil, "not initialized yet"
+    end
+
+    local max = self.max_recv_len
+    local data, typ, err = native_recv(session, max)
+
+    -- A boolean is a wake-up: look again.
+    while data == true or data == false do
+        data, typ, err = native_recv(session, max, true)
+    end
+
+    if not data and not find(err, ": timeout", 1, true) and is_open(session) then
+        self.fatal = true
+    end
+
+    return data, typ, err
+end
+
+
+local function send_frame(self, fin, opcode, payload)
+    if self.fatal then
+        return nil, "fatal error already happened"
+    end
+
+    local session = self.session
+    if not session then
+        return nil, "not initialized yet"
+    end
+
+    if type(payload) ~= "string" then
+        payload = payload and tostring(payload) or ""
+    end
+
+    local bytes, err = native_send(session, fin, opcode, payload, self.max_send_len,
+                                   self.send_masked)
+    if bytes and err then
+        -- Above the high-water mark: wait for the peer.
+        local drained
+        drained, err = native_drain(session)
+        while drained == true or drained == false do
+            drained, err = native_drain(session, true)
+        end
+        if not drained then
+            bytes = nil
+        end
+    end
+
+    if not bytes then
+        if is_open(session) then
+            self.fatal = true
+        end
+        return nil, err
+    end
+
+    return bytes
+end
+
+
+_M.send_frame = send_frame
+
+
+function _M.send_continue(self, data)
+    return send_frame(self, true, 0x0, data)
+end
+
+
+function _M.send_text(self, data)
+    return send_frame(self, true, 0x1, data)
+end
+
+
+function _M.send_binary(self, data)
+    return send_frame(self, true, 0x2, data)
+end
+
+
+function _M.send_close(self, code, msg)
+    local payload, err
+    if code then
+        payload, err = natives.close_payload(code, msg)
+        if not payload then
+            return nil, err
+        end
+    end
+    return send_frame(self, true, 0x8, payload)
+end
+
+
+function _M.send_ping(self, data)
+    return send_frame(self, true, 0x9, data)
+end
+
+
+function _M.send_pong(self, data)
+    return send_frame(self, true, 0xa, data)
+end
+
+
+return _M

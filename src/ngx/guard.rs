@@ -1,0 +1,25 @@
+//! The door every callback from C goes through: a panic must not unwind into nginx (that is
+//! undefined behaviour and would end the worker). Used by `takeover` and by the Lua entry.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::log;
+
+/// Runs `body`; a panic is logged at alert level and answered with `fallback`.
+///
+/// `AssertUnwindSafe` is justified because every caller then closes the one connection it was
+/// working for, so state left half-changed by the panic is never looked at again.
+pub fn guarded<R>(what: &str, fallback: R, body: impl FnOnce() -> R) -> R {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(payload) => {
+            let text = payload
+                .downcast_ref::<&str>()
+                .map(|s| s.to_string())
+                .or_else(|| payload.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "unknown panic".to_string());
+            log::alert(&format!("websocket: bug in {what}: {text}"));
+            fallback
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Our hold on nginx's connection: reading, writing, and the two ways of leaving it. Created by a
+//! session, tied to a request by `takeover::take`, and dead (every call a no-op or an error) from
+//! the moment nginx frees the request.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem;
+use std::ptr;
+
+use bytes::{buf::UninitSlice, BufMut, BytesMut};
+
+use super::log;
+use crate::ffi;
+
+/// Our bit in `c->buffered`: while it is set nginx does not close the connection when the handler
+/// ends, but waits for the write handler (ngx_http_finalize_request). The lower half of the byte
+/// belongs to transports, whose own filters leave bits they do not know alone; TLS uses 0x01,
+/// HTTP/2 0x02.
+const BUFFERED: u32 = 0x08;
+
+/// How many buffers one `send` passes to the kernel at most.
+pub const MAX_PARTS: usize = 16;
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recv {
+    /// So many bytes.
+    Data(usize),
+    /// Nothing now; the read handler will be called.
+    Again,
+    /// The peer ended its side.
+    Eof,
+    /// A socket error, as errno (0 where TLS gave none).
+    Failed(i32),
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// So many bytes taken, all of them or as many as fit.
+    Bytes(usize),
+    /// A socket error, as errno (0 where TLS gave none).
+    Failed(i32),
+}
+
+/// The connection of one taken-over request.
+///
+/// Owned by its session (which is reference-counted and may outlive the request). The pointers are
+/// cleared in `release`, called from the request's own cleanup, so they are never followed into a
+/// freed request; the posted flush event is unlinked there too.
+pub struct Link {
+    c: Cell<*mut ffi::ngx_connection_t>,
+    r: Cell<*mut ffi::ngx_http_request_t>,
+    flush: UnsafeCell<ffi::ngx_event_t>,
+    handlers: Cell<(ffi::ngx_event_handler_pt, ffi::ngx_event_handler_pt)>,
+    held: Cell<bool>,
+}
+
+impl Link {
+    /// A link to nothing.
+    pub fn new() -> Link {
+        Link {
+            c: Cell::new(ptr::null_mut()),
+            r: Cell::new(ptr::null_mut()),
+            // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
+            flush: UnsafeCell::new(unsafe { mem::zeroed() }),
+            handlers: Cell::new((None, None)),
+            held: Cell::new(false),
+        }
+    }
+
+    /// Whether Lua may still read and write: the request lives, its handler has not ended and
+    /// nobody else (lingering close, an error page) took the connection's handlers.
+    pub fn is_open(&self) -> bool {
+        !self.c.get().is_null() && self.handlers_are_ours() && !self.is_draining()
+    }
+
+    /// Whether the request's handler has ended and only pending output keeps the request alive.
+    pub fn is_draining(&self) -> bool {
+        let r = self.r.get();
+        if r.is_null() {
+            return false;
+        }
+        // SAFETY: not null means alive, see the type's comment.
+        let state = unsafe { (*r).http_state() };
+        self.held.get()
+            || state == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE as ffi::ngx_uint_t as _
+    }
+
+    fn handlers_are_ours(&self) -> bool {
+        let (read, _) = self.handlers.get();
+        // SAFETY: only called while c is not null, hence alive.
+        unsafe { (*(*self.c.get()).read).handler.map(|f| f as usize) == read.map(|f| f as usize) }
+    }
+
+    /// Whether nginx tells us to give up: worker_shutdown_timeout sets both marks and then calls
+    /// the read handler.
+    pub fn must_drop(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() != 0 }
+    }
+
+    /// Whether a read may bring something: an event came and the last read did not exhaust it.
+    pub fn read_ready(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*(*c).read).ready() != 0 }
+    }
+
+    /// Reads at most `buf.len()` bytes.
+    pub fn recv(&self, buf: &mut [u8]) -> Recv {
+        self.recv_raw(UninitSlice::new(buf))
+    }
+
+    /// Reads at most `limit` bytes into the spare capacity of `buf`, which grows by what came.
+    pub fn recv_into(&self, buf: &mut BytesMut, limit: usize) -> Recv {
+        let room = buf.chunk_mut();
+        let len = room.len().min(limit);
+        let got = self.recv_raw(&mut room[..len]);
+        if let Recv::Data(n) = got {
+            // SAFETY: `recv` has just written n bytes at the start of the spare capacity.
+            unsafe { buf.advance_mut(n) };
+        }
+        got
+    }
+
+    fn recv_raw(&self, buf: &mut UninitSlice) -> Recv {
+        let c = self.c.get();
+        if c.is_null() || buf.len() == 0 {
+            return Recv::Again;
+        }
+        // SAFETY: c is alive; `recv` is nginx's own (plain or TLS) and writes at most len bytes.
+        // It never calls back into a handler.
+        let n = unsafe { (*c).recv.map_or(-1, |recv| recv(c, buf.as_mut_ptr(), buf.len())) };
+        match n {
+            0 => Recv::Eof,
+            n if n > 0 => Recv::Data(n as usize),
+            n if n == ffi::NGX_AGAIN as isize => Recv::Again,
+            _ => Recv::Failed(ffi::ngx_errno()),
+        }
+    }
+
+    /// Arms the read event again after a read that said `Again`.
+    pub fn want_read(&self) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: c is alive. With epoll this is a no-op after the first time.
+            unsafe { ffi::ngx_handle_read_event((*c).read, 0) };
+        }
+    }
+
+    /// Sends the parts in order, as many as `MAX_PARTS` in one system call on a plain connection;
+    /// TLS packs them into as few records as they fit.
+    pub fn send(&self, parts: &[&[u8]]) -> Sent {
+        let c = self.c.get();
+        if c.is_null() {
+            return Sent::Failed(0);
+        }
+        debug_assert!(parts.len() <= MAX_PARTS);
+        // SAFETY: zeroed ngx_buf_t and ngx_chain_t are nginx's own initial state (ngx_calloc_buf).
+        let mut bufs: [ffi::ngx_buf_t; MAX_PARTS] = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let mut chain: [ffi::ngx_chain_t; MAX_PARTS] = unsafe { mem::zeroed() };
+        let used = parts.len().min(MAX_PARTS);
+        for (i, part) in parts[..used].iter().enumerate() {
+            bufs[i].pos = part.as_ptr().cast_mut();
+            bufs[i].last = bufs[i].pos.wrapping_add(part.len());
+            bufs[i].set_memory(1);
+        }
+        if used > 0 {
+            bufs[used - 1].set_flush(1);
+        }
+        for i in 0..used {
+            chain[i].buf = &mut bufs[i];
+            chain[i].next =
+                if i + 1 < used { ptr::addr_of_mut!(chain[i + 1]) } else { ptr::null_mut() };
+        }
+        let first = if used > 0 { chain.as_mut_ptr() } else { ptr::null_mut() };
+        // SAFETY: c is alive; the chain lives on this stack for the whole call; memory buffers
+        // are only read. Neither transport keeps the chain (TLS copies into a buffer of its own).
+        let rest = unsafe {
+            match (*c).send_chain {
+                Some(send) => send(c, first, 0),
+                None => ffi::ngx_chain_error(),
+            }
+        };
+        if rest == ffi::ngx_chain_error() {
+            return Sent::Failed(ffi::ngx_errno());
+        }
+        let taken = bufs[..used]
+            .iter()
+            .zip(parts)
+            .map(|(buf, part)| buf.pos as usize - part.as_ptr() as usize)
+            .sum();
+        Sent::Bytes(taken)
+    }
+
+    /// Whether TLS holds bytes that it took but could not write yet.
+    pub fn tls_pending(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*c).buffered() } & ffi::NGX_SSL_BUFFERED != 0
+    }
+
+    /// Gives the TLS output buffer (16 KiB) back once nothing is pending.
+    pub fn shrink(&self) {
+        let c = self.c.get();
+        // SAFETY: not null means alive; the call is nginx's own for connections going idle.
+        unsafe {
+            if !c.is_null() && !(*c).ssl.is_null() {
+                ffi::ngx_ssl_free_buffer(c);
+            }
+        }
+    }
+
+    /// Arms the write event: the write handler is called when the kernel takes more.
+    pub fn want_write(&self) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: c is alive.
+            unsafe { ffi::ngx_handle_write_event((*c).write, 0) };
+        }
+    }
+
+    /// Tells nginx whether output is pending (see `BUFFERED`).
+    pub fn set_pending(&self, pending: bool) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: c is alive.
+            unsafe {
+                let bits = (*c).buffered();
+                (*c).set_buffered(if pending { bits | BUFFERED } else { bits & !BUFFERED });
+            }
+        }
+    }
+
+    /// Has the session's `flush` called once, after the events at hand: everything sent in one
+    /// turn of the event loop leaves together.
+    pub fn post_flush(&self) {
+        if !self.c.get().is_null() {
+            // SAFETY: the event lives in this Link and is unlinked in `release`; the queue is
+            // nginx's own.
+            unsafe {
+                ffi::ngx_post_event(self.flush.get(), ptr::addr_of_mut!(ffi::ngx_posted_events))
+            };
+        }
+    }
+
+    /// An info line in the connection's log: client address, server and request are added by nginx.
+    pub fn info(&self, text: &str) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: c is alive.
+            log::info(unsafe { (*c).log }, text);
+        }
+    }
+
+    // What follows is takeover's part.
+
+    pub(super) fn attach(
+        &self,
+        r: *mut ffi::ngx_http_request_t,
+        read: ffi::ngx_event_handler_pt,
+        write: ffi::ngx_event_handler_pt,
+        flush: ffi::ngx_event_handler_pt,
+        data: *mut std::ffi::c_void,
+    ) {
+        // SAFETY: r is the request being taken over, alive during this call; the flush event is
+        // ours and not posted yet.
+        unsafe {
+            let c = (*r).connection;
+            self.r.set(r);
+            self.c.set(c);
+            self.handlers.set((read, write));
+            (*(*c).read).handler = read;
+            (*(*c).write).handler = write;
+            let ev = self.flush.get();
+            (*ev).handler = flush;
+            (*ev).data = data;
+            (*ev).log = (*c).log;
+        }
+    }
+
+    pub(super) fn request(&self) -> *mut ffi::ngx_http_request_t {
+        self.r.get()
+    }
+
+    /// Keeps the request from being freed while a terminated request's output drains: nginx waits
+    /// for `blocked` to be given back (as it does for file AIO). `ms` limits each wait.
+    pub(super) fn hold(&self, ms: u64) {
+        let (c, r) = (self.c.get(), self.r.get());
+        // SAFETY: called from the request's cleanup, where both are alive.
+        unsafe {
+            let main = (*r).main;
+            (*main).set_blocked((*main).blocked() + 1);
+            ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
+        }
+        self.held.set(true);
+        self.want_write();
+        self.post_flush();
+    }
+
+    /// Restarts the send timer of a draining request after progress.
+    pub(super) fn extend_send_timer(&self, ms: u64) {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        unsafe {
+            if !c.is_null() && (*(*c).write).timer_set() != 0 {
+                ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
+            }
+        }
+    }
+
+    pub(super) fn take_hold(&self) -> bool {
+        self.held.replace(false)
+    }
+
+    /// Lets go of connection and request: handlers are given back if they are still ours.
+    pub(super) fn release(&self) {
+        let c = self.c.replace(ptr::null_mut());
+        self.r.set(ptr::null_mut());
+        // SAFETY: c was alive until now (we are in the request's cleanup); the event is ours.
+        unsafe {
+            let ev = self.flush.get();
+            if (*ev).posted() != 0 {
+                ffi::ngx_delete_posted_event(ev);
+            }
+            if c.is_null() {
+                return;
+            }
+            (*c).set_buffered((*c).buffered() & !BUFFERED);
+            let (read, write) = self.handlers.get();
+            let (rev, wev) = ((*c).read, (*c).write);
+            if (*rev).handler.map(|f| f as usize) == read.map(|f| f as usize) {
+                (*rev).handler = Some(ffi::ngx_http_empty_handler);
+            }
+            if (*wev).handler.map(|f| f as usize) == write.map(|f| f as usize) {
+                (*wev).handler = Some(ffi::ngx_http_empty_handler);
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Nothing is left to do: a session is dropped after its request's cleanup, which released
+        // the link. A leak of the event into nginx's queue would be a use after free, hence:
+        debug_assert!(self.c.get().is_null());
+    }
+}

@@ -1,0 +1,73 @@
+//! Values of ngx_lua's own directives for a request (`lua_socket_read_timeout` and the like), so
+//! that a drop-in object without a time-out of its own behaves as a cosocket would.
+//!
+//! ngx_lua's configuration structs are private. Their command table is not: the directive's row
+//! holds the offset of its value, which is how nginx itself finds it.
+
+use std::ffi::CStr;
+
+use super::request::Request;
+use crate::ffi;
+
+/// Offsets in `ngx_http_lua_loc_conf_t`, looked up once per worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LuaConf {
+    read_timeout: Option<usize>,
+    send_timeout: Option<usize>,
+    log_errors: Option<usize>,
+}
+
+/// ngx_lua's default for its socket time-outs.
+const DEFAULT_TIMEOUT_MS: u64 = 60_000;
+
+impl LuaConf {
+    /// Searches ngx_lua's command table; a name that is missing leaves its default in force.
+    pub fn lookup() -> LuaConf {
+        let mut conf = LuaConf::default();
+        // SAFETY: the table is a static array of ngx_lua that ends with an entry whose name is
+        // empty (ngx_null_command); names are NUL-terminated by ngx_string().
+        unsafe {
+            let mut command = ffi::ngx_http_lua_module.commands;
+            while !command.is_null() && (*command).name.len != 0 {
+                let name = CStr::from_ptr((*command).name.data.cast()).to_bytes();
+                let slot = match name {
+                    b"lua_socket_read_timeout" => Some(&mut conf.read_timeout),
+                    b"lua_socket_send_timeout" => Some(&mut conf.send_timeout),
+                    b"lua_socket_log_errors" => Some(&mut conf.log_errors),
+                    _ => None,
+                };
+                if let Some(slot) = slot {
+                    *slot = Some((*command).offset);
+                }
+                command = command.add(1);
+            }
+        }
+        conf
+    }
+
+    /// `lua_socket_read_timeout` of the location that serves `r`, in milliseconds.
+    pub fn read_timeout_ms(&self, r: Request) -> u64 {
+        self.word(r, self.read_timeout).unwrap_or(DEFAULT_TIMEOUT_MS)
+    }
+
+    /// `lua_socket_send_timeout` of the location that serves `r`, in milliseconds.
+    pub fn send_timeout_ms(&self, r: Request) -> u64 {
+        self.word(r, self.send_timeout).unwrap_or(DEFAULT_TIMEOUT_MS)
+    }
+
+    /// `lua_socket_log_errors` of the location that serves `r`.
+    pub fn log_errors(&self, r: Request) -> bool {
+        self.word(r, self.log_errors).unwrap_or(1) != 0
+    }
+
+    fn word(&self, r: Request, offset: Option<usize>) -> Option<u64> {
+        // SAFETY: `loc_conf` has an entry for every http module, and `offset` is where nginx's
+        // own setter wrote a word-sized value (ngx_msec_t or ngx_flag_t); a merged
+        // configuration never holds the unset mark, which is checked all the same.
+        let value = unsafe {
+            let conf = *(*r.as_ptr()).loc_conf.add(ffi::ngx_http_lua_module.ctx_index);
+            *conf.cast::<u8>().add(offset?).cast::<u64>()
+        };
+        (value != u64::MAX).then_some(value)
+    }
+}

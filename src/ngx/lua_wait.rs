@@ -1,0 +1,92 @@
+//! Parking a light thread: ngx_lua's semaphore, the one wait primitive that every ngx_lua since
+//! 0.10.19 exports. A Lua entry that gets `Parked` must return `lua_yield(L, 0)`; the light thread
+//! is resumed with `true` or `false, "timeout"` and asks again (wake-ups may be spurious, so a
+//! killed light thread does no harm).
+
+use std::ptr::NonNull;
+
+use super::request::Request;
+use crate::ffi;
+
+/// What `Semaphore::park` did.
+#[derive(Debug)]
+pub enum Parking {
+    /// The calling light thread is queued; the C function must yield now.
+    Parked,
+    /// ngx_lua refused, for instance in a phase that cannot yield. Its own text.
+    Denied(String),
+}
+
+/// A semaphore of ngx_lua's pool.
+///
+/// Owned by a `Session`. A waiting light thread keeps the session alive through the userdata on
+/// its stack, so the semaphore outlives every waiter; the pool it comes from is freed by nginx
+/// after the Lua VM (cleanups run in reverse order).
+#[derive(Debug)]
+pub struct Semaphore(NonNull<ffi::ngx_http_lua_sema_t>);
+
+impl Semaphore {
+    /// A semaphore with nothing posted. None when memory is short.
+    pub fn new() -> Option<Semaphore> {
+        let mut sem = std::ptr::null_mut();
+        let mut err = std::ptr::null_mut();
+        // SAFETY: both are out-parameters that outlive the call; the error text is static.
+        let rc = unsafe { ffi::ngx_http_lua_ffi_sema_new(&mut sem, 0, &mut err) };
+        if rc == ffi::NGX_OK as i32 {
+            NonNull::new(sem).map(Semaphore)
+        } else {
+            None
+        }
+    }
+
+    /// Wakes every waiter; without one, does nothing, so that no post is left over.
+    pub fn wake_all(&self) {
+        let waiting = self.waiters();
+        if waiting > 0 {
+            // SAFETY: the semaphore is alive as long as self. Posting only queues an event: no
+            // Lua code runs inside this call.
+            unsafe { ffi::ngx_http_lua_ffi_sema_post(self.0.as_ptr(), waiting) };
+        }
+    }
+
+    /// How many light threads wait and have not been posted to yet.
+    pub fn waiters(&self) -> i32 {
+        // SAFETY: the semaphore is alive as long as self.
+        (-unsafe { ffi::ngx_http_lua_ffi_sema_count(self.0.as_ptr()) }).max(0)
+    }
+
+    /// Queues the light thread that runs now in `r` for at most `ms` milliseconds (1 at least).
+    pub fn park(&self, r: Request, ms: u64) -> Parking {
+        let mut text = [0u8; 128];
+        let ms = ms.clamp(1, i32::MAX as u64) as i32;
+        loop {
+            let mut len = text.len();
+            // SAFETY: `r` is the request whose Lua code is calling (see `lua::entry`), the
+            // semaphore is alive, and `text` is as long as `len` says.
+            let rc = unsafe {
+                ffi::ngx_http_lua_ffi_sema_wait(
+                    r.as_ptr(),
+                    self.0.as_ptr(),
+                    ms,
+                    text.as_mut_ptr(),
+                    &mut len,
+                )
+            };
+            if rc == ffi::NGX_AGAIN {
+                return Parking::Parked;
+            }
+            if rc != ffi::NGX_OK as i32 {
+                let text = &text[..len.min(text.len())];
+                return Parking::Denied(String::from_utf8_lossy(text).into_owned());
+            }
+            // A post was left over by a waiter that was killed before it ran. It is used up now.
+        }
+    }
+}
+
+impl Drop for Semaphore {
+    fn drop(&mut self) {
+        // SAFETY: ours alone, and nobody waits any more (see the type's comment).
+        unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.0.as_ptr()) };
+    }
+}

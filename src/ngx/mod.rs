@@ -1,0 +1,11 @@
+//! Safe wrappers around nginx and ngx_lua, one concept a file. Everything above this folder
+//! (session, conf, lua) is free of raw pointers to nginx's structures.
+
+pub mod clock;
+pub mod guard;
+pub mod link;
+pub mod log;
+pub mod lua_conf;
+pub mod lua_wait;
+pub mod request;
+pub mod takeover;

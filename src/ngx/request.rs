@@ -1,0 +1,76 @@
+//! nginx's request, as far as the opening handshake and the Lua entry need it.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use crate::ffi;
+
+/// A request that is alive: handed out while its own Lua code or event handler runs, and not to be
+/// kept beyond that (`'a` is the time of that call).
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    r: NonNull<ffi::ngx_http_request_t>,
+    call: PhantomData<&'a ()>,
+}
+
+impl<'a> Request<'a> {
+    /// Wraps nginx's pointer; None for a null one.
+    ///
+    /// # Safety
+    /// `r` must be null or stay alive for `'a`.
+    pub unsafe fn from_ptr(r: *mut ffi::ngx_http_request_t) -> Option<Request<'a>> {
+        NonNull::new(r).map(|r| Request { r, call: PhantomData })
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut ffi::ngx_http_request_t {
+        self.r.as_ptr()
+    }
+
+    fn raw(&self) -> &'a ffi::ngx_http_request_t {
+        // SAFETY: alive for 'a by construction; nginx changes it only between our calls.
+        unsafe { self.r.as_ref() }
+    }
+
+    /// Request headers in the order they came, names as sent. Headers that Lua code cleared
+    /// (ngx.req.clear_header marks them with hash 0) are left out, those it set are in.
+    pub fn headers(self) -> Vec<(&'a [u8], &'a [u8])> {
+        let mut found = Vec::with_capacity(16);
+        let mut part: *const ffi::ngx_list_part_t = &self.raw().headers_in.headers.part;
+        while !part.is_null() {
+            // SAFETY: a list part holds `nelts` initialised elements of the list's type
+            // (nginx development guide, "Lists"), and lives in the request's pool.
+            unsafe {
+                let elts = (*part).elts.cast::<ffi::ngx_table_elt_t>();
+                for i in 0..(*part).nelts {
+                    let header = &*elts.add(i);
+                    if header.hash != 0 {
+                        found.push((bytes(&header.key), bytes(&header.value)));
+                    }
+                }
+                part = (*part).next;
+            }
+        }
+        found
+    }
+
+    /// The method's name as the client sent it.
+    pub fn method(self) -> &'a [u8] {
+        // SAFETY: points into the request's own buffers, alive for 'a.
+        unsafe { bytes(&self.raw().method_name) }
+    }
+
+    /// Whether the client spoke HTTP/1.1 (not 1.0, 2 or 3).
+    pub fn is_http11(self) -> bool {
+        self.raw().http_version == ffi::NGX_HTTP_VERSION_11 as usize
+    }
+}
+
+/// # Safety
+/// `s` must describe memory that stays alive and unchanged for `'a`.
+unsafe fn bytes<'a>(s: &ffi::ngx_str_t) -> &'a [u8] {
+    if s.len == 0 || s.data.is_null() {
+        return &[];
+    }
+    // SAFETY: by contract of this function.
+    unsafe { std::slice::from_raw_parts(s.data, s.len) }
+}

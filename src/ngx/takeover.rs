@@ -1,0 +1,222 @@
+//! Taking a request's connection over: our read and write handlers in place of nginx's, until the
+//! request ends. nginx keeps its own bookkeeping (`c->data`, counts, finalisation), which is why
+//! TLS, limits, logging and graceful shutdown work unchanged.
+//!
+//! How a request ends with output pending (nginx 1.22, ngx_http_request.c):
+//! - its handler returns: ngx_http_finalize_request sees our bit in `c->buffered`, arms the send
+//!   timer and leaves the rest to the write handler, ours, which finalises once all is sent;
+//! - it is terminated (ngx.exit(444), a Lua error): cleanups run first, and ours holds the request
+//!   by `r->blocked` until all is sent or the timer fires.
+
+use std::ffi::c_void;
+use std::rc::Rc;
+
+use super::guard::guarded;
+use super::link::Link;
+use super::request::Request;
+use crate::ffi;
+
+/// What a session offers to nginx's events.
+pub trait Takeover: 'static {
+    /// The session's link.
+    fn link(&self) -> &Link;
+    /// Bytes, an end of stream or nginx's notice to drop the connection may be there.
+    fn readable(&self);
+    /// The kernel takes bytes again, or the posted flush is due.
+    fn flush(&self);
+    /// Whether output waits to be sent.
+    fn pending(&self) -> bool;
+    /// The output that waits will never be sent: forget it.
+    fn discard(&self);
+    /// Milliseconds that pending output may stay without progress after the handler ended.
+    fn drain_timeout(&self) -> u64;
+    /// The request has ended: wake whoever waits; the link is dead or draining.
+    fn ended(&self);
+}
+
+/// Takes the connection of `r` over for `session`. Returns the bytes that came behind the request
+/// head, or None when memory is short (nothing has been changed then).
+pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
+    let r = r.as_ptr();
+    // SAFETY: r is alive (Request's contract). Cleanups are added before anything changes. The
+    // pool cleanup owns one count of the Rc and gives it back when the pool is destroyed, which
+    // is after every handler that could follow the pointer.
+    unsafe {
+        let pool_cleanup = ffi::ngx_pool_cleanup_add((*r).pool, 0);
+        if pool_cleanup.is_null() {
+            return None;
+        }
+        let cleanup = ffi::ngx_http_cleanup_add(r, 0);
+        if cleanup.is_null() {
+            return None;
+        }
+        let data = Rc::into_raw(session) as *mut c_void;
+        (*pool_cleanup).data = data;
+        (*pool_cleanup).handler = Some(pool_destroyed::<T>);
+        (*cleanup).data = data;
+        (*cleanup).handler = Some(request_ended::<T>);
+        *(*r).ctx.add(ffi::ngx_http_lua_websocket_module.ctx_index) = data;
+
+        let head = (*r).header_in;
+        let mut first = Vec::new();
+        if !head.is_null() && (*head).pos < (*head).last {
+            let len = (*head).last as usize - (*head).pos as usize;
+            first.extend_from_slice(std::slice::from_raw_parts((*head).pos, len));
+            (*head).pos = (*head).last;
+        }
+
+        let c = (*r).connection;
+        for ev in [(*c).read, (*c).write] {
+            if (*ev).timer_set() != 0 {
+                ffi::ngx_del_timer(ev);
+            }
+        }
+        (*(data as *const T)).link().attach(
+            r,
+            Some(read_handler::<T>),
+            Some(write_handler::<T>),
+            Some(flush_handler::<T>),
+            data,
+        );
+        ffi::ngx_handle_read_event((*c).read, 0);
+        Some(first)
+    }
+}
+
+/// The session behind an event of a connection: from the request's context, or, where an internal
+/// redirect has cleared the contexts, from the cleanup that owns it.
+///
+/// # Safety
+/// `ev` must be the read or write event of a connection whose handlers are ours.
+unsafe fn session_of<T: Takeover>(ev: *mut ffi::ngx_event_t) -> Option<Rc<T>> {
+    // SAFETY: while our handlers are in place, c->data is the main request we took over.
+    unsafe {
+        let c = (*ev).data.cast::<ffi::ngx_connection_t>();
+        let r = (*c).data.cast::<ffi::ngx_http_request_t>();
+        let mut data = *(*r).ctx.add(ffi::ngx_http_lua_websocket_module.ctx_index);
+        if data.is_null() {
+            let ours = pool_destroyed::<T> as unsafe extern "C" fn(*mut c_void) as usize;
+            let mut cleanup = (*(*r).pool).cleanup;
+            while !cleanup.is_null() {
+                if (*cleanup).handler.is_some_and(|f| f as usize == ours) {
+                    data = (*cleanup).data;
+                    break;
+                }
+                cleanup = (*cleanup).next;
+            }
+        }
+        borrow::<T>(data)
+    }
+}
+
+/// # Safety
+/// `data` must be null or the raw Rc that `take` stored, not yet given back.
+unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
+    if data.is_null() {
+        return None;
+    }
+    // SAFETY: one count is added for the caller; the stored one stays with the pool cleanup.
+    unsafe {
+        Rc::increment_strong_count(data as *const T);
+        Some(Rc::from_raw(data as *const T))
+    }
+}
+
+unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
+    guarded("read handler", (), || {
+        // SAFETY: nginx calls this with the event it was set on.
+        if let Some(session) = unsafe { session_of::<T>(ev) } {
+            session.readable();
+            if session.link().must_drop() {
+                session.discard();
+            }
+            finish_if_drained(&*session, ffi::NGX_OK as _);
+        }
+    });
+}
+
+unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
+    guarded("write handler", (), || {
+        // SAFETY: nginx calls this with the event it was set on.
+        let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
+        // SAFETY: the event is alive during its handler.
+        if unsafe { (*ev).timedout() } != 0 {
+            if session.link().is_draining() {
+                session.link().info("client timed out while output was pending");
+                session.discard();
+                finish_if_drained(&*session, ffi::NGX_HTTP_REQUEST_TIME_OUT as _);
+            }
+            return;
+        }
+        flush(&*session);
+    });
+}
+
+unsafe extern "C" fn flush_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
+    guarded("flush", (), || {
+        // SAFETY: the event's data is the Rc that `take` stored; `Link::release` unlinks the
+        // event before the pool gives that count back.
+        if let Some(session) = unsafe { borrow::<T>((*ev).data) } {
+            flush(&*session);
+        }
+    });
+}
+
+fn flush<T: Takeover>(session: &T) {
+    session.flush();
+    if session.link().is_draining() && session.pending() {
+        session.link().extend_send_timer(session.drain_timeout());
+    }
+    finish_if_drained(session, ffi::NGX_OK as _);
+}
+
+/// Ends a request whose handler has ended and whose output is all sent (or given up).
+fn finish_if_drained<T: Takeover>(session: &T, rc: ffi::ngx_int_t) {
+    let link = session.link();
+    if !link.is_draining() || session.pending() {
+        return;
+    }
+    let r = link.request();
+    // SAFETY: r is alive (is_draining says so). What follows is ngx_http_writer's own ending;
+    // afterwards r may be gone, c is nginx's to reuse but stays readable, as nginx itself relies on.
+    unsafe {
+        if link.take_hold() {
+            let main = (*r).main;
+            (*main).set_blocked((*main).blocked() - 1);
+        }
+        let c = (*r).connection;
+        (*r).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
+        ffi::ngx_http_finalize_request(r, rc);
+        ffi::ngx_http_run_posted_requests(c);
+    }
+}
+
+/// Request cleanup: runs when nginx terminates the request (its count still held) or frees it.
+unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
+    guarded("request cleanup", (), || {
+        // SAFETY: the pool cleanup still holds its count, see `take`.
+        let Some(session) = (unsafe { borrow::<T>(data) }) else { return };
+        let link = session.link();
+        let r = link.request();
+        // SAFETY: we are called for this request, so it is alive.
+        let terminated = unsafe { (*r).count() } > 0;
+        if terminated && !link.must_drop() && session.pending() {
+            link.hold(session.drain_timeout());
+            session.ended();
+        } else {
+            session.discard();
+            link.release();
+            session.ended();
+        }
+    });
+}
+
+/// Pool cleanup: the very last thing, after ngx_lua's own cleanups let go of the semaphores.
+unsafe extern "C" fn pool_destroyed<T: Takeover>(data: *mut c_void) {
+    guarded("pool cleanup", (), || {
+        // SAFETY: gives back the count that `take` left here; nginx runs a cleanup once.
+        let session = unsafe { Rc::from_raw(data as *const T) };
+        // After a drain that `r->blocked` held, the request cleanup has run long ago.
+        session.link().release();
+    });
+}

@@ -1,0 +1,155 @@
+//! The receiving half of a session: socket to codec, one event at a time. Used by the session
+//! when Lua asks for a frame and when nginx reports bytes.
+
+use std::cell::RefCell;
+
+use ws_proto::{Conn, Event, Stage};
+
+use super::stash::Stash;
+use super::IoError;
+use crate::ngx::clock::now_ms;
+use crate::ngx::link::{Link, Recv};
+
+/// One read of the socket. Shared by all sessions of a worker: an idle connection owns none.
+const SCRATCH: usize = 64 * 1024;
+/// A payload with at least so much missing is read straight into its own buffer.
+const DIRECT_READ: usize = 32 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What stops receiving.
+#[derive(Clone, Copy, Debug)]
+pub enum RecvError {
+    /// The session's own request has ended.
+    Ended,
+    /// The peer broke a rule.
+    Protocol(ws_proto::Error),
+    /// The transport failed while `Stage` was being read.
+    Io(Stage, IoError),
+}
+
+/// Received bytes and what they became so far. Owned by one session.
+pub struct Intake {
+    conn: Conn,
+    stash: Stash,
+    end: Option<RecvError>,
+    last_in: u64,
+}
+
+impl Intake {
+    /// An intake that has received nothing.
+    pub fn new(conn: Conn) -> Intake {
+        Intake { conn, stash: Stash::default(), end: None, last_in: now_ms() }
+    }
+
+    /// Gives it the bytes that came before the session was made.
+    pub fn preread(&mut self, first: Vec<u8>) {
+        self.stash = Stash::new(first);
+    }
+
+    /// When the last byte came, on nginx's clock.
+    pub fn last_in(&self) -> u64 {
+        self.last_in
+    }
+
+    /// Changes the limit on frames whose header has not come yet.
+    pub fn set_max_frame(&mut self, max: u64) {
+        self.conn.set_max_frame(max);
+    }
+
+    /// `err` as the failure of the read that is due.
+    pub fn io_error(&self, err: IoError) -> RecvError {
+        RecvError::Io(self.conn.stage(), err)
+    }
+
+    /// Ends receiving with `err`, unless it has ended already.
+    pub fn stop(&mut self, err: IoError) {
+        self.end = Some(self.end.unwrap_or(self.io_error(err)));
+    }
+
+    /// Why nothing more can be received.
+    pub fn end(&self) -> Option<RecvError> {
+        self.end
+    }
+
+    /// Reads until one event is whole and hands it to `sink`; its payload stays where it is in
+    /// memory until the next call. `None`: nothing more is there now. An error is final, and
+    /// every later call repeats it.
+    pub fn next<R>(
+        &mut self,
+        link: &Link,
+        sink: impl FnOnce(Event<'_>) -> R,
+    ) -> Option<Result<R, RecvError>> {
+        if let Some(end) = self.end {
+            return Some(Err(end));
+        }
+        let mut buffer = BUFFER.take();
+        if buffer.is_empty() {
+            buffer = vec![0; SCRATCH];
+        }
+        let result = self.run(link, &mut buffer, sink).transpose();
+        BUFFER.set(buffer);
+        if let Some(Err(end)) = result {
+            self.end = Some(end);
+        }
+        result
+    }
+
+    fn run<R>(
+        &mut self,
+        link: &Link,
+        buffer: &mut [u8],
+        sink: impl FnOnce(Event<'_>) -> R,
+    ) -> Result<Option<R>, RecvError> {
+        self.stash.tidy();
+        if !self.stash.is_empty() {
+            let mut input = self.stash.rest();
+            let event = self.conn.feed(&mut input).map_err(RecvError::Protocol)?;
+            let left = input.len();
+            if let Some(event) = event {
+                let done = sink(event);
+                self.stash.keep_last(left);
+                return Ok(Some(done));
+            }
+            self.stash.keep_last(left);
+            self.stash.tidy();
+        }
+        while link.read_ready() {
+            let body = self.conn.body_room().filter(|(_, missing)| *missing >= DIRECT_READ);
+            if let Some((body, missing)) = body {
+                let got = link.recv_into(body, missing);
+                let Some(n) = self.arrived(link, got)? else { return Ok(None) };
+                match self.conn.body_filled(n).map_err(RecvError::Protocol)? {
+                    Some(event) => return Ok(Some(sink(event))),
+                    None => continue,
+                }
+            }
+            let got = link.recv(buffer);
+            let Some(n) = self.arrived(link, got)? else { return Ok(None) };
+            let mut input = &mut buffer[..n];
+            if let Some(event) = self.conn.feed(&mut input).map_err(RecvError::Protocol)? {
+                self.stash.fill(input);
+                return Ok(Some(sink(event)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes what a read brought: so many bytes, nothing now, or the end.
+    fn arrived(&mut self, link: &Link, got: Recv) -> Result<Option<usize>, RecvError> {
+        match got {
+            Recv::Data(n) => {
+                self.last_in = now_ms();
+                Ok(Some(n))
+            }
+            Recv::Again => {
+                link.want_read();
+                Ok(None)
+            }
+            Recv::Eof => Err(self.io_error(IoError::Closed)),
+            Recv::Failed(errno) => Err(self.io_error(IoError::from_errno(errno))),
+        }
+    }
+}
