@@ -7,14 +7,28 @@ const fs = require("node:fs");
 const http = require("node:http");
 const { once } = require("node:events");
 const WebSocket = require("ws");
-const { check, finish } = require("./checks.cjs");
+const checks = require("./checks.cjs");
 
 const [WS, WSS, certificate] = process.argv.slice(2);
 const LIMIT = 16 * 1024 * 1024;
 const trust = { ca: fs.readFileSync(certificate) };
 
+// A check that fails halfway leaves its connections; the next one is not to suffer from them.
+const opened = [];
+
+function check(name, body) {
+  return checks.check(name, async () => {
+    try {
+      await body();
+    } finally {
+      opened.splice(0).forEach((ws) => ws.terminate());
+    }
+  });
+}
+
 async function open(url, protocols = [], options = {}) {
   const ws = new WebSocket(url, protocols, { maxPayload: 2 * LIMIT, ...options });
+  opened.push(ws);
   ws.inbox = messages(ws);
   await once(ws, "open");
   return ws;
@@ -232,7 +246,7 @@ async function main() {
   });
 }
 
-main().then(finish, (error) => {
+main().then(checks.finish, (error) => {
   console.log(String(error.stack || error).replace(/^/gm, "# "));
   process.exit(1);
 });
