@@ -57,7 +57,7 @@ pub enum Stage {
     Body,
 }
 
-/// The frame whose payload is arriving.
+/// The frame that is arriving: valid as far as `State` says.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     head: Head,
@@ -77,13 +77,15 @@ impl Frame {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What is awaited. A bare number beside `Frame`: to move the frame's parts in and out of an enum
+/// nearly doubles what a short frame costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     First2,
-    Len(Head),
-    Key(Head, usize),
-    Body(Frame),
-    /// After a close or an error.
+    Len,
+    Key,
+    Body,
+    /// Nothing, after a close or an error.
     Over,
 }
 
@@ -92,6 +94,7 @@ enum State {
 pub struct Conn {
     settings: Settings,
     state: State,
+    frame: Frame,
     /// Bytes of the header field that `state` waits for.
     field: [u8; 8],
     field_len: u8,
@@ -102,19 +105,13 @@ pub struct Conn {
     sequence: Sequence,
 }
 
-/// How far the body got with the bytes at hand.
-enum Progress<'a> {
-    Event(Event<'a>),
-    FrameEnd,
-    More,
-}
-
 impl Conn {
     /// A connection right after its opening handshake.
     pub fn new(settings: Settings) -> Conn {
         Conn {
             settings,
             state: State::First2,
+            frame: Frame { head: Head::default(), key: [0; 4], filled: 0, missing: 0 },
             field: [0; 8],
             field_len: 0,
             data: Assembly::default(),
@@ -146,9 +143,9 @@ impl Conn {
     pub fn stage(&self) -> Stage {
         match self.state {
             State::First2 | State::Over => Stage::First2,
-            State::Len(head) if head.ext_len() == 2 => Stage::Len16,
-            State::Len(_) => Stage::Len64,
-            State::Key(..) | State::Body(_) => Stage::Body,
+            State::Len if self.frame.head.ext_len() == 2 => Stage::Len16,
+            State::Len => Stage::Len64,
+            State::Key | State::Body => Stage::Body,
         }
     }
 
@@ -166,9 +163,11 @@ impl Conn {
     /// from the socket, within the buffer's spare capacity, and then must call
     /// [`Conn::body_filled`]. `None` when no payload is awaited; then use [`Conn::feed`].
     pub fn body_room(&mut self) -> Option<(&mut BytesMut, usize)> {
-        let State::Body(frame) = self.state else { return None };
-        let limit = self.room(&frame);
-        Some((self.assembly(&frame).room(frame.missing, limit), frame.missing))
+        if self.state != State::Body {
+            return None;
+        }
+        let (missing, limit) = (self.frame.missing, self.limit());
+        Some((self.assembly().room(missing, limit), missing))
     }
 
     /// The owner appended `n` bytes to the buffer of [`Conn::body_room`]: unmasks and validates
@@ -177,15 +176,15 @@ impl Conn {
     /// # Panics
     /// When no payload is awaited, or `n` is more than the frame misses or the buffer holds.
     pub fn body_filled(&mut self, n: usize) -> Result<Option<Event<'static>>, Error> {
-        let State::Body(mut frame) = self.state else { panic!("no payload is awaited") };
-        assert!(n <= frame.missing, "more bytes than the frame has");
-        let messages = self.is_data(&frame);
-        let fresh = self.assembly(&frame).tail(n);
+        assert!(self.state == State::Body, "no payload is awaited");
+        assert!(n <= self.frame.missing, "more bytes than the frame has");
+        let mut frame = self.frame;
+        let fresh = self.assembly().tail(n);
         frame.take(fresh);
-        let valid = if messages { self.sequence.bytes(self.data.tail(n)) } else { Ok(()) };
-        self.state = State::Body(frame);
+        self.frame = frame;
+        let valid = if self.is_data() { self.sequence.bytes(self.data.tail(n)) } else { Ok(()) };
         let result = valid.and_then(|()| match frame.missing {
-            0 => self.complete(&frame, None),
+            0 => self.complete(None),
             _ => Ok(None),
         });
         if result.is_err() {
@@ -198,27 +197,40 @@ impl Conn {
         loop {
             match self.state {
                 State::First2 => {
-                    let Some(field) = self.field(2, input) else { return Ok(None) };
-                    let head = Head::parse([field[0], field[1]], RSV_OWNED, self.settings.masking)?;
-                    self.state = State::Len(head);
+                    let Some(field) = self.field(input) else { return Ok(None) };
+                    self.frame.head = Head::parse(field, RSV_OWNED, self.settings.masking)?;
+                    self.state = State::Len;
                 }
-                State::Len(head) => {
-                    let n = head.ext_len();
-                    let Some(field) = self.field(n, input) else { return Ok(None) };
-                    let len = self.admit(&head, &field[..n])?;
-                    self.state = State::Key(head, len);
+                State::Len => {
+                    let len = match self.frame.head.ext_len() {
+                        0 => self.admit(&[])?,
+                        2 => {
+                            let Some(ext) = self.field::<2>(input) else { return Ok(None) };
+                            self.admit(&ext)?
+                        }
+                        _ => {
+                            let Some(ext) = self.field::<8>(input) else { return Ok(None) };
+                            self.admit(&ext)?
+                        }
+                    };
+                    self.frame.filled = 0;
+                    self.frame.missing = len;
+                    self.state = State::Key;
                 }
-                State::Key(head, len) => {
-                    let n = if head.masked { 4 } else { 0 };
-                    let Some(field) = self.field(n, input) else { return Ok(None) };
-                    let key = [field[0], field[1], field[2], field[3]];
-                    self.state = State::Body(Frame { head, key, filled: 0, missing: len });
+                State::Key => {
+                    if self.frame.head.masked {
+                        let Some(key) = self.field(input) else { return Ok(None) };
+                        self.frame.key = key;
+                    }
+                    self.state = State::Body;
                 }
-                State::Body(frame) => match self.body(frame, input)? {
-                    Progress::Event(event) => return Ok(Some(event)),
-                    Progress::FrameEnd => {}
-                    Progress::More => return Ok(None),
-                },
+                State::Body => {
+                    let result = self.body(input);
+                    // A fragment is no event: on to the next frame.
+                    if !matches!(result, Ok(None)) || self.state == State::Body {
+                        return result;
+                    }
+                }
                 State::Over => {
                     *input = &mut [];
                     return Ok(None);
@@ -227,35 +239,40 @@ impl Conn {
         }
     }
 
-    /// Collects the `n` bytes (at most 8) of a header field, over as many calls as it takes.
+    /// Takes the `N` bytes (at most 8) of a header field, over as many calls as it needs.
     #[inline]
-    fn field(&mut self, n: usize, input: &mut &mut [u8]) -> Option<[u8; 8]> {
+    fn field<const N: usize>(&mut self, input: &mut &mut [u8]) -> Option<[u8; N]> {
         let have = usize::from(self.field_len);
-        let part = take_front(input, n - have);
+        let part = take_front(input, N - have);
+        // Nearly always the field lies there whole, and needs no store.
+        if let Ok(field) = <[u8; N]>::try_from(&*part) {
+            return Some(field);
+        }
         self.field[have..have + part.len()].copy_from_slice(part);
-        if have + part.len() < n {
+        if have + part.len() < N {
             self.field_len += part.len() as u8;
             return None;
         }
         self.field_len = 0;
-        Some(self.field)
+        self.field.first_chunk().copied()
     }
 
     /// Everything that can be refused once the length is known, before a payload byte is read.
-    fn admit(&mut self, head: &Head, ext: &[u8]) -> Result<usize, Error> {
+    fn admit(&mut self, ext: &[u8]) -> Result<usize, Error> {
+        let (head, max) = (&self.frame.head, self.settings.max_frame);
         let len = match self.settings.style {
             Style::Frames => {
                 let len = head.payload_len(ext, Lengths::Lenient)?;
-                head.check(len, self.settings.max_frame)?;
+                head.check(len, max)?;
                 len
             }
             Style::Messages => {
                 let len = head.payload_len(ext, Lengths::Minimal)?;
-                if opcode::is_control(head.opcode) {
-                    head.check(len, u64::MAX)?;
-                } else {
-                    head.check(len, self.settings.max_frame)?;
+                if self.is_data() {
+                    head.check(len, max)?;
                     self.sequence.frame(head, len, &self.settings)?;
+                } else {
+                    head.check(len, u64::MAX)?;
                 }
                 len
             }
@@ -263,46 +280,38 @@ impl Conn {
         usize::try_from(len).map_err(|_| Error::LenTooLarge)
     }
 
-    fn body<'a>(
-        &mut self,
-        mut frame: Frame,
-        input: &mut &'a mut [u8],
-    ) -> Result<Progress<'a>, Error> {
-        let limit = self.room(&frame);
-        let chunk = take_front(input, frame.missing);
-        let whole = frame.filled == 0 && chunk.len() == frame.missing;
-        frame.take(chunk);
-        self.state = State::Body(frame);
-        let data = self.is_data(&frame);
+    fn body<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Event<'a>>, Error> {
+        let limit = self.limit();
+        let chunk = take_front(input, self.frame.missing);
+        let whole = self.frame.filled == 0 && chunk.len() == self.frame.missing;
+        self.frame.take(chunk);
+        let data = self.is_data();
         if data {
             self.sequence.bytes(chunk)?;
         }
         if whole && !(data && self.sequence.is_fragmented()) {
-            return self.complete(&frame, Some(chunk)).map(Progress::from);
+            return self.complete(Some(chunk));
         }
-        self.assembly(&frame).append(chunk, limit);
-        match frame.missing {
-            0 => self.complete(&frame, None).map(Progress::from),
-            _ => Ok(Progress::More),
+        self.assembly().append(chunk, limit);
+        if self.frame.missing > 0 {
+            return Ok(None);
         }
+        self.complete(None)
     }
 
     /// The frame is whole: its payload is `slice`, or else lies in its assembly buffer.
-    fn complete<'a>(
-        &mut self,
-        frame: &Frame,
-        slice: Option<&'a mut [u8]>,
-    ) -> Result<Option<Event<'a>>, Error> {
-        let Head { fin, opcode, .. } = frame.head;
+    #[inline]
+    fn complete<'a>(&mut self, slice: Option<&'a mut [u8]>) -> Result<Option<Event<'a>>, Error> {
+        let Head { fin, opcode, .. } = self.frame.head;
         self.state = State::First2;
-        let data = self.is_data(frame);
+        let data = self.is_data();
         if data && !fin {
             return Ok(None);
         }
         let text = data && self.sequence.end()?;
         let payload = match slice {
             Some(slice) => Payload::Slice(slice),
-            None => Payload::Owned(self.assembly(frame).finish()),
+            None => Payload::Owned(self.assembly().finish()),
         };
         if self.settings.style == Style::Frames {
             if opcode == opcode::CLOSE {
@@ -323,22 +332,22 @@ impl Conn {
     }
 
     /// Whether the frame is part of a message, and not a frame to hand over by itself.
-    fn is_data(&self, frame: &Frame) -> bool {
-        self.settings.style == Style::Messages && !opcode::is_control(frame.head.opcode)
+    fn is_data(&self) -> bool {
+        self.settings.style == Style::Messages && !opcode::is_control(self.frame.head.opcode)
     }
 
-    fn assembly(&mut self, frame: &Frame) -> &mut Assembly {
+    fn assembly(&mut self) -> &mut Assembly {
         match self.settings.style {
-            Style::Messages if opcode::is_control(frame.head.opcode) => &mut self.control,
+            Style::Messages if opcode::is_control(self.frame.head.opcode) => &mut self.control,
             _ => &mut self.data,
         }
     }
 
     /// How many bytes may still come into the frame's buffer: those the frame misses, or in a
     /// fragmented message those the message's limit leaves.
-    fn room(&self, frame: &Frame) -> usize {
-        if !self.is_data(frame) || !self.sequence.is_fragmented() {
-            return frame.missing;
+    fn limit(&self) -> usize {
+        if !self.is_data() || !self.sequence.is_fragmented() {
+            return self.frame.missing;
         }
         let max = usize::try_from(self.settings.max_message).unwrap_or(usize::MAX);
         max.saturating_sub(self.data.len())
@@ -349,12 +358,6 @@ impl Conn {
         self.state = State::Over;
         self.data = Assembly::default();
         self.control = Assembly::default();
-    }
-}
-
-impl<'a> From<Option<Event<'a>>> for Progress<'a> {
-    fn from(event: Option<Event<'a>>) -> Self {
-        event.map_or(Progress::FrameEnd, Progress::Event)
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Lengths {
 }
 
 /// The first two bytes of a frame, checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// The last (or only) fragment of a message.
     pub fin: bool,

@@ -184,6 +184,12 @@ fn the_peers_bytes_are_kept() {
 }
 
 #[test]
+fn a_key_counts_without_the_white_space_the_server_strips() {
+    let spaced = [b" ", KEY, b"\t"].concat();
+    assert!(Response::check(GOOD.as_bytes(), &spaced).is_ok());
+}
+
+#[test]
 fn only_what_was_offered_may_be_chosen() {
     let chosen = check(&format!("{GOOD}\r\nSec-WebSocket-Protocol: v1")).unwrap();
     assert_eq!(chosen.check_offer(&[b"v2", b"v1"]), Ok(()));
