@@ -18,7 +18,7 @@ use Test::Nginx::Runner::LogChecks
   qw(rewind_error_log check_error_log check_shutdown_error_log);
 use Test::Nginx::Runner::MockServer;
 use Test::Nginx::Runner::Process
-  qw(start_nginx stop_nginx reload_nginx forget_nginx kill_leftover nginx_version is_running);
+  qw(start_nginx stop_nginx reload_nginx kill_leftover nginx_version is_running);
 use Test::Nginx::Runner::ServerRoot qw(prepare_server_root write_user_files write_config);
 use Test::Nginx::Runner::SkipRules qw(skip_rule);
 use Test::Nginx::Runner::Verdict qw(expect_is expect_true);
@@ -27,8 +27,8 @@ use Test::Nginx::Util qw(:DEFAULT expand_env);
 our @EXPORT_OK = qw(run_tests run_test);
 
 my $owner = $$;
-my $previous_block;     # the block nginx last ran for
-my $previous_config;    # its config section
+my $previous_block;     # the one before, whatever became of it
+my $previous_config;    # the config section nginx last got
 my @mock_servers;
 
 # Without these Perl would end on the signal at once, leaving nginx behind.
@@ -46,10 +46,12 @@ sub run_tests () {
         $_->($block) for @Test::Nginx::Util::BlockPreprocessors;
         $block->set_value(name => "$0 " . $block->name);
         run_test($block);
+        $previous_block = $block;
     }
 
     run_cleanup_handlers();
-    end_nginx();
+    stop_nginx() if !$Test::Nginx::Util::NoClean;
+    check_exit_of_previous();
 }
 
 sub run_test ($) {
@@ -69,8 +71,9 @@ sub run_test ($) {
 
     if (defined $block->must_die) {
         return skip($name, $rule, repeat_each()) if $rule;
-        end_nginx();
+        stop_nginx();
         $Test::Nginx::Util::UseHup = $Test::Nginx::Util::UseValgrind = undef;
+        check_exit_of_previous();
         return run_doomed($block, $config, $ports);
     }
 
@@ -111,12 +114,13 @@ sub bring_up {
     my $version;
 
     if ($Test::Nginx::Util::UseHup) {
-        master_on();    # a reload takes a master
+        master_on();    # reloading takes a master
         $version = join '', map { ('a' .. 'z')[rand 26] } 1 .. 12;
     }
 
-    end_nginx() if !$reload;
-    ($previous_block, $previous_config) = ($block, $config);
+    stop_nginx() if !$reload;
+    check_exit_of_previous();
+    $previous_config = $config;
     prepare_server_root($reload);
     write_user_files($block, $ports);
     write_config($block, $config, $ports, $version);
@@ -134,7 +138,8 @@ sub bring_up {
         $Test::Nginx::Runner::Verdict::DryRun = "nginx has no directive $1";
         return;
     }
-    bail_out("$name - nginx did not start (wait status $ended->{status}):\n$ended->{stderr}");
+    Test::More::diag($ended->{stderr});
+    bail_out("$name - nginx did not start (wait status $ended->{status})");
 }
 
 # must_die: nginx has to end by itself, with the exit code given if that is a number. The
@@ -145,7 +150,7 @@ sub run_doomed {
     my $wanted = $block->must_die;
     $config // bail_out("$name - must_die without config");
 
-    ($previous_block, $previous_config) = ($block, $config);
+    $previous_config = $config;
     prepare_server_root(0);
     write_user_files($block, $ports);
     write_config($block, $config, $ports, undef);
@@ -170,16 +175,14 @@ sub run_doomed {
     }
 }
 
-# Ends nginx if it runs, and looks at what it logged in doing so.
-sub end_nginx {
-    return if $Test::Nginx::Util::NoNginxManager;
-    if (is_running()) {
-        stop_nginx();
-        check_shutdown_error_log($previous_block);
-
-    } else {
-        forget_nginx();
-    }
+# What the block before logged at its end, which does not come to pass in reload mode.
+sub check_exit_of_previous {
+    return if !$previous_block;
+    local $Test::Nginx::Runner::Verdict::DryRun =
+        $Test::Nginx::Util::UseHup  ? 'nginx goes on, it is only reloaded'
+      : $Test::Nginx::Util::NoClean ? 'nginx is left running'
+      :                               undef;
+    check_shutdown_error_log($previous_block);
 }
 
 sub skip {

@@ -21,21 +21,21 @@ use Time::HiRes qw(sleep time);
 our @EXPORT_OK = qw(start_nginx stop_nginx reload_nginx forget_nginx kill_leftover nginx_version
   is_running is_busy);
 
-# pid: our child, the master or the only process. alive: read end of the pipe. name: the block
-# it was started for.
-my ($pid, $alive, $name);
+# pid: our child, the master or the only process. status: its wait status, once it has ended.
+# alive: read end of the pipe. name: the block it was started for.
+my ($pid, $status, $alive, $name);
 my $version_seen;
 
 sub is_running () {
-    return 0 if !$pid;
-    return 1 if waitpid($pid, WNOHANG) == 0;
-    return 0;
+    return 0 if !$pid || defined $status;
+    $status = $? if waitpid($pid, WNOHANG) != 0;
+    return !defined $status;
 }
 
 # Whether one of nginx's processes is on a CPU or in disk i/o, as opposed to waiting for
 # events. Always false where there is no Linux /proc.
 sub is_busy () {
-    return 0 if !$pid;
+    return 0 if !is_running();
     for my $process ($pid, children($pid)) {
         return 1 if (slurp("/proc/$process/stat") // '') =~ /\) [RD] [^)]*\z/;
     }
@@ -74,10 +74,10 @@ sub start_nginx ($) {
 
     my $limit = time + ($Test::Nginx::Util::UseValgrind ? 120 : 20);
     while (time < $limit) {
-        if (waitpid($pid, WNOHANG) != 0) {
-            my $status = $?;
+        if (!is_running()) {
+            my $ended = { status => $status, stderr => slurp($stderr) // '' };
             forget_nginx();
-            return { status => $status, stderr => slurp($stderr) // '' };
+            return $ended;
         }
         if ((slurp($Test::Nginx::Util::PidFile) // '') =~ /\A$pid\b/) {
             warn slurp($stderr) if $Test::Nginx::Util::Verbose && -s $stderr;
@@ -89,28 +89,28 @@ sub start_nginx ($) {
     bail_out("$name - nginx neither came up nor ended");
 }
 
-# Graceful (QUIT) for as long as timeout() says, then TERM, then KILL. Crashes and valgrind's
-# findings are failures of the block.
+# Graceful (QUIT) for as long as timeout() says, then TERM, then KILL. Crashes, also those of
+# an nginx that has ended before, and valgrind's findings are failures of the block.
 sub stop_nginx () {
     return if !$pid;
     my $patience = timeout();
     $patience = 30 if $Test::Nginx::Util::UseValgrind && $patience < 30;
 
-    kill 'QUIT', $pid;
-    my $status = await_end($patience);
-    if (!defined $status) {
-        warn "WARNING: $name - nginx does not end gracefully\n";
-        kill 'TERM', $pid;
-        $status = await_end(2);
+    if (is_running()) {
+        kill 'QUIT', $pid;
+        if (!await_end($patience)) {
+            warn "WARNING: $name - nginx does not end gracefully\n";
+            kill 'TERM', $pid;
+            await_end(2);
+        }
     }
-    if (!defined $status) {
-        kill 'KILL', -$pid;
-        await_end(5);
-        $status = 0;
-    }
-
-    my $signal = $status & 127;
+    my $signal = ($status // 0) & 127;
     extra_failure("$name - nginx was ended by signal $signal") if $signal && $signal != 9;
+
+    # Workers go with their master, but not if it was killed.
+    kill 'KILL', -$pid;
+    await_end(5);
+
     for my $line (grep { /exited on signal (?:4|6|7|8|11)\b/ } read_lines()) {
         extra_failure("$name - a worker crashed", $line);
     }
@@ -122,8 +122,7 @@ sub stop_nginx () {
 
 # nginx is no longer ours: it ended, or is left behind on purpose.
 sub forget_nginx () {
-    undef $pid;
-    undef $alive;
+    undef $_ for $pid, $status, $alive;
 }
 
 # Makes the running master take up the configuration just written. $version is what the new
@@ -204,25 +203,26 @@ sub await_port {
     }) or warn "WARNING: port " . server_port() . " is in use\n";
 }
 
-# The wait status of nginx once all its processes are gone, undef if that takes too long.
+# Whether all processes of nginx are gone before $patience seconds are over.
 sub await_end {
     my $patience = shift;
     my $limit = time + $patience;
-    my $status;
     while (1) {
         my $left = $limit - time;
-        return $status if $left <= 0;
+        return 0 if $left <= 0;
 
-        # The pipe can outlive nginx in a program started from Lua, hence the short slices.
+        # The pipe can outlive nginx in a program started from Lua, hence the short slices,
+        # and not much more time for it than for nginx itself.
         my $watched = '';
         vec($watched, fileno $alive, 1) = 1;
         my $end_of_file = select $watched, undef, undef, $left < 0.05 ? $left : 0.05;
 
-        if (!defined $status && waitpid($pid, $end_of_file > 0 ? 0 : WNOHANG) > 0) {
+        my $was_running = !defined $status;
+        if ($was_running && waitpid($pid, $end_of_file > 0 ? 0 : WNOHANG) > 0) {
             $status = $?;
-            $limit  = time + 0.5 if $limit > time + 0.5;
         }
-        return $status if $end_of_file > 0;
+        return 1 if $end_of_file > 0;
+        $limit = time + 0.5 if $was_running && defined $status && $limit > time + 0.5;
     }
 }
 
