@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use File::Path qw(remove_tree);
 use List::Util qw(shuffle);
 use Scalar::Util qw(looks_like_number);
 use Test::Base ();
@@ -240,6 +241,7 @@ END {
         stop_mock_servers();
         if (!$Test::Nginx::Util::NoClean) {
             stop_nginx();
+            remove_tree(server_root()) if $ENV{TEST_NGINX_RANDOMIZE};
         }
     }
 }

@@ -49,6 +49,7 @@ sub exchange ($$$) {
         my $wait = ($sending && !$may_write ? $hold : $deadline) - $now;
         $wait = 0 if $wait < 0;
 
+        $! = 0;    # select(2) leaves it alone when time is up
         my ($readable, $writable) =
           IO::Select->select($select, $may_write ? $select : undef, undef, $wait);
 
