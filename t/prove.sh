@@ -11,6 +11,16 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# Whether nobody listens on the ports from $1 on; not all who do take part in the locking.
+range_is_free() {
+    local port
+    for ((port = $1; port < $1 + 20; port++)); do
+        if true 2>/dev/null <>"/dev/tcp/127.0.0.1/$port"; then
+            return 1
+        fi
+    done 2>/dev/null
+}
+
 # Called back by prove for a single file: takes the first free port range and runs the file.
 if [[ ${1:-} == --in-slot ]]; then
     file=$2
@@ -19,7 +29,7 @@ if [[ ${1:-} == --in-slot ]]; then
     base=${TEST_NGINX_PORT:-1984}
     for ((port = base; port < base + 20 * 64; port += 20)); do
         exec {lock}>"$locks/$port"
-        if flock -n "$lock"; then
+        if flock -n "$lock" && range_is_free "$port"; then
             export TEST_NGINX_PORT=$port TEST_NGINX_SERVER_PORT=$port
             export TEST_NGINX_SERVROOT=${TEST_NGINX_SERVROOT:-$root/t/servroot}_$port
             exec perl $TEST_NGINX_PERL_OPTIONS "$file"
