@@ -1,0 +1,441 @@
+"""What the .t files in Python share: a real nginx as a child process, a raw WebSocket peer whose
+every byte and TCP flag is the test's own, and TAP output. For the topics that Test::Nginx blocks
+cannot express: many connections, half-closed and reset ones, slow readers, reloads, signals.
+
+The files stay .t files for prove: their first line is Perl, which hands over before it reads on.
+A file calls run(cases, http=...) or uses Nginx itself. After each case of run() no session may be
+left and nginx must have logged nothing above notice, save what the case declares as `logs`.
+Ports, server root, modules and valgrind come from t/prove.sh's TEST_NGINX_* variables.
+"""
+
+import glob
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import time
+import traceback
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PORT = int(os.environ.get("TEST_NGINX_PORT", 1984))
+ROOT = os.environ.get("TEST_NGINX_SERVROOT", f"{REPO}/t/servroot_{PORT}")
+VALGRIND = os.environ.get("TEST_NGINX_USE_VALGRIND")
+PATIENCE = 60 if VALGRIND else 10  # seconds in which what is awaited has to come
+BINARY = os.environ.get("TEST_NGINX_BINARY") or shutil.which(
+    "nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+LOUD = re.compile(r"\[(?:warn|error|crit|alert|emerg)\]")
+
+
+def modules():
+    listed = os.environ.get("TEST_NGINX_LOAD_MODULES")
+    if listed is None:
+        listed = " ".join(["/usr/lib/nginx/modules/ndk_http_module.so",
+                           "/usr/lib/nginx/modules/ngx_http_lua_module.so",
+                           f"{REPO}/build/ngx_http_lua_websocket_module.so"])
+    return listed.split()
+
+
+def await_(condition, what, patience=PATIENCE):
+    """Until condition() is true; it is returned."""
+    limit = time.monotonic() + patience
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > limit:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(0.005)
+
+
+def equal(got, expected, what=""):
+    def short(value):
+        text = repr(value)
+        return text if len(text) <= 300 else f"{text[:280]}... ({len(text)} characters)"
+    if got != expected:
+        raise AssertionError(f"{what}: got {short(got)}, expected {short(expected)}")
+
+
+class Nginx:
+    """nginx with the given http section, in the foreground as our child, in its own root."""
+
+    def __init__(self, http="", server="", main="", events="", workers=1, load=None, prelude=""):
+        self.port, self.root, self.position = PORT, ROOT, 0
+        self.sections = dict(http=http, server=server, main=main, events=events, workers=workers,
+                             load=modules() if load is None else load, prelude=prelude)
+        self.log = f"{ROOT}/logs/error.log"
+        self.conf = f"{ROOT}/conf/nginx.conf"
+        shutil.rmtree(ROOT, ignore_errors=True)
+        for name in "conf", "logs", "html":
+            os.makedirs(f"{ROOT}/{name}")
+        self.write()
+        self.child = None
+
+    def write(self, **changes):
+        self.sections.update(changes)
+        s = self.sections
+        load = "".join(f"load_module {module};\n" for module in s["load"])
+        user = "user root;\n" if os.getuid() == 0 else ""
+        with open(self.conf, "w") as out:
+            out.write(f"""{load}{user}
+daemon off;
+worker_processes {s["workers"]};
+pid {ROOT}/logs/nginx.pid;
+error_log {self.log} info;
+{s["main"]}
+events {{ worker_connections 1024; accept_mutex off; {s["events"]} }}
+http {{
+    access_log off;
+    lua_package_path "{REPO}/t/lib/?.lua;;";
+    lua_shared_dict live 4m;
+    {s["http"]}
+    server {{
+        listen 127.0.0.1:{self.port};
+        {s["prelude"]}
+        root {ROOT}/html;
+        location = /live/take {{ content_by_lua_block {{ require("live").take() }} }}
+        location = /live/signal {{ content_by_lua_block {{ require("live").signal() }} }}
+        location = /live/open {{ content_by_lua_block {{ require("live").info() }} }}
+        location = /live/status {{ stub_status; }}
+        {s["server"]}
+    }}
+}}
+""")
+
+    def command(self, *more):
+        return [BINARY, "-p", f"{ROOT}/", "-e", self.log, "-c", self.conf, *more]
+
+    def start(self):
+        command = self.command()
+        if VALGRIND:
+            options = shlex.split(VALGRIND) if not VALGRIND.isdigit() else [
+                "--leak-check=full", "--show-possibly-lost=no", "--num-callers=60",
+                "--gen-suppressions=all", f"--suppressions={REPO}/t/valgrind.suppress"]
+            command = ["valgrind", "-q", f"--log-file={ROOT}/logs/valgrind.%p", *options, *command]
+        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # The pid file is written once nginx listens.
+        pid = f"{ROOT}/logs/nginx.pid"
+        await_(lambda: self.child.poll() is not None or os.path.exists(pid), "nginx comes up", 120)
+        if self.child.poll() is not None:
+            raise AssertionError("nginx did not start:\n" + self.read_log())
+        await_(lambda: len(self.workers()) == self.sections["workers"], "workers come up", 120)
+        return self
+
+    def workers(self):
+        """Process ids of the workers that are not shutting down."""
+        return [pid for pid in self.children() if "shutting down" not in title(pid)]
+
+    def children(self):
+        with open(f"/proc/{self.child.pid}/task/{self.child.pid}/children") as f:
+            return [int(pid) for pid in f.read().split()]
+
+    def signal(self, name):
+        os.kill(self.child.pid, getattr(signal, "SIG" + name))
+
+    def stop(self, name="QUIT"):
+        """Ends nginx; returns its exit code."""
+        if self.child.poll() is None:
+            self.signal(name)
+            try:
+                self.child.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                for pid in self.children():
+                    os.kill(pid, signal.SIGKILL)
+                self.child.kill()
+                self.child.wait()
+                raise AssertionError(f"nginx did not end within {PATIENCE} s of SIG{name}")
+        return self.child.returncode
+
+    def kill(self):
+        """For a test that failed: no nginx is left behind."""
+        if self.child and self.child.poll() is None:
+            for pid in self.children():
+                os.kill(pid, signal.SIGKILL)
+            self.child.kill()
+            self.child.wait()
+
+    def read_log(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def loud(self, allowed=None):
+        """Lines above notice since the last call, without those `allowed` matches. An alert is
+        always one too many."""
+        text = self.read_log()
+        lines, self.position = text[self.position:].splitlines(), len(text)
+        return [line for line in lines if LOUD.search(line)
+                and ("[alert]" in line or not (allowed and re.search(allowed, line)))]
+
+    def valgrind_findings(self):
+        found = []
+        for name in glob.glob(f"{ROOT}/logs/valgrind.*"):
+            with open(name) as f:
+                found += [line for line in f.read().splitlines()
+                          if not re.match(r"==\d+== *(?:$|Warning:|  +to suppress)", line)]
+        return found
+
+    def get(self, path, port=None, patience=PATIENCE):
+        """Body of a plain request; AssertionError if the status is not 200."""
+        with socket.create_connection(("127.0.0.1", port or self.port), patience) as s:
+            s.sendall(f"GET {path} HTTP/1.0\r\nHost: t\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: s.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status = head.split(b"\r\n")[0]
+        if b" 200 " not in status:
+            raise AssertionError(f"GET {path}: {status}")
+        return body.decode()
+
+    def sessions(self):
+        return int(self.get("/live/open"))
+
+    def connections(self):
+        """nginx's own count of connections, without the one that asks."""
+        return int(self.get("/live/status").split("\n")[0].split(":")[1]) - 1
+
+    def certificate(self):
+        """Makes a self-signed certificate; returns the directives that use it."""
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3", "-subj",
+                        "/CN=localhost", "-keyout", f"{ROOT}/conf/key.pem", "-out",
+                        f"{ROOT}/conf/cert.pem"], check=True, stderr=subprocess.DEVNULL)
+        return (f"ssl_certificate {ROOT}/conf/cert.pem;"
+                f"ssl_certificate_key {ROOT}/conf/key.pem;")
+
+
+def title(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline") as f:
+            return f.read()
+    except FileNotFoundError:
+        return "gone, hence shutting down"
+
+
+def frame(first, payload=b"", key=b"\x9a\x03\xf7\x51"):
+    """A frame as a client sends it (RFC 6455 5.2): first byte, payload; key None leaves it plain."""
+    if isinstance(payload, str):
+        payload = payload.encode()
+    size, bit = len(payload), 0x80 if key else 0
+    if size < 126:
+        head = struct.pack(">BB", first, bit | size)
+    elif size < 65536:
+        head = struct.pack(">BBH", first, bit | 126, size)
+    else:
+        head = struct.pack(">BBQ", first, bit | 127, size)
+    if not key:
+        return head + payload
+    pad = (key * (size // 4 + 1))[:size]
+    body = (int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")).to_bytes(size, "big")
+    return head + key + body
+
+
+TEXT, BINARY_FRAME, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8a
+
+
+def head(path, lines=()):
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: t", "Upgrade: websocket",
+                        "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *lines, "", ""]).encode()
+
+
+class Peer:
+    """A client that has upgraded. `first` is sent in one packet with the request; `window` limits
+    what the kernel takes on its behalf; `tls` is an ssl.SSLContext. With `request` that is all it
+    sends, and no answer is awaited."""
+
+    ids = 0
+
+    def __init__(self, ng, path="", first=b"", window=None, tls=None, port=None, lines=(),
+                 request=None):
+        Peer.ids += 1
+        self.ng, self.id, self.buffer = ng, f"{os.getpid()}-{Peer.ids}", b""
+        self.sock = socket.socket()
+        self.sock.settimeout(PATIENCE)
+        if window:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.sock.connect(("127.0.0.1", port or ng.port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname="localhost",
+                                        suppress_ragged_eofs=False)
+        if request is not None:
+            self.send(request)
+            return
+        self.send(head(self.url(path), lines) + first)
+        self.answer = self.until(b"\r\n\r\n")
+        if not self.answer.startswith(b"HTTP/1.1 101 "):
+            raise AssertionError(f"{path}: {self.answer!r}")
+
+    def url(self, path):
+        return f"{path}{'&' if '?' in path else '?'}id={self.id}"
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def more(self):
+        data = self.sock.recv(262144)
+        self.buffer += data
+        return data
+
+    def until(self, mark):
+        while mark not in self.buffer:
+            if not self.more():
+                raise AssertionError(f"the stream ended after {self.buffer!r}")
+        data, _, self.buffer = self.buffer.partition(mark)
+        return data + mark
+
+    def exactly(self, count):
+        parts, have = [self.buffer], len(self.buffer)
+        while have < count:
+            data = self.sock.recv(262144)
+            if not data:
+                raise AssertionError(f"the stream ended {count - have} bytes too early")
+            parts.append(data)
+            have += len(data)
+        data = b"".join(parts)
+        self.buffer = data[count:]
+        return data[:count]
+
+    def frame(self):
+        """The next frame: first byte and payload."""
+        first, size = self.exactly(2)
+        if size == 126:
+            size, = struct.unpack(">H", self.exactly(2))
+        elif size == 127:
+            size, = struct.unpack(">Q", self.exactly(8))
+        assert size < 1 << 40, "the server masked a frame or lost its place"
+        return first, self.exactly(size)
+
+    def rest(self):
+        """Everything up to the end of the stream."""
+        while self.more():
+            pass
+        data, self.buffer = self.buffer, b""
+        return data
+
+    def report(self, patience=PATIENCE):
+        """The next thing the handler of this connection reported."""
+        return self.ng.get(f"/live/take?id={self.id}&wait={patience}", patience=patience + 5)
+
+    def fin(self):
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def rst(self):
+        """Ends the connection by a reset."""
+        fd = self.sock.detach()  # past TLS, which would say goodbye
+        raw = socket.socket(fileno=fd)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()
+
+    def signal(self):
+        """Lets the handler go on that waits in live.take_signal()."""
+        self.ng.get(f"/live/signal?id={self.id}")
+
+    def close(self):
+        self.sock.close()
+
+
+def context():
+    tls = ssl.create_default_context()
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    return tls
+
+
+class Tap:
+    """Counts and prints results. A case that raises has failed."""
+
+    def __init__(self):
+        self.count = self.failed = 0
+
+    def result(self, name, error=None):
+        self.count += 1
+        self.failed += error is not None
+        print(f"{'not ok' if error else 'ok'} {self.count} - {name}", flush=True)
+        if error:
+            print("".join(f"#   {line}\n" for line in str(error).splitlines()), end="",
+                  file=sys.stderr, flush=True)
+
+    def attempt(self, name, body):
+        try:
+            body()
+            self.result(name)
+        except Exception as error:  # any failure is this case's failure
+            where = traceback.extract_tb(error.__traceback__)
+            at = next((f"line {f.lineno}" for f in reversed(where) if f.filename == sys.argv[0]), "")
+            self.result(name, f"{type(error).__name__}: {error or '(no text)'} {at}")
+
+    def done(self):
+        print(f"1..{self.count}")
+        sys.exit(1 if self.failed else 0)
+
+
+class Cases:
+    """The cases of a file, in order, and the locations they talk to."""
+
+    def __init__(self):
+        self.list, self.server = [], ""
+
+    def handler(self, path, body, directives="", phase="content"):
+        """A location whose Lua code finds t/lib/live.lua as `live`."""
+        self.server += f"""
+        location = {path} {{
+            {directives}
+            {phase}_by_lua_block {{
+                local live = require "live"
+                {body}
+            }}
+        }}
+"""
+
+    def __call__(self, name, logs=None, skip_valgrind=False):
+        """Decorator: a case by name; `logs` matches lines above notice that it causes itself."""
+        def add(body):
+            if not (VALGRIND and skip_valgrind):
+                self.list.append((name, body, logs))
+            return body
+        return add
+
+
+def settled(ng, logs):
+    await_(lambda: ng.sessions() == 0, "all sessions end")
+    await_(lambda: ng.connections() == 0, "all connections end")
+    loud = ng.loud(logs)
+    assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
+
+
+def run(cases, tap=None, prepare=None, **sections):
+    """Starts one nginx, runs the cases against it and ends it. With `tap` given there is more to
+    come; otherwise the file ends here. `prepare` may change the sections once there is a root."""
+    last, tap = tap is None, tap or Tap()
+    sections["server"] = cases.server + sections.get("server", "")
+    only = os.environ.get("ONLY")
+    ng = Nginx(**sections)
+    try:
+        if prepare:
+            ng.write(**prepare(ng))
+        ng.start()
+        for name, body, logs in cases.list:
+            if only and only not in name:
+                continue
+
+            def attempt():
+                body(ng)
+                settled(ng, logs)
+            tap.attempt(name, attempt)
+
+        def end():
+            equal(ng.stop(), 0, "exit code of nginx")
+            loud = ng.loud()
+            assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
+            found = ng.valgrind_findings()
+            assert not found, "valgrind:\n" + "\n".join(found[:200])
+        tap.attempt("nginx ends without a word", end)
+    finally:
+        ng.kill()
+    if last:
+        tap.done()
