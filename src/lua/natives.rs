@@ -37,7 +37,7 @@ pub fn accept(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let options = Options {
         max_recv_len: limit(args.number(1)),
-        timeout: args.number(2).filter(|ms| *ms > 0.0).map(|ms| ms as u64),
+        timeout: args.number(2).and_then(whole_ms),
     };
     match Session::accept(r, options) {
         Some(session) => Outcome::one(Value::Session(session)),
@@ -48,10 +48,10 @@ pub fn accept(args: &Args) -> Outcome {
 /// `set_timeout(session, ms or nil)`: nil and 0 mean ngx_lua's directives.
 pub fn set_timeout(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
-    match (args.number(2), args.request()) {
-        (Some(ms), _) if ms > 0.0 => session.set_timeouts(ms as u64, ms as u64),
-        (_, Some(r)) => session.reset_timeouts(r),
-        (_, None) => return Outcome::Raise(NO_REQUEST.into()),
+    match (args.number(2).and_then(whole_ms), args.request()) {
+        (Some(ms), _) => session.set_timeouts(ms, ms),
+        (None, Some(r)) => session.reset_timeouts(r),
+        (None, None) => return Outcome::Raise(NO_REQUEST.into()),
     }
     Outcome::none()
 }
@@ -146,7 +146,7 @@ pub fn connections(_args: &Args) -> Outcome {
 }
 
 /// What may not be sent, in lua-resty-websocket's order.
-fn send_rules(fin: bool, op: u8, len: u64, max: u64) -> Result<(), &'static str> {
+pub fn send_rules(fin: bool, op: u8, len: u64, max: u64) -> Result<(), &'static str> {
     if len > max {
         return Err("payload too big");
     }
@@ -178,6 +178,11 @@ fn recv_text(err: RecvError) -> String {
             format!("{what}: {err}")
         }
     }
+}
+
+/// A time-out given from Lua, cut to whole milliseconds as ngx_lua does; None for nothing left.
+fn whole_ms(number: f64) -> Option<u64> {
+    Some(number as u64).filter(|ms| *ms > 0)
 }
 
 /// A length limit given from Lua: nothing and negative numbers allow nothing.

@@ -9,6 +9,7 @@ local native_send = natives.send
 local native_drain = natives.drain
 local is_open = natives.is_open
 local find = string.find
+local huge = math.huge
 local error = error
 local setmetatable = setmetatable
 local tostring = tostring
@@ -16,20 +17,22 @@ local type = type
 local ngx = ngx
 
 local DEFAULT_MAX_LEN = 65535
+-- What a cosocket takes.
+local MAX_TIMEOUT = 0x7fffffff
 
 local _M = { _VERSION = "0.13" }
 local mt = { __index = _M }
 
 
-local function check_number(opts, name, lowest)
+local function check_number(opts, name, highest)
     local value = opts[name]
-    if value == nil then
+    if not value then
         return nil
     end
     if type(value) ~= "number" then
         error('bad "' .. name .. '" option: number expected, got ' .. type(value), 3)
     end
-    if not (value >= lowest) then
+    if not (value >= 0 and value <= highest) then
         error('bad "' .. name .. '" option: ' .. value, 3)
     end
     return value
@@ -43,10 +46,10 @@ function _M.new(_, opts)
         error('bad "opts" argument: table expected, got ' .. type(opts), 2)
     end
 
-    local max_len = check_number(opts, "max_payload_len", 0) or DEFAULT_MAX_LEN
-    local max_recv_len = check_number(opts, "max_recv_len", 0) or max_len
-    local max_send_len = check_number(opts, "max_send_len", 0) or max_len
-    local timeout = check_number(opts, "timeout", 0)
+    local max_len = check_number(opts, "max_payload_len", huge) or DEFAULT_MAX_LEN
+    local max_recv_len = check_number(opts, "max_recv_len", huge) or max_len
+    local max_send_len = check_number(opts, "max_send_len", huge) or max_len
+    local timeout = check_number(opts, "timeout", MAX_TIMEOUT)
 
     if ngx.headers_sent then
         return nil, "response header already sent"
@@ -116,7 +119,7 @@ function _M.set_timeout(self, time)
         if type(time) ~= "number" then
             error("bad timeout value: number expected, got " .. type(time), 2)
         end
-        if not (time >= 0) then
+        if not (time >= 0 and time <= MAX_TIMEOUT) then
             error("bad timeout value", 2)
         end
     end
@@ -186,7 +189,7 @@ local function send_frame(self, fin, opcode, payload)
         return nil, err
     end
 
-    return bytes
+    return bytes, nil
 end
 
 
