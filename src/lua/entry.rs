@@ -34,6 +34,8 @@ pub enum Value {
     Str(&'static str),
     /// A text or bytes made for the occasion.
     Bytes(Vec<u8>),
+    /// The argument at this (positive) index, as it came: no copy of a string is made.
+    Arg(c_int),
     /// Bytes that lie in a session's memory and are copied before anything else happens.
     View(*const u8, usize),
     /// A session, as userdata.
@@ -97,6 +99,30 @@ impl<'l> Args<'l> {
             }
             let data = lua::lua_tolstring(self.state, index, &mut len);
             Some(std::slice::from_raw_parts(data.cast::<u8>(), len))
+        }
+    }
+
+    /// The strings (numbers as strings) of the array at `index`, copied: unlike an argument, an
+    /// element may be collected as soon as it left the stack. Err: the first element that is
+    /// neither. None: not a table.
+    pub fn list(&self, index: c_int) -> Option<Result<Vec<Vec<u8>>, usize>> {
+        // SAFETY: raw access never raises; each element is popped again; a number's text is made
+        // on the stack's own copy of it.
+        unsafe {
+            if lua::lua_type(self.state, index) != lua::LUA_TTABLE {
+                return None;
+            }
+            let mut list = Vec::new();
+            for i in 1..=lua::lua_rawlen(self.state, index) {
+                lua::lua_rawgeti(self.state, index, i as lua::lua_Integer);
+                let element = self.bytes(-1).map(<[u8]>::to_vec);
+                lua::lua_settop(self.state, -2);
+                match element {
+                    Some(element) => list.push(element),
+                    None => return Some(Err(i)),
+                }
+            }
+            Some(Ok(list))
         }
     }
 
@@ -177,6 +203,7 @@ unsafe fn push(state: *mut lua::lua_State, value: Value) {
             Value::Int(n) => lua::lua_pushnumber(state, n as f64),
             Value::Str(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
             Value::Bytes(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
+            Value::Arg(index) => lua::lua_pushvalue(state, index),
             Value::View(data, len) => lua::lua_pushlstring_(state, data.cast::<c_char>(), len),
             Value::Session(session) => {
                 let size = std::mem::size_of::<*const Session>();

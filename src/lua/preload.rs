@@ -8,7 +8,7 @@ use std::ffi::{c_int, CStr};
 
 use mlua::ffi as lua;
 
-use super::{entry, natives};
+use super::{codec_natives, entry, natives};
 use crate::ffi;
 
 /// A native's row: its name in the shims, and the raw function around its body.
@@ -24,12 +24,20 @@ macro_rules! native {
 
 const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"accept", natives::accept),
+    native!(c"build_frame", codec_natives::build_frame),
+    native!(c"check_response", codec_natives::check_response),
+    native!(c"checked_frame", codec_natives::checked_frame),
     native!(c"close_payload", natives::close_payload),
     native!(c"connections", natives::connections),
     native!(c"drain", natives::drain),
+    native!(c"frame_body", codec_natives::frame_body),
+    native!(c"frame_head", codec_natives::frame_head),
+    native!(c"frame_len", codec_natives::frame_len),
     native!(c"handshake", natives::handshake),
     native!(c"is_open", natives::is_open),
+    native!(c"parse_uri", codec_natives::parse_uri),
     native!(c"recv", natives::recv),
+    native!(c"request", codec_natives::request),
     native!(c"send", natives::send),
     native!(c"set_timeout", natives::set_timeout),
 ];
@@ -47,6 +55,8 @@ macro_rules! module {
 
 const MODULES: &[(&CStr, lua::lua_CFunction)] = &[
     module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua"),
+    module!(c"resty.websocket.client", c"@resty/websocket/client.lua", "client.lua"),
+    module!(c"resty.websocket.protocol", c"@resty/websocket/protocol.lua", "protocol.lua"),
     module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua"),
 ];
 

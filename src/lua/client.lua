@@ -1,0 +1,378 @@
+-- resty.websocket.client: lua-resty-websocket's client object on a cosocket. This shim orders the
+-- calls and keeps the object's visible fields; frames are resty.websocket.protocol's, request and
+-- response of the handshake the codec's, and the connection (pool, resolver, TLS) ngx_lua's.
+
+local natives = ...
+
+local protocol = require "resty.websocket.protocol"
+
+local proto_recv = protocol.recv_frame
+local proto_send = protocol.send_frame
+local tcp = ngx.socket.tcp
+local encode_base64 = ngx.encode_base64
+local char = string.char
+local concat = table.concat
+local find = string.find
+local random = math.random
+local sub = string.sub
+local error = error
+local setmetatable = setmetatable
+local type = type
+local debug = ngx.config.debug
+local ngx_log = ngx.log
+local DEBUG = ngx.DEBUG
+
+local DEFAULT_MAX_LEN = 65535
+-- A server's response head, which upstream reads without limit.
+local MAX_RESPONSE_HEADER = 64 * 1024
+
+local _M = { _VERSION = "0.13" }
+local mt = { __index = _M }
+
+
+local function length(opts, name, default)
+    local value = opts[name] or default
+    if type(value) ~= "number" then
+        error('bad "' .. name .. '" option: number expected, got ' .. type(value), 3)
+    end
+    return value
+end
+
+
+function _M.new(_, opts)
+    if not opts then
+        opts = {}
+    elseif type(opts) ~= "table" then
+        error('bad "opts" argument: table expected, got ' .. type(opts), 2)
+    end
+
+    local max_len = length(opts, "max_payload_len", DEFAULT_MAX_LEN)
+    local max_recv_len = length(opts, "max_recv_len", max_len)
+    local max_send_len = length(opts, "max_send_len", max_len)
+
+    local sock, err = tcp()
+    if not sock then
+        return nil, err
+    end
+
+    if opts.timeout then
+        sock:settimeout(opts.timeout)
+    end
+
+    return setmetatable({
+        sock = sock,
+        max_recv_len = max_recv_len,
+        max_send_len = max_send_len,
+        send_unmasked = opts.send_unmasked,
+    }, mt)
+end
+
+
+-- A string for a header field, or an array of them joined by commas.
+local function field(opts, name, list_allowed)
+    local value = opts[name]
+    if not value then
+        return nil
+    end
+    if list_allowed and type(value) == "table" then
+        return concat(value, ",")
+    end
+    if type(value) ~= "string" and type(value) ~= "number" then
+        error('bad "' .. name .. '" option: string expected, got ' .. type(value), 3)
+    end
+    return value
+end
+
+
+-- Drawn from math.random, in upstream's order: the key only proves that the peer has read the
+-- request (RFC 6455 1.3), and who seeds the generator gets the same requests as ever.
+local function random_key()
+    local r = random
+    return encode_base64(char(r(256) - 1, r(256) - 1, r(256) - 1, r(256) - 1,
+                              r(256) - 1, r(256) - 1, r(256) - 1, r(256) - 1,
+                              r(256) - 1, r(256) - 1, r(256) - 1, r(256) - 1,
+                              r(256) - 1, r(256) - 1, r(256) - 1, r(256) - 1))
+end
+
+
+-- SNI, and the name a certificate is verified for. An IPv6 address is no name to ask for (RFC 6066
+-- 3), but verification without any would let every name pass.
+local function tls_name(opts, host)
+    local name = opts.server_name or opts.host
+    if name then
+        return name
+    end
+    if sub(host, 1, 1) == "[" then
+        return opts.ssl_verify and sub(host, 2, -2) or nil
+    end
+    return host
+end
+
+
+local function start_tls(sock, opts, host)
+    local name = tls_name(opts, host)
+
+    -- Without a certificate this clears the one of an earlier connection.
+    local ok, err = sock:setclientcert(opts.client_cert or nil, opts.client_priv_key or nil)
+    if not ok then
+        return nil, "failed to set TLS client certificate: " .. err
+    end
+
+    ok, err = sock:sslhandshake(false, name, opts.ssl_verify)
+    if not ok then
+        return nil, "ssl handshake failed: " .. err
+    end
+    return true
+end
+
+
+-- Asks for the upgrade and judges the answer. Returns the response head | nil, err, the head if
+-- there was one, and whether the peer may go on talking HTTP.
+local function upgrade(sock, request, key)
+    local bytes, err = sock:send(request)
+    if not bytes then
+        return nil, "failed to send the handshake request: " .. err
+    end
+
+    local header
+    header, err = sock:receiveuntil("\r\n\r\n")(MAX_RESPONSE_HEADER + 1)
+    if not header then
+        return nil, "failed to receive response header: " .. err
+    end
+    if #header > MAX_RESPONSE_HEADER then
+        return nil, "response header too large"
+    end
+
+    local ok, answered
+    ok, err, answered = natives.check_response(header, key)
+    if not ok then
+        return nil, err, header, answered
+    end
+    return header
+end
+
+
+function _M.connect(self, uri, opts)
+    local sock = self.sock
+    if not sock then
+        return nil, "not initialized"
+    end
+
+    local tls, host, port = natives.parse_uri(uri)
+    if tls == nil then
+        return nil, host
+    end
+
+    if not opts then
+        opts = {}
+    elseif type(opts) ~= "table" then
+        error('bad "opts" argument: table expected, got ' .. type(opts), 2)
+    end
+
+    local protocols = field(opts, "protocols", true)
+    local origin = field(opts, "origin")
+    if opts.client_cert and not opts.client_priv_key then
+        error("client_priv_key must be provided with client_cert", 0)
+    end
+    if opts.server_name ~= nil and type(opts.server_name) ~= "string" then
+        return nil, "SSL server_name must be a string"
+    end
+    if opts.headers and type(opts.headers) ~= "table" then
+        return nil, "custom headers must be a table"
+    end
+    if opts.host ~= nil and type(opts.host) ~= "string" then
+        return nil, "custom host header must be a string"
+    end
+    if opts.key ~= nil and type(opts.key) ~= "string" then
+        return nil, "custom Sec-WebSocket-Key must be a string"
+    end
+
+    local key = opts.key or random_key()
+    local request, ok, err
+    request, err = natives.request(uri, key, opts.host, protocols, origin, opts.headers)
+    if not request then
+        return nil, err
+    end
+
+    local pool = {
+        pool = opts.pool or nil,
+        pool_size = opts.pool_size or nil,
+        backlog = opts.backlog or nil,
+    }
+    if port then
+        ok, err = sock:connect(host, port, pool)
+    else
+        ok, err = sock:connect(host, pool)
+    end
+    if not ok then
+        return nil, "failed to connect: " .. err
+    end
+
+    self.fatal = nil
+    self.closed = nil
+
+    local count
+    count, err = sock:getreusedtimes()
+    if not count then
+        return nil, "failed to get reused times: " .. err
+    end
+    if count > 0 then
+        return 1, nil, "connection reused"
+    end
+
+    local header, answered
+    ok = true
+    if tls then
+        ok, err = start_tls(sock, opts, host)
+    end
+    if ok then
+        ok, err, header, answered = upgrade(sock, request, key)
+    end
+    if not ok then
+        -- No WebSocket will come of this connection. Only one whose peer answered in HTTP stays
+        -- open, so that the body can be read from wb.sock.
+        self.closed = true
+        if not answered then
+            sock:close()
+        end
+        return nil, err, header
+    end
+
+    return 1, nil, ok
+end
+
+
+function _M.set_timeout(self, time)
+    local sock = self.sock
+    if not sock then
+        return nil, nil, "not initialized yet"
+    end
+
+    return sock:settimeout(time)
+end
+
+
+function _M.recv_frame(self)
+    if self.fatal then
+        return nil, nil, "fatal error already happened"
+    end
+
+    local sock = self.sock
+    if not sock then
+        return nil, nil, "not initialized yet"
+    end
+
+    local data, typ, err = proto_recv(sock, self.max_recv_len, false)
+    if not data and not find(err, ": timeout", 1, true) then
+        self.fatal = true
+    end
+
+    return data, typ, err
+end
+
+
+local function send_frame(self, fin, opcode, payload)
+    if self.fatal then
+        return nil, "fatal error already happened"
+    end
+
+    if self.closed then
+        return nil, "already closed"
+    end
+
+    local sock = self.sock
+    if not sock then
+        return nil, "not initialized yet"
+    end
+
+    local bytes, err = proto_send(sock, fin, opcode, payload, self.max_send_len,
+                                  not self.send_unmasked)
+    if not bytes then
+        self.fatal = true
+    end
+
+    return bytes, err
+end
+
+
+_M.send_frame = send_frame
+
+
+function _M.send_text(self, data)
+    return send_frame(self, true, 0x1, data)
+end
+
+
+function _M.send_binary(self, data)
+    return send_frame(self, true, 0x2, data)
+end
+
+
+local function send_close(self, code, msg)
+    local payload, bytes, err
+    if code then
+        payload, err = natives.close_payload(type(code) == "number" and code, msg)
+        if not payload then
+            return nil, err
+        end
+    end
+
+    if debug then
+        ngx_log(DEBUG, "sending the close frame")
+    end
+
+    bytes, err = send_frame(self, true, 0x8, payload)
+    if not bytes then
+        self.fatal = true
+    end
+    self.closed = true
+
+    return bytes, err
+end
+
+
+_M.send_close = send_close
+
+
+function _M.send_ping(self, data)
+    return send_frame(self, true, 0x9, data)
+end
+
+
+function _M.send_pong(self, data)
+    return send_frame(self, true, 0xa, data)
+end
+
+
+function _M.close(self)
+    if self.fatal then
+        return nil, "fatal error already happened"
+    end
+
+    local sock = self.sock
+    if not sock then
+        return nil, "not initialized"
+    end
+
+    if not self.closed then
+        local bytes, err = send_close(self)
+        if not bytes then
+            return nil, "failed to send close frame: " .. err
+        end
+    end
+
+    return sock:close()
+end
+
+
+function _M.set_keepalive(self, ...)
+    local sock = self.sock
+    if not sock then
+        return nil, "not initialized"
+    end
+
+    return sock:setkeepalive(...)
+end
+
+
+return _M

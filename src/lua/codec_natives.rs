@@ -1,0 +1,227 @@
+//! The natives behind `resty.websocket.protocol` and `resty.websocket.client`, which do their I/O
+//! on ngx_lua's cosockets: frame headers, masking, the opening handshake. Each takes the arguments
+//! its comment names and returns Lua values; texts are lua-resty-websocket's. No state: what a
+//! frame needs between two calls is handed back in.
+
+use ws_proto::handshake::client::{Error as Refusal, Request, Response, Uri};
+use ws_proto::header::{self, Head};
+use ws_proto::{close, mask, opcode, Lengths, Masking};
+
+use super::entry::{Args, Outcome, Value};
+use super::natives::send_rules;
+use crate::session::random;
+
+/// Longest payload that is built: lengths are 31-bit numbers, as with lua-resty-websocket.
+const MAX_LEN: f64 = 0x7fff_ffff as f64;
+
+/// `frame_head(first two bytes, force_masking, max_payload_len)` → number of bytes that are left
+/// to read | false, size of the extended length | nil, err.
+pub fn frame_head(args: &Args) -> Outcome {
+    let Some(first) = first_two(args) else { return short(2) };
+    let Some(max) = args.number(3) else { return not_a_number("max_payload_len") };
+    let masking = if args.truth(2) { Masking::Required } else { Masking::Optional };
+    match Head::parse(first, 0, masking) {
+        Err(err) => Outcome::nil_err(err.to_string()),
+        Ok(head) if head.ext_len() == 0 => rest(head, &[], max),
+        Ok(head) => Outcome::two(Value::Bool(false), Value::Int(head.ext_len() as i64)),
+    }
+}
+
+/// `frame_len(first two bytes, extended length, max_payload_len)` → number of bytes that are left
+/// to read | nil, err. For the frames of which `frame_head` said false.
+pub fn frame_len(args: &Args) -> Outcome {
+    let Some(head) = head_again(args) else { return short(2) };
+    let Some(max) = args.number(3) else { return not_a_number("max_payload_len") };
+    match args.bytes(2).and_then(|ext| ext.get(..head.ext_len())) {
+        Some(ext) => rest(head, ext, max),
+        None => short(head.ext_len()),
+    }
+}
+
+/// `frame_body(first two bytes, masking key and payload)` → data, typ, err as recv_frame returns
+/// them. An unmasked payload is returned as the very string it came in.
+pub fn frame_body(args: &Args) -> Outcome {
+    let Some(head) = head_again(args) else { return short(2) };
+    let Some(body) = args.bytes(2) else { return short(0) };
+    let mut unmasked = Vec::new();
+    let payload = match (head.masked, body.split_first_chunk()) {
+        (false, _) => body,
+        (true, Some((key, masked))) => {
+            mask::extend(*key, masked, &mut unmasked);
+            &unmasked
+        }
+        (true, None) => return short(4),
+    };
+    if head.opcode == opcode::CLOSE {
+        return match close::parse(payload) {
+            Ok((code, reason)) => Outcome::three(
+                Value::Bytes(reason.to_vec()),
+                Value::Str("close"),
+                code.map_or(Value::Nil, |code| Value::Int(code.into())),
+            ),
+            Err(err) => {
+                Outcome::three(Value::Nil, Value::Nil, Value::Bytes(err.to_string().into()))
+            }
+        };
+    }
+    let typ = match head.opcode {
+        opcode::CONTINUATION => "continuation",
+        opcode::TEXT => "text",
+        opcode::BINARY => "binary",
+        opcode::PING => "ping",
+        _ => "pong",
+    };
+    let data = if head.masked { Value::Bytes(unmasked) } else { Value::Arg(2) };
+    Outcome::three(data, Value::Str(typ), if head.fin { Value::Nil } else { Value::Str("again") })
+}
+
+/// `build_frame(fin, opcode, payload_len, payload, masking)` → frame | nil, err. The length is
+/// the caller's word: only a masked payload must have it.
+pub fn build_frame(args: &Args) -> Outcome {
+    let Some(op) = any_opcode(args.number(2)) else { return bad_opcode() };
+    let len = match args.number(3) {
+        Some(len) if len > MAX_LEN => return Outcome::nil_err("payload too big"),
+        Some(len) if len >= 0.0 => len as usize,
+        _ => return not_a_number("payload_len"),
+    };
+    let payload = args.bytes(4).unwrap_or_default();
+    let masking = args.truth(5);
+    let payload = match payload.get(..len) {
+        Some(payload) if masking => payload,
+        None if masking => {
+            return Outcome::Raise("bad \"payload\" argument: shorter than payload_len".into())
+        }
+        _ => payload,
+    };
+    Outcome::one(Value::Bytes(frame(args.truth(1), op, len, payload, masking)))
+}
+
+/// `checked_frame(fin, opcode, payload, max_payload_len, masking)` → frame | nil, err, where the
+/// frame is one that send_frame may send.
+pub fn checked_frame(args: &Args) -> Outcome {
+    let Some(op) = any_opcode(args.number(2)) else { return bad_opcode() };
+    let Some(payload) = args.bytes(3) else {
+        return Outcome::Raise("bad \"payload\" argument (string expected)".into());
+    };
+    let Some(max) = args.number(4) else { return not_a_number("max_payload_len") };
+    let fin = args.truth(1);
+    if let Err(text) = send_rules(fin, op, payload.len() as u64, max as u64) {
+        return Outcome::nil_err(text);
+    }
+    Outcome::one(Value::Bytes(frame(fin, op, payload.len(), payload, args.truth(5))))
+}
+
+/// `parse_uri(uri)` → whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port or nil |
+/// nil, err.
+pub fn parse_uri(args: &Args) -> Outcome {
+    let Some(text) = args.bytes(1) else { return bad_uri() };
+    match Uri::parse(text) {
+        Ok(uri) => Outcome::three(
+            Value::Bool(uri.tls),
+            Value::Bytes(uri.host.to_vec()),
+            uri.port.map_or(Value::Nil, |port| Value::Bytes(port.to_vec())),
+        ),
+        Err(err) => Outcome::nil_err(err.to_bytes()),
+    }
+}
+
+/// `request(uri, key, host or nil, protocols or nil, origin or nil, headers or nil)` → bytes of
+/// the opening request | nil, err.
+pub fn request(args: &Args) -> Outcome {
+    let Some(text) = args.bytes(1) else { return bad_uri() };
+    let uri = match Uri::parse(text) {
+        Ok(uri) => uri,
+        Err(err) => return Outcome::nil_err(err.to_bytes()),
+    };
+    let lines = match args.list(6) {
+        None => Vec::new(),
+        Some(Ok(lines)) => lines,
+        Some(Err(index)) => {
+            return Outcome::Raise(format!("bad \"headers\" option: no string at index {index}"))
+        }
+    };
+    let host = args.bytes(3).map_or_else(|| uri.host_header(), <[u8]>::to_vec);
+    let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+    let request = Request {
+        path: uri.path,
+        host: &host,
+        key: args.bytes(2).unwrap_or_default(),
+        protocols: args.bytes(4),
+        origin: args.bytes(5),
+        headers: &lines,
+    };
+    match request.encode() {
+        Ok(bytes) => Outcome::one(Value::Bytes(bytes)),
+        Err(err) => Outcome::nil_err(err.to_bytes()),
+    }
+}
+
+/// `check_response(head without its empty line, key)` → true | nil, err, whether it was an HTTP
+/// answer with another status than 101.
+pub fn check_response(args: &Args) -> Outcome {
+    let head = args.bytes(1).unwrap_or_default();
+    match Response::check(head, args.bytes(2).unwrap_or_default()) {
+        Ok(_) => Outcome::one(Value::Bool(true)),
+        Err(err) => {
+            let answered = matches!(err, Refusal::Status(_));
+            Outcome::three(Value::Nil, Value::Bytes(err.to_bytes()), Value::Bool(answered))
+        }
+    }
+}
+
+/// What the length allows to be known, and how many bytes masking key and payload are.
+fn rest(head: Head, ext: &[u8], max: f64) -> Outcome {
+    let key_len = if head.masked { 4 } else { 0 };
+    let checked = head
+        .payload_len(ext, Lengths::Lenient)
+        .and_then(|len| head.check(len, max as u64).map(|()| len));
+    match checked {
+        Ok(len) => Outcome::one(Value::Int(len as i64 + key_len)),
+        Err(err) => Outcome::nil_err(err.to_string()),
+    }
+}
+
+/// One frame, masked with a key of the operating system's random source.
+fn frame(fin: bool, op: u8, len: usize, payload: &[u8], masking: bool) -> Vec<u8> {
+    let key = masking.then(random::masking_key);
+    let head = header::encode(fin, 0, op, len as u64, key);
+    let mut out = Vec::with_capacity(head.as_ref().len() + payload.len());
+    out.extend_from_slice(head.as_ref());
+    match key {
+        Some(key) => mask::extend(key, payload, &mut out),
+        None => out.extend_from_slice(payload),
+    }
+    out
+}
+
+fn first_two(args: &Args) -> Option<[u8; 2]> {
+    args.bytes(1)?.first_chunk().copied()
+}
+
+/// The head `frame_head` has let pass.
+fn head_again(args: &Args) -> Option<Head> {
+    Head::parse(first_two(args)?, 0, Masking::Optional).ok()
+}
+
+/// Whatever fits the first byte of a frame, rounded as LuaJIT's bit library does.
+fn any_opcode(number: Option<f64>) -> Option<u8> {
+    let number = number?.round_ties_even();
+    (0.0..=255.0).contains(&number).then_some(number as u8)
+}
+
+fn bad_opcode() -> Outcome {
+    Outcome::Raise("bad \"opcode\" argument (number from 0 to 255 expected)".into())
+}
+
+fn not_a_number(name: &str) -> Outcome {
+    Outcome::Raise(format!("bad \"{name}\" argument (number expected)"))
+}
+
+fn bad_uri() -> Outcome {
+    Outcome::Raise("bad \"uri\" argument (string expected)".into())
+}
+
+/// The socket broke its word: `receive(n)` returned fewer bytes.
+fn short(wanted: usize) -> Outcome {
+    Outcome::Raise(format!("the socket returned less than the {wanted} bytes asked for"))
+}

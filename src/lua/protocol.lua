@@ -1,0 +1,204 @@
+-- resty.websocket.protocol: single frames on any object with receive() and send(). This shim does
+-- the reading and writing, keeps a frame that a timeout interrupted, and nothing else: what the
+-- bytes mean is the codec's.
+
+local natives = ...
+
+local frame_head = natives.frame_head
+local frame_len = natives.frame_len
+local frame_body = natives.frame_body
+local native_build = natives.build_frame
+local checked_frame = natives.checked_frame
+local byte = string.byte
+local concat = table.concat
+local rawget = rawget
+local rawset = rawset
+local tostring = tostring
+local type = type
+local debug = ngx.config.debug
+local ngx_log = ngx.log
+local DEBUG = ngx.DEBUG
+
+local ok, new_tab = pcall(require, "table.new")
+if not ok then
+    new_tab = function ()
+        return {}
+    end
+end
+
+local _M = { _VERSION = "0.13", new_tab = new_tab }
+
+-- The fields of a frame in which a read can fail.
+local HEAD = { text = "failed to receive the first 2 bytes: " }
+local LENGTH = {
+    [2] = { text = "failed to receive the 2 byte payload length: " },
+    [8] = { text = "failed to receive the 8 byte payload length: " },
+}
+local BODY = { text = "failed to read masking-len and payload: " }
+
+
+-- A frame that a read timeout interrupted is kept in its socket under this key, because a cosocket
+-- hands out the bytes it has and forgets them: { field, size, head, connect, setkeepalive, have,
+-- chunks... }. It goes with the socket, or when the socket gets another connection: until the frame
+-- is taken up again, connect() is made to forget it first, and setkeepalive() refuses, as it does
+-- when unread bytes are left in the socket's own buffer.
+local KEY = {}
+
+
+local function take_up(sock)
+    local frame = rawget(sock, KEY)
+    if frame then
+        rawset(sock, KEY, nil)
+        rawset(sock, "connect", frame.connect)
+        rawset(sock, "setkeepalive", frame.setkeepalive)
+    end
+    return frame
+end
+
+
+local function connect_anew(sock, ...)
+    take_up(sock)
+    return sock:connect(...)
+end
+
+
+local function refuse_keepalive()
+    return nil, "unread data in buffer"
+end
+
+
+local function keep(sock, frame)
+    frame.connect = rawget(sock, "connect")
+    frame.setkeepalive = rawget(sock, "setkeepalive")
+    rawset(sock, KEY, frame)
+    rawset(sock, "connect", connect_anew)
+    rawset(sock, "setkeepalive", refuse_keepalive)
+end
+
+
+-- Reads one field of a frame, or the rest of it if it is the one `frame` was interrupted in.
+local function receive(sock, field, size, head, frame)
+    local have = 0
+    if frame then
+        have = frame.have
+    end
+
+    local data, err, partial = sock:receive(size - have)
+    if data then
+        if have > 0 then
+            frame[#frame + 1] = data
+            data = concat(frame)
+        end
+        return data
+    end
+
+    if err == "timeout" and type(sock) == "table" then
+        partial = partial or ""
+        if head or have > 0 or partial ~= "" then
+            frame = frame or { field = field, size = size, head = head, have = 0 }
+            frame[#frame + 1] = partial
+            frame.have = have + #partial
+            keep(sock, frame)
+        end
+    end
+
+    return nil, field.text .. (err or "unknown")
+end
+
+
+function _M.recv_frame(sock, max_payload_len, force_masking)
+    local frame = type(sock) == "table" and take_up(sock) or nil
+    local head, field, err
+    if frame then
+        head, field = frame.head, frame.field
+    end
+
+    if not head then
+        head, err = receive(sock, HEAD, 2, nil, frame)
+        if not head then
+            return nil, nil, err
+        end
+        frame, field = nil, nil
+    end
+
+    local rest
+    if field == BODY then
+        rest = frame.size
+
+    else
+        local size
+        if not field then
+            rest, err = frame_head(head, force_masking, max_payload_len)
+            if debug and (rest ~= nil or err == "frame unmasked") then
+                ngx_log(DEBUG, "recv_frame: mask bit: ", byte(head, 2) >= 0x80 and 1 or 0)
+            end
+            if rest == nil then
+                return nil, nil, err
+            end
+            if rest == false then
+                size = err
+            end
+
+        else
+            size = frame.size
+        end
+
+        if size then
+            local length
+            length, err = receive(sock, LENGTH[size], size, head, frame)
+            if not length then
+                return nil, nil, err
+            end
+            frame = nil
+
+            rest, err = frame_len(head, length, max_payload_len)
+            if not rest then
+                return nil, nil, err
+            end
+        end
+    end
+
+    local body = ""
+    if rest > 0 then
+        body, err = receive(sock, BODY, rest, head, frame)
+        if not body then
+            return nil, nil, err
+        end
+    end
+
+    local data, typ
+    data, typ, err = frame_body(head, body)
+    return data, typ, err
+end
+
+
+-- One value when all is well: the frame may stand last in a call's arguments.
+function _M.build_frame(fin, opcode, payload_len, payload, masking)
+    local frame, err = native_build(fin, opcode, payload_len, payload, masking)
+    if not frame then
+        return nil, err
+    end
+    return frame
+end
+
+
+function _M.send_frame(sock, fin, opcode, payload, max_payload_len, masking)
+    if type(payload) ~= "string" then
+        payload = payload and tostring(payload) or ""
+    end
+
+    local frame, err = checked_frame(fin, opcode, payload, max_payload_len, masking)
+    if not frame then
+        return nil, err
+    end
+
+    local bytes
+    bytes, err = sock:send(frame)
+    if not bytes then
+        return nil, "failed to send frame: " .. (err or "unknown")
+    end
+    return bytes
+end
+
+
+return _M
