@@ -7,6 +7,7 @@ mod assembly;
 mod event;
 mod sequence;
 
+use crate::ext::{self, Extension};
 use crate::header::{Head, Lengths, Masking};
 use crate::{close, mask, opcode, Error};
 use assembly::Assembly;
@@ -15,9 +16,6 @@ use sequence::Sequence;
 use std::mem;
 
 pub use event::{Event, Payload};
-
-/// Reserved bits that negotiated extensions own: none is negotiated.
-const RSV_OWNED: u8 = 0;
 
 /// What a connection's owner wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +34,10 @@ pub struct Settings {
     pub style: Style,
     /// Which incoming frames must be masked.
     pub masking: Masking,
-    /// Longest payload of a frame; in message style, of a data frame.
+    /// Longest payload of a frame as it comes (compressed or not); in message style, of a data
+    /// frame.
     pub max_frame: u64,
-    /// Longest message, all fragments together. Message style only.
+    /// Longest message, all fragments together and decompressed. Message style only.
     pub max_message: u64,
     /// Most fragments of a message. Message style only.
     pub max_fragments: u32,
@@ -103,10 +102,14 @@ pub struct Conn {
     /// In message style the control frame under way: it may stand between two fragments.
     control: Assembly,
     sequence: Sequence,
+    /// The agreed extension; its memory goes with the connection's last event.
+    extension: Option<Box<dyn Extension>>,
+    /// Bytes of the messages that came through the extension: decoded, and as they came.
+    coded_bytes: (u64, u64),
 }
 
 impl Conn {
-    /// A connection right after its opening handshake.
+    /// A connection right after its opening handshake, without extensions.
     pub fn new(settings: Settings) -> Conn {
         Conn {
             settings,
@@ -117,7 +120,24 @@ impl Conn {
             data: Assembly::default(),
             control: Assembly::default(),
             sequence: Sequence::default(),
+            extension: None,
+            coded_bytes: (0, 0),
         }
+    }
+
+    /// A connection that agreed on permessage-deflate; `role` is our side. Message style only:
+    /// frame style hands out frames as they are, and RSV1 stays an error there.
+    pub fn with_deflate(settings: Settings, agreed: &ext::Agreed, role: ext::Role) -> Conn {
+        let mut conn = Conn::new(settings);
+        if settings.style == Style::Messages {
+            conn.extension = Some(Box::new(ext::Inflater::new(agreed, role)));
+        }
+        conn
+    }
+
+    /// Payload bytes of compressed messages so far: before their compression, and after it.
+    pub fn compressed_bytes(&self) -> (u64, u64) {
+        self.coded_bytes
     }
 
     /// Changes the limit on frames, from the next header on.
@@ -161,9 +181,10 @@ impl Conn {
     /// For large frames: the buffer that the payload is assembled in, with room made in it, and
     /// how many bytes of this frame are missing. The owner may append at most that many bytes
     /// from the socket, within the buffer's spare capacity, and then must call
-    /// [`Conn::body_filled`]. `None` when no payload is awaited; then use [`Conn::feed`].
+    /// [`Conn::body_filled`]. `None` when no payload is awaited, or one that an extension takes
+    /// piece by piece; then use [`Conn::feed`].
     pub fn body_room(&mut self) -> Option<(&mut BytesMut, usize)> {
-        if self.state != State::Body {
+        if self.state != State::Body || self.is_coded() {
             return None;
         }
         let (missing, limit) = (self.frame.missing, self.limit());
@@ -174,9 +195,9 @@ impl Conn {
     /// them there. Returns the event if that completes one.
     ///
     /// # Panics
-    /// When no payload is awaited, or `n` is more than the frame misses or the buffer holds.
+    /// When `body_room` gave none, or `n` is more than the frame misses or the buffer holds.
     pub fn body_filled(&mut self, n: usize) -> Result<Option<Event<'static>>, Error> {
-        assert!(self.state == State::Body, "no payload is awaited");
+        assert!(self.state == State::Body && !self.is_coded(), "no payload is awaited");
         assert!(n <= self.frame.missing, "more bytes than the frame has");
         let mut frame = self.frame;
         let fresh = self.assembly().tail(n);
@@ -198,7 +219,8 @@ impl Conn {
             match self.state {
                 State::First2 => {
                     let Some(field) = self.field(input) else { return Ok(None) };
-                    self.frame.head = Head::parse(field, RSV_OWNED, self.settings.masking)?;
+                    let rsv = self.rsv_allowed(field[0] & 0x0F);
+                    self.frame.head = Head::parse(field, rsv, self.settings.masking)?;
                     self.state = State::Len;
                 }
                 State::Len => {
@@ -285,6 +307,10 @@ impl Conn {
         let chunk = take_front(input, self.frame.missing);
         let whole = self.frame.filled == 0 && chunk.len() == self.frame.missing;
         self.frame.take(chunk);
+        if self.is_coded() {
+            self.decode(chunk)?;
+            return if self.frame.missing > 0 { Ok(None) } else { self.complete(None) };
+        }
         let data = self.is_data();
         if data {
             self.sequence.bytes(chunk)?;
@@ -297,6 +323,30 @@ impl Conn {
             return Ok(None);
         }
         self.complete(None)
+    }
+
+    /// Passes payload bytes through the extension into the message. The limit is looked at before
+    /// anything is stored.
+    fn decode(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        let Conn { extension: Some(extension), data, sequence, coded_bytes, .. } = self else {
+            unreachable!("a marked frame without an extension was refused")
+        };
+        let max = usize::try_from(self.settings.max_message).unwrap_or(usize::MAX);
+        let last = self.frame.head.fin && self.frame.missing == 0;
+        if chunk.is_empty() && !last {
+            return Ok(());
+        }
+        coded_bytes.1 += chunk.len() as u64;
+        extension.decode(chunk, last, &mut |fresh, end| {
+            let limit = max.saturating_sub(data.len());
+            if fresh.len() > limit {
+                return Err(Error::MessageTooLarge);
+            }
+            coded_bytes.0 += fresh.len() as u64;
+            sequence.bytes(fresh)?;
+            data.append(fresh, if end { fresh.len() } else { limit });
+            Ok(())
+        })
     }
 
     /// The frame is whole: its payload is `slice`, or else lies in its assembly buffer.
@@ -336,6 +386,22 @@ impl Conn {
         self.settings.style == Style::Messages && !opcode::is_control(self.frame.head.opcode)
     }
 
+    /// Whether the frame's payload goes through the extension.
+    #[inline]
+    fn is_coded(&self) -> bool {
+        self.sequence.is_coded() && self.is_data()
+    }
+
+    /// The reserved bits that a frame may have: the extension's, where a message begins (RFC 7692
+    /// 6.1).
+    #[inline]
+    fn rsv_allowed(&self, opcode: u8) -> u8 {
+        match (&self.extension, opcode) {
+            (Some(extension), opcode::TEXT | opcode::BINARY) => extension.rsv(),
+            _ => 0,
+        }
+    }
+
     fn assembly(&mut self) -> &mut Assembly {
         match self.settings.style {
             Style::Messages if opcode::is_control(self.frame.head.opcode) => &mut self.control,
@@ -358,6 +424,7 @@ impl Conn {
         self.state = State::Over;
         self.data = Assembly::default();
         self.control = Assembly::default();
+        self.extension = None;
     }
 }
 

@@ -43,6 +43,9 @@ pub enum Error {
     TooManyFragments,
     /// A text message or close reason that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that is not DEFLATE data. No RFC names its close code: 1007, because
+    /// the payload is not what the frame says it is.
+    BadDeflate,
 }
 
 impl Error {
@@ -69,6 +72,7 @@ impl Error {
             Self::MessageTooLarge => ("exceeding max message len", 1009, "message_size"),
             Self::TooManyFragments => ("too many fragments", 1009, "fragments"),
             Self::InvalidUtf8 => ("invalid utf-8", 1007, "utf8"),
+            Self::BadDeflate => ("bad compressed data", 1007, "deflate"),
         }
     }
 

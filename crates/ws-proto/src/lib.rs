@@ -1,10 +1,11 @@
-//! The WebSocket protocol (RFC 6455) as state machines: bytes in, events out. Nothing here does
+//! The WebSocket protocol (RFC 6455, RFC 7692) as state machines: bytes in, events out. Nothing here does
 //! I/O, reads a clock or draws random numbers; masking keys and handshake keys come from the
 //! caller. Every role and API of the module stands on this one codec; what differs between them
 //! is a [`Settings`] value.
 //!
 //! * [`header`], [`mask`], [`close`], [`utf8`]: the pieces of a frame, usable alone;
 //! * [`Conn`]: the receiving side of one connection, frame by frame or message by message;
+//! * [`ext`]: extensions, negotiated and applied: permessage-deflate (RFC 7692);
 //! * [`handshake`]: the opening handshake of both sides.
 
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 pub mod close;
 mod conn;
 mod error;
+pub mod ext;
 pub mod handshake;
 pub mod header;
 pub mod mask;

@@ -22,6 +22,8 @@ pub(super) struct Sequence {
     text: bool,
     /// The message has, or will have, more than one frame.
     fragmented: bool,
+    /// An extension stands between payload and message.
+    coded: bool,
     utf8: Validator,
 }
 
@@ -34,6 +36,7 @@ impl Sequence {
             (_, 0) => {
                 self.text = head.opcode == opcode::TEXT;
                 self.fragmented = !head.fin;
+                self.coded = head.rsv != 0;
             }
             _ => return Err(Error::MessageInterleaved),
         }
@@ -42,7 +45,8 @@ impl Sequence {
         }
         self.frames += 1;
         self.size = self.size.saturating_add(len);
-        if self.size > limits.max_message {
+        // What comes out of an extension is counted when it comes out.
+        if self.size > limits.max_message && !self.coded {
             return Err(Error::MessageTooLarge);
         }
         Ok(())
@@ -53,7 +57,12 @@ impl Sequence {
         self.fragmented
     }
 
-    /// Unmasked payload bytes came.
+    /// Whether the payloads go through the extension.
+    pub fn is_coded(&self) -> bool {
+        self.coded
+    }
+
+    /// Bytes of the message came, unmasked and decoded.
     pub fn bytes(&mut self, fresh: &[u8]) -> Result<(), Error> {
         if self.text {
             self.utf8.push(fresh)?;

@@ -54,8 +54,13 @@ pub fn messages() -> Settings {
 
 /// A frame on the wire.
 pub fn frame(fin: bool, opcode: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
+    rsv_frame(fin, 0, opcode, payload, key)
+}
+
+/// A frame with reserved bits.
+pub fn rsv_frame(fin: bool, rsv: u8, opcode: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
     let len = payload.len() as u64;
-    let mut wire = header::encode(fin, 0, opcode, len, key).as_ref().to_vec();
+    let mut wire = header::encode(fin, rsv, opcode, len, key).as_ref().to_vec();
     mask::extend(key.unwrap_or_default(), payload, &mut wire);
     wire
 }
@@ -73,7 +78,16 @@ pub fn run_cut(
     sizes: impl IntoIterator<Item = usize>,
     direct: u8,
 ) -> Outcome {
-    let mut conn = Conn::new(settings);
+    run_conn(&mut Conn::new(settings), bytes, sizes, direct)
+}
+
+/// The same with a connection made by the caller.
+pub fn run_conn(
+    conn: &mut Conn,
+    bytes: &[u8],
+    sizes: impl IntoIterator<Item = usize>,
+    direct: u8,
+) -> Outcome {
     let mut seen = Vec::new();
     let mut rest = bytes.to_vec();
     let mut sizes = sizes.into_iter();
@@ -84,9 +98,9 @@ pub fn run_cut(
         let size = sizes.next().unwrap_or(rest.len()).clamp(1, rest.len());
         let mut piece: Vec<u8> = rest.drain(..size).collect();
         let result = if direct >> (turn % 8) & 1 == 1 {
-            feed_direct(&mut conn, &piece, &mut seen)
+            feed_direct(conn, &piece, &mut seen)
         } else {
-            feed_all(&mut conn, &mut piece, &mut seen)
+            feed_all(conn, &mut piece, &mut seen)
         };
         if let Err(error) = result {
             return (seen, Some(error));

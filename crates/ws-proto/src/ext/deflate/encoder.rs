@@ -1,0 +1,139 @@
+//! The sending direction of permessage-deflate (RFC 7692 7.2.1): compresses whole messages, one
+//! connection's in its own context or one message for many connections. The caller writes the
+//! frames, with RSV1 set on the first of a message.
+
+use super::{spare, Agreed, Role, TAIL};
+use std::fmt;
+use zlib_rs::{Deflate, DeflateError, DeflateFlush};
+
+/// Compressor of one connection's sending direction. Owns zlib's compressor from the first
+/// message it compresses on where messages may refer to earlier ones, and otherwise none:
+/// see `spare`.
+pub struct Encoder {
+    level: u8,
+    window_bits: u8,
+    takeover: bool,
+    threshold: usize,
+    /// The context: what the peer's window holds, if any.
+    context: Option<Deflate>,
+    /// Bytes of the messages compressed, before and after.
+    bytes: (u64, u64),
+}
+
+impl Encoder {
+    /// The encoder of the side `role`, ours.
+    pub fn new(agreed: &Agreed, role: Role) -> Encoder {
+        let (window_bits, takeover) = agreed.direction(role);
+        Encoder {
+            level: agreed.level.clamp(1, 9),
+            window_bits,
+            takeover,
+            threshold: agreed.threshold.max(1),
+            context: None,
+            bytes: (0, 0),
+        }
+    }
+
+    /// Appends the compressed message to `out`, to be sent with RSV1. Returns `false`, and
+    /// appends nothing, when the message is to be sent as it is, without RSV1: below the
+    /// threshold, or not worth it.
+    pub fn encode(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        if payload.len() < self.threshold {
+            return false;
+        }
+        let mut deflate =
+            self.context.take().unwrap_or_else(|| spare::deflate(self.level, self.window_bits));
+        let start = out.len();
+        let done = compress(&mut deflate, payload, out).is_ok();
+        let len = out.len() - start;
+        // A message that went out compressed is in the peer's window and must stay in ours. A few
+        // bytes more are a small price for that, unless it filled the window with noise anyway.
+        let keep = done && self.takeover && payload.len() < 1 << self.window_bits;
+        if !keep && (!done || len >= payload.len()) {
+            out.truncate(start);
+            spare::keep_deflate(self.level, self.window_bits, deflate);
+            return false;
+        }
+        if self.takeover {
+            self.context = Some(deflate);
+        } else {
+            spare::keep_deflate(self.level, self.window_bits, deflate);
+        }
+        self.bytes.0 += payload.len() as u64;
+        self.bytes.1 += len as u64;
+        true
+    }
+
+    /// To be called when a message of [`compress_once`] was sent on this connection: the peer's
+    /// window moved on without ours, so that the next message must start from an empty one, as a
+    /// compressor always may.
+    pub fn sent_elsewhere(&mut self) {
+        if let Some(deflate) = self.context.take() {
+            spare::keep_deflate(self.level, self.window_bits, deflate);
+        }
+    }
+
+    /// The agreed window: messages of [`compress_once`] with at most this window are good here.
+    pub fn window_bits(&self) -> u8 {
+        self.window_bits
+    }
+
+    /// Whether messages refer to earlier ones.
+    pub fn takes_context_over(&self) -> bool {
+        self.takeover
+    }
+
+    /// Bytes of all messages that were compressed, before and after.
+    pub fn compressed_bytes(&self) -> (u64, u64) {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, window_bits, takeover, threshold, context, bytes } = self;
+        f.debug_struct("Encoder")
+            .field("level", level)
+            .field("window_bits", window_bits)
+            .field("takeover", takeover)
+            .field("threshold", threshold)
+            .field("has_context", &context.is_some())
+            .field("bytes", bytes)
+            .finish()
+    }
+}
+
+/// Compresses a message for any number of connections whose window has at least `window_bits` (8
+/// to 15), whatever was sent on them before: it refers to nothing but itself. `level` is 1 to 9.
+/// Each connection's [`Encoder::sent_elsewhere`] must be told.
+pub fn compress_once(level: u8, window_bits: u8, payload: &[u8]) -> Vec<u8> {
+    let (level, window_bits) = (level.clamp(1, 9), window_bits.clamp(8, 15));
+    let mut out = Vec::new();
+    let mut deflate = spare::deflate(level, window_bits);
+    compress(&mut deflate, payload, &mut out).expect("a fresh compressor takes any bytes");
+    spare::keep_deflate(level, window_bits, deflate);
+    out
+}
+
+/// Compresses, flushes to a whole byte, and leaves the flush's empty block out but for its first
+/// byte.
+fn compress(
+    deflate: &mut Deflate,
+    mut payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DeflateError> {
+    spare::with_scratch(|scratch| loop {
+        let (taken, made) = (deflate.total_in(), deflate.total_out());
+        deflate.compress(payload, scratch, DeflateFlush::SyncFlush)?;
+        let (taken, made) = (deflate.total_in() - taken, deflate.total_out() - made);
+        payload = &payload[taken as usize..];
+        out.extend_from_slice(&scratch[..made as usize]);
+        // Room was left: the flush is complete.
+        if (made as usize) < scratch.len() {
+            return Ok(());
+        }
+    })?;
+    debug_assert!(payload.is_empty() && out.ends_with(&TAIL));
+    out.truncate(out.len() - TAIL.len());
+    Ok(())
+}
