@@ -24,7 +24,7 @@ use Digest::SHA qw(sha1);
 use MIME::Base64 qw(encode_base64);
 use Exporter qw(import);
 
-our @EXPORT = qw(upgrade masked plain brief bytewise accept_value complete_block
+our @EXPORT = qw(upgrade masked plain brief pattern bytewise accept_value complete_block
   log_above_info);
 
 # RFC 6455 1.3's own example: the accept value is s3pPLMBiTxaQ9kYGzzhZRbK+xOo=.
@@ -81,8 +81,15 @@ sub mask {
 # How report() shows a string: in quotes if it is short and printable, else by size and sum.
 sub brief {
     my $string = shift;
-    return "\"$string\"" if length $string <= 60 && $string !~ /[^\x20-\x7e]/;
+    return "\"$string\"" if length $string <= 80 && $string !~ /[^\x20-\x7e]/;
     return length($string) . ' bytes ' . md5_hex($string);
+}
+
+# So many bytes of all values that repeat at no power of two.
+sub pattern {
+    my $length = shift;
+    my $period = join '', map { chr } 0 .. 255, 1 .. 250;
+    return substr $period x ($length / length($period) + 1), 0, $length;
 }
 
 # One packet per byte.

@@ -44,7 +44,7 @@ local function brief(value)
     if type(value) ~= "string" then
         return tostring(value)
     end
-    if #value <= 60 and not value:find("[^\32-\126]") then
+    if #value <= 80 and not value:find("[^\32-\126]") then
         return '"' .. value .. '"'
     end
     return #value .. " bytes " .. ngx.md5(value)
@@ -123,6 +123,19 @@ function _M.frame(first, payload)
                            math.floor(len / 2 ^ 16) % 256, math.floor(len / 256) % 256, len % 256)
     end
     return head .. "\0\0\0\0" .. payload
+end
+
+
+-- What a masked frame holds, and its key; its header without mask and key must be `head`.
+function _M.unmask(frame, head)
+    local masked = head:sub(1, 1) .. string.char(byte(head, 2) + 128) .. head:sub(3)
+    assert(frame:sub(1, #head) == masked, "another header")
+    local key = frame:sub(#head + 1, #head + 4)
+    local out = {}
+    for i = 1, #frame - #head - 4 do
+        out[i] = string.char(bit.bxor(byte(frame, #head + 4 + i), byte(key, (i - 1) % 4 + 1)))
+    end
+    return table.concat(out), key
 end
 
 
