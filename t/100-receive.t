@@ -14,7 +14,7 @@ add_block_preprocessor(sub {
     complete_block($block);
 });
 repeat_each(2);
-plan tests => repeat_each() * 62;
+plan tests => repeat_each() * 66;
 no_long_string();
 run_tests();
 
@@ -292,3 +292,16 @@ CORE::join "", map { ::masked(0x81, "frame $_") } 1 .. 1000
 CORE::join "", map { ::masked(0x81, $_ x 3) } 1 .. 50
 --- results eval
 ::brief(CORE::join ",", map { $_ x 3 } 1 .. 50) . "\n"
+
+
+
+=== TEST 21: nginx's debug builds log the mask bit of every frame
+--- skip_eval: 4: `$Test::Nginx::Util::NginxBinary -V 2>&1` !~ /--with-debug/
+--- frames: 2
+--- send eval: ::masked(0x81, "a") . ::plain(0x81, "b")
+--- results
+"a" "text" nil
+nil nil "frame unmasked"
+--- error_log
+recv_frame: mask bit: 1
+recv_frame: mask bit: 0

@@ -35,10 +35,8 @@ pub fn handshake(args: &Args) -> Outcome {
 /// `accept(max_recv_len, timeout or nil)` → session. The 101 response has been sent.
 pub fn accept(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let options = Options {
-        max_recv_len: limit(args.number(1)),
-        timeout: args.number(2).and_then(whole_ms),
-    };
+    let options =
+        Options { max_recv_len: limit(args.number(1)), timeout: args.number(2).and_then(whole_ms) };
     match Session::accept(r, options) {
         Some(session) => Outcome::one(Value::Session(session)),
         None => Outcome::nil_err("no memory"),
@@ -124,7 +122,12 @@ pub fn close_payload(args: &Args) -> Outcome {
     match args.number(1) {
         Some(code) if code <= f64::from(0x7fff) => {
             let code = code.round_ties_even() as i64 as u16;
-            let reason = args.bytes(2).unwrap_or_default();
+            let reason = match args.bytes(2) {
+                None if args.truth(2) => {
+                    return Outcome::Raise("bad \"msg\" argument (string expected)".into())
+                }
+                reason => reason.unwrap_or_default(),
+            };
             Outcome::one(Value::Bytes(close::encode(Some(code), reason)))
         }
         _ => Outcome::nil_err("bad status code"),

@@ -15,6 +15,9 @@ local setmetatable = setmetatable
 local tostring = tostring
 local type = type
 local ngx = ngx
+local ngx_log = ngx.log
+local DEBUG = ngx.DEBUG
+local debug = ngx.config.debug
 
 local DEFAULT_MAX_LEN = 65535
 -- What a cosocket takes.
@@ -148,6 +151,11 @@ function _M.recv_frame(self)
 
     if not data and not find(err, ": timeout", 1, true) and is_open(session) then
         self.fatal = true
+    end
+
+    -- lua-resty-websocket's line, which its tests and its users' look for.
+    if debug and (data or err == "frame unmasked") then
+        ngx_log(DEBUG, "recv_frame: mask bit: ", data and 1 or 0)
     end
 
     return data, typ, err
