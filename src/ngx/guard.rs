@@ -7,8 +7,8 @@ use super::log;
 
 /// Runs `body`; a panic is logged at alert level and answered with `fallback`.
 ///
-/// `AssertUnwindSafe` is justified because every caller then closes the one connection it was
-/// working for, so state left half-changed by the panic is never looked at again.
+/// `AssertUnwindSafe` is justified because the event handlers then end the one request they were
+/// working for, and because borrows of a session's state end with the panic.
 pub fn guarded<R>(what: &str, fallback: R, body: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => value,

@@ -129,6 +129,8 @@ impl Link {
         if c.is_null() || buf.len() == 0 {
             return Recv::Again;
         }
+        // An error inside TLS leaves errno as it was, hence the reset.
+        ffi::ngx_set_errno(0);
         // SAFETY: c is alive; `recv` is nginx's own (plain or TLS) and writes at most len bytes.
         // It never calls back into a handler.
         let n = unsafe { (*c).recv.map_or(-1, |recv| recv(c, buf.as_mut_ptr(), buf.len())) };
@@ -140,7 +142,8 @@ impl Link {
         }
     }
 
-    /// Arms the read event again after a read that said `Again`.
+    /// Arms the read event after a read that said `Again`; disarms it where bytes are there that
+    /// nobody wants yet and the event module reports states, not changes (poll, select).
     pub fn want_read(&self) {
         let c = self.c.get();
         if !c.is_null() {
@@ -176,6 +179,7 @@ impl Link {
                 if i + 1 < used { ptr::addr_of_mut!(chain[i + 1]) } else { ptr::null_mut() };
         }
         let first = if used > 0 { chain.as_mut_ptr() } else { ptr::null_mut() };
+        ffi::ngx_set_errno(0);
         // SAFETY: c is alive; the chain lives on this stack for the whole call; memory buffers
         // are only read. Neither transport keeps the chain (TLS copies into a buffer of its own).
         let rest = unsafe {
@@ -185,7 +189,12 @@ impl Link {
             }
         };
         if rest == ffi::ngx_chain_error() {
-            return Sent::Failed(ffi::ngx_errno());
+            let errno = ffi::ngx_errno();
+            // As nginx's own write filter does: without the mark, bytes that TLS still holds would
+            // keep the request open until its send timer, for a peer that is gone.
+            // SAFETY: c is alive.
+            unsafe { (*c).set_error(1) };
+            return Sent::Failed(errno);
         }
         let taken = bufs[..used]
             .iter()
@@ -213,7 +222,8 @@ impl Link {
         }
     }
 
-    /// Arms the write event: the write handler is called when the kernel takes more.
+    /// Arms the write event after a partial write: the write handler is called when the kernel
+    /// takes more. Disarms it once the kernel has taken all (see `want_read`).
     pub fn want_write(&self) {
         let c = self.c.get();
         if !c.is_null() {
@@ -307,6 +317,17 @@ impl Link {
         unsafe {
             if !c.is_null() && (*(*c).write).timer_set() != 0 {
                 ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
+            }
+        }
+    }
+
+    /// Has the read handler called in `ms` milliseconds, unless that is under way already.
+    pub(super) fn add_read_timer(&self, ms: u64) {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        unsafe {
+            if !c.is_null() && (*(*c).read).timer_set() == 0 {
+                ffi::ngx_add_timer((*c).read, ms as ffi::ngx_msec_t);
             }
         }
     }

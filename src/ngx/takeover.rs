@@ -16,6 +16,9 @@ use super::link::Link;
 use super::request::Request;
 use crate::ffi;
 
+/// How long a handler may go on after worker_shutdown_timeout has ended its connection.
+const SHUTDOWN_GRACE_MS: u64 = 1000;
+
 /// What a session offers to nginx's events.
 pub trait Takeover: 'static {
     /// The session's link.
@@ -70,6 +73,9 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
             if (*ev).timer_set() != 0 {
                 ffi::ngx_del_timer(ev);
             }
+            // limit_rate's mark for the 101 response. Left, it would keep nginx from setting the
+            // send timer when the handler ends (ngx_http_set_write_handler).
+            (*ev).set_delayed(0);
         }
         (*(data as *const T)).link().attach(
             r,
@@ -123,43 +129,70 @@ unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
 }
 
 unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
-    guarded("read handler", (), || {
-        // SAFETY: nginx calls this with the event it was set on.
-        if let Some(session) = unsafe { session_of::<T>(ev) } {
-            session.readable();
-            if session.link().must_drop() {
-                session.discard();
-            }
+    // SAFETY: nginx calls this with the event it was set on.
+    let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
+    event("read handler", &*session, || {
+        // SAFETY: the event is alive during its handler.
+        let timedout = unsafe { (*ev).timedout() } != 0;
+        let link = session.link();
+        session.readable();
+        if !link.must_drop() {
+            return finish_if_drained(&*session, ffi::NGX_OK as _);
+        }
+        session.discard();
+        if link.is_draining() {
             finish_if_drained(&*session, ffi::NGX_OK as _);
+        } else if timedout {
+            link.info("websocket handler did not end in time, worker is shutting down");
+            end_request(&*session, ffi::NGX_ERROR as _);
+        } else {
+            // Whoever reads or writes has been told. A handler that waits for something else
+            // would keep the worker alive, so it is given a moment and then ended.
+            link.add_read_timer(SHUTDOWN_GRACE_MS);
         }
     });
 }
 
 unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
-    guarded("write handler", (), || {
-        // SAFETY: nginx calls this with the event it was set on.
-        let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
+    // SAFETY: nginx calls this with the event it was set on.
+    let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
+    event("write handler", &*session, || {
         // SAFETY: the event is alive during its handler.
-        if unsafe { (*ev).timedout() } != 0 {
-            if session.link().is_draining() {
-                session.link().info("client timed out while output was pending");
-                session.discard();
-                finish_if_drained(&*session, ffi::NGX_HTTP_REQUEST_TIME_OUT as _);
-            }
-            return;
+        let timedout = unsafe { (*ev).timedout() } != 0;
+        if timedout && session.link().is_draining() {
+            session.link().info("client timed out while output was pending");
+            session.discard();
+            return finish_if_drained(&*session, ffi::NGX_HTTP_REQUEST_TIME_OUT as _);
+        }
+        if timedout {
+            // A timer of ngx_lua's (ngx_http_lua_flush_pending_output), which takes our pending
+            // output for its own. Left, the mark would stand in the way of every later event.
+            // SAFETY: as above.
+            unsafe { (*ev).set_timedout(0) };
         }
         flush(&*session);
     });
 }
 
 unsafe extern "C" fn flush_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
-    guarded("flush", (), || {
-        // SAFETY: the event's data is the Rc that `take` stored; `Link::release` unlinks the
-        // event before the pool gives that count back.
-        if let Some(session) = unsafe { borrow::<T>((*ev).data) } {
-            flush(&*session);
-        }
+    // SAFETY: the event's data is the Rc that `take` stored; `Link::release` unlinks the event
+    // before the pool gives that count back.
+    let Some(session) = (unsafe { borrow::<T>((*ev).data) }) else { return };
+    event("flush", &*session, || flush(&*session));
+}
+
+/// Runs an event's body; a panic (a bug of ours) ends this one request.
+fn event<T: Takeover>(what: &str, session: &T, body: impl FnOnce()) {
+    let done = guarded(what, false, || {
+        body();
+        true
     });
+    if !done && !session.link().request().is_null() {
+        guarded("end of a request", (), || {
+            session.discard();
+            end_request(session, ffi::NGX_ERROR as _);
+        });
+    }
 }
 
 fn flush<T: Takeover>(session: &T) {
@@ -172,12 +205,16 @@ fn flush<T: Takeover>(session: &T) {
 
 /// Ends a request whose handler has ended and whose output is all sent (or given up).
 fn finish_if_drained<T: Takeover>(session: &T, rc: ffi::ngx_int_t) {
-    let link = session.link();
-    if !link.is_draining() || session.pending() {
-        return;
+    if session.link().is_draining() && !session.pending() {
+        end_request(session, rc);
     }
+}
+
+/// Ends the request of a session whose link is alive.
+fn end_request<T: Takeover>(session: &T, rc: ffi::ngx_int_t) {
+    let link = session.link();
     let r = link.request();
-    // SAFETY: r is alive (is_draining says so). What follows is ngx_http_writer's own ending;
+    // SAFETY: r is alive (the caller has looked). What follows is ngx_http_writer's own ending;
     // afterwards r may be gone, c is nginx's to reuse but stays readable, as nginx itself relies on.
     unsafe {
         if link.take_hold() {

@@ -299,7 +299,10 @@ impl Session {
             return Drained::Yes;
         }
         let now = now_ms();
-        if !again {
+        let mut writers = self.writers.borrow_mut();
+        // The time-out counts from the last progress. A writer that joins others must not put it
+        // off: a stalled peer would never fail while new sends keep coming.
+        if !again && writers.as_ref().map_or(0, Semaphore::waiters) == 0 {
             io.draining_since = now;
         }
         let deadline = io.draining_since.max(io.last_out) + io.send_timeout;
@@ -309,7 +312,6 @@ impl Session {
             }
             return Drained::Failed(IoError::Timeout);
         }
-        let mut writers = self.writers.borrow_mut();
         if writers.is_none() {
             *writers = Semaphore::new();
         }
@@ -357,6 +359,7 @@ impl Session {
         self.link.set_pending(pending);
         if !pending {
             self.link.shrink();
+            self.link.want_write();
         }
         if io.outbox.len() <= HIGH_WATER {
             self.wake_writers();
@@ -387,6 +390,7 @@ impl Takeover for Session {
         }
         // Without a reader nothing is read: the peer is slowed down by TCP, as with a cosocket.
         if self.reader.waiters() == 0 || io.ready.is_some() {
+            self.link.want_read();
             return;
         }
         match io.intake.next(&self.link, keep) {
