@@ -1,0 +1,208 @@
+//! A message between workers as bytes: who it is for, what it is, the payload. The head is made
+//! apart from the payload, so that a publisher hands both to the ring without joining them first.
+//! Decoding borrows, checks every bound and never panics: the bytes may come from another version
+//! of this crate, or from a machine that nobody trusts.
+//!
+//! Format, little-endian: version, kind, flags, length of the topic (one byte each), origin row
+//! (2), close code (2), sequence (8); `except` (16) if flagged; then the topic or the id (16);
+//! the rest is the payload, or the reason of a close.
+
+use std::fmt;
+
+use crate::id::ConnId;
+use crate::topic::{check_topic, TopicError};
+
+const VERSION: u8 = 1;
+const FIXED: usize = 16;
+const BINARY: u8 = 1;
+const EXCEPT: u8 = 2;
+/// What a close frame has room for beside its code (RFC 6455 5.5).
+const MAX_REASON: usize = 123;
+
+/// What the payload is to the receiving connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Valid UTF-8, by the sender's check.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// Who the message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// Every subscriber.
+    Publish {
+        /// What they subscribed.
+        topic: &'a [u8],
+    },
+    /// One connection.
+    ToConnection {
+        /// Which.
+        id: ConnId,
+    },
+    /// One connection, to be closed. There is no payload.
+    CloseConnection {
+        /// Which.
+        id: ConnId,
+        /// The code of the close frame; 0 for none.
+        code: u16,
+        /// Its reason, UTF-8 of at most 123 bytes.
+        reason: &'a str,
+    },
+}
+
+/// One message between workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// Who it is for.
+    pub kind: Kind<'a>,
+    /// What the payload is.
+    pub typ: Type,
+    /// The directory row of the worker it came from.
+    pub origin: u16,
+    /// The origin's own count of what it sent, for whoever must recognise a repetition.
+    pub sequence: u64,
+    /// A connection that is not to get it.
+    pub except: Option<ConnId>,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Appends everything before the payload to `out`. A close has no payload of its own: its
+    /// reason is part of the head.
+    pub fn encode_head(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+        let (kind, topic_len, code) = match self.kind {
+            Kind::Publish { topic } => {
+                check_topic(topic)?;
+                (0, topic.len() as u8, 0)
+            }
+            Kind::ToConnection { .. } => (1, 0, 0),
+            Kind::CloseConnection { code, reason, .. } => {
+                if reason.len() > MAX_REASON {
+                    return Err(EnvelopeError::BadReason);
+                }
+                if !self.payload.is_empty() {
+                    return Err(EnvelopeError::Payload);
+                }
+                (2, 0, code)
+            }
+        };
+        let binary = if self.typ == Type::Binary { BINARY } else { 0 };
+        let except = if self.except.is_some() { EXCEPT } else { 0 };
+        out.extend([VERSION, kind, binary | except, topic_len]);
+        out.extend(self.origin.to_le_bytes());
+        out.extend(code.to_le_bytes());
+        out.extend(self.sequence.to_le_bytes());
+        if let Some(id) = &self.except {
+            out.extend(id.as_bytes());
+        }
+        match &self.kind {
+            Kind::Publish { topic } => out.extend(*topic),
+            Kind::ToConnection { id } => out.extend(id.as_bytes()),
+            Kind::CloseConnection { id, reason, .. } => {
+                out.extend(id.as_bytes());
+                out.extend(reason.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the whole message to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+        self.encode_head(out)?;
+        out.extend(self.payload);
+        Ok(())
+    }
+
+    /// The message that `bytes` hold.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let (fixed, rest) = bytes.split_first_chunk::<FIXED>().ok_or(EnvelopeError::Short)?;
+        let [version, kind, flags, topic_len, o0, o1, c0, c1, sequence @ ..] = *fixed;
+        if version != VERSION {
+            return Err(EnvelopeError::Version);
+        }
+        if flags & !(BINARY | EXCEPT) != 0 {
+            return Err(EnvelopeError::Flags);
+        }
+        let typ = if flags & BINARY != 0 { Type::Binary } else { Type::Text };
+        let code = u16::from_le_bytes([c0, c1]);
+        let (except, rest) = if flags & EXCEPT != 0 {
+            let (id, rest) = take_id(rest)?;
+            (Some(id), rest)
+        } else {
+            (None, rest)
+        };
+        let (kind, payload) = match kind {
+            0 => {
+                let (topic, rest) =
+                    rest.split_at_checked(topic_len.into()).ok_or(EnvelopeError::Short)?;
+                check_topic(topic)?;
+                (Kind::Publish { topic }, rest)
+            }
+            1 => {
+                let (id, rest) = take_id(rest)?;
+                (Kind::ToConnection { id }, rest)
+            }
+            2 => {
+                let (id, rest) = take_id(rest)?;
+                let reason = std::str::from_utf8(rest).map_err(|_| EnvelopeError::BadReason)?;
+                if reason.len() > MAX_REASON {
+                    return Err(EnvelopeError::BadReason);
+                }
+                (Kind::CloseConnection { id, code, reason }, &[][..])
+            }
+            _ => return Err(EnvelopeError::Kind),
+        };
+        let origin = u16::from_le_bytes([o0, o1]);
+        let sequence = u64::from_le_bytes(sequence);
+        Ok(Self { kind, typ, origin, sequence, except, payload })
+    }
+}
+
+fn take_id(bytes: &[u8]) -> Result<(ConnId, &[u8]), EnvelopeError> {
+    let (id, rest) = bytes.split_first_chunk().ok_or(EnvelopeError::Short)?;
+    Ok((ConnId::from_bytes(*id), rest))
+}
+
+/// Why a message could not be encoded or decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvelopeError {
+    /// The bytes end too early.
+    Short,
+    /// Another version of the format.
+    Version,
+    /// A kind this version does not know.
+    Kind,
+    /// A flag this version does not know.
+    Flags,
+    /// The topic is none.
+    Topic(TopicError),
+    /// The close reason is too long or not UTF-8.
+    BadReason,
+    /// A payload beside a close.
+    Payload,
+}
+
+impl From<TopicError> for EnvelopeError {
+    fn from(error: TopicError) -> Self {
+        Self::Topic(error)
+    }
+}
+
+impl fmt::Display for EnvelopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Short => "message between workers is cut off",
+            Self::Version => "message between workers has another version",
+            Self::Kind => "message between workers has an unknown kind",
+            Self::Flags => "message between workers has unknown flags",
+            Self::Topic(error) => return error.fmt(f),
+            Self::BadReason => "bad close reason",
+            Self::Payload => "a close carries no payload",
+        })
+    }
+}
+
+impl std::error::Error for EnvelopeError {}

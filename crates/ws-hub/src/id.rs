@@ -1,0 +1,126 @@
+//! The id of a connection: 128 bits, shown to users as 32 hex digits. The caller draws the random
+//! part from the operating system's generator; this file only knows where each part stands.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Names one connection for ever. Big-endian parts, in this order: the row of the owning worker
+/// in its machine's directory (2 bytes), the generation of that row (2 bytes), 96 random bits.
+/// The first two tell a publisher on the same machine whom to wake; the random bits make the id
+/// unguessable, and unique across machines and over reuse of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId([u8; 16]);
+
+impl ConnId {
+    /// An id owned by `row` in its `generation`; `random` from the system's generator.
+    pub const fn new(row: u16, generation: u16, random: [u8; 12]) -> Self {
+        let (r, g, x) = (row.to_be_bytes(), generation.to_be_bytes(), random);
+        Self([
+            r[0], r[1], g[0], g[1], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9],
+            x[10], x[11],
+        ])
+    }
+
+    /// From its 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The directory row of the worker that owns the connection.
+    pub const fn row(&self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
+    /// The generation of that row when the connection was accepted.
+    pub const fn generation(&self) -> u16 {
+        u16::from_be_bytes([self.0[2], self.0[3]])
+    }
+
+    /// From 32 hex digits of either case.
+    pub fn parse(text: &[u8]) -> Result<Self, BadId> {
+        let mut bytes = [0; 16];
+        if text.len() != 32 {
+            return Err(BadId);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+fn digit(c: u8) -> Result<u8, BadId> {
+    match c {
+        b'0'..=b'9' => Ok(c - b'0'),
+        b'a'..=b'f' => Ok(c - b'a' + 10),
+        b'A'..=b'F' => Ok(c - b'A' + 10),
+        _ => Err(BadId),
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnId({self})")
+    }
+}
+
+impl FromStr for ConnId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        Self::parse(text.as_bytes())
+    }
+}
+
+/// Not 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadId;
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid connection id")
+    }
+}
+
+impl std::error::Error for BadId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_stand_where_documented() {
+        let id = ConnId::new(0x0102, 0x0304, [0xab; 12]);
+        assert_eq!(id.to_string(), format!("01020304{}", "ab".repeat(12)));
+        assert_eq!((id.row(), id.generation()), (0x0102, 0x0304));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(ConnId::parse(id.to_string().to_uppercase().as_bytes()), Ok(id));
+        assert_eq!(ConnId::from_bytes(*id.as_bytes()), id);
+    }
+
+    #[test]
+    fn anything_but_32_hex_digits_is_refused() {
+        for bad in ["", "0", &"0".repeat(31), &"0".repeat(33), &"g".repeat(32), &"é".repeat(16)] {
+            assert_eq!(bad.parse::<ConnId>(), Err(BadId), "{bad}");
+        }
+        let mut text = [b'0'; 32];
+        text[31] = 0;
+        assert_eq!(ConnId::parse(&text), Err(BadId));
+    }
+}

@@ -1,0 +1,41 @@
+//! What workers need to push messages to each other's connections: who subscribes what, how a
+//! message looks between workers, and the shared memory that carries it. Nothing here knows
+//! nginx: the caller gives the memory, the wake-ups, the clock and the random numbers.
+//!
+//! * [`topic`]: the subscribers of this worker;
+//! * [`id`], [`envelope`]: a connection's id, and a message between workers as bytes;
+//! * [`zone`]: the shared memory, cut into the three below;
+//! * [`ring`]: the messages, written by every worker and read by every worker;
+//! * [`directory`]: which workers exist, what they listen for, and whom a publisher must wake;
+//! * [`counters`]: numbers kept for each worker and summed when they are read.
+//!
+//! # Use
+//! A worker joins the directory, makes its [`directory::Interest`] and a [`ring::Reader`], and
+//! wakes itself once. From then on:
+//!
+//! * publish: own subscribers first, then [`ring::Ring::publish`], then for each row of
+//!   [`directory::Directory::rows_to_wake`] a real wake-up if `signal` says so;
+//! * woken: empty the wake-up, [`directory::Directory::begin_drain`], then read until
+//!   [`ring::Read::Empty`];
+//! * first subscriber of a topic in this worker: [`directory::Interest::add`], drain as above,
+//!   and only then [`topic::TopicIndex::subscribe`]. So nothing published before the subscription
+//!   reaches the new subscriber, and nothing after it is missed.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod counters;
+pub mod directory;
+pub mod envelope;
+pub mod id;
+pub mod memory;
+pub mod ring;
+pub mod topic;
+pub mod zone;
+
+pub use counters::Counter;
+pub use envelope::Envelope;
+pub use id::ConnId;
+pub use ring::{Read, Ring, Target};
+pub use topic::TopicIndex;
+pub use zone::Zone;

@@ -1,0 +1,61 @@
+//! What the topic index costs and gives back, by the allocator's own count. One test alone in
+//! its process, so that no other thread allocates.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ws_hub::TopicIndex;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn memory_follows_the_subscriptions() {
+    let before = HELD.load(Ordering::Relaxed);
+    let held = || HELD.load(Ordering::Relaxed) - before;
+    let mut index = TopicIndex::<u32>::new();
+    for round in 0..3 {
+        for s in 0..100_000 {
+            index.subscribe(b"one for all", s);
+        }
+        let full = held();
+        println!("round {round}: {} bytes a connection in one shared topic", full / 100_000);
+        assert!(full < 100 * 100_000, "{full}");
+        for s in 1000..100_000 {
+            index.unsubscribe(b"one for all", s);
+        }
+        assert!(held() < full / 20, "{} of {full} after 99 % left", held());
+        for s in 0..1000 {
+            index.unsubscribe_all(s, |_| {});
+        }
+        assert_eq!(held(), 0, "round {round}");
+
+        for topic in 0..100_000u32 {
+            index.subscribe(&topic.to_be_bytes(), topic % 100);
+        }
+        println!("round {round}: {} bytes a topic of one connection in 1000", held() / 100_000);
+        for s in 0..100 {
+            index.unsubscribe_all(s, |_| {});
+        }
+        assert_eq!(held(), 0, "round {round}");
+    }
+}
