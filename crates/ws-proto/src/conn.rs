@@ -145,6 +145,20 @@ impl Conn {
         self.settings.max_frame = max;
     }
 
+    /// Goes on in another style. False, and nothing changes, while a frame or a fragmented
+    /// message is under way: the rules it began with hold to its end.
+    pub fn set_style(&mut self, style: Style) -> bool {
+        let between = match self.state {
+            State::First2 => self.field_len == 0 && !self.sequence.is_under_way(),
+            State::Over => true,
+            _ => false,
+        };
+        if between {
+            self.settings.style = style;
+        }
+        between
+    }
+
     /// Takes bytes from the front of `input` (and advances it) until one event is whole. `None`
     /// means that all bytes were taken and more are needed.
     ///

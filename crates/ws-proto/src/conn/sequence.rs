@@ -52,6 +52,11 @@ impl Sequence {
         Ok(())
     }
 
+    /// Whether a message has begun and not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.frames > 0
+    }
+
     /// Whether the payloads of several frames are to be joined.
     pub fn is_fragmented(&self) -> bool {
         self.fragmented
