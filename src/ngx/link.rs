@@ -46,11 +46,12 @@ pub enum Sent {
 ///
 /// Owned by its session (which is reference-counted and may outlive the request). The pointers are
 /// cleared in `release`, called from the request's own cleanup, so they are never followed into a
-/// freed request; the posted flush event is unlinked there too.
+/// freed request; the posted flush event and the timer are unlinked there too.
 pub struct Link {
     c: Cell<*mut ffi::ngx_connection_t>,
     r: Cell<*mut ffi::ngx_http_request_t>,
     flush: UnsafeCell<ffi::ngx_event_t>,
+    timer: UnsafeCell<ffi::ngx_event_t>,
     handlers: Cell<(ffi::ngx_event_handler_pt, ffi::ngx_event_handler_pt)>,
     held: Cell<bool>,
 }
@@ -63,6 +64,8 @@ impl Link {
             r: Cell::new(ptr::null_mut()),
             // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
             flush: UnsafeCell::new(unsafe { mem::zeroed() }),
+            // SAFETY: as above.
+            timer: UnsafeCell::new(unsafe { mem::zeroed() }),
             handlers: Cell::new((None, None)),
             held: Cell::new(false),
         }
@@ -98,6 +101,23 @@ impl Link {
         let c = self.c.get();
         // SAFETY: not null means alive.
         !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() != 0 }
+    }
+
+    /// Asks nginx to tell the read handler when the worker is told to quit gracefully (what it
+    /// does for idle keepalive connections).
+    pub fn want_quit_notice(&self) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: c is alive.
+            unsafe { (*c).set_idle(1) };
+        }
+    }
+
+    /// Whether that has happened.
+    pub fn has_quit_notice(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() == 0 }
     }
 
     /// Whether a read may bring something: an event came and the last read did not exhaust it.
@@ -256,6 +276,54 @@ impl Link {
         }
     }
 
+    /// Has the session's `timer` called in `ms` milliseconds, instead of when it was due before.
+    /// The timer does not keep a quitting worker alive, unless `must_run`.
+    pub fn set_timer(&self, ms: u64, must_run: bool) {
+        if !self.c.get().is_null() {
+            // SAFETY: the event lives in this Link and is disarmed in `release`.
+            unsafe {
+                let ev = self.timer.get();
+                (*ev).set_cancelable(u32::from(!must_run));
+                ffi::ngx_add_timer(ev, ms as ffi::ngx_msec_t);
+            }
+        }
+    }
+
+    /// Ends our side of the stream: the peer reads to its end. Only where no TLS stands between,
+    /// which ends its own way when nginx closes the connection.
+    pub fn end_output(&self) {
+        self.shut_down(libc::SHUT_WR, false);
+    }
+
+    /// Ends the connection in both directions; nginx closes it when the request ends.
+    pub fn hang_up(&self) {
+        self.shut_down(libc::SHUT_RDWR, true);
+    }
+
+    fn shut_down(&self, how: i32, even_tls: bool) {
+        let c = self.c.get();
+        // SAFETY: not null means alive; shutting a socket down twice is harmless.
+        unsafe {
+            if !c.is_null() && (even_tls || (*c).ssl.is_null()) {
+                libc::shutdown((*c).fd, how);
+            }
+        }
+    }
+
+    /// Ends a request that `Request::hold` keeps alive. Output that is still pending is sent first.
+    /// The link may be dead afterwards.
+    pub fn finish_request(&self) {
+        let (c, r) = (self.c.get(), self.r.get());
+        if !r.is_null() {
+            // SAFETY: not null means alive. c stays readable after its request is gone, as nginx
+            // itself relies on.
+            unsafe {
+                ffi::ngx_http_finalize_request(r, ffi::NGX_OK as _);
+                ffi::ngx_http_run_posted_requests(c);
+            }
+        }
+    }
+
     /// An info line in the connection's log: client address, server and request are added by nginx.
     pub fn info(&self, text: &str) {
         let c = self.c.get();
@@ -273,6 +341,7 @@ impl Link {
         read: ffi::ngx_event_handler_pt,
         write: ffi::ngx_event_handler_pt,
         flush: ffi::ngx_event_handler_pt,
+        timer: ffi::ngx_event_handler_pt,
         data: *mut std::ffi::c_void,
     ) {
         // SAFETY: r is the request being taken over, alive during this call; the flush event is
@@ -284,10 +353,11 @@ impl Link {
             self.handlers.set((read, write));
             (*(*c).read).handler = read;
             (*(*c).write).handler = write;
-            let ev = self.flush.get();
-            (*ev).handler = flush;
-            (*ev).data = data;
-            (*ev).log = (*c).log;
+            for (ev, handler) in [(self.flush.get(), flush), (self.timer.get(), timer)] {
+                (*ev).handler = handler;
+                (*ev).data = data;
+                (*ev).log = (*c).log;
+            }
         }
     }
 
@@ -346,10 +416,15 @@ impl Link {
             if (*ev).posted() != 0 {
                 ffi::ngx_delete_posted_event(ev);
             }
+            let timer = self.timer.get();
+            if (*timer).timer_set() != 0 {
+                ffi::ngx_del_timer(timer);
+            }
             if c.is_null() {
                 return;
             }
             (*c).set_buffered((*c).buffered() & !BUFFERED);
+            (*c).set_idle(0);
             let (read, write) = self.handlers.get();
             let (rev, wev) = ((*c).read, (*c).write);
             if (*rev).handler.map(|f| f as usize) == read.map(|f| f as usize) {

@@ -12,6 +12,13 @@ pub fn alert(text: &str) {
     ngx_log_error!(ffi::NGX_LOG_ALERT, log, "{}", text);
 }
 
+/// Logs at warn level to the cycle's log: for what the operator should change, never for a peer.
+pub fn warn(text: &str) {
+    // SAFETY: as above.
+    let log = unsafe { (*ffi::ngx_cycle).log };
+    ngx_log_error!(ffi::NGX_LOG_WARN, log, "{}", text);
+}
+
 /// Logs at info level to `log`, the log of one connection.
 pub(super) fn info(log: *mut ffi::ngx_log_t, text: &str) {
     ngx_log_error!(ffi::NGX_LOG_INFO, log, "{}", text);

@@ -8,4 +8,7 @@ pub mod log;
 pub mod lua_conf;
 pub mod lua_wait;
 pub mod request;
+pub mod respond;
 pub mod takeover;
+pub mod wake;
+pub mod zone;

@@ -34,23 +34,33 @@ impl<'a> Request<'a> {
     /// Request headers in the order they came, names as sent. Headers that Lua code cleared
     /// (ngx.req.clear_header marks them with hash 0) are left out, those it set are in.
     pub fn headers(self) -> Vec<(&'a [u8], &'a [u8])> {
-        let mut found = Vec::with_capacity(16);
-        let mut part: *const ffi::ngx_list_part_t = &self.raw().headers_in.headers.part;
-        while !part.is_null() {
-            // SAFETY: a list part holds `nelts` initialised elements of the list's type
-            // (nginx development guide, "Lists"), and lives in the request's pool.
-            unsafe {
-                let elts = (*part).elts.cast::<ffi::ngx_table_elt_t>();
-                for i in 0..(*part).nelts {
-                    let header = &*elts.add(i);
-                    if header.hash != 0 {
-                        found.push((bytes(&header.key), bytes(&header.value)));
-                    }
-                }
-                part = (*part).next;
-            }
+        list(&self.raw().headers_in.headers)
+    }
+
+    /// The first response header of this name.
+    pub fn response_header(self, name: &[u8]) -> Option<&'a [u8]> {
+        list(&self.raw().headers_out.headers)
+            .into_iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// Keeps the request alive after its content handler has returned; given back by
+    /// `Link::finish_request`. Returns what the content handler returns.
+    pub fn hold(self) -> isize {
+        // SAFETY: alive by construction; counting is how nginx knows that somebody still works
+        // on the request (nginx development guide, "Request finalization").
+        unsafe {
+            let main = (*self.as_ptr()).main;
+            (*main).set_count((*main).count() + 1);
         }
-        found
+        ffi::NGX_DONE as isize
+    }
+
+    /// The query string.
+    pub fn args(self) -> &'a [u8] {
+        // SAFETY: points into the request's own buffers, alive for 'a.
+        unsafe { bytes(&self.raw().args) }
     }
 
     /// The method's name as the client sent it.
@@ -63,6 +73,27 @@ impl<'a> Request<'a> {
     pub fn is_http11(self) -> bool {
         self.raw().http_version == ffi::NGX_HTTP_VERSION_11 as usize
     }
+}
+
+/// Name and value of every header in one of nginx's lists that has not been cleared.
+fn list<'a>(headers: &ffi::ngx_list_t) -> Vec<(&'a [u8], &'a [u8])> {
+    let mut found = Vec::with_capacity(16);
+    let mut part: *const ffi::ngx_list_part_t = &headers.part;
+    while !part.is_null() {
+        // SAFETY: a list part holds `nelts` initialised elements of the list's type (nginx
+        // development guide, "Lists"), and lives in the request's pool.
+        unsafe {
+            let elts = (*part).elts.cast::<ffi::ngx_table_elt_t>();
+            for i in 0..(*part).nelts {
+                let header = &*elts.add(i);
+                if header.hash != 0 {
+                    found.push((bytes(&header.key), bytes(&header.value)));
+                }
+            }
+            part = (*part).next;
+        }
+    }
+    found
 }
 
 /// # Safety

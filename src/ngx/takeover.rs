@@ -27,6 +27,8 @@ pub trait Takeover: 'static {
     fn readable(&self);
     /// The kernel takes bytes again, or the posted flush is due.
     fn flush(&self);
+    /// The timer set with `Link::set_timer` is due.
+    fn timer(&self);
     /// Whether output waits to be sent.
     fn pending(&self) -> bool;
     /// The output that waits will never be sent: forget it.
@@ -82,10 +84,21 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
             Some(read_handler::<T>),
             Some(write_handler::<T>),
             Some(flush_handler::<T>),
+            Some(timer_handler::<T>),
             data,
         );
         ffi::ngx_handle_read_event((*c).read, 0);
         Some(first)
+    }
+}
+
+/// The session of a request whose connection was taken over.
+pub fn session_in<T: Takeover>(r: Request) -> Option<Rc<T>> {
+    // SAFETY: r is alive; only `take` sets our context, and the count it holds is given back when
+    // the request's pool goes.
+    unsafe {
+        let r = (*r.as_ptr()).main;
+        borrow::<T>(*(*r).ctx.add(ffi::ngx_http_lua_websocket_module.ctx_index))
     }
 }
 
@@ -193,6 +206,15 @@ fn event<T: Takeover>(what: &str, session: &T, body: impl FnOnce()) {
             end_request(session, ffi::NGX_ERROR as _);
         });
     }
+}
+
+unsafe extern "C" fn timer_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
+    guarded("timer", (), || {
+        // SAFETY: as for the flush event; `Link::release` disarms the timer.
+        if let Some(session) = unsafe { borrow::<T>((*ev).data) } {
+            session.timer();
+        }
+    });
 }
 
 fn flush<T: Takeover>(session: &T) {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use ws_proto::{Conn, Event, Stage};
+use ws_proto::{Conn, Event, Stage, Style};
 
 use super::stash::Stash;
 use super::IoError;
@@ -57,6 +57,12 @@ impl Intake {
     /// Changes the limit on frames whose header has not come yet.
     pub fn set_max_frame(&mut self, max: u64) {
         self.conn.set_max_frame(max);
+    }
+
+    /// Goes on in another style. False when half a frame or half a message has come: then the
+    /// rules of the style it began in hold to its end.
+    pub fn set_style(&mut self, style: Style) -> bool {
+        self.conn.set_style(style)
     }
 
     /// `err` as the failure of the read that is due.

@@ -1,14 +1,25 @@
 //! One connection's whole state above nginx and below Lua: codec, stash, outbox and the light
 //! threads that wait. Safe code only; the `ngx` folder carries every pointer.
 
+pub mod dialogue;
+mod frames;
+mod heartbeat;
 mod intake;
 mod io_error;
+mod messages;
 mod outbox;
+mod outgoing;
+mod peer;
 pub mod random;
 mod server;
 mod stash;
 pub mod stats;
 
+pub use frames::{Sending, Taken};
 pub use intake::RecvError;
 pub use io_error::IoError;
-pub use server::{Drained, Options, Session, Taken};
+pub use messages::{Phase, Received};
+pub use outbox::Outbox;
+pub use outgoing::{Delivery, Outgoing, SlowConsumer};
+pub use peer::{Peer, PeerOptions};
+pub use server::{Closing, Drained, Options, Session, ShutdownClose};

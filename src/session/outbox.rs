@@ -3,17 +3,41 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use ws_proto::mask;
 
 use crate::ngx::link::MAX_PARTS;
 
 /// Frames are appended to the last buffer until it holds this much.
 const PACK: usize = 16 * 1024;
+/// Smallest buffer.
+const SMALLEST: usize = 256;
+
+/// A shared frame up to this size is copied into the last buffer: cheaper than one more piece.
+const COPY_SHARED: usize = 1024;
+
+/// A piece of output.
+#[derive(Debug)]
+enum Chunk {
+    /// Made for this connection.
+    Own(Vec<u8>),
+    /// One frame for many connections; the last of them frees it.
+    Shared(Bytes),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Own(bytes) => bytes,
+            Chunk::Shared(bytes) => bytes,
+        }
+    }
+}
 
 /// Pending output of one session, which owns it; freed as it is sent.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    chunks: VecDeque<Vec<u8>>,
+    chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are sent already.
     sent: usize,
     bytes: usize,
@@ -32,29 +56,45 @@ impl Outbox {
 
     /// Appends a frame: `header` (masking key included, if any) and the payload, masked on the way.
     pub fn push(&mut self, header: &[u8], payload: &[u8], key: Option<[u8; 4]>) {
-        let total = header.len() + payload.len();
-        let tail = match self.chunks.back_mut() {
-            Some(tail) if tail.len() + total <= PACK => tail,
-            _ => {
-                self.chunks.push_back(Vec::with_capacity(total.max(256)));
-                match self.chunks.back_mut() {
-                    Some(tail) => tail,
-                    None => return,
-                }
-            }
-        };
+        let tail = self.tail(header.len() + payload.len());
         tail.extend_from_slice(header);
         match key {
             Some(key) => mask::extend(key, payload, tail),
             None => tail.extend_from_slice(payload),
         }
-        self.bytes += total;
+    }
+
+    /// Appends a whole frame that other outboxes hold too.
+    pub fn push_shared(&mut self, frame: &Bytes) {
+        if frame.len() <= COPY_SHARED {
+            self.tail(frame.len()).extend_from_slice(frame);
+        } else {
+            self.bytes += frame.len();
+            self.chunks.push_back(Chunk::Shared(frame.clone()));
+        }
+    }
+
+    /// A buffer to which `more` bytes are about to be appended.
+    fn tail(&mut self, more: usize) -> &mut Vec<u8> {
+        self.bytes += more;
+        let fits = match self.chunks.back() {
+            Some(Chunk::Own(tail)) => tail.len() + more <= PACK,
+            _ => false,
+        };
+        if !fits {
+            self.chunks.push_back(Chunk::Own(Vec::with_capacity(more.max(SMALLEST))));
+        }
+        match self.chunks.back_mut() {
+            Some(Chunk::Own(tail)) => tail,
+            _ => unreachable!("the last chunk is our own, see above"),
+        }
     }
 
     /// The next bytes to send, at most `MAX_PARTS` pieces. Returns how many of `parts` are set.
     pub fn parts<'a>(&'a self, parts: &mut [&'a [u8]; MAX_PARTS]) -> usize {
         let mut used = 0;
         for (slot, chunk) in parts.iter_mut().zip(&self.chunks) {
+            let chunk = chunk.bytes();
             *slot = if used == 0 { &chunk[self.sent..] } else { chunk };
             used += 1;
         }
@@ -66,16 +106,34 @@ impl Outbox {
         self.bytes -= n;
         let mut left = self.sent + n;
         while let Some(first) = self.chunks.front() {
-            if left < first.len() {
+            let len = first.bytes().len();
+            if left < len {
                 break;
             }
-            left -= first.len();
+            left -= len;
             self.chunks.pop_front();
         }
         self.sent = left;
         if self.chunks.is_empty() {
             *self = Outbox::default();
         }
+    }
+
+    /// Everything that waits, in one piece; nothing waits afterwards.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes);
+        for chunk in std::mem::take(self).chunks {
+            out.extend_from_slice(chunk.bytes());
+        }
+        out
+    }
+
+    /// Forgets everything but the piece that has begun to be sent: cutting that would break the
+    /// frame it belongs to.
+    pub fn forget_unsent(&mut self) {
+        let keep = usize::from(self.sent > 0);
+        self.chunks.truncate(keep);
+        self.bytes = self.chunks.front().map_or(0, |chunk| chunk.bytes().len() - self.sent);
     }
 
     /// Forgets everything.

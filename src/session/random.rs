@@ -1,5 +1,5 @@
-//! Random bytes for masking keys (RFC 6455 5.3 and 10.3 ask for a strong source), taken from the
-//! operating system in batches: one system call serves some hundred frames.
+//! Random bytes for masking keys (RFC 6455 5.3 and 10.3 ask for a strong source), handshake keys
+//! and ids, taken from the operating system in batches: one system call serves some hundred frames.
 
 use std::cell::RefCell;
 
@@ -17,22 +17,28 @@ thread_local! {
     static POOL: RefCell<Batch> = const { RefCell::new(Batch { bytes: [0; BATCH], used: BATCH }) };
 }
 
-/// Four unpredictable bytes.
+/// `N` unpredictable bytes, at most a batch.
 ///
 /// # Panics
 /// When the operating system has no random source, which Linux does not do after boot.
-pub fn masking_key() -> [u8; 4] {
+pub fn bytes<const N: usize>() -> [u8; N] {
     POOL.with_borrow_mut(|pool| {
-        if pool.used == BATCH {
+        if pool.used + N > BATCH {
             OsRng.try_fill_bytes(&mut pool.bytes).expect("random source of the operating system");
             pool.used = 0;
         }
-        let key = &mut pool.bytes[pool.used..pool.used + 4];
-        let out = [key[0], key[1], key[2], key[3]];
-        key.fill(0);
-        pool.used += 4;
+        let fresh = &mut pool.bytes[pool.used..pool.used + N];
+        let mut out = [0; N];
+        out.copy_from_slice(fresh);
+        fresh.fill(0);
+        pool.used += N;
         out
     })
+}
+
+/// A masking key.
+pub fn masking_key() -> [u8; 4] {
+    bytes()
 }
 
 /// Throws the batch away. For a worker that has just been forked: its copy of the master's batch

@@ -1,27 +1,28 @@
-//! A server-side session: frames in, frames out, on a connection taken over from nginx. Called by
-//! the Lua entry (`take`, `send`, ...) and by nginx's events (`Takeover`), never both at once.
+//! A server-side session: its state, its output and its place in nginx's events. What it can do
+//! for Lua stands in `frames` (one call, one frame: the drop-in API) and `messages` (the protocol
+//! kept by the module); one connection may use both, a message at a time.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use ws_proto::{close, header, opcode, Conn, Event, Masking, Payload, Settings, Style};
+use ws_hub::ConnId;
+use ws_proto::ext::{Agreed, Encoder};
+use ws_proto::{Conn, Masking, Settings, Style};
 
-use super::intake::{Intake, RecvError};
+use super::dialogue::{Dialogue, End, Role};
+use super::intake::Intake;
+use super::messages::Each;
 use super::outbox::Outbox;
-use super::random::masking_key;
-use super::{stats, IoError};
+use super::outgoing::SlowConsumer;
+use super::stats::Tally;
+use super::{heartbeat::Heartbeat, stats, IoError};
 use crate::ngx::clock::now_ms;
 use crate::ngx::link::{Link, Sent, MAX_PARTS};
 use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::{Parking, Semaphore};
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
-
-/// A payload of this size goes to the kernel from where it lies, without a copy.
-const DIRECT_SEND: usize = 8 * 1024;
-/// A send that leaves more than this pending waits for the peer.
-const HIGH_WATER: usize = 256 * 1024;
 
 thread_local! {
     static CONF: Cell<Option<LuaConf>> = const { Cell::new(None) };
@@ -34,61 +35,41 @@ fn lua_conf() -> LuaConf {
     known
 }
 
-/// What a session is opened with.
-#[derive(Clone, Copy, Debug)]
+/// What a session is opened with. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// Longest payload of a received frame, in bytes.
-    pub max_recv_len: u64,
-    /// Milliseconds for reading and for sending; None means ngx_lua's directives.
-    pub timeout: Option<u64>,
+    /// What it starts as.
+    pub style: Style,
+    /// Longest payload of a received frame.
+    pub max_frame: u64,
+    /// Longest received message.
+    pub max_message: u64,
+    /// How long a read may wait; None means ngx_lua's directive.
+    pub recv_timeout: Option<u64>,
+    /// How long a write may wait; None means ngx_lua's directive.
+    pub send_timeout: Option<u64>,
+    /// A send that leaves more than this pending waits for the peer.
+    pub high_water: usize,
+    /// What happens when more than `high_water` would wait for pushed messages.
+    pub slow: SlowConsumer,
+    /// Idle time after which the module pings, and how long it waits for anything to come.
+    /// None: no heartbeat.
+    pub heartbeat: Option<(u64, u64)>,
+    /// The agreed compression.
+    pub deflate: Option<Agreed>,
+    /// What the peer is told when the worker quits; None: nothing.
+    pub shutdown: Option<Rc<ShutdownClose>>,
 }
 
-/// A frame whose payload lies in memory that stays as it is until the session is used again.
-#[derive(Debug)]
-pub struct FrameView {
-    /// The last fragment of its message.
-    pub fin: bool,
-    /// One of `ws_proto::opcode`.
-    pub opcode: u8,
-    /// A close frame's code.
-    pub code: Option<u16>,
-    /// Start of the payload; of a close frame's reason.
-    pub data: *const u8,
-    /// Its length in bytes.
-    pub len: usize,
-}
-
-impl FrameView {
-    fn new(fin: bool, opcode: u8, payload: &[u8]) -> FrameView {
-        // The codec has refused a close frame of one byte, the only one that does not parse.
-        let (code, rest) = match opcode {
-            opcode::CLOSE => close::parse(payload).unwrap_or((None, payload)),
-            _ => (None, payload),
-        };
-        FrameView { fin, opcode, code, data: rest.as_ptr(), len: rest.len() }
-    }
-}
-
-/// Result of asking for a frame.
-#[derive(Debug)]
-pub enum Taken {
-    /// A frame; to be copied before the session is used again.
-    Frame(FrameView),
-    /// None yet: the calling light thread has been parked and must yield.
-    Parked,
-    /// None, and none will come (or not in time).
-    Failed(RecvError),
-    /// ngx_lua refuses to park the caller: its text.
-    Denied(String),
-}
-
-/// Result of a send.
-#[derive(Clone, Copy, Debug)]
-pub struct Sending {
-    /// Bytes of the frame on the wire, header included.
-    pub bytes: usize,
-    /// More is pending than the high-water mark allows: call `drained` and wait.
-    pub over: bool,
+/// The goodbye of a worker that has been told to quit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownClose {
+    /// Close code.
+    pub code: u16,
+    /// Reason, UTF-8 of at most 123 bytes.
+    pub reason: Vec<u8>,
+    /// Milliseconds over which connections are spread, so that not all come back at once.
+    pub over: u64,
 }
 
 /// Result of waiting for output to drain.
@@ -104,37 +85,60 @@ pub enum Drained {
     Denied(String),
 }
 
-struct Io {
-    intake: Intake,
-    /// The frame that woke the reader, until it takes it.
-    ready: Option<(bool, u8, BytesMut)>,
-    /// Memory of the frame last handed out, freed when the session is used again.
-    lent: Option<BytesMut>,
-    outbox: Outbox,
+pub(super) struct Io {
+    pub intake: Intake,
+    pub dialogue: Dialogue,
+    pub style: Style,
+    /// In frame style: the frame that woke the reader, until it takes it.
+    pub ready: Option<(bool, u8, BytesMut)>,
+    /// In frame style: the data frame last handed out was not its message's last.
+    pub half_read: bool,
+    /// Memory of what was last handed out, freed when the session is used again.
+    pub lent: Option<BytesMut>,
+    pub outbox: Outbox,
     /// Why nothing more can be written.
-    write_end: Option<IoError>,
-    read_timeout: u64,
-    send_timeout: u64,
+    pub write_end: Option<IoError>,
+    /// Our side of the stream ends when the outbox is empty.
+    pub end_output: bool,
+    pub recv_timeout: u64,
+    pub send_timeout: u64,
+    pub high_water: usize,
+    pub slow: SlowConsumer,
     /// When the present reader and writer began to wait: time-outs count idle time.
-    reading_since: u64,
+    pub reading_since: u64,
     draining_since: u64,
+    closing_since: u64,
     last_out: u64,
-    log_errors: bool,
+    pub heartbeat: Option<Heartbeat>,
+    /// What to say when the worker quits, until it is said.
+    pub shutdown: Option<Rc<ShutdownClose>>,
+    /// The timer runs for this goodbye, and no longer for the heartbeat.
+    pub goodbye: Option<Rc<ShutdownClose>>,
+    pub log_errors: bool,
+    /// Set where no handler reads: who is told of messages.
+    pub alone: Option<Rc<Each>>,
 }
 
 /// A server-side connection.
 ///
 /// Reference-counted: one count lies in the request's pool (given back by its last cleanup), one in
 /// the Lua userdata (given back by `__gc`); either may go first. When the request goes first, `link`
-/// is dead and every call answers `Ended`. When the Lua object goes first, the session lives on for
-/// its pending output. A parked light thread holds the userdata on its stack, so the semaphores
-/// outlive their waiters.
+/// is dead and every call answers that the session has ended. When the Lua object goes first, the
+/// session lives on for its pending output. A parked light thread holds the userdata on its stack,
+/// so the semaphores outlive their waiters.
 pub struct Session {
-    link: Link,
-    reader: Semaphore,
+    pub(super) link: Link,
+    pub(super) reader: Semaphore,
     /// Made by the first send that has to wait.
     writers: RefCell<Option<Semaphore>>,
-    io: RefCell<Io>,
+    /// Made by the first close that has to wait.
+    pub(super) closers: RefCell<Option<Semaphore>>,
+    pub(super) io: RefCell<Io>,
+    /// Told once that the request has ended: the hub's registration.
+    on_end: RefCell<Option<Box<dyn FnOnce()>>>,
+    /// Given by the hub.
+    id: Cell<Option<ConnId>>,
+    opened: u64,
 }
 
 impl Session {
@@ -143,32 +147,69 @@ impl Session {
         let conf = lua_conf();
         let now = now_ms();
         let settings = Settings {
-            style: Style::Frames,
+            style: options.style,
             masking: Masking::Required,
-            max_frame: options.max_recv_len,
-            max_message: u64::MAX,
-            max_fragments: u32::MAX,
+            max_frame: options.max_frame,
+            max_message: options.max_message,
+            max_fragments: MAX_FRAGMENTS,
+        };
+        let (conn, encoder) = match &options.deflate {
+            Some(agreed) => (
+                Conn::with_deflate(settings, agreed, ws_proto::ext::Role::Server),
+                Some(Encoder::new(agreed, ws_proto::ext::Role::Server)),
+            ),
+            None => (Conn::new(settings), None),
         };
         let session = Rc::new(Session {
             link: Link::new(),
             reader: Semaphore::new()?,
             writers: RefCell::new(None),
+            closers: RefCell::new(None),
+            on_end: RefCell::new(None),
+            id: Cell::new(None),
+            opened: now,
             io: RefCell::new(Io {
-                intake: Intake::new(Conn::new(settings)),
+                intake: Intake::new(conn),
+                dialogue: Dialogue::new(Role::Server, encoder),
+                style: options.style,
                 ready: None,
+                half_read: false,
                 lent: None,
                 outbox: Outbox::default(),
                 write_end: None,
-                read_timeout: options.timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
-                send_timeout: options.timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
+                end_output: false,
+                recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
+                send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
+                high_water: options.high_water,
+                slow: options.slow,
                 reading_since: now,
                 draining_since: now,
+                closing_since: now,
                 last_out: now,
+                heartbeat: options
+                    .heartbeat
+                    .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout.max(1))),
+                shutdown: options.shutdown,
+                goodbye: None,
                 log_errors: conf.log_errors(r),
+                alone: None,
             }),
         });
         let first = takeover::take(r, session.clone())?;
-        session.io.borrow_mut().intake.preread(first);
+        {
+            let mut io = session.io.borrow_mut();
+            io.intake.preread(first);
+            if let Some(heartbeat) = &io.heartbeat {
+                session.link.set_timer(heartbeat.interval(), false);
+            }
+            if io.shutdown.is_some() {
+                session.link.want_quit_notice();
+            }
+            // A connection that nobody reads from yet must answer pings all the same.
+            if io.style == Style::Messages {
+                session.link.post_flush();
+            }
+        }
         stats::opened();
         Some(session)
     }
@@ -176,7 +217,7 @@ impl Session {
     /// Sets the time-outs for reading and for sending, in milliseconds.
     pub fn set_timeouts(&self, read: u64, send: u64) {
         let mut io = self.io.borrow_mut();
-        io.read_timeout = read;
+        io.recv_timeout = read;
         io.send_timeout = send;
     }
 
@@ -184,105 +225,6 @@ impl Session {
     pub fn reset_timeouts(&self, r: Request) {
         let conf = lua_conf();
         self.set_timeouts(conf.read_timeout_ms(r), conf.send_timeout_ms(r));
-    }
-
-    /// The next frame, or parks the light thread that runs in `r`. `again` says that the caller
-    /// was parked by the call before.
-    pub fn take(&self, r: Request, max_frame: u64, again: bool) -> Taken {
-        let mut io = self.io.borrow_mut();
-        let io = &mut *io;
-        if !again && self.reader.waiters() > 0 {
-            return Taken::Failed(io.intake.io_error(IoError::BusyReading));
-        }
-        if let Some((fin, opcode, payload)) = io.ready.take() {
-            let view = FrameView::new(fin, opcode, &payload);
-            io.lent = Some(payload);
-            return Taken::Frame(view);
-        }
-        io.lent = None;
-        if !self.link.is_open() {
-            return Taken::Failed(io.intake.end().unwrap_or(RecvError::Ended));
-        }
-        io.intake.set_max_frame(max_frame);
-        let lent = &mut io.lent;
-        match io.intake.next(&self.link, |event| lend(lent, event)) {
-            Some(Ok(view)) => return Taken::Frame(view),
-            Some(Err(end)) => return Taken::Failed(end),
-            None => {}
-        }
-
-        let now = now_ms();
-        if !again {
-            io.reading_since = now;
-        }
-        let deadline = io.reading_since.max(io.intake.last_in()) + io.read_timeout;
-        if again && now >= deadline {
-            if io.log_errors {
-                self.link.info("lua tcp socket read timed out");
-            }
-            return Taken::Failed(io.intake.io_error(IoError::Timeout));
-        }
-        match self.reader.park(r, deadline.saturating_sub(now)) {
-            Parking::Parked => Taken::Parked,
-            Parking::Denied(text) => Taken::Denied(text),
-        }
-    }
-
-    /// Queues one frame. It leaves with everything else of this turn of the event loop; a large
-    /// unmasked payload is offered to the kernel at once, from where it lies.
-    /// `None`: the session's own request has ended.
-    pub fn send(
-        &self,
-        fin: bool,
-        opcode: u8,
-        payload: &[u8],
-        masked: bool,
-    ) -> Option<Result<Sending, IoError>> {
-        if !self.link.is_open() {
-            return None;
-        }
-        let mut io = self.io.borrow_mut();
-        let io = &mut *io;
-        if let Some(err) = io.write_end {
-            return Some(Err(err));
-        }
-        let key = masked.then(masking_key);
-        let head = header::encode(fin, 0, opcode, payload.len() as u64, key);
-        let head = head.as_ref();
-        let bytes = head.len() + payload.len();
-
-        if key.is_none() && payload.len() >= DIRECT_SEND && !self.has_pending(io) {
-            match self.link.send(&[head, payload]) {
-                Sent::Failed(errno) => {
-                    let err = IoError::from_errno(errno);
-                    io.write_end = Some(err);
-                    return Some(Err(err));
-                }
-                Sent::Bytes(n) if n >= head.len() => {
-                    io.outbox.push(&[], &payload[n - head.len()..], None);
-                }
-                Sent::Bytes(n) => io.outbox.push(&head[n..], payload, None),
-            }
-            io.last_out = now_ms();
-            if !self.has_pending(io) {
-                self.link.shrink();
-                return Some(Ok(Sending { bytes, over: false }));
-            }
-            self.link.want_write();
-            self.link.set_pending(true);
-        } else {
-            io.outbox.push(head, payload, key);
-            self.link.set_pending(true);
-            if io.outbox.len() > HIGH_WATER {
-                self.flush_now(io);
-            } else {
-                self.link.post_flush();
-            }
-        }
-        Some(match io.write_end {
-            Some(err) => Err(err),
-            None => Ok(Sending { bytes, over: io.outbox.len() > HIGH_WATER }),
-        })
     }
 
     /// Whether output is below the high-water mark; parks the light thread that runs in `r` if
@@ -295,30 +237,23 @@ impl Session {
         if !self.link.is_open() {
             return Drained::Failed(IoError::Closed);
         }
-        if io.outbox.len() <= HIGH_WATER {
+        if io.outbox.len() <= io.high_water {
             return Drained::Yes;
         }
         let now = now_ms();
-        let mut writers = self.writers.borrow_mut();
         // The time-out counts from the last progress. A writer that joins others must not put it
         // off: a stalled peer would never fail while new sends keep coming.
-        if !again && writers.as_ref().map_or(0, Semaphore::waiters) == 0 {
+        if !again && waiters(&self.writers) == 0 {
             io.draining_since = now;
         }
-        let deadline = io.draining_since.max(io.last_out) + io.send_timeout;
+        let deadline = io.draining_since.max(io.last_out).saturating_add(io.send_timeout);
         if again && now >= deadline {
             if io.log_errors {
                 self.link.info("lua tcp socket write timed out");
             }
             return Drained::Failed(IoError::Timeout);
         }
-        if writers.is_none() {
-            *writers = Semaphore::new();
-        }
-        let Some(writers) = writers.as_ref() else {
-            return Drained::Denied("no memory".to_string());
-        };
-        match writers.park(r, deadline.saturating_sub(now)) {
+        match park(&self.writers, r, deadline.saturating_sub(now)) {
             Parking::Parked => Drained::Parked,
             Parking::Denied(text) => Drained::Denied(text),
         }
@@ -329,12 +264,94 @@ impl Session {
         self.link.is_open()
     }
 
-    fn has_pending(&self, io: &Io) -> bool {
+    /// The id under which the hub knows this connection.
+    pub fn id(&self) -> Option<ConnId> {
+        self.id.get()
+    }
+
+    /// Milliseconds since the connection was upgraded.
+    pub fn age_ms(&self) -> u64 {
+        now_ms().saturating_sub(self.opened)
+    }
+
+    /// Gives the connection its id.
+    pub fn set_id(&self, id: ConnId) {
+        self.id.set(Some(id));
+    }
+
+    /// Has `told` called when the request ends. One listener; None takes it away.
+    pub fn on_end(&self, told: Option<Box<dyn FnOnce()>>) {
+        *self.on_end.borrow_mut() = told;
+    }
+
+    /// Bytes that were sent and not yet taken by the kernel.
+    pub fn buffered(&self) -> usize {
+        self.io.borrow().outbox.len()
+    }
+
+    /// What this connection has moved.
+    pub fn tally(&self) -> Tally {
+        self.io.borrow().dialogue.tally
+    }
+
+    fn on_readable(&self, io: &mut Io) {
+        if self.link.must_drop() {
+            io.intake.stop(IoError::Closed);
+            io.dialogue.finish(End::Lost(IoError::Closed));
+            io.write_end.get_or_insert(IoError::Closed);
+            self.wake_all();
+            return;
+        }
+        if self.link.is_draining() {
+            return;
+        }
+        if self.link.has_quit_notice() {
+            self.quit(io);
+        }
+        match io.style {
+            Style::Frames => self.frame_readable(io),
+            Style::Messages => self.converse(io),
+        }
+    }
+
+    pub(super) fn has_pending(&self, io: &Io) -> bool {
         !io.outbox.is_empty() || self.link.tls_pending()
     }
 
+    /// After frames were queued: they leave at the end of this turn, or now where much waits.
+    /// Returns whether more is pending than the high-water mark allows.
+    pub(super) fn queued(&self, io: &mut Io) -> bool {
+        self.link.set_pending(true);
+        if io.outbox.len() > io.high_water {
+            self.flush_now(io);
+        } else {
+            self.link.post_flush();
+        }
+        io.outbox.len() > io.high_water
+    }
+
+    /// Offers a large frame to the kernel from where it lies, without a copy. Nothing may be
+    /// pending before it. What is not taken is copied and queued.
+    pub(super) fn send_direct(&self, io: &mut Io, head: &[u8], payload: &[u8]) {
+        match self.link.send(&[head, payload]) {
+            Sent::Failed(errno) => io.write_end = Some(IoError::from_errno(errno)),
+            Sent::Bytes(n) if n >= head.len() => {
+                io.outbox.push(&[], &payload[n - head.len()..], None);
+            }
+            Sent::Bytes(n) => io.outbox.push(&head[n..], payload, None),
+        }
+        io.last_out = now_ms();
+        let pending = io.write_end.is_none() && self.has_pending(io);
+        if pending {
+            self.link.want_write();
+        } else {
+            self.link.shrink();
+        }
+        self.link.set_pending(pending);
+    }
+
     /// Sends as much as the kernel takes.
-    fn flush_now(&self, io: &mut Io) {
+    pub(super) fn flush_now(&self, io: &mut Io) {
         while self.has_pending(io) {
             let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
             let used = io.outbox.parts(&mut parts);
@@ -360,16 +377,72 @@ impl Session {
         if !pending {
             self.link.shrink();
             self.link.want_write();
+            if std::mem::take(&mut io.end_output) {
+                self.link.end_output();
+            }
         }
-        if io.outbox.len() <= HIGH_WATER {
-            self.wake_writers();
+        if io.outbox.len() <= io.high_water {
+            wake(&self.writers);
         }
     }
 
-    fn wake_writers(&self) {
-        if let Some(writers) = self.writers.borrow().as_ref() {
-            writers.wake_all();
+    /// Waits for the end of the close handshake. None: the light thread has been parked.
+    pub(super) fn park_closer(&self, io: &mut Io, r: Request, ms: u64, again: bool) -> Closing {
+        let now = now_ms();
+        if !again {
+            io.closing_since = now;
         }
+        let deadline = io.closing_since.saturating_add(ms);
+        if now >= deadline {
+            return Closing::Timeout;
+        }
+        match park(&self.closers, r, deadline - now) {
+            Parking::Parked => Closing::Parked,
+            Parking::Denied(text) => Closing::Denied(text),
+        }
+    }
+
+    pub(super) fn wake_all(&self) {
+        self.reader.wake_all();
+        wake(&self.writers);
+        wake(&self.closers);
+    }
+}
+
+/// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
+pub(super) const MAX_FRAGMENTS: u32 = 1 << 20;
+
+/// Result of waiting for the peer's close frame.
+#[derive(Debug)]
+pub enum Closing {
+    /// The connection has ended.
+    Done,
+    /// The calling light thread has been parked and must yield.
+    Parked,
+    /// Not in time.
+    Timeout,
+    /// ngx_lua refuses to park the caller: its text.
+    Denied(String),
+}
+
+fn park(slot: &RefCell<Option<Semaphore>>, r: Request, ms: u64) -> Parking {
+    let mut slot = slot.borrow_mut();
+    if slot.is_none() {
+        *slot = Semaphore::new();
+    }
+    match slot.as_ref() {
+        Some(semaphore) => semaphore.park(r, ms),
+        None => Parking::Denied("no memory".to_string()),
+    }
+}
+
+fn waiters(slot: &RefCell<Option<Semaphore>>) -> i32 {
+    slot.borrow().as_ref().map_or(0, Semaphore::waiters)
+}
+
+fn wake(slot: &RefCell<Option<Semaphore>>) {
+    if let Some(semaphore) = slot.borrow().as_ref() {
+        semaphore.wake_all();
     }
 }
 
@@ -379,30 +452,24 @@ impl Takeover for Session {
     }
 
     fn readable(&self) {
-        let mut io = self.io.borrow_mut();
-        let io = &mut *io;
-        if self.link.must_drop() {
-            io.intake.stop(IoError::Closed);
-            io.write_end.get_or_insert(IoError::Closed);
-            self.reader.wake_all();
-            self.wake_writers();
-            return;
-        }
-        // Without a reader nothing is read: the peer is slowed down by TCP, as with a cosocket.
-        if self.reader.waiters() == 0 || io.ready.is_some() {
-            self.link.want_read();
-            return;
-        }
-        match io.intake.next(&self.link, keep) {
-            Some(Ok(frame)) => io.ready = Some(frame),
-            Some(Err(_)) => {}
-            None => return,
-        }
-        self.reader.wake_all();
+        self.on_readable(&mut self.io.borrow_mut());
+        self.tend();
     }
 
     fn flush(&self) {
-        self.flush_now(&mut self.io.borrow_mut());
+        {
+            let mut io = self.io.borrow_mut();
+            if io.style == Style::Messages && self.link.is_open() {
+                self.converse(&mut io);
+            }
+            self.flush_now(&mut io);
+        }
+        self.tend();
+    }
+
+    fn timer(&self) {
+        self.on_timer(&mut self.io.borrow_mut());
+        self.tend();
     }
 
     fn pending(&self) -> bool {
@@ -422,35 +489,12 @@ impl Takeover for Session {
     }
 
     fn ended(&self) {
-        stats::closed();
-        self.reader.wake_all();
-        self.wake_writers();
-    }
-}
-
-/// Notes where the payload lies, so that it is copied once, into Lua's memory.
-fn lend(lent: &mut Option<BytesMut>, event: Event<'_>) -> FrameView {
-    let (fin, opcode, payload) = frame(event);
-    let view = FrameView::new(fin, opcode, payload.as_ref());
-    if let Payload::Owned(bytes) = payload {
-        *lent = Some(bytes);
-    }
-    view
-}
-
-/// Copies a frame that nobody asks for at this moment.
-fn keep(event: Event<'_>) -> (bool, u8, BytesMut) {
-    let (fin, opcode, payload) = frame(event);
-    let payload = match payload {
-        Payload::Slice(bytes) => BytesMut::from(bytes),
-        Payload::Owned(bytes) => bytes,
-    };
-    (fin, opcode, payload)
-}
-
-fn frame(event: Event<'_>) -> (bool, u8, Payload<'_>) {
-    match event {
-        Event::Frame { fin, opcode, payload } => (fin, opcode, payload),
-        _ => unreachable!("a session in frame style gets frames only"),
+        let code = self.io.borrow().dialogue.end().map_or(1006, End::code);
+        stats::closed(code);
+        self.wake_all();
+        let told = self.on_end.borrow_mut().take();
+        if let Some(told) = told {
+            told();
+        }
     }
 }

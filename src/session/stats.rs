@@ -1,25 +1,83 @@
-//! Counters of this worker. Read by `resty.websocket.info()`.
+//! Counters: of this worker, in its row of the hub's zone, and of one connection, for variables.
 
 use std::cell::Cell;
 
+use ws_hub::counters::Row;
+pub use ws_hub::Counter;
+
 thread_local! {
     // One thread per worker: a thread-local is a per-worker static without locks.
-    static OPEN: Cell<u64> = const { Cell::new(0) };
-    static ACCEPTED: Cell<u64> = const { Cell::new(0) };
+    static ROW: Cell<Option<Row<'static>>> = const { Cell::new(None) };
+}
+
+/// Counting goes to `row` from now on: the hub has a seat.
+pub fn attach(row: Row<'static>) {
+    ROW.set(Some(row));
+}
+
+/// The seat is given back.
+pub fn detach() {
+    ROW.set(None);
+}
+
+/// Adds `n`.
+pub fn add(counter: Counter, n: u64) {
+    if let Some(row) = ROW.get() {
+        row.add(counter, n);
+    }
 }
 
 /// A connection was upgraded.
 pub fn opened() {
-    OPEN.with(|n| n.set(n.get() + 1));
-    ACCEPTED.with(|n| n.set(n.get() + 1));
+    add(Counter::Open, 1);
+    add(Counter::Accepted, 1);
 }
 
-/// The request of an upgraded connection ended.
-pub fn closed() {
-    OPEN.with(|n| n.set(n.get().saturating_sub(1)));
+/// The request of an upgraded connection ended; `code` describes how (RFC 6455 7.1.5).
+pub fn closed(code: u16) {
+    if let Some(row) = ROW.get() {
+        row.sub(Counter::Open, 1);
+        row.add(Counter::closed(code), 1);
+    }
 }
 
-/// Connections whose request lives, and connections ever accepted, in this worker.
-pub fn connections() -> (u64, u64) {
-    (OPEN.with(Cell::get), ACCEPTED.with(Cell::get))
+/// What one connection has moved. Every call counts for the worker too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Messages received.
+    pub messages_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+}
+
+impl Tally {
+    /// A message (or, in frame style, a data frame) came.
+    pub fn message_in(&mut self, bytes: usize) {
+        self.messages_in += 1;
+        self.bytes_in += bytes as u64;
+        if let Some(row) = ROW.get() {
+            row.add(Counter::MessagesIn, 1);
+            row.add(Counter::BytesIn, bytes as u64);
+        }
+    }
+
+    /// A message (or, in frame style, a data frame) was queued.
+    pub fn message_out(&mut self, bytes: usize) {
+        self.messages_out += 1;
+        self.bytes_out += bytes as u64;
+        if let Some(row) = ROW.get() {
+            row.add(Counter::MessagesOut, 1);
+            row.add(Counter::BytesOut, bytes as u64);
+        }
+    }
+
+    /// A message was compressed.
+    pub fn compressed(&mut self, before: usize, after: usize) {
+        add(Counter::CompressionBefore, before as u64);
+        add(Counter::CompressionAfter, after as u64);
+    }
 }

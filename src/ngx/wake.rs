@@ -1,0 +1,98 @@
+//! Waking other workers: one eventfd for each row of the hub's directory, made once by the master
+//! and shared by every generation of workers (they inherit the descriptors). A worker listens on
+//! its own row's.
+
+use std::ptr;
+use std::sync::OnceLock;
+
+use super::guard::guarded;
+use super::log;
+use crate::ffi;
+
+/// By row. Made before the first fork, kept as long as the master lives.
+static FDS: OnceLock<Vec<i32>> = OnceLock::new();
+
+/// Makes the eventfds, once. To be called in the master before it forks. False: no descriptors.
+pub fn prepare(rows: usize) -> bool {
+    let fds = FDS.get_or_init(|| {
+        // SAFETY: a system call without memory arguments.
+        (0..rows)
+            .map(|_| unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })
+            .collect()
+    });
+    fds.len() >= rows && fds.iter().all(|fd| *fd >= 0)
+}
+
+/// Wakes the worker in `row`. Never blocks; a worker that is gone is not disturbed by it.
+pub fn wake(row: u16) {
+    if let Some(fd) = FDS.get().and_then(|fds| fds.get(usize::from(row))) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes from a local. EAGAIN (the counter is full) is fine: it is
+        // signalled then.
+        unsafe { libc::write(*fd, ptr::addr_of!(one).cast(), 8) };
+    }
+}
+
+/// Has `woken` called on this worker's event loop whenever somebody wakes `row`. False: nginx has
+/// no connection left for it.
+pub fn listen(row: u16, woken: fn()) -> bool {
+    let Some(fd) = FDS.get().and_then(|fds| fds.get(usize::from(row))) else { return false };
+    // SAFETY: the descriptor is valid for as long as the process lives. The connection is nginx's
+    // and stays with this process; marked as a channel it neither counts as an open client
+    // connection nor is it closed when the worker drains, so a draining worker keeps receiving.
+    unsafe {
+        let c = ffi::ngx_get_connection(*fd, (*ffi::ngx_cycle).log);
+        if c.is_null() {
+            return false;
+        }
+        let rev = (*c).read;
+        (*c).data = woken as *mut std::ffi::c_void;
+        (*c).log = (*ffi::ngx_cycle).log;
+        (*rev).log = (*c).log;
+        (*(*c).write).log = (*c).log;
+        (*rev).set_channel(1);
+        (*(*c).write).set_channel(1);
+        (*rev).handler = Some(handler);
+        if ffi::ngx_handle_read_event(rev, 0) != ffi::NGX_OK as _ {
+            log::alert("websocket: the worker cannot listen for other workers");
+            return false;
+        }
+    }
+    true
+}
+
+unsafe extern "C" fn handler(ev: *mut ffi::ngx_event_t) {
+    guarded("wake-up", (), || {
+        // SAFETY: nginx calls this with the event of `listen`; its connection's data is the
+        // function stored there.
+        let woken = unsafe {
+            let c = (*ev).data.cast::<ffi::ngx_connection_t>();
+            let mut count = 0u64;
+            libc::read((*c).fd, ptr::addr_of_mut!(count).cast(), 8);
+            (*ev).set_ready(0);
+            std::mem::transmute::<*mut std::ffi::c_void, fn()>((*c).data)
+        };
+        woken();
+    });
+}
+
+/// Whether a process exists (a zombie counts: it has not been replaced yet).
+pub fn process_exists(pid: u32) -> bool {
+    // SAFETY: signal 0 checks only.
+    unsafe { libc::kill(pid as i32, 0) == 0 || *libc::__errno_location() == libc::EPERM }
+}
+
+/// This process's id, and nginx's slot for it.
+pub fn this_process() -> (u32, u16) {
+    // SAFETY: plain integers set by nginx before a worker starts.
+    unsafe { (std::process::id(), ffi::ngx_process_slot.max(0) as u16) }
+}
+
+/// Whether this process runs a worker's event loop (and is no cache manager or helper).
+pub fn is_worker() -> bool {
+    // SAFETY: plain integers set by nginx before a process starts.
+    unsafe {
+        let kind = ffi::ngx_process as u32;
+        kind == ffi::NGX_PROCESS_WORKER || kind == ffi::NGX_PROCESS_SINGLE
+    }
+}

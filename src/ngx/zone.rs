@@ -1,0 +1,90 @@
+//! The hub's memory, shared by all workers: an nginx shared memory zone, of which we take one
+//! piece as large as it has. nginx keeps the zone over reloads while its size stays the same.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use ws_hub::memory::{words, Word};
+
+use crate::ffi;
+
+/// What nginx's own bookkeeping in a zone takes at most: its header, and our piece's description.
+pub const OVERHEAD: usize = 16 * 4096;
+
+/// Where our piece lies. Set while a configuration is loaded, read by the workers forked after.
+static MEMORY: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+static LENGTH: AtomicUsize = AtomicUsize::new(0);
+/// Whether the piece is one that another configuration has used before.
+static REUSED: AtomicUsize = AtomicUsize::new(0);
+
+/// Describes our piece; lies in the zone, so that the next configuration finds it.
+#[repr(C)]
+struct Piece {
+    start: *mut u8,
+    len: usize,
+}
+
+/// Asks nginx for the zone. To be called when the configuration has been read. False: nginx has
+/// logged why not.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+pub unsafe fn request(cf: *mut ffi::ngx_conf_t, size: usize) -> bool {
+    const NAME: &[u8] = b"nginx-lua-websocket";
+    let mut name = ffi::ngx_str_t { len: NAME.len(), data: NAME.as_ptr().cast_mut() };
+    // SAFETY: by contract; the name is static, nginx copies the struct.
+    unsafe {
+        let tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast::<c_void>();
+        let zone = ffi::ngx_shared_memory_add(cf, &mut name, size, tag);
+        if zone.is_null() {
+            return false;
+        }
+        (*zone).init = Some(init);
+        (*zone).data = ptr::null_mut();
+    }
+    true
+}
+
+/// nginx has mapped the zone. `data` is what the previous configuration left in `zone->data`, if
+/// the memory is still the same.
+unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, data: *mut c_void) -> ffi::ngx_int_t {
+    // SAFETY: nginx calls this with its zone; the slab pool at its start is nginx's, and the
+    // master alone runs now.
+    unsafe {
+        let pool = (*zone).shm.addr.cast::<ffi::ngx_slab_pool_t>();
+        let mut piece = data.cast::<Piece>();
+        REUSED.store(usize::from(!piece.is_null()), Ordering::Relaxed);
+        if piece.is_null() && (*zone).shm.exists != 0 {
+            piece = (*pool).data.cast();
+        }
+        if piece.is_null() {
+            piece = ffi::ngx_slab_alloc(pool, size_of::<Piece>()).cast();
+            if piece.is_null() {
+                return ffi::NGX_ERROR as _;
+            }
+            let len = (*pool).pfree * ffi::ngx_pagesize;
+            let start = ffi::ngx_slab_alloc(pool, len).cast::<u8>();
+            if start.is_null() {
+                return ffi::NGX_ERROR as _;
+            }
+            ptr::write_bytes(start, 0, len);
+            piece.write(Piece { start, len });
+            (*pool).data = piece.cast();
+        }
+        (*zone).data = piece.cast();
+        MEMORY.store((*piece).start, Ordering::Relaxed);
+        LENGTH.store((*piece).len, Ordering::Relaxed);
+    }
+    ffi::NGX_OK as _
+}
+
+/// The piece as words, and whether an earlier configuration has used it. None before the first
+/// configuration was loaded.
+pub fn memory() -> Option<(&'static [Word], bool)> {
+    let start = MEMORY.load(Ordering::Relaxed);
+    // SAFETY: the mapping lives as long as the process's configuration, which for a worker is as
+    // long as the process; all access is through ws-hub's atomics.
+    let words = unsafe { words(start, LENGTH.load(Ordering::Relaxed)) }?;
+    Some((words, REUSED.load(Ordering::Relaxed) != 0))
+}

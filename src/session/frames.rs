@@ -1,0 +1,216 @@
+//! A session frame by frame, as lua-resty-websocket works: nothing automatic, one call a frame.
+
+use bytes::BytesMut;
+use ws_proto::{close, header, opcode, Event, Payload, Style};
+
+use super::intake::RecvError;
+use super::random::masking_key;
+use super::server::{Io, Session};
+use super::IoError;
+use crate::ngx::clock::now_ms;
+use crate::ngx::lua_wait::Parking;
+use crate::ngx::request::Request;
+
+/// A payload of this size goes to the kernel from where it lies, without a copy.
+pub(super) const DIRECT_SEND: usize = 8 * 1024;
+
+/// A frame whose payload lies in memory that stays as it is until the session is used again.
+#[derive(Debug)]
+pub struct FrameView {
+    /// The last fragment of its message.
+    pub fin: bool,
+    /// One of `ws_proto::opcode`.
+    pub opcode: u8,
+    /// A close frame's code.
+    pub code: Option<u16>,
+    /// Start of the payload; of a close frame's reason.
+    pub data: *const u8,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+impl FrameView {
+    fn new(fin: bool, opcode: u8, payload: &[u8]) -> FrameView {
+        // The codec has refused a close frame of one byte, the only one that does not parse.
+        let (code, rest) = match opcode {
+            opcode::CLOSE => close::parse(payload).unwrap_or((None, payload)),
+            _ => (None, payload),
+        };
+        FrameView { fin, opcode, code, data: rest.as_ptr(), len: rest.len() }
+    }
+}
+
+/// Result of asking for a frame.
+#[derive(Debug)]
+pub enum Taken {
+    /// A frame; to be copied before the session is used again.
+    Frame(FrameView),
+    /// None yet: the calling light thread has been parked and must yield.
+    Parked,
+    /// None, and none will come (or not in time).
+    Failed(RecvError),
+    /// Message calls have read half a message.
+    Mixed,
+    /// ngx_lua refuses to park the caller: its text.
+    Denied(String),
+}
+
+/// Result of a send.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// Bytes of the frame on the wire, header included.
+    pub bytes: usize,
+    /// More is pending than the high-water mark allows: call `drained` and wait.
+    pub over: bool,
+}
+
+impl Session {
+    /// The next frame, or parks the light thread that runs in `r`. `again` says that the caller
+    /// was parked by the call before.
+    pub fn take(&self, r: Request, max_frame: u64, again: bool) -> Taken {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if !again && self.reader.waiters() > 0 {
+            return Taken::Failed(io.intake.io_error(IoError::BusyReading));
+        }
+        if io.style == Style::Messages {
+            // Whole messages that came while message calls were in use are handed out as frames.
+            if let Some(message) = io.dialogue.pop() {
+                let op = if message.text { opcode::TEXT } else { opcode::BINARY };
+                let view = FrameView::new(true, op, &message.data);
+                io.lent = Some(message.data);
+                return Taken::Frame(view);
+            }
+            if !io.intake.set_style(Style::Frames) {
+                return Taken::Mixed;
+            }
+            io.style = Style::Frames;
+        }
+        if let Some((fin, opcode, payload)) = io.ready.take() {
+            let view = FrameView::new(fin, opcode, &payload);
+            io.note(&view);
+            io.lent = Some(payload);
+            return Taken::Frame(view);
+        }
+        io.lent = None;
+        if !self.link.is_open() {
+            return Taken::Failed(io.intake.end().unwrap_or(RecvError::Ended));
+        }
+        io.intake.set_max_frame(max_frame);
+        let lent = &mut io.lent;
+        match io.intake.next(&self.link, |event| lend(lent, event)) {
+            Some(Ok(view)) => {
+                io.note(&view);
+                return Taken::Frame(view);
+            }
+            Some(Err(end)) => return Taken::Failed(end),
+            None => {}
+        }
+
+        let now = now_ms();
+        if !again {
+            io.reading_since = now;
+        }
+        let since = io.reading_since.max(io.intake.last_in());
+        let deadline = since.saturating_add(io.recv_timeout);
+        if again && now >= deadline {
+            if io.log_errors {
+                self.link.info("lua tcp socket read timed out");
+            }
+            return Taken::Failed(io.intake.io_error(IoError::Timeout));
+        }
+        match self.reader.park(r, deadline.saturating_sub(now)) {
+            Parking::Parked => Taken::Parked,
+            Parking::Denied(text) => Taken::Denied(text),
+        }
+    }
+
+    /// Queues one frame. It leaves with everything else of this turn of the event loop; a large
+    /// unmasked payload is offered to the kernel at once, from where it lies.
+    /// `None`: the session's own request has ended.
+    pub fn send(
+        &self,
+        fin: bool,
+        op: u8,
+        payload: &[u8],
+        masked: bool,
+    ) -> Option<Result<Sending, IoError>> {
+        if !self.link.is_open() {
+            return None;
+        }
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if let Some(err) = io.write_end {
+            return Some(Err(err));
+        }
+        let key = masked.then(masking_key);
+        let head = header::encode(fin, 0, op, payload.len() as u64, key);
+        let head = head.as_ref();
+        let bytes = head.len() + payload.len();
+        if !opcode::is_control(op) {
+            io.dialogue.tally.message_out(payload.len());
+        }
+        if key.is_none() && payload.len() >= DIRECT_SEND && !self.has_pending(io) {
+            self.send_direct(io, head, payload);
+        } else {
+            io.outbox.push(head, payload, key);
+            self.queued(io);
+        }
+        Some(match io.write_end {
+            Some(err) => Err(err),
+            None => Ok(Sending { bytes, over: io.outbox.len() > io.high_water }),
+        })
+    }
+
+    /// nginx reports bytes in frame style. Without a reader nothing is read: the peer is slowed
+    /// down by TCP, as with a cosocket.
+    pub(super) fn frame_readable(&self, io: &mut Io) {
+        if self.reader.waiters() == 0 || io.ready.is_some() {
+            self.link.want_read();
+            return;
+        }
+        match io.intake.next(&self.link, keep) {
+            Some(Ok(frame)) => io.ready = Some(frame),
+            Some(Err(_)) => {}
+            None => return,
+        }
+        self.reader.wake_all();
+    }
+}
+
+impl Io {
+    /// Keeps count of a frame handed out.
+    fn note(&mut self, frame: &FrameView) {
+        if !opcode::is_control(frame.opcode) {
+            self.half_read = !frame.fin;
+            self.dialogue.tally.message_in(frame.len);
+        }
+    }
+}
+
+/// Notes where the payload lies, so that it is copied once, into Lua's memory.
+fn lend(lent: &mut Option<BytesMut>, event: Event<'_>) -> FrameView {
+    let (fin, opcode, payload) = frame(event);
+    let view = FrameView::new(fin, opcode, payload.as_ref());
+    if let Payload::Owned(bytes) = payload {
+        *lent = Some(bytes);
+    }
+    view
+}
+
+/// Copies a frame that nobody asks for at this moment.
+fn keep(event: Event<'_>) -> (bool, u8, BytesMut) {
+    let (fin, opcode, payload) = frame(event);
+    let payload = match payload {
+        Payload::Slice(bytes) => BytesMut::from(bytes),
+        Payload::Owned(bytes) => bytes,
+    };
+    (fin, opcode, payload)
+}
+
+fn frame(event: Event<'_>) -> (bool, u8, Payload<'_>) {
+    match event {
+        Event::Frame { fin, opcode, payload } => (fin, opcode, payload),
+        _ => unreachable!("a codec in frame style finds frames only"),
+    }
+}

@@ -1,0 +1,424 @@
+//! A session message by message: the module keeps the protocol. Bytes are read as they come,
+//! whether Lua waits or not, so pings are answered and a close is noticed while a handler does
+//! something else; a reader that does not come stops the reading.
+
+use std::rc::Rc;
+
+use ws_proto::{opcode, Style};
+
+use super::dialogue::{Dialogue, End, SendError};
+use super::frames::{Sending, DIRECT_SEND};
+use super::heartbeat::Beat;
+use super::intake::RecvError;
+use super::outbox::Outbox;
+use super::outgoing::{Delivery, Outgoing, SlowConsumer};
+use super::random::bytes;
+use super::server::{Closing, Io, Session};
+use super::stats::{self, Counter};
+use super::IoError;
+use crate::ngx::clock::now_ms;
+use crate::ngx::lua_wait::Parking;
+use crate::ngx::request::Request;
+
+/// A message lying in memory that stays as it is until the session is used again.
+#[derive(Debug)]
+pub struct MessageView {
+    /// Text, or binary.
+    pub text: bool,
+    /// Where it lies.
+    pub data: *const u8,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// Result of asking for a message.
+#[derive(Debug)]
+pub enum Received {
+    /// A message; to be copied before the session is used again.
+    Message(MessageView),
+    /// None yet: the calling light thread has been parked and must yield.
+    Parked,
+    /// None in time.
+    Timeout,
+    /// Another light thread is reading.
+    Busy,
+    /// Frame calls have read half a message, or half a frame has come.
+    Mixed,
+    /// The connection has ended.
+    Ended(End),
+    /// ngx_lua refuses to park the caller: its text.
+    Denied(String),
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Both sides may send.
+    Open,
+    /// A close frame was sent, the peer's has not come.
+    Closing,
+    /// Nothing more can be sent or received.
+    Closed,
+}
+
+impl Session {
+    /// The next message, or parks the light thread that runs in `r` for at most `timeout`
+    /// milliseconds (None: the session's own). `again` says that the caller was parked by the
+    /// call before.
+    pub fn receive(&self, r: Request, timeout: Option<u64>, again: bool) -> Received {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if !again && self.reader.waiters() > 0 {
+            return Received::Busy;
+        }
+        if io.style == Style::Frames {
+            if io.half_read || io.ready.is_some() || !io.intake.set_style(Style::Messages) {
+                return Received::Mixed;
+            }
+            io.style = Style::Messages;
+        }
+        io.lent = None;
+        if let Some(view) = io.next_message() {
+            return Received::Message(view);
+        }
+        if self.link.is_open() {
+            self.converse(io);
+            if let Some(view) = io.next_message() {
+                return Received::Message(view);
+            }
+        }
+        if let Some(end) = io.dialogue.end() {
+            return Received::Ended(end.clone());
+        }
+        if !self.link.is_open() {
+            return Received::Ended(End::Dropped);
+        }
+        let now = now_ms();
+        if !again {
+            io.reading_since = now;
+        }
+        let deadline = io.reading_since.saturating_add(timeout.unwrap_or(io.recv_timeout));
+        if now >= deadline {
+            return Received::Timeout;
+        }
+        match self.reader.park(r, deadline - now) {
+            Parking::Parked => Received::Parked,
+            Parking::Denied(text) => Received::Denied(text),
+        }
+    }
+
+    /// Reads what there is, answers what must be answered, wakes whom it concerns.
+    pub(super) fn converse(&self, io: &mut Io) {
+        if io.dialogue.end().is_some() {
+            return;
+        }
+        let before = io.outbox.len();
+        let mut news = false;
+        while io.dialogue.end().is_none() && !io.dialogue.is_full() {
+            let Io { intake, dialogue, outbox, high_water, .. } = &mut *io;
+            let room = outbox.len() <= *high_water;
+            match intake.next(&self.link, |event| dialogue.absorb(event, outbox, room)) {
+                None => break,
+                Some(Ok(())) => news = true,
+                Some(Err(RecvError::Protocol(err))) => {
+                    self.link.info(&format!("websocket peer broke a rule: {err} ({})", err.rule()));
+                    stats::add(Counter::protocol_error(err.rule()), 1);
+                    dialogue.fail(err, outbox);
+                }
+                Some(Err(RecvError::Io(_, err))) => dialogue.finish(End::Lost(err)),
+                Some(Err(RecvError::Ended)) => dialogue.finish(End::Dropped),
+            }
+        }
+        if io.dialogue.end().is_some() {
+            // RFC 6455 7.1.1: the server ends TCP first, once its close frame is out.
+            io.end_output = true;
+            self.queued(io);
+            self.wake_all();
+        } else {
+            if io.outbox.len() > before {
+                self.queued(io);
+            }
+            if news {
+                self.reader.wake_all();
+            }
+        }
+    }
+
+    /// Queues a message. See `Dialogue::send`.
+    pub fn send_message(&self, text: bool, data: &[u8]) -> Result<Sending, SendError> {
+        if data.len() >= DIRECT_SEND {
+            let mut io = self.io.borrow_mut();
+            let io = &mut *io;
+            if self.link.is_open() && io.write_end.is_none() && !self.has_pending(io) {
+                if let Some(head) = io.dialogue.send_head(text, data)? {
+                    self.send_direct(io, head.as_ref(), data);
+                    return match io.write_end {
+                        Some(err) => Err(SendError::Io(err)),
+                        None => Ok(Sending {
+                            bytes: head.as_ref().len() + data.len(),
+                            over: io.outbox.len() > io.high_water,
+                        }),
+                    };
+                }
+            }
+        }
+        self.write(|dialogue, out| dialogue.send(text, data, out))
+    }
+
+    /// Queues a ping or a pong.
+    pub fn send_control(&self, op: u8, data: &[u8]) -> Result<Sending, SendError> {
+        self.write(|dialogue, out| dialogue.control(op, data, out))
+    }
+
+    /// Opens a message in fragments.
+    pub fn open_stream(&self, text: bool) -> Result<(), SendError> {
+        self.write(|dialogue, _| dialogue.open_stream(text).map(|()| 0)).map(|_| ())
+    }
+
+    /// Queues a fragment.
+    pub fn write_stream(&self, data: &[u8]) -> Result<Sending, SendError> {
+        self.write(|dialogue, out| dialogue.write_stream(data, out))
+    }
+
+    /// Queues the last fragment.
+    pub fn finish_stream(&self) -> Result<Sending, SendError> {
+        self.write(|dialogue, out| dialogue.finish_stream(out))
+    }
+
+    fn write(
+        &self,
+        send: impl FnOnce(&mut Dialogue, &mut Outbox) -> Result<usize, SendError>,
+    ) -> Result<Sending, SendError> {
+        if !self.link.is_open() {
+            return Err(SendError::Closed);
+        }
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if let Some(err) = io.write_end {
+            return Err(SendError::Io(err));
+        }
+        let bytes = send(&mut io.dialogue, &mut io.outbox)?;
+        let over = if bytes > 0 { self.queued(io) } else { false };
+        match io.write_end {
+            Some(err) => Err(SendError::Io(err)),
+            None => Ok(Sending { bytes, over }),
+        }
+    }
+
+    /// Sends a close frame (once), and waits for the peer's.
+    pub fn close(
+        &self,
+        r: Request,
+        code: Option<u16>,
+        reason: &[u8],
+        timeout: u64,
+        again: bool,
+    ) -> Closing {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if !self.link.is_open() {
+            return Closing::Done;
+        }
+        if io.style == Style::Frames && io.intake.set_style(Style::Messages) {
+            io.style = Style::Messages;
+        }
+        if !again {
+            io.dialogue.close(code, reason, &mut io.outbox);
+            self.queued(io);
+            self.flush_now(io);
+        }
+        self.converse(io);
+        if io.dialogue.end().is_some() {
+            self.flush_now(io);
+            return Closing::Done;
+        }
+        match self.park_closer(io, r, timeout, again) {
+            Closing::Timeout => {
+                self.drop_now(io);
+                Closing::Timeout
+            }
+            other => other,
+        }
+    }
+
+    /// Drops the TCP connection at once.
+    pub fn shutdown(&self) {
+        self.drop_now(&mut self.io.borrow_mut());
+    }
+
+    fn drop_now(&self, io: &mut Io) {
+        io.dialogue.finish(End::Dropped);
+        io.intake.stop(IoError::Closed);
+        io.outbox.clear();
+        io.write_end.get_or_insert(IoError::Closed);
+        self.link.set_pending(false);
+        self.link.hang_up();
+        self.wake_all();
+    }
+
+    /// Queues a message that goes to many.
+    pub fn deliver(&self, message: &Outgoing<'_>) -> Delivery {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let gone = !self.link.is_open()
+            || io.write_end.is_some()
+            || io.dialogue.is_closing()
+            || io.dialogue.end().is_some();
+        if gone {
+            return Delivery::Gone;
+        }
+        if io.dialogue.share(message, io.high_water, &mut io.outbox) {
+            self.queued(io);
+            return Delivery::Queued;
+        }
+        match io.slow {
+            SlowConsumer::Drop => Delivery::Dropped,
+            SlowConsumer::Close => {
+                io.outbox.forget_unsent();
+                io.dialogue.close(Some(1013), b"slow consumer", &mut io.outbox);
+                self.finish(io, End::SlowConsumer);
+                Delivery::Closed
+            }
+        }
+    }
+
+    /// Closes from elsewhere, without waiting for the peer's answer: what was sent before goes
+    /// out first, and whoever waits in `recv` learns of it now.
+    pub fn end_with(&self, code: u16, reason: &[u8]) {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if self.link.is_open() && io.dialogue.end().is_none() {
+            io.dialogue.close(Some(code), reason, &mut io.outbox);
+            self.finish(io, End::Ended { code, reason: reason.to_vec() });
+        }
+    }
+
+    fn finish(&self, io: &mut Io, end: End) {
+        io.intake.stop(IoError::Closed);
+        io.dialogue.finish(end);
+        io.end_output = true;
+        self.queued(io);
+        self.wake_all();
+    }
+
+    /// Lets the connection live without a handler: `each` is called with every message, and the
+    /// request ends when the conversation has ended.
+    pub fn run_alone(&self, each: Rc<Each>) {
+        self.io.borrow_mut().alone = Some(each);
+        self.link.post_flush();
+    }
+
+    /// After bytes have been worked on: hands messages on and ends the request, if the
+    /// connection lives without a handler. Nothing may be borrowed, because `each` may publish
+    /// to this very connection.
+    pub(super) fn tend(&self) {
+        let Some(each) = self.io.borrow().alone.clone() else { return };
+        loop {
+            let message = self.io.borrow_mut().dialogue.pop();
+            let Some(message) = message else {
+                if self.link.is_open() && self.io.borrow().dialogue.end().is_none() {
+                    let before = self.io.borrow().intake.last_in();
+                    self.converse(&mut self.io.borrow_mut());
+                    let io = self.io.borrow();
+                    if io.dialogue.has_messages() || io.intake.last_in() > before {
+                        continue;
+                    }
+                }
+                break;
+            };
+            each(message.text, &message.data);
+        }
+        let over = self.io.borrow().dialogue.end().is_some();
+        if over && self.link.is_open() {
+            self.io.borrow_mut().alone = None;
+            self.link.finish_request();
+        }
+    }
+
+    /// How the connection ended.
+    pub fn end(&self) -> Option<End> {
+        self.io.borrow().dialogue.end().cloned()
+    }
+
+    /// Where the connection stands.
+    pub fn phase(&self) -> Phase {
+        let io = self.io.borrow();
+        if !self.link.is_open() || io.dialogue.end().is_some() {
+            Phase::Closed
+        } else if io.dialogue.is_closing() {
+            Phase::Closing
+        } else {
+            Phase::Open
+        }
+    }
+
+    /// The worker has been told to quit: says goodbye, now or spread over some time. Done from a
+    /// timer, because nginx calls the read handler outside of its event loop then.
+    pub(super) fn quit(&self, io: &mut Io) {
+        if let Some(shutdown) = io.shutdown.take() {
+            let delay = match shutdown.over {
+                0 => 1,
+                over => 1 + u64::from_le_bytes(bytes()) % over,
+            };
+            io.goodbye = Some(shutdown);
+            self.link.set_timer(delay, true);
+        }
+    }
+
+    /// The session's timer is due.
+    pub(super) fn on_timer(&self, io: &mut Io) {
+        match io.goodbye.take() {
+            Some(shutdown) if self.link.is_open() && io.dialogue.end().is_none() => {
+                let (code, reason) = (shutdown.code, shutdown.reason.to_vec());
+                io.dialogue.close(Some(code), &reason, &mut io.outbox);
+                self.finish(io, End::Ended { code, reason });
+            }
+            Some(_) => {}
+            None => self.beat(io),
+        }
+    }
+
+    /// The heartbeat's timer is due.
+    pub(super) fn beat(&self, io: &mut Io) {
+        if io.dialogue.end().is_some() || io.dialogue.is_closing() || !self.link.is_open() {
+            return;
+        }
+        let Some(heartbeat) = &mut io.heartbeat else { return };
+        // Reading has stopped because nobody takes the messages: silence says nothing then.
+        if io.dialogue.is_full() {
+            self.link.set_timer(heartbeat.interval(), false);
+            return;
+        }
+        match heartbeat.beat(now_ms(), io.intake.last_in()) {
+            Beat::Wait(ms) => self.link.set_timer(ms, false),
+            Beat::Ping(ms) => {
+                if io.dialogue.control(opcode::PING, &[], &mut io.outbox).is_ok() {
+                    stats::add(Counter::PingsSent, 1);
+                    self.queued(io);
+                }
+                self.link.set_timer(ms, false);
+            }
+            Beat::Dead => {
+                stats::add(Counter::PingTimeouts, 1);
+                io.dialogue.finish(End::PingTimeout);
+                self.drop_now(io);
+            }
+        }
+    }
+}
+
+/// Told of every message of a connection without a handler: whether it is text, and its bytes.
+pub type Each = dyn Fn(bool, &[u8]);
+
+impl Io {
+    fn next_message(&mut self) -> Option<MessageView> {
+        let message = self.dialogue.pop()?;
+        let view = MessageView {
+            text: message.text,
+            data: message.data.as_ptr(),
+            len: message.data.len(),
+        };
+        self.lent = Some(message.data);
+        Some(view)
+    }
+}

@@ -1,0 +1,79 @@
+//! A message on its way to many connections: encoded once, compressed at most once, and handed to
+//! outboxes by reference. Made by the hub, consumed by `Session::deliver`.
+
+use std::cell::OnceCell;
+
+use bytes::Bytes;
+use ws_proto::ext::compress_once;
+use ws_proto::{header, opcode};
+
+/// Window of a message compressed for many: connections with a smaller one get it as it is.
+pub const WINDOW_BITS: u8 = 15;
+/// Set on the first frame of a compressed message (RFC 7692 6).
+const RSV1: u8 = 0x40;
+/// Effort of compressing for many.
+const LEVEL: u8 = 6;
+
+/// One message for many receivers. Dropped by the hub; its frames live in outboxes until sent.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    text: bool,
+    payload: &'a [u8],
+    plain: OnceCell<Bytes>,
+    packed: OnceCell<Option<Bytes>>,
+}
+
+/// What a connection made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Queued.
+    Queued,
+    /// Not queued: too much is waiting for this reader, who misses the message.
+    Dropped,
+    /// Not queued: too much is waiting for this reader, who is being closed for it.
+    Closed,
+    /// The connection has ended or is ending.
+    Gone,
+}
+
+/// What happens to a reader over its cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It misses the message.
+    Drop,
+    /// It is closed with 1013.
+    Close,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message; text must be valid UTF-8.
+    pub fn new(text: bool, payload: &'a [u8]) -> Outgoing<'a> {
+        Outgoing { text, payload, plain: OnceCell::new(), packed: OnceCell::new() }
+    }
+
+    /// Bytes of the message itself.
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// The uncompressed frame.
+    pub fn plain(&self) -> &Bytes {
+        self.plain.get_or_init(|| self.frame(0, self.payload))
+    }
+
+    /// The compressed frame, where compressing gains something.
+    pub fn packed(&self) -> Option<&Bytes> {
+        self.packed
+            .get_or_init(|| {
+                let packed = compress_once(LEVEL, WINDOW_BITS, self.payload);
+                (packed.len() < self.payload.len()).then(|| self.frame(RSV1, &packed))
+            })
+            .as_ref()
+    }
+
+    fn frame(&self, rsv: u8, payload: &[u8]) -> Bytes {
+        let op = if self.text { opcode::TEXT } else { opcode::BINARY };
+        let head = header::encode(true, rsv, op, payload.len() as u64, None);
+        [head.as_ref(), payload].concat().into()
+    }
+}

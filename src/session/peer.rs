@@ -1,0 +1,163 @@
+//! The client's side of a conversation in whole messages. A cosocket carries its bytes: the Lua
+//! shim feeds what it received and sends what this queues. No I/O here.
+
+use bytes::BytesMut;
+use ws_proto::ext::{self, Agreed, Encoder};
+use ws_proto::{opcode, Conn, Masking, Settings, Style};
+
+use super::dialogue::{Dialogue, End, Message, Role, SendError};
+use super::heartbeat::{Beat, Heartbeat};
+use super::outbox::Outbox;
+use super::stats::{self, Counter};
+use super::IoError;
+use crate::ngx::clock::now_ms;
+
+/// What a client peer is opened with. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct PeerOptions {
+    /// Longest payload of a received frame.
+    pub max_frame: u64,
+    /// Longest received message.
+    pub max_message: u64,
+    /// See `Options::heartbeat` of a session.
+    pub heartbeat: Option<(u64, u64)>,
+    /// The agreed compression.
+    pub deflate: Option<Agreed>,
+}
+
+/// A client's conversation.
+///
+/// Owned by one Lua userdata; it knows neither the cosocket nor the request, so it may outlive both.
+pub struct Peer {
+    conn: Conn,
+    dialogue: Dialogue,
+    outbox: Outbox,
+    heartbeat: Option<Heartbeat>,
+    last_in: u64,
+    /// Memory of the message last handed out.
+    lent: Option<BytesMut>,
+}
+
+impl Peer {
+    /// A conversation right after the opening handshake.
+    pub fn new(options: PeerOptions) -> Peer {
+        let settings = Settings {
+            style: Style::Messages,
+            masking: Masking::Forbidden,
+            max_frame: options.max_frame,
+            max_message: options.max_message,
+            max_fragments: super::server::MAX_FRAGMENTS,
+        };
+        let (conn, encoder) = match &options.deflate {
+            Some(agreed) => (
+                Conn::with_deflate(settings, agreed, ext::Role::Client),
+                Some(Encoder::new(agreed, ext::Role::Client)),
+            ),
+            None => (Conn::new(settings), None),
+        };
+        Peer {
+            conn,
+            dialogue: Dialogue::new(Role::Client, encoder),
+            outbox: Outbox::default(),
+            heartbeat: options
+                .heartbeat
+                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout.max(1))),
+            last_in: now_ms(),
+            lent: None,
+        }
+    }
+
+    /// Takes bytes that the cosocket received.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.last_in = now_ms();
+        let mut copy = bytes.to_vec();
+        let mut input = &mut copy[..];
+        while !input.is_empty() && self.dialogue.end().is_none() {
+            match self.conn.feed(&mut input) {
+                Ok(Some(event)) => self.dialogue.absorb(event, &mut self.outbox, true),
+                Ok(None) => {}
+                Err(err) => {
+                    stats::add(Counter::protocol_error(err.rule()), 1);
+                    self.dialogue.fail(err, &mut self.outbox);
+                }
+            }
+        }
+    }
+
+    /// The cosocket ended or failed.
+    pub fn lost(&mut self, err: IoError) {
+        self.dialogue.finish(End::Lost(err));
+    }
+
+    /// The oldest message; it stays in memory until the next call.
+    pub fn take(&mut self) -> Option<(bool, *const u8, usize)> {
+        let Message { text, data } = self.dialogue.pop()?;
+        let view = (text, data.as_ptr(), data.len());
+        self.lent = Some(data);
+        Some(view)
+    }
+
+    /// What is to be sent now, if anything.
+    pub fn output(&mut self) -> Option<Vec<u8>> {
+        (!self.outbox.is_empty()).then(|| self.outbox.take_all())
+    }
+
+    /// What the heartbeat wants: how long a read may wait before this is to be asked again, after
+    /// queueing a ping where one is due. None: no heartbeat. The end is set when the peer is dead.
+    pub fn beat(&mut self) -> Option<u64> {
+        let heartbeat = self.heartbeat.as_mut()?;
+        match heartbeat.beat(now_ms(), self.last_in) {
+            Beat::Wait(ms) => Some(ms),
+            Beat::Ping(ms) => {
+                if self.dialogue.control(opcode::PING, &[], &mut self.outbox).is_ok() {
+                    stats::add(Counter::PingsSent, 1);
+                }
+                Some(ms)
+            }
+            Beat::Dead => {
+                stats::add(Counter::PingTimeouts, 1);
+                self.dialogue.finish(End::PingTimeout);
+                None
+            }
+        }
+    }
+
+    /// How the conversation ended.
+    pub fn end(&self) -> Option<&End> {
+        self.dialogue.end()
+    }
+
+    /// Whether our close frame was queued.
+    pub fn is_closing(&self) -> bool {
+        self.dialogue.is_closing()
+    }
+
+    /// Bytes queued and not yet given to the cosocket.
+    pub fn buffered(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether nothing is half received and no message waits to be taken.
+    pub fn is_between(&mut self) -> bool {
+        !self.dialogue.has_messages() && self.conn.set_style(Style::Messages)
+    }
+
+    /// Ends without a word.
+    pub fn drop_now(&mut self) {
+        self.dialogue.finish(End::Dropped);
+        self.outbox.clear();
+    }
+
+    /// Queues a close frame, once.
+    pub fn close(&mut self, code: Option<u16>, reason: &[u8]) {
+        self.dialogue.close(code, reason, &mut self.outbox);
+    }
+
+    /// Runs one of `Dialogue`'s sending calls. Returns the bytes queued.
+    pub fn write(
+        &mut self,
+        send: impl FnOnce(&mut Dialogue, &mut Outbox) -> Result<usize, SendError>,
+    ) -> Result<usize, SendError> {
+        send(&mut self.dialogue, &mut self.outbox)
+    }
+}
