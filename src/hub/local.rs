@@ -1,0 +1,98 @@
+//! The connections of this worker that somebody may push to: by id, and by topic.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ws_hub::envelope::{Kind, Type};
+use ws_hub::{ConnId, Envelope, TopicIndex};
+
+use super::bus::Bus;
+use crate::session::{Delivery, Outgoing, Session};
+
+struct Member {
+    id: ConnId,
+    session: Rc<Session>,
+}
+
+/// Registered sessions. A handle is a place in `members`, reused after `remove`.
+#[derive(Default)]
+pub struct Local {
+    members: Vec<Option<Member>>,
+    free: Vec<u32>,
+    by_id: HashMap<ConnId, u32>,
+    /// Who subscribed what, by handle.
+    pub topics: TopicIndex<u32>,
+}
+
+impl Local {
+    /// Registers a session.
+    pub fn add(&mut self, id: ConnId, session: Rc<Session>) -> u32 {
+        let handle = self.free.pop().unwrap_or_else(|| {
+            self.members.push(None);
+            (self.members.len() - 1) as u32
+        });
+        self.members[handle as usize] = Some(Member { id, session });
+        self.by_id.insert(id, handle);
+        handle
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, handle: u32) {
+        if let Some(member) = self.members.get_mut(handle as usize).and_then(Option::take) {
+            self.by_id.remove(&member.id);
+            self.free.push(handle);
+        }
+    }
+
+    /// The handle of a connection of this worker.
+    pub fn handle(&self, id: &ConnId) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The session of a connection of this worker.
+    pub fn session(&self, id: &ConnId) -> Option<&Rc<Session>> {
+        let member = self.members.get(self.handle(id)? as usize)?.as_ref()?;
+        Some(&member.session)
+    }
+
+    /// Hands a message to every subscriber but one. Returns how many took it.
+    pub fn fan_out(
+        &self,
+        bus: &Bus,
+        topic: &[u8],
+        message: &Outgoing<'_>,
+        except: Option<ConnId>,
+    ) -> usize {
+        let mut reached = 0;
+        for &handle in self.topics.subscribers(topic) {
+            let Some(Some(member)) = self.members.get(handle as usize) else { continue };
+            if except == Some(member.id) {
+                continue;
+            }
+            let delivery = member.session.deliver(message);
+            bus.delivered(delivery);
+            reached += usize::from(delivery == Delivery::Queued);
+        }
+        reached
+    }
+
+    /// Takes a message from another worker.
+    pub fn receive(&self, bus: &Bus, message: &Envelope<'_>) {
+        let outgoing = Outgoing::new(message.typ == Type::Text, message.payload);
+        match message.kind {
+            Kind::Publish { topic } => {
+                self.fan_out(bus, topic, &outgoing, message.except);
+            }
+            Kind::ToConnection { id } => {
+                if let Some(session) = self.session(&id) {
+                    bus.delivered(session.deliver(&outgoing));
+                }
+            }
+            Kind::CloseConnection { id, code, reason } => {
+                if let Some(session) = self.session(&id) {
+                    session.end_with(code, reason.as_bytes());
+                }
+            }
+        }
+    }
+}
