@@ -1,0 +1,252 @@
+//! The directive table and nginx's hooks around it. A simple directive is one row here and one
+//! field in `Location`.
+
+use std::ffi::{c_char, c_void, CStr};
+use std::mem::offset_of;
+use std::ptr;
+
+use ngx::ngx_conf_log_error;
+
+use super::handlers;
+use super::location::{Fault, Location, Main, DUPLICATE};
+use crate::ffi;
+use crate::hub;
+use crate::ngx::request::Request;
+use crate::ngx::zone;
+
+const EVERYWHERE: u32 = ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_HTTP_SRV_CONF | ffi::NGX_HTTP_LOC_CONF;
+
+type Setter =
+    unsafe extern "C" fn(*mut ffi::ngx_conf_t, *mut ffi::ngx_command_t, *mut c_void) -> *mut c_char;
+
+const fn name(text: &'static CStr) -> ffi::ngx_str_t {
+    ffi::ngx_str_t { len: text.count_bytes(), data: text.as_ptr().cast_mut().cast() }
+}
+
+const fn row(text: &'static CStr, args: u32, set: Setter, offset: usize) -> ffi::ngx_command_t {
+    ffi::ngx_command_t {
+        name: name(text),
+        type_: (EVERYWHERE | args) as ffi::ngx_uint_t,
+        set: Some(set),
+        conf: ffi::NGX_HTTP_LOC_CONF_OFFSET,
+        offset,
+        post: ptr::null_mut(),
+    }
+}
+
+const fn in_location(
+    text: &'static CStr,
+    args: u32,
+    set: Setter,
+    offset: usize,
+) -> ffi::ngx_command_t {
+    ffi::ngx_command_t {
+        type_: (ffi::NGX_HTTP_LOC_CONF | args) as ffi::ngx_uint_t,
+        ..row(text, args, set, offset)
+    }
+}
+
+const ONE: u32 = ffi::NGX_CONF_TAKE1;
+const SIZE: Setter = ffi::ngx_conf_set_size_slot;
+const TIME: Setter = ffi::ngx_conf_set_msec_slot;
+
+const fn value(text: &'static CStr, value: usize) -> ffi::ngx_conf_enum_t {
+    ffi::ngx_conf_enum_t { name: name(text), value }
+}
+
+static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
+    value(c"drop", 0),
+    value(c"close", 1),
+    ffi::ngx_conf_enum_t { name: ffi::ngx_str_t::empty(), value: 0 },
+];
+
+/// The module's directives; nginx reads the table to its empty end.
+pub static mut COMMANDS: [ffi::ngx_command_t; 15] = [
+    row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
+    row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
+    row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
+    row(c"websocket_send_timeout", ONE, TIME, offset_of!(Location, send_timeout)),
+    row(c"websocket_ping_interval", ONE, TIME, offset_of!(Location, ping_interval)),
+    row(c"websocket_ping_timeout", ONE, TIME, offset_of!(Location, ping_timeout)),
+    row(c"websocket_compression", ffi::NGX_CONF_1MORE, set_compression, 0),
+    row(c"websocket_shutdown_close", ffi::NGX_CONF_TAKE123, set_shutdown_close, 0),
+    ffi::ngx_command_t {
+        post: ptr::addr_of_mut!(SLOW).cast(),
+        ..row(
+            c"websocket_slow_consumer",
+            ONE,
+            ffi::ngx_conf_set_enum_slot,
+            offset_of!(Location, slow_consumer),
+        )
+    },
+    row(
+        c"websocket_publish_from_client",
+        ffi::NGX_CONF_FLAG,
+        ffi::ngx_conf_set_flag_slot,
+        offset_of!(Location, publish_from_client),
+    ),
+    in_location(c"websocket_status", ffi::NGX_CONF_NOARGS | ONE, handlers::set_status, 0),
+    in_location(c"websocket_publish", ONE, handlers::set_publish, handlers::PUBLISH_OFFSET),
+    in_location(c"websocket_subscribe", ffi::NGX_CONF_1MORE, handlers::set_subscribe, 0),
+    ffi::ngx_command_t {
+        name: name(c"websocket_zone"),
+        type_: (ffi::NGX_HTTP_MAIN_CONF | ONE) as ffi::ngx_uint_t,
+        set: Some(set_zone),
+        conf: ffi::NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: offset_of!(Main, zone),
+        post: ptr::null_mut(),
+    },
+    ffi::ngx_command_t::empty(),
+];
+
+/// `create_main_conf` hook.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+pub unsafe extern "C" fn create_main_conf(cf: *mut ffi::ngx_conf_t) -> *mut c_void {
+    // SAFETY: as in `create_loc_conf`.
+    unsafe {
+        let conf = ffi::ngx_palloc((*cf).pool, size_of::<Main>()).cast::<Main>();
+        if !conf.is_null() {
+            conf.write(Main::unset());
+        }
+        conf.cast()
+    }
+}
+
+/// Asks nginx for the hub's zone, once the configuration has been read. False: nginx has logged
+/// why not.
+///
+/// # Safety
+/// `cf` must be the configuration being read, in its http block.
+pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
+    // SAFETY: in the http block `ctx` is nginx's ngx_http_conf_ctx_t, and our main conf was made
+    // by `create_main_conf`.
+    unsafe {
+        let ctx = (*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>();
+        let index = ffi::ngx_http_lua_websocket_module.ctx_index;
+        let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
+        zone::request(cf, (*main).zone_size())
+    }
+}
+
+unsafe extern "C" fn set_zone(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx's own setter, for the field whose offset the row holds.
+    let rc = unsafe { ffi::ngx_conf_set_size_slot(cf, cmd, conf) };
+    // SAFETY: nginx passes our struct.
+    let size = unsafe { (*conf.cast::<Main>()).zone };
+    let smallest = hub::smallest_zone();
+    if rc.is_null() && size < smallest {
+        ngx_conf_log_error!(
+            ffi::NGX_LOG_EMERG,
+            cf,
+            "zone of {} bytes is too small in \"websocket_zone\" directive: {}k at least",
+            size,
+            smallest.div_ceil(1024)
+        );
+        return usize::MAX as *mut c_char;
+    }
+    rc
+}
+
+/// `create_loc_conf` hook.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+pub unsafe extern "C" fn create_loc_conf(cf: *mut ffi::ngx_conf_t) -> *mut c_void {
+    // SAFETY: nginx's pool gives aligned memory for as long as the configuration lives; `write`
+    // initialises it without reading it.
+    unsafe {
+        let cleanup = ffi::ngx_pool_cleanup_add((*cf).pool, size_of::<Location>());
+        if cleanup.is_null() {
+            return ptr::null_mut();
+        }
+        let conf = (*cleanup).data.cast::<Location>();
+        conf.write(Location::unset());
+        (*cleanup).handler = Some(drop_loc_conf);
+        conf.cast()
+    }
+}
+
+/// Cleanup of the configuration's pool.
+unsafe extern "C" fn drop_loc_conf(conf: *mut c_void) {
+    // SAFETY: made in `create_loc_conf`; nginx runs a cleanup once.
+    unsafe { ptr::drop_in_place(conf.cast::<Location>()) };
+}
+
+/// `merge_loc_conf` hook.
+///
+/// # Safety
+/// Both pointers must come from `create_loc_conf`.
+pub unsafe extern "C" fn merge_loc_conf(
+    _cf: *mut ffi::ngx_conf_t,
+    prev: *mut c_void,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: by contract; nginx never passes the same struct as both.
+    unsafe { (*conf.cast::<Location>()).merge(&*prev.cast::<Location>()) };
+    ptr::null_mut()
+}
+
+unsafe extern "C" fn set_compression(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_by(cf, cmd, conf, Location::set_compression) }
+}
+
+unsafe extern "C" fn set_shutdown_close(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_by(cf, cmd, conf, Location::set_shutdown_close) }
+}
+
+/// Runs a setter in plain Rust on the directive's words.
+///
+/// # Safety
+/// The pointers must be what nginx passes to a setter of a location's directive.
+unsafe fn set_by(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+    set: fn(&mut Location, &[&[u8]]) -> Result<(), Fault>,
+) -> *mut c_char {
+    // SAFETY: by contract; the words live in the configuration's pool.
+    let (location, words) = unsafe {
+        let args = (*cf).args;
+        let words =
+            std::slice::from_raw_parts((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
+        (&mut *conf.cast::<Location>(), words)
+    };
+    let words: Vec<&[u8]> = words[1..].iter().map(|word| word.as_bytes()).collect();
+    match set(location, &words) {
+        Ok(()) => ptr::null_mut(),
+        Err(Fault::Duplicate) => DUPLICATE.as_ptr().cast_mut(),
+        Err(Fault::Text(text)) => {
+            // SAFETY: the command is our own row.
+            let name = unsafe { (*cmd).name.to_string() };
+            ngx_conf_log_error!(ffi::NGX_LOG_EMERG, cf, "{} in \"{}\" directive", text, name);
+            // NGX_CONF_ERROR: the message has been written.
+            usize::MAX as *mut c_char
+        }
+    }
+}
+
+/// The directives of the location that serves `r`.
+pub fn location_of<'a>(r: Request<'a>) -> &'a Location {
+    // SAFETY: `loc_conf` has an entry for every http module; ours was made by `create_loc_conf`
+    // and lives as long as the configuration, which the request holds.
+    unsafe {
+        let conf = *(*r.as_ptr()).loc_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
+        &*conf.cast::<Location>()
+    }
+}

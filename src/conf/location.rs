@@ -1,0 +1,282 @@
+//! What the directives of one location say. Plain values in nginx's own types, because nginx's
+//! setters write into the struct; `NGX_CONF_UNSET` marks what was not given until `merge`.
+
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use ws_proto::close;
+use ws_proto::ext::DeflateConfig;
+
+use super::status::Form;
+use crate::session::dialogue::MAX_REASON;
+use crate::session::{ShutdownClose, SlowConsumer};
+
+/// nginx's mark of a value that was not given: -1 in any integer type.
+const UNSET: usize = usize::MAX;
+
+/// Directives of a location. Lives in the configuration's pool and is dropped by a cleanup of that
+/// pool; what it shares with connections is counted.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct Location {
+    /// `websocket_max_message_size`, bytes.
+    pub max_message_size: usize,
+    /// `websocket_send_buffer`, bytes.
+    pub send_buffer: usize,
+    /// `websocket_recv_timeout`, milliseconds.
+    pub recv_timeout: usize,
+    /// `websocket_send_timeout`, milliseconds.
+    pub send_timeout: usize,
+    /// `websocket_ping_interval`, milliseconds; 0 is off.
+    pub ping_interval: usize,
+    /// `websocket_ping_timeout`, milliseconds.
+    pub ping_timeout: usize,
+    /// `websocket_slow_consumer`: 0 is drop, 1 is close.
+    pub slow_consumer: usize,
+    /// `websocket_compression`: given and on, given and off, or not given.
+    pub compression: Option<bool>,
+    /// Its parameters.
+    pub deflate: DeflateConfig,
+    /// `websocket_shutdown_close`: not given, off, or what to say.
+    pub shutdown_close: Option<Option<Rc<ShutdownClose>>>,
+    /// `websocket_publish_from_client`: 0 is off.
+    pub publish_from_client: usize,
+    /// `websocket_status`. Not inherited, like every content handler.
+    pub status: Option<Form>,
+    /// `websocket_publish`: its topic, compiled. Not inherited.
+    pub publish: *mut Value,
+    /// `websocket_subscribe`: its topics, compiled. Not inherited.
+    pub subscribe: Vec<*mut Value>,
+}
+
+/// A value with variables, compiled into the configuration's pool; evaluated in `handlers`.
+pub type Value = ngx::ffi::ngx_http_complex_value_t;
+
+/// The compression that `websocket_compression on` and `compression = true` stand for.
+pub fn default_deflate() -> DeflateConfig {
+    DeflateConfig {
+        level: 6,
+        threshold: 256,
+        server_no_context_takeover: false,
+        client_no_context_takeover: false,
+        server_max_window_bits: 15,
+        client_max_window_bits: 15,
+    }
+}
+
+impl Location {
+    /// Nothing given.
+    pub fn unset() -> Location {
+        Location {
+            max_message_size: UNSET,
+            send_buffer: UNSET,
+            recv_timeout: UNSET,
+            send_timeout: UNSET,
+            ping_interval: UNSET,
+            ping_timeout: UNSET,
+            slow_consumer: UNSET,
+            compression: None,
+            deflate: default_deflate(),
+            shutdown_close: None,
+            publish_from_client: UNSET,
+            status: None,
+            publish: std::ptr::null_mut(),
+            subscribe: Vec::new(),
+        }
+    }
+
+    /// Takes over from the level above what was not given here, and defaults where nothing was
+    /// given at all.
+    pub fn merge(&mut self, prev: &Location) {
+        let pick = |own: &mut usize, above: usize, default: usize| {
+            if *own == UNSET {
+                *own = if above == UNSET { default } else { above };
+            }
+        };
+        pick(&mut self.max_message_size, prev.max_message_size, 1024 * 1024);
+        pick(&mut self.send_buffer, prev.send_buffer, 256 * 1024);
+        pick(&mut self.recv_timeout, prev.recv_timeout, 60_000);
+        pick(&mut self.send_timeout, prev.send_timeout, 60_000);
+        pick(&mut self.ping_interval, prev.ping_interval, 0);
+        pick(&mut self.ping_timeout, prev.ping_timeout, 10_000);
+        pick(&mut self.slow_consumer, prev.slow_consumer, 1);
+        pick(&mut self.publish_from_client, prev.publish_from_client, 0);
+        if self.compression.is_none() {
+            self.compression = prev.compression;
+            self.deflate = prev.deflate.clone();
+        }
+        if self.shutdown_close.is_none() {
+            self.shutdown_close.clone_from(&prev.shutdown_close);
+        }
+    }
+
+    /// What a connection in message style is told when its worker quits.
+    pub fn goodbye(&self) -> Option<Rc<ShutdownClose>> {
+        match &self.shutdown_close {
+            Some(given) => given.clone(),
+            None => Some(Rc::new(ShutdownClose {
+                code: 1001,
+                reason: b"server is shutting down".to_vec(),
+                over: 0,
+            })),
+        }
+    }
+
+    /// The same for a drop-in object: only where the directive was given, because nothing happens
+    /// to those by itself.
+    pub fn given_goodbye(&self) -> Option<Rc<ShutdownClose>> {
+        self.shutdown_close.clone().flatten()
+    }
+
+    /// Reads the arguments of `websocket_shutdown_close`.
+    pub fn set_shutdown_close(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+        if self.shutdown_close.is_some() {
+            return Err(Fault::Duplicate);
+        }
+        let text = |arg: &[u8]| String::from_utf8_lossy(arg).into_owned();
+        let [first, rest @ ..] = args else {
+            return Err(Fault::Text("no arguments".to_string()));
+        };
+        if *first == b"off" && rest.is_empty() {
+            self.shutdown_close = Some(None);
+            return Ok(());
+        }
+        let code = text(first).parse().ok().filter(|code| close::may_send(*code));
+        let Some(code) = code else {
+            return Err(Fault::Text(format!("invalid close code \"{}\"", text(first))));
+        };
+        let mut goodbye = ShutdownClose { code, reason: Vec::new(), over: 0 };
+        for (i, arg) in rest.iter().enumerate() {
+            match arg.strip_prefix(b"over=") {
+                Some(time) => {
+                    goodbye.over = parse_time(time).ok_or_else(|| {
+                        Fault::Text(format!("invalid parameter \"{}\"", text(arg)))
+                    })?;
+                }
+                None if i == 0 && arg.len() <= MAX_REASON && std::str::from_utf8(arg).is_ok() => {
+                    goodbye.reason = arg.to_vec();
+                }
+                None => {
+                    return Err(Fault::Text(format!("invalid parameter \"{}\"", text(arg))));
+                }
+            }
+        }
+        self.shutdown_close = Some(Some(Rc::new(goodbye)));
+        Ok(())
+    }
+
+    /// The compression this location asks for.
+    pub fn deflate(&self) -> Option<&DeflateConfig> {
+        (self.compression == Some(true)).then_some(&self.deflate)
+    }
+
+    /// What happens to a subscriber over its send buffer.
+    pub fn slow(&self) -> SlowConsumer {
+        match self.slow_consumer {
+            0 => SlowConsumer::Drop,
+            _ => SlowConsumer::Close,
+        }
+    }
+
+    /// Reads the arguments of `websocket_compression`. The error is a text for nginx's log, or
+    /// nginx's own "is duplicate".
+    pub fn set_compression(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+        if self.compression.is_some() {
+            return Err(Fault::Duplicate);
+        }
+        let invalid =
+            |arg: &[u8]| Fault::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)));
+        self.compression = match args.first().copied() {
+            Some(b"on") => Some(true),
+            Some(b"off") => Some(false),
+            Some(other) => return Err(invalid(other)),
+            None => return Err(invalid(b"")),
+        };
+        let mut deflate = default_deflate();
+        for arg in &args[1..] {
+            set_deflate(&mut deflate, arg).ok_or_else(|| {
+                Fault::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
+            })?;
+        }
+        self.deflate = deflate;
+        Ok(())
+    }
+}
+
+/// Directives of the whole http block. Plain data, as above.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Main {
+    /// `websocket_zone`, bytes.
+    pub zone: usize,
+}
+
+impl Main {
+    /// Nothing given.
+    pub fn unset() -> Main {
+        Main { zone: UNSET }
+    }
+
+    /// The zone's size, the default where none was given.
+    pub fn zone_size(&self) -> usize {
+        if self.zone == UNSET {
+            8 * 1024 * 1024
+        } else {
+            self.zone
+        }
+    }
+}
+
+/// What is wrong with a directive's arguments.
+#[derive(Debug)]
+pub enum Fault {
+    /// Given twice at the same level.
+    Duplicate,
+    /// Anything else, in words.
+    Text(String),
+}
+
+/// nginx's own words for a directive that stands twice.
+pub const DUPLICATE: &CStr = c"is duplicate";
+
+/// nginx's time with one unit (`30s`, `500ms`, `2m`; bare numbers are seconds), in milliseconds.
+fn parse_time(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// One `key=value` (or bare flag) of `websocket_compression`. None: unknown or out of range.
+fn set_deflate(deflate: &mut DeflateConfig, arg: &[u8]) -> Option<()> {
+    let text = std::str::from_utf8(arg).ok()?;
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (text, None),
+    };
+    let number = |low: usize, high: usize| {
+        let n: usize = value?.parse().ok()?;
+        (low..=high).contains(&n).then_some(n)
+    };
+    let flag = || match value {
+        None | Some("on") => Some(true),
+        Some("off") => Some(false),
+        Some(_) => None,
+    };
+    match key {
+        "level" => deflate.level = number(1, 9)? as u8,
+        "threshold" => deflate.threshold = number(0, 1 << 30)?,
+        "server_max_window_bits" => deflate.server_max_window_bits = number(8, 15)? as u8,
+        "client_max_window_bits" => deflate.client_max_window_bits = number(8, 15)? as u8,
+        "server_no_context_takeover" => deflate.server_no_context_takeover = flag()?,
+        "client_no_context_takeover" => deflate.client_no_context_takeover = flag()?,
+        _ => return None,
+    }
+    Some(())
+}

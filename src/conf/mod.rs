@@ -1,0 +1,13 @@
+//! Directives, their defaults and how they are merged; variables; content handlers without Lua.
+
+mod commands;
+mod handlers;
+mod location;
+mod push;
+mod status;
+mod variables;
+
+pub use commands::{
+    create_loc_conf, create_main_conf, location_of, merge_loc_conf, request_zone, COMMANDS,
+};
+pub use variables::register as register_variables;
