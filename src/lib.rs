@@ -2,16 +2,16 @@
 //! looks for when it loads the module, and the hooks, which only delegate. What the layers are and
 //! which may use which is in ARCHITECTURE.md.
 
+mod conf;
 mod ffi;
+mod hub;
 mod lua;
 mod ngx;
 mod session;
 
 use std::ptr;
 
-use crate::ffi::{
-    ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t,
-};
+use crate::ffi::{ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t};
 
 mod tables {
     #![allow(missing_docs)]
@@ -21,40 +21,63 @@ mod tables {
 
 static NGX_HTTP_LUA_WEBSOCKET_CTX: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
-    postconfiguration: None,
-    create_main_conf: None,
+    postconfiguration: Some(postconfiguration),
+    create_main_conf: Some(conf::create_main_conf),
     init_main_conf: None,
     create_srv_conf: None,
     merge_srv_conf: None,
-    create_loc_conf: None,
-    merge_loc_conf: None,
+    create_loc_conf: Some(conf::create_loc_conf),
+    merge_loc_conf: Some(conf::merge_loc_conf),
 };
-
-static mut NGX_HTTP_LUA_WEBSOCKET_COMMANDS: [ngx_command_t; 1] = [ngx_command_t::empty()];
 
 /// The module, under the name nginx's loader looks up.
 #[no_mangle]
 #[used]
 pub static mut ngx_http_lua_websocket_module: ngx_module_t = ngx_module_t {
     ctx: ptr::addr_of!(NGX_HTTP_LUA_WEBSOCKET_CTX) as _,
-    commands: ptr::addr_of_mut!(NGX_HTTP_LUA_WEBSOCKET_COMMANDS).cast(),
+    commands: ptr::addr_of_mut!(conf::COMMANDS).cast(),
     type_: ffi::NGX_HTTP_MODULE as _,
+    init_module: Some(init_module),
     init_process: Some(init_process),
+    exit_process: Some(exit_process),
     ..ngx_module_t::default()
 };
 
 /// Before the configuration is read: init_by_lua must already find the Lua modules.
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration being read.
-    if unsafe { lua::register(cf) } {
-        ffi::NGX_OK as _
-    } else {
-        ffi::NGX_ERROR as _
-    }
+    status(unsafe { lua::register(cf) && conf::register_variables(cf) })
+}
+
+/// After the configuration was read: the zone's size is known.
+unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: nginx passes the configuration being read.
+    status(unsafe { conf::request_zone(cf) })
+}
+
+/// In the master, when a configuration has been loaded and before its workers are forked.
+unsafe extern "C" fn init_module(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    status(hub::prepare())
 }
 
 /// In each worker, right after it was forked.
 unsafe extern "C" fn init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
     session::random::forget();
+    if ngx::wake::is_worker() {
+        hub::start();
+    }
     ffi::NGX_OK as _
+}
+
+/// In each worker, before it exits.
+unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
+    hub::stop();
+}
+
+fn status(ok: bool) -> ngx_int_t {
+    if ok {
+        ffi::NGX_OK as _
+    } else {
+        ffi::NGX_ERROR as _
+    }
 }

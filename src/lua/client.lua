@@ -210,6 +210,8 @@ function _M.connect(self, uri, opts)
 
     self.fatal = nil
     self.closed = nil
+    self.session = nil
+    self.half_read = nil
 
     local count
     count, err = sock:getreusedtimes()
@@ -262,7 +264,16 @@ function _M.recv_frame(self)
         return nil, nil, "not initialized yet"
     end
 
+    if self.session and not natives.peer_between(self.session) then
+        error("frame calls and message calls may not be mixed while a message is half read", 2)
+    end
+
     local data, typ, err = proto_recv(sock, self.max_recv_len, false)
+    if err == "again" then
+        self.half_read = true
+    elseif typ == "continuation" then
+        self.half_read = nil
+    end
     if not data and not find(err, ": timeout", 1, true) then
         self.fatal = true
     end
@@ -373,6 +384,11 @@ function _M.set_keepalive(self, ...)
 
     return sock:setkeepalive(...)
 end
+
+
+-- Message calls work on these objects too; the module's own keys stay upstream's.
+require "resty.websocket"
+setmetatable(_M, { __index = natives.client_methods })
 
 
 return _M

@@ -5,6 +5,7 @@
 //!
 //! Raw functions instead of mlua's safe ones because those cost 80 ns a call and cannot yield.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use mlua::ffi as lua;
 use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::ngx::request::Request;
-use crate::session::Session;
+use crate::session::{Peer, Session};
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -38,39 +39,53 @@ pub enum Value {
     Arg(c_int),
     /// Bytes that lie in a session's memory and are copied before anything else happens.
     View(*const u8, usize),
-    /// A session, as userdata.
+    /// A session or client peer, as userdata.
+    Object(Object),
+    /// An array of byte strings.
+    List(Vec<Vec<u8>>),
+}
+
+/// What a userdata of ours holds: one count of something that may outlive it.
+pub enum Object {
+    /// A server's connection.
     Session(Rc<Session>),
+    /// A client's side of a connection that a cosocket carries.
+    Peer(Box<RefCell<Peer>>),
 }
 
 /// What a native ends with.
 pub enum Outcome {
     /// Returns these values.
-    Return(Vec3),
+    Return(Values),
     /// The light thread has been parked: yields. The resume values become the results.
     Yield,
     /// Raises misuse as a Lua error with this text.
     Raise(String),
 }
 
-/// At most three results, without heap.
-pub struct Vec3(pub [Option<Value>; 3]);
+/// At most four results, without heap.
+pub struct Values([Option<Value>; 4]);
 
 impl Outcome {
     /// No result.
     pub fn none() -> Outcome {
-        Outcome::Return(Vec3([None, None, None]))
+        Outcome::Return(Values([None, None, None, None]))
     }
     /// One result.
     pub fn one(a: Value) -> Outcome {
-        Outcome::Return(Vec3([Some(a), None, None]))
+        Outcome::Return(Values([Some(a), None, None, None]))
     }
     /// Two results.
     pub fn two(a: Value, b: Value) -> Outcome {
-        Outcome::Return(Vec3([Some(a), Some(b), None]))
+        Outcome::Return(Values([Some(a), Some(b), None, None]))
     }
     /// Three results.
     pub fn three(a: Value, b: Value, c: Value) -> Outcome {
-        Outcome::Return(Vec3([Some(a), Some(b), Some(c)]))
+        Outcome::Return(Values([Some(a), Some(b), Some(c), None]))
+    }
+    /// Four results.
+    pub fn four(a: Value, b: Value, c: Value, d: Value) -> Outcome {
+        Outcome::Return(Values([Some(a), Some(b), Some(c), Some(d)]))
     }
     /// `nil, text`
     pub fn nil_err(text: impl Into<Vec<u8>>) -> Outcome {
@@ -141,12 +156,33 @@ impl<'l> Args<'l> {
         unsafe { lua::lua_toboolean(self.state, index) != 0 }
     }
 
-    /// The session at `index`: a userdata whose metatable is the natives' upvalue.
+    /// The numbers of the array at `index`; None for anything else.
+    pub fn numbers(&self, index: c_int) -> Option<Vec<f64>> {
+        self.list(index)?.ok()?.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect()
+    }
+
+    /// The session at `index`.
     pub fn session(&self, index: c_int) -> Option<&'l Session> {
-        // SAFETY: only `push` makes userdata with this metatable, and it stores a counted
-        // pointer that `collect` gives back; the userdata is on the stack, so it is not collected.
+        match self.object(index)? {
+            Object::Session(session) => Some(session),
+            Object::Peer(_) => None,
+        }
+    }
+
+    /// The client peer at `index`.
+    pub fn peer(&self, index: c_int) -> Option<&'l RefCell<Peer>> {
+        match self.object(index)? {
+            Object::Peer(peer) => Some(peer),
+            Object::Session(_) => None,
+        }
+    }
+
+    /// A userdata whose metatable is the natives' upvalue.
+    pub fn object(&self, index: c_int) -> Option<&'l Object> {
+        // SAFETY: only `push` makes userdata with this metatable, and it stores a boxed object
+        // that `collect` frees; the userdata is on the stack, so it is not collected.
         unsafe {
-            let data = lua::lua_touserdata(self.state, index).cast::<*const Session>();
+            let data = lua::lua_touserdata(self.state, index).cast::<*const Object>();
             if data.is_null() || lua::lua_getmetatable(self.state, index) == 0 {
                 return None;
             }
@@ -193,22 +229,29 @@ pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
 }
 
 /// # Safety
-/// `state` must be valid and have a free stack slot (two for a session).
+/// `state` must be valid and have a free stack slot (two for an object).
 unsafe fn push(state: *mut lua::lua_State, value: Value) {
     // SAFETY: by contract; a `View` is still in place because nothing ran since it was made.
     unsafe {
         match value {
             Value::Nil => lua::lua_pushnil(state),
+            Value::Arg(index) => lua::lua_pushvalue(state, index),
             Value::Bool(b) => lua::lua_pushboolean(state, c_int::from(b)),
             Value::Int(n) => lua::lua_pushnumber(state, n as f64),
             Value::Str(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
             Value::Bytes(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
-            Value::Arg(index) => lua::lua_pushvalue(state, index),
             Value::View(data, len) => lua::lua_pushlstring_(state, data.cast::<c_char>(), len),
-            Value::Session(session) => {
-                let size = std::mem::size_of::<*const Session>();
-                let data = lua::lua_newuserdata(state, size).cast::<*const Session>();
-                *data = Rc::into_raw(session);
+            Value::List(list) => {
+                lua::lua_createtable(state, list.len().min(1 << 16) as c_int, 0);
+                for (i, item) in list.iter().enumerate() {
+                    lua::lua_pushlstring_(state, item.as_ptr().cast(), item.len());
+                    lua::lua_rawseti_(state, -2, i as c_int + 1);
+                }
+            }
+            Value::Object(object) => {
+                let size = std::mem::size_of::<*const Object>();
+                let data = lua::lua_newuserdata(state, size).cast::<*const Object>();
+                *data = Box::into_raw(Box::new(object));
                 lua::lua_pushvalue(state, lua::lua_upvalueindex(1));
                 lua::lua_setmetatable(state, -2);
             }
@@ -216,16 +259,16 @@ unsafe fn push(state: *mut lua::lua_State, value: Value) {
     }
 }
 
-/// `__gc` of a session's userdata.
+/// `__gc` of our userdata.
 pub unsafe extern "C-unwind" fn collect(state: *mut lua::lua_State) -> c_int {
     // SAFETY: Lua calls this once per userdata of ours, with it as the only argument. The pointer
-    // is cleared, so that a resurrected object finds no session instead of a dangling one.
+    // is cleared, so that a resurrected userdata finds nothing instead of freed memory.
     unsafe {
-        let data = lua::lua_touserdata(state, 1).cast::<*const Session>();
+        let data = lua::lua_touserdata(state, 1).cast::<*mut Object>();
         if !data.is_null() && !(*data).is_null() {
-            let session = Rc::from_raw(*data);
-            *data = std::ptr::null();
-            guarded("__gc", (), || drop(session));
+            let object = Box::from_raw(*data);
+            *data = std::ptr::null_mut();
+            guarded("__gc", (), || drop(object));
         }
     }
     0

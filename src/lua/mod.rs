@@ -3,7 +3,10 @@
 
 mod codec_natives;
 mod entry;
+mod hub_natives;
+mod message_natives;
 mod natives;
+mod peer_natives;
 mod preload;
 
 pub use preload::register;

@@ -2,10 +2,12 @@
 //! arguments its comment names and returns Lua values; texts are lua-resty-websocket's.
 
 use ws_proto::handshake::server::{self, Request as Handshake};
-use ws_proto::{close, opcode, Stage};
+use ws_proto::{close, opcode, Stage, Style};
 
-use super::entry::{Args, Outcome, Value};
-use crate::session::{stats, Drained, IoError, Options, RecvError, Session, Taken};
+use super::entry::{Args, Object, Outcome, Value};
+use super::message_natives::MIXED;
+use crate::conf::location_of;
+use crate::session::{Drained, IoError, Options, RecvError, Session, Taken};
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
 const NO_REQUEST: &str = "no request found";
@@ -35,10 +37,21 @@ pub fn handshake(args: &Args) -> Outcome {
 /// `accept(max_recv_len, timeout or nil)` → session. The 101 response has been sent.
 pub fn accept(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let options =
-        Options { max_recv_len: limit(args.number(1)), timeout: args.number(2).and_then(whole_ms) };
+    let timeout = args.number(2).and_then(whole_ms);
+    let options = Options {
+        style: Style::Frames,
+        max_frame: limit(args.number(1)),
+        max_message: limit(args.number(1)),
+        recv_timeout: timeout,
+        send_timeout: timeout,
+        high_water: location_of(r).send_buffer,
+        slow: location_of(r).slow(),
+        heartbeat: None,
+        deflate: None,
+        shutdown: location_of(r).given_goodbye(),
+    };
     match Session::accept(r, options) {
-        Some(session) => Outcome::one(Value::Session(session)),
+        Some(session) => Outcome::one(Value::Object(Object::Session(session))),
         None => Outcome::nil_err("no memory"),
     }
 }
@@ -65,6 +78,7 @@ pub fn recv(args: &Args) -> Outcome {
         Taken::Failed(err) => {
             return Outcome::three(Value::Nil, Value::Nil, Value::Bytes(recv_text(err).into()))
         }
+        Taken::Mixed => return Outcome::Raise(MIXED.into()),
         Taken::Denied(text) => return Outcome::Raise(text),
     };
     let data = Value::View(frame.data, frame.len);
@@ -140,12 +154,6 @@ pub fn is_open(args: &Args) -> Outcome {
         Some(session) => Outcome::one(Value::Bool(session.is_open())),
         None => Outcome::Raise(NOT_A_SESSION.into()),
     }
-}
-
-/// `connections()` → open now, accepted ever, in this worker.
-pub fn connections(_args: &Args) -> Outcome {
-    let (open, accepted) = stats::connections();
-    Outcome::two(Value::Int(open as i64), Value::Int(accepted as i64))
 }
 
 /// What may not be sent, in lua-resty-websocket's order.

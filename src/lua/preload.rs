@@ -8,7 +8,7 @@ use std::ffi::{c_int, CStr};
 
 use mlua::ffi as lua;
 
-use super::{codec_natives, entry, natives};
+use super::{codec_natives, entry, hub_natives, message_natives, natives, peer_natives};
 use crate::ffi;
 
 /// A native's row: its name in the shims, and the raw function around its body.
@@ -28,7 +28,6 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"check_response", codec_natives::check_response),
     native!(c"checked_frame", codec_natives::checked_frame),
     native!(c"close_payload", natives::close_payload),
-    native!(c"connections", natives::connections),
     native!(c"drain", natives::drain),
     native!(c"frame_body", codec_natives::frame_body),
     native!(c"frame_head", codec_natives::frame_head),
@@ -40,6 +39,40 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"request", codec_natives::request),
     native!(c"send", natives::send),
     native!(c"set_timeout", natives::set_timeout),
+    native!(c"buffered", message_natives::buffered),
+    native!(c"check_upgrade", message_natives::check_upgrade),
+    native!(c"close", message_natives::close),
+    native!(c"close_fault", message_natives::close_fault),
+    native!(c"close_info", message_natives::close_info),
+    native!(c"control", message_natives::control),
+    native!(c"hub_close", hub_natives::close),
+    native!(c"hub_count", hub_natives::count),
+    native!(c"hub_metric", hub_natives::metric),
+    native!(c"hub_publish", hub_natives::publish),
+    native!(c"hub_register", hub_natives::register),
+    native!(c"hub_send", hub_natives::send),
+    native!(c"hub_subscribe", hub_natives::subscribe),
+    native!(c"hub_topics", hub_natives::topics),
+    native!(c"hub_unsubscribe", hub_natives::unsubscribe),
+    native!(c"open", message_natives::open),
+    native!(c"receive", message_natives::receive),
+    native!(c"send_message", message_natives::send),
+    native!(c"shutdown", message_natives::shutdown),
+    native!(c"state", message_natives::state),
+    native!(c"stream_finish", message_natives::stream_finish),
+    native!(c"stream_open", message_natives::stream_open),
+    native!(c"stream_write", message_natives::stream_write),
+    native!(c"new_key", peer_natives::new_key),
+    native!(c"peer_beat", peer_natives::beat),
+    native!(c"peer_between", peer_natives::between),
+    native!(c"peer_close", peer_natives::close),
+    native!(c"peer_feed", peer_natives::feed),
+    native!(c"peer_lost", peer_natives::lost),
+    native!(c"peer_new", peer_natives::new),
+    native!(c"peer_offer", peer_natives::offer),
+    native!(c"peer_open", peer_natives::open),
+    native!(c"peer_output", peer_natives::output),
+    native!(c"peer_take", peer_natives::take),
 ];
 
 /// A module's row: its name, its chunk's name in tracebacks, its shim.

@@ -76,6 +76,12 @@ local function keep(sock, frame)
 end
 
 
+-- For the message calls of client objects: they must not begin inside a frame.
+function natives.half_read(sock)
+    return rawget(sock, KEY) ~= nil
+end
+
+
 -- Reads one field of a frame, or the rest of it if it is the one `frame` was interrupted in.
 local function receive(sock, field, size, head, frame)
     local have = 0

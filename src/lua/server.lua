@@ -241,4 +241,9 @@ function _M.send_pong(self, data)
 end
 
 
+-- Message calls and the hub's work on these objects too; the module's own keys stay upstream's.
+require "resty.websocket"
+setmetatable(_M, { __index = natives.server_methods })
+
+
 return _M

@@ -1,0 +1,331 @@
+//! The natives behind `resty.websocket` and its connection object. The same calls serve a
+//! server's session and a client's peer; those a client alone needs stand in `peer_natives`.
+
+use ws_proto::ext::{self, DeflateConfig};
+use ws_proto::handshake::server::{self, Policy, Request as Handshake};
+use ws_proto::{close, Style};
+
+use super::entry::{Args, Object, Outcome, Value};
+use crate::conf::location_of;
+use crate::hub;
+use crate::ngx::request::Request;
+use crate::session::dialogue::{Dialogue, End, SendError, MAX_REASON};
+use crate::session::stats::{self, Counter};
+use crate::session::{Closing, Options, Outbox, Peer, Phase, Received, Sending, Session};
+
+pub(super) const NO_REQUEST: &str = "no request found";
+pub(super) const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
+
+/// `check_upgrade(protocols, origins, require_origin, compression)` → accept key, subprotocol or
+/// nil, extensions header or nil | nil, err, HTTP status.
+pub fn check_upgrade(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let headers = r.headers();
+    let request = Handshake {
+        method: r.method(),
+        http11: r.is_http11(),
+        host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
+        headers: &headers,
+    };
+    let (protocols, origins) = (strings(args, 1).unwrap_or_default(), strings(args, 2));
+    let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
+    let origins: Option<Vec<&[u8]>> =
+        origins.as_ref().map(|list| list.iter().map(Vec::as_slice).collect());
+    let policy = Policy {
+        protocols: &protocols,
+        origins: origins.as_deref(),
+        require_origin: args.truth(3),
+    };
+    match server::check_strict(&request, &policy) {
+        Ok(upgrade) => Outcome::three(
+            Value::Bytes(upgrade.accept.into_bytes()),
+            upgrade.protocol.map_or(Value::Nil, |name| Value::Bytes(name.to_vec())),
+            match negotiate(r, &headers, args.numbers(4).as_deref()) {
+                Some((_, header)) => Value::Bytes(header.into_bytes()),
+                None => Value::Nil,
+            },
+        ),
+        Err(refusal) => {
+            stats::add(Counter::refused(refusal.rule()), 1);
+            Outcome::three(
+                Value::Nil,
+                Value::Bytes(refusal.to_bytes()),
+                Value::Int(refusal.status().into()),
+            )
+        }
+    }
+}
+
+/// The strings of the array at `index`. The shim has checked that they are strings.
+pub(super) fn strings(args: &Args, index: i32) -> Option<Vec<Vec<u8>>> {
+    args.list(index)?.ok()
+}
+
+/// The compression that is agreed for this request, the same at every call.
+fn negotiate(
+    r: Request,
+    headers: &[(&[u8], &[u8])],
+    wish: Option<&[f64]>,
+) -> Option<(ext::Agreed, String)> {
+    let config = deflate_config(r, wish)?;
+    let offers: Vec<&[u8]> = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-extensions"))
+        .map(|(_, value)| *value)
+        .collect();
+    ext::negotiate_server(&offers, &config)
+}
+
+/// What Lua asked for: nothing (the directive decides), an empty array (off), or the six settings,
+/// of which a negative one stands for the directive's or the default.
+pub(super) fn deflate_config(r: Request, wish: Option<&[f64]>) -> Option<DeflateConfig> {
+    let location = location_of(r);
+    match wish {
+        None => location.deflate().cloned(),
+        Some([level, threshold, server_nct, client_nct, server_bits, client_bits]) => {
+            let mut config = location.deflate.clone();
+            let set = |n: &f64| *n >= 0.0;
+            if set(level) {
+                config.level = *level as u8;
+            }
+            if set(threshold) {
+                config.threshold = *threshold as usize;
+            }
+            if set(server_nct) {
+                config.server_no_context_takeover = *server_nct > 0.0;
+            }
+            if set(client_nct) {
+                config.client_no_context_takeover = *client_nct > 0.0;
+            }
+            if set(server_bits) {
+                config.server_max_window_bits = *server_bits as u8;
+            }
+            if set(client_bits) {
+                config.client_max_window_bits = *client_bits as u8;
+            }
+            Some(config)
+        }
+        Some(_) => None,
+    }
+}
+
+/// `open(max_message, max_frame, recv_timeout, send_timeout, ping_interval, ping_timeout,
+/// compression)` → session, id. nil stands for the directive. The 101 response has been sent.
+pub fn open(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let location = location_of(r);
+    let word = |index, default: usize| args.number(index).map_or(default as u64, |n| n as u64);
+    let max_message = word(1, location.max_message_size);
+    let interval = word(5, location.ping_interval);
+    let headers = r.headers();
+    let options = Options {
+        style: Style::Messages,
+        max_frame: word(2, max_message as usize),
+        max_message,
+        recv_timeout: Some(word(3, location.recv_timeout)),
+        send_timeout: Some(word(4, location.send_timeout)),
+        high_water: location.send_buffer,
+        slow: location.slow(),
+        heartbeat: (interval > 0).then(|| (interval, word(6, location.ping_timeout))),
+        deflate: negotiate(r, &headers, args.numbers(7).as_deref()).map(|(agreed, _)| agreed),
+        shutdown: location.goodbye(),
+    };
+    let Some(session) = Session::accept(r, options) else { return Outcome::nil_err("no memory") };
+    match hub::register(&session) {
+        Ok(id) => Outcome::two(
+            Value::Object(Object::Session(session)),
+            Value::Bytes(id.to_string().into_bytes()),
+        ),
+        Err(err) => Outcome::nil_err(err.to_string()),
+    }
+}
+
+/// `receive(session, timeout or nil, again)` → data, typ | nil, err, code, reason; or yields, and
+/// then returns a boolean first: the shim calls again with `again` = true.
+pub fn receive(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let timeout = args.number(2).map(|ms| ms as u64);
+    match session.receive(r, timeout, args.truth(3)) {
+        Received::Message(view) => {
+            Outcome::two(Value::View(view.data, view.len), Value::Str(kind(view.text)))
+        }
+        Received::Parked => Outcome::Yield,
+        Received::Timeout => Outcome::nil_err("timeout"),
+        Received::Busy => Outcome::nil_err("socket busy reading"),
+        Received::Mixed => Outcome::Raise(MIXED.into()),
+        Received::Ended(end) => ended(&end),
+        Received::Denied(text) => Outcome::Raise(text),
+    }
+}
+
+pub(super) const MIXED: &str =
+    "frame calls and message calls may not be mixed while a message is half read";
+
+pub(super) const fn kind(text: bool) -> &'static str {
+    if text {
+        "text"
+    } else {
+        "binary"
+    }
+}
+
+/// `nil, err, code, reason`
+pub(super) fn ended(end: &End) -> Outcome {
+    Outcome::four(
+        Value::Nil,
+        Value::Bytes(end.text().into_bytes()),
+        Value::Int(end.code().into()),
+        Value::Bytes(end.reason()),
+    )
+}
+
+/// `send(connection, data, text)` → bytes, over | nil, err
+pub fn send(args: &Args) -> Outcome {
+    let Some(data) = args.bytes(2) else {
+        return Outcome::Raise("bad \"data\" argument (string expected)".into());
+    };
+    let text = args.truth(3);
+    write(args, |session| session.send_message(text, data), |d, out| d.send(text, data, out))
+}
+
+/// `control(connection, opcode, data)` → bytes, over | nil, err
+pub fn control(args: &Args) -> Outcome {
+    let (Some(op), data) = (args.number(2), args.bytes(3).unwrap_or_default()) else {
+        return Outcome::Raise("bad \"opcode\" argument (number expected)".into());
+    };
+    let op = op as u8;
+    write(args, |session| session.send_control(op, data), |d, out| d.control(op, data, out))
+}
+
+/// `stream_open(connection, text)` → 0, false | nil, err
+pub fn stream_open(args: &Args) -> Outcome {
+    let text = args.truth(2);
+    write(
+        args,
+        |session| session.open_stream(text).map(|()| Sending { bytes: 0, over: false }),
+        |dialogue, _| dialogue.open_stream(text).map(|()| 0),
+    )
+}
+
+/// `stream_write(connection, data)` → bytes, over | nil, err
+pub fn stream_write(args: &Args) -> Outcome {
+    let Some(data) = args.bytes(2) else {
+        return Outcome::Raise("bad \"data\" argument (string expected)".into());
+    };
+    write(args, |session| session.write_stream(data), |d, out| d.write_stream(data, out))
+}
+
+/// `stream_finish(connection)` → bytes, over | nil, err
+pub fn stream_finish(args: &Args) -> Outcome {
+    write(args, Session::finish_stream, Dialogue::finish_stream)
+}
+
+fn write(
+    args: &Args,
+    server: impl FnOnce(&Session) -> Result<Sending, SendError>,
+    client: impl FnOnce(&mut Dialogue, &mut Outbox) -> Result<usize, SendError>,
+) -> Outcome {
+    let sent = match args.object(1) {
+        Some(Object::Session(session)) => server(session),
+        Some(Object::Peer(peer)) => {
+            peer.borrow_mut().write(client).map(|bytes| Sending { bytes, over: false })
+        }
+        None => return Outcome::Raise(NOT_OURS.into()),
+    };
+    match sent {
+        Ok(sent) => Outcome::two(Value::Int(sent.bytes as i64), Value::Bool(sent.over)),
+        Err(err) => Outcome::nil_err(err.to_string()),
+    }
+}
+
+/// `close(session, code or nil, reason, timeout, again)` → 1 | nil, err; or yields like `receive`.
+pub fn close(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let code = args.number(2).map(|code| code as u16);
+    let reason = args.bytes(3).unwrap_or_default();
+    let timeout = args.number(4).unwrap_or(0.0) as u64;
+    match session.close(r, code, reason, timeout, args.truth(5)) {
+        Closing::Done => Outcome::one(Value::Int(1)),
+        Closing::Parked => Outcome::Yield,
+        Closing::Timeout => Outcome::nil_err("timeout"),
+        Closing::Denied(text) => Outcome::Raise(text),
+    }
+}
+
+/// `close_fault(code, reason)` → what is wrong with them, or nothing.
+pub fn close_fault(args: &Args) -> Outcome {
+    let code_ok = args.number(1).is_some_and(|code| {
+        code.fract() == 0.0 && (0.0..65536.0).contains(&code) && close::may_send(code as u16)
+    });
+    let reason = args.bytes(2).unwrap_or_default();
+    if !code_ok {
+        Outcome::one(Value::Str("bad \"code\" argument: not a close code that may be sent"))
+    } else if reason.len() > MAX_REASON {
+        Outcome::one(Value::Str("bad \"reason\" argument: longer than 123 bytes"))
+    } else if std::str::from_utf8(reason).is_err() {
+        Outcome::one(Value::Str("bad \"reason\" argument: invalid utf-8"))
+    } else {
+        Outcome::none()
+    }
+}
+
+/// `shutdown(connection)`: drops it at once.
+pub fn shutdown(args: &Args) -> Outcome {
+    match args.object(1) {
+        Some(Object::Session(session)) => session.shutdown(),
+        Some(Object::Peer(peer)) => peer.borrow_mut().drop_now(),
+        None => return Outcome::Raise(NOT_OURS.into()),
+    }
+    Outcome::none()
+}
+
+/// `close_info(connection)` → code, reason, clean | nothing while it is open.
+pub fn close_info(args: &Args) -> Outcome {
+    let end = match args.object(1) {
+        Some(Object::Session(session)) => session.end(),
+        Some(Object::Peer(peer)) => peer.borrow().end().cloned(),
+        None => return Outcome::Raise(NOT_OURS.into()),
+    };
+    match end {
+        Some(end) => Outcome::three(
+            Value::Int(end.code().into()),
+            Value::Bytes(end.reason()),
+            Value::Bool(matches!(end, End::Closed { .. })),
+        ),
+        None => Outcome::none(),
+    }
+}
+
+/// `state(connection)` → "open", "closing", "closed"
+pub fn state(args: &Args) -> Outcome {
+    let phase = match args.object(1) {
+        Some(Object::Session(session)) => session.phase(),
+        Some(Object::Peer(peer)) => peer_phase(&peer.borrow()),
+        None => return Outcome::Raise(NOT_OURS.into()),
+    };
+    Outcome::one(Value::Str(match phase {
+        Phase::Open => "open",
+        Phase::Closing => "closing",
+        Phase::Closed => "closed",
+    }))
+}
+
+fn peer_phase(peer: &Peer) -> Phase {
+    match (peer.end(), peer.is_closing()) {
+        (Some(_), _) => Phase::Closed,
+        (None, true) => Phase::Closing,
+        (None, false) => Phase::Open,
+    }
+}
+
+/// `buffered(connection)` → bytes queued and not yet taken by the kernel (or the cosocket).
+pub fn buffered(args: &Args) -> Outcome {
+    let bytes = match args.object(1) {
+        Some(Object::Session(session)) => session.buffered(),
+        Some(Object::Peer(peer)) => peer.borrow().buffered(),
+        None => return Outcome::Raise(NOT_OURS.into()),
+    };
+    Outcome::one(Value::Int(bytes as i64))
+}

@@ -1,0 +1,152 @@
+//! The natives behind `resty.websocket`'s client connections: a cosocket carries the bytes, these
+//! say what they mean.
+
+use std::cell::RefCell;
+
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use ws_proto::ext;
+use ws_proto::handshake::client::Response;
+
+use super::entry::{Args, Object, Outcome, Value};
+use super::message_natives::{deflate_config, ended, kind, strings, NOT_OURS, NO_REQUEST};
+use crate::conf::location_of;
+use crate::session::random;
+use crate::session::{IoError, Peer, PeerOptions};
+
+/// `peer_offer(compression)` → value of the Sec-WebSocket-Extensions header, or nothing.
+pub fn offer(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    match deflate_config(r, args.numbers(1).as_deref()) {
+        Some(config) => Outcome::one(Value::Bytes(ext::client_offer(&config).into_bytes())),
+        None => Outcome::none(),
+    }
+}
+
+/// `peer_open(response head, key, protocols, compression, max_message, max_frame, ping_interval,
+/// ping_timeout)` → peer, id, subprotocol or nil, extensions or nil | nil, err. Verifies that the
+/// server chose nothing that was not offered.
+pub fn open(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let (Some(head), Some(key)) = (args.bytes(1), args.bytes(2)) else {
+        return Outcome::Raise("bad response head or key (string expected)".into());
+    };
+    let mut response = match Response::check(head, key) {
+        Ok(response) => response,
+        Err(err) => return Outcome::nil_err(err.to_bytes()),
+    };
+    let chosen = std::mem::take(&mut response.extensions);
+    let values: Vec<&[u8]> = chosen.iter().map(Vec::as_slice).collect();
+    let agreed = match deflate_config(r, args.numbers(4).as_deref()) {
+        Some(config) => match ext::accept_response(&values, &config) {
+            Ok(agreed) => agreed,
+            Err(err) => {
+                return Outcome::nil_err(format!("failed websocket handshake: {err}"));
+            }
+        },
+        None => {
+            response.extensions.clone_from(&chosen);
+            None
+        }
+    };
+    let protocols = strings(args, 3).unwrap_or_default();
+    let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
+    if let Err(err) = response.check_offer(&protocols) {
+        return Outcome::nil_err(err.to_bytes());
+    }
+    let location = location_of(r);
+    let word = |index, default: usize| args.number(index).map_or(default as u64, |n| n as u64);
+    let max_message = word(5, location.max_message_size);
+    let interval = word(7, location.ping_interval);
+    let peer = Peer::new(PeerOptions {
+        max_frame: word(6, max_message as usize),
+        max_message,
+        heartbeat: (interval > 0).then(|| (interval, word(8, location.ping_timeout))),
+        deflate: agreed,
+    });
+    Outcome::four(
+        Value::Object(Object::Peer(Box::new(RefCell::new(peer)))),
+        Value::Bytes(format!("{:032x}", u128::from_be_bytes(random::bytes())).into_bytes()),
+        response.protocol.map_or(Value::Nil, Value::Bytes),
+        match chosen.is_empty() {
+            true => Value::Nil,
+            false => Value::Bytes(chosen.join(&b", "[..])),
+        },
+    )
+}
+
+/// `peer_new(max_recv_len)` → peer, for a drop-in client object whose handshake is done.
+pub fn new(args: &Args) -> Outcome {
+    let max = args.number(1).unwrap_or(0.0) as u64;
+    let options = PeerOptions { max_frame: max, max_message: max, heartbeat: None, deflate: None };
+    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(Peer::new(options))))))
+}
+
+/// `peer_between(peer)` → whether everything received has been taken, to the last byte.
+pub fn between(args: &Args) -> Outcome {
+    match args.peer(1) {
+        Some(peer) => Outcome::one(Value::Bool(peer.borrow_mut().is_between())),
+        None => Outcome::Raise(NOT_OURS.into()),
+    }
+}
+
+/// `peer_feed(peer, bytes)`: what the cosocket received.
+pub fn feed(args: &Args) -> Outcome {
+    let (Some(peer), Some(bytes)) = (args.peer(1), args.bytes(2)) else {
+        return Outcome::Raise(NOT_OURS.into());
+    };
+    peer.borrow_mut().feed(bytes);
+    Outcome::none()
+}
+
+/// `peer_take(peer)` → data, typ | nil, err, code, reason | nothing yet.
+pub fn take(args: &Args) -> Outcome {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let mut peer = peer.borrow_mut();
+    if let Some((text, data, len)) = peer.take() {
+        return Outcome::two(Value::View(data, len), Value::Str(kind(text)));
+    }
+    match peer.end() {
+        Some(end) => ended(end),
+        None => Outcome::none(),
+    }
+}
+
+/// `peer_output(peer)` → bytes to send, or nothing.
+pub fn output(args: &Args) -> Outcome {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    match peer.borrow_mut().output() {
+        Some(bytes) => Outcome::one(Value::Bytes(bytes)),
+        None => Outcome::none(),
+    }
+}
+
+/// `peer_beat(peer)` → milliseconds until the heartbeat wants to be asked again, or nothing.
+pub fn beat(args: &Args) -> Outcome {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    match peer.borrow_mut().beat() {
+        Some(ms) => Outcome::one(Value::Int(ms as i64)),
+        None => Outcome::none(),
+    }
+}
+
+/// `peer_lost(peer)`: the cosocket ended.
+pub fn lost(args: &Args) -> Outcome {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    peer.borrow_mut().lost(IoError::Closed);
+    Outcome::none()
+}
+
+/// `peer_close(peer, code or nil, reason)`: queues a close frame, once.
+pub fn close(args: &Args) -> Outcome {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let code = args.number(2).map(|code| code as u16);
+    peer.borrow_mut().close(code, args.bytes(3).unwrap_or_default());
+    Outcome::none()
+}
+
+/// `new_key()` → a Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1).
+pub fn new_key(_args: &Args) -> Outcome {
+    let key = STANDARD.encode(random::bytes::<16>());
+    Outcome::one(Value::Bytes(key.into_bytes()))
+}
