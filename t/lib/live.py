@@ -64,10 +64,12 @@ def equal(got, expected, what=""):
 class Nginx:
     """nginx with the given http section, in the foreground as our child, in its own root."""
 
-    def __init__(self, http="", server="", main="", events="", workers=1, load=None, prelude=""):
+    def __init__(self, http="", server="", main="", events="", workers=1, load=None, prelude="",
+                 listen=""):
         self.port, self.root, self.position = PORT, ROOT, 0
         self.sections = dict(http=http, server=server, main=main, events=events, workers=workers,
-                             load=modules() if load is None else load, prelude=prelude)
+                             load=modules() if load is None else load, prelude=prelude,
+                             listen=listen)
         self.log = f"{ROOT}/logs/error.log"
         self.conf = f"{ROOT}/conf/nginx.conf"
         shutil.rmtree(ROOT, ignore_errors=True)
@@ -95,7 +97,7 @@ http {{
     lua_shared_dict live 4m;
     {s["http"]}
     server {{
-        listen 127.0.0.1:{self.port};
+        listen 127.0.0.1:{self.port} {s["listen"]};
         {s["prelude"]}
         root {ROOT}/html;
         location = /live/take {{ content_by_lua_block {{ require("live").take() }} }}
@@ -216,7 +218,7 @@ def title(pid):
 
 
 def frame(first, payload=b"", key=b"\x9a\x03\xf7\x51"):
-    """A frame as a client sends it (RFC 6455 5.2): first byte, payload; key None leaves it plain."""
+    """A frame as a client sends it (RFC 6455 5.2); without a key it stays plain."""
     if isinstance(payload, str):
         payload = payload.encode()
     size, bit = len(payload), 0x80 if key else 0
@@ -300,6 +302,12 @@ class Peer:
         self.buffer = data[count:]
         return data[:count]
 
+    def peek(self, count):
+        """The next bytes, which stay to be read."""
+        data = self.exactly(count)
+        self.buffer = data + self.buffer
+        return data
+
     def frame(self):
         """The next frame: first byte and payload."""
         first, size = self.exactly(2)
@@ -366,8 +374,9 @@ class Tap:
             self.result(name)
         except Exception as error:  # any failure is this case's failure
             where = traceback.extract_tb(error.__traceback__)
-            at = next((f"line {f.lineno}" for f in reversed(where) if f.filename == sys.argv[0]), "")
-            self.result(name, f"{type(error).__name__}: {error or '(no text)'} {at}")
+            lines = [str(f.lineno) for f in where if f.filename == sys.argv[0]]
+            at = f"\nat line {', '.join(lines)}" if lines else ""
+            self.result(name, f"{type(error).__name__}: {error or '(no text)'}{at}")
 
     def done(self):
         print(f"1..{self.count}")
