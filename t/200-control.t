@@ -149,7 +149,7 @@ CORE::join "", map { ::plain(0x8a, "ping $_") } 1 .. 1000
 
 
 === TEST 9: a message after idle time in which pings came
---- options: { timeout = 60 }
+--- options: { timeout = 250 }
 --- handler
     -- The time-out is for silence: pings that come in time keep the connection.
     local pings = 0
@@ -165,7 +165,7 @@ CORE::join "", map { ::plain(0x8a, "ping $_") } 1 .. 1000
 --- client
     local p = peer.connect()
     for _ = 1, 5 do
-        ngx.sleep(0.03)
+        ngx.sleep(0.06)
         p:send(peer.frame(0x89, ""))
         assert(p:receive() == 0x8a)
     end
