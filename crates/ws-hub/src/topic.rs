@@ -3,8 +3,9 @@
 //! connections a topic has, and a topic's subscribers lie in one slice for the fan-out.
 //!
 //! Memory: the index owns everything, copies each topic's name once, and gives memory back as
-//! subscriptions go; when the last one is gone it holds none. With `u32` handles a subscription
-//! costs about 30 bytes, a topic 50 and its name.
+//! subscriptions go (the list of topics excepted, 40 bytes each: its holes are filled again);
+//! when the last one is gone it holds none. With `u32` handles a subscription costs about 30
+//! bytes, a subscriber 60, a topic 70 and its name.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
