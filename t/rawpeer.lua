@@ -113,7 +113,7 @@ local function brief(value)
     if type(value) ~= "string" then
         return tostring(value)
     end
-    if #value > 200 then
+    if #value > 250 then
         return #value .. " bytes " .. ngx.md5(value)
     end
     return '"' .. value:gsub("[^\32-\126]", function (c)

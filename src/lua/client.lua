@@ -237,7 +237,10 @@ function _M.connect(self, uri, opts)
         if not answered then
             sock:close()
         end
-        return nil, err, header
+        if header then
+            return nil, err, header
+        end
+        return nil, err
     end
 
     return 1, nil, ok
