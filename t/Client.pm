@@ -59,9 +59,9 @@ sub complete_block {
     if (defined $block->client) {
         my $client     = $block->client;
         my $directives = $block->directives // '';
+        $directives .= 'lua_socket_log_errors off;' if $directives !~ /lua_socket_log_errors/;
         $config .= <<"END";
     location = /t {
-        lua_socket_log_errors off;
         $directives
         content_by_lua_block {
             local t = require "t.rawpeer"
