@@ -149,6 +149,9 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
         let timedout = unsafe { (*ev).timedout() } != 0;
         let link = session.link();
         session.readable();
+        if link.read_ready() {
+            link.want_read();
+        }
         if !link.must_drop() {
             return finish_if_drained(&*session, ffi::NGX_OK as _);
         }
@@ -209,12 +212,9 @@ fn event<T: Takeover>(what: &str, session: &T, body: impl FnOnce()) {
 }
 
 unsafe extern "C" fn timer_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
-    guarded("timer", (), || {
-        // SAFETY: as for the flush event; `Link::release` disarms the timer.
-        if let Some(session) = unsafe { borrow::<T>((*ev).data) } {
-            session.timer();
-        }
-    });
+    // SAFETY: as for the flush event; `Link::release` disarms the timer.
+    let Some(session) = (unsafe { borrow::<T>((*ev).data) }) else { return };
+    event("timer", &*session, || session.timer());
 }
 
 fn flush<T: Takeover>(session: &T) {

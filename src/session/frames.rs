@@ -166,7 +166,6 @@ impl Session {
     /// down by TCP, as with a cosocket.
     pub(super) fn frame_readable(&self, io: &mut Io) {
         if self.reader.waiters() == 0 || io.ready.is_some() {
-            self.link.want_read();
             return;
         }
         match io.intake.next(&self.link, keep) {

@@ -41,6 +41,8 @@ pub struct Outbox {
     /// Bytes of the first chunk that are sent already.
     sent: usize,
     bytes: usize,
+    /// The first chunk begins with the rest of a frame.
+    begun: bool,
 }
 
 impl Outbox {
@@ -61,6 +63,14 @@ impl Outbox {
         match key {
             Some(key) => mask::extend(key, payload, tail),
             None => tail.extend_from_slice(payload),
+        }
+    }
+
+    /// Takes what is left of a frame whose beginning was sent past this outbox, which is empty.
+    pub fn push_rest(&mut self, header: &[u8], payload: &[u8]) {
+        if header.len() + payload.len() > 0 {
+            self.begun = true;
+            self.push(header, payload, None);
         }
     }
 
@@ -111,6 +121,7 @@ impl Outbox {
                 break;
             }
             left -= len;
+            self.begun = false;
             self.chunks.pop_front();
         }
         self.sent = left;
@@ -131,7 +142,7 @@ impl Outbox {
     /// Forgets everything but the piece that has begun to be sent: cutting that would break the
     /// frame it belongs to.
     pub fn forget_unsent(&mut self) {
-        let keep = usize::from(self.sent > 0);
+        let keep = usize::from(self.sent > 0 || self.begun);
         self.chunks.truncate(keep);
         self.bytes = self.chunks.front().map_or(0, |chunk| chunk.bytes().len() - self.sent);
     }

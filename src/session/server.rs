@@ -336,9 +336,9 @@ impl Session {
         match self.link.send(&[head, payload]) {
             Sent::Failed(errno) => io.write_end = Some(IoError::from_errno(errno)),
             Sent::Bytes(n) if n >= head.len() => {
-                io.outbox.push(&[], &payload[n - head.len()..], None);
+                io.outbox.push_rest(&[], &payload[n - head.len()..]);
             }
-            Sent::Bytes(n) => io.outbox.push(&head[n..], payload, None),
+            Sent::Bytes(n) => io.outbox.push_rest(&head[n..], payload),
         }
         io.last_out = now_ms();
         let pending = io.write_end.is_none() && self.has_pending(io);
