@@ -1,92 +1,27 @@
 //! The receiving side of one connection: bytes go in, frames or messages come out. The owner of
 //! the socket holds one `Conn` per connection and feeds it what it read. A `Conn` owns the
-//! payload under way and nothing else: the buffer moves into the event that completes it, so an
-//! idle connection holds none. What sending needs is stateless: see `header` and `mask`.
+//! payload under way: the buffer moves into the event that completes it, so an idle connection
+//! holds none. Where a peer may take its compression context over, it owns an inflater as well.
+//! What sending needs is stateless, compression (`ext`) excepted: see `header` and `mask`.
 
 mod assembly;
 mod event;
+mod progress;
 mod sequence;
+mod settings;
 
 use crate::ext::{self, Extension};
-use crate::header::{Head, Lengths, Masking};
-use crate::{close, mask, opcode, Error};
+use crate::header::{Head, Lengths};
+use crate::{close, opcode, Error};
 use assembly::Assembly;
 use bytes::BytesMut;
+use progress::{Frame, State};
 use sequence::Sequence;
 use std::mem;
 
 pub use event::{Event, Payload};
-
-/// What a connection's owner wants to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Every frame as it is, by lua-resty-websocket's rules: nothing is joined, no sequence, no
-    /// UTF-8 and no close code is checked, any form of length is taken.
-    Frames,
-    /// Whole messages, by the letter of RFC 6455.
-    Messages,
-}
-
-/// Rules and limits of one connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Frames or messages.
-    pub style: Style,
-    /// Which incoming frames must be masked.
-    pub masking: Masking,
-    /// Longest payload of a frame as it comes (compressed or not); in message style, of a data
-    /// frame.
-    pub max_frame: u64,
-    /// Longest message, all fragments together and decompressed. Message style only.
-    pub max_message: u64,
-    /// Most fragments of a message. Message style only.
-    pub max_fragments: u32,
-}
-
-/// What the next bytes belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The first two bytes of a frame.
-    First2,
-    /// The 16-bit length.
-    Len16,
-    /// The 64-bit length.
-    Len64,
-    /// Masking key and payload.
-    Body,
-}
-
-/// The frame that is arriving: valid as far as `State` says.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    head: Head,
-    key: [u8; 4],
-    filled: usize,
-    missing: usize,
-}
-
-impl Frame {
-    /// Counts the next payload bytes, and unmasks them.
-    fn take(&mut self, bytes: &mut [u8]) {
-        if self.head.masked {
-            mask::apply(self.key, self.filled, bytes);
-        }
-        self.filled += bytes.len();
-        self.missing -= bytes.len();
-    }
-}
-
-/// What is awaited. A bare number beside `Frame`: to move the frame's parts in and out of an enum
-/// nearly doubles what a short frame costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    First2,
-    Len,
-    Key,
-    Body,
-    /// Nothing, after a close or an error.
-    Over,
-}
+pub use progress::Stage;
+pub use settings::{Settings, Style};
 
 /// Receiver of one connection.
 #[derive(Debug)]
@@ -353,11 +288,11 @@ impl Conn {
         coded_bytes.1 += chunk.len() as u64;
         extension.decode(chunk, last, &mut |fresh, end| {
             let limit = max.saturating_sub(data.len());
+            sequence.bytes(&fresh[..fresh.len().min(limit)])?;
             if fresh.len() > limit {
                 return Err(Error::MessageTooLarge);
             }
             coded_bytes.0 += fresh.len() as u64;
-            sequence.bytes(fresh)?;
             data.append(fresh, if end { fresh.len() } else { limit });
             Ok(())
         })

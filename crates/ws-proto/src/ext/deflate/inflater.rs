@@ -86,14 +86,17 @@ impl Run<'_, '_> {
                 *self.dirty = true;
             }
             let (taken, made) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self
-                .inflate
-                .decompress(bytes, &mut self.scratch[self.filled..], InflateFlush::SyncFlush)
-                .map_err(|_| Error::BadDeflate)?;
+            let room = &mut self.scratch[self.filled..];
+            let status = self.inflate.decompress(bytes, room, InflateFlush::SyncFlush);
             let taken = (self.inflate.total_in() - taken) as usize;
             let made = (self.inflate.total_out() - made) as usize;
             bytes = &bytes[taken..];
             self.filled += made;
+            let Ok(status) = status else {
+                // What came before the fault is judged first, however the bytes were cut.
+                self.flush(false)?;
+                return Err(Error::BadDeflate);
+            };
             if matches!(status, Status::StreamEnd) {
                 // A final block ends the stream but not the message (RFC 7692 7.2.3.4); what
                 // follows is another, and no compressor lets it refer to the one before.

@@ -1,0 +1,152 @@
+//! What compression costs in memory: nothing beyond the limit for any message, and nothing
+//! between messages where they do not refer to each other.
+
+mod common;
+
+use common::{feed_all, messages, rsv_frame, run_conn};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::thread;
+use ws_proto::ext::{compress_once, Agreed, Encoder, Role};
+use ws_proto::{opcode, Conn, Error, Settings};
+
+thread_local! {
+    /// Bytes allocated by this thread and not freed by it: now, and at most.
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+struct Counting;
+
+fn count(change: isize) {
+    // A thread that ends may free after its counter is gone.
+    let _ = HELD.try_with(|held| {
+        let now = held.get().0 + change;
+        held.set((now, held.get().1.max(now)));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that the work left allocated, and the most it had at a time. A thread of its own: it has
+/// no spare compressor yet.
+fn measure<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> (isize, isize) {
+    let work = move || {
+        let before = HELD.get().0;
+        HELD.set((before, before));
+        let kept = work();
+        let (now, most) = HELD.get();
+        drop(kept);
+        (now - before, most - before)
+    };
+    thread::spawn(work).join().expect("a panic while measuring")
+}
+
+fn agreed(takeover: bool, bits: u8) -> Agreed {
+    Agreed {
+        server_no_context_takeover: !takeover,
+        client_no_context_takeover: !takeover,
+        server_max_window_bits: bits,
+        client_max_window_bits: bits,
+        level: 6,
+        threshold: 0,
+    }
+}
+
+/// What the thread keeps for all connections, at most.
+const SPARES: isize = 350_000;
+
+#[test]
+fn a_bomb_costs_no_more_than_the_limit() {
+    const LIMIT: u64 = 1 << 20;
+    let bomb = compress_once(9, 15, &vec![0; 16 << 20]);
+    assert!(bomb.len() < 17_000, "{}", bomb.len());
+    for cut in [usize::MAX, 1000] {
+        let limits = Settings { max_message: LIMIT, ..messages() };
+        let payload = bomb.clone();
+        let (_, most) = measure(move || {
+            let mut conn = Conn::with_deflate(limits, &agreed(true, 15), Role::Server);
+            let mut wire = rsv_frame(true, 0x40, opcode::BINARY, &payload, None);
+            // The wire itself is not the connection's.
+            HELD.set((0, 0));
+            let mut error = None;
+            for piece in wire.chunks_mut(cut) {
+                if let Err(e) = feed_all(&mut conn, piece, &mut vec![]) {
+                    error = Some(e);
+                    break;
+                }
+            }
+            assert_eq!(error, Some(Error::MessageTooLarge));
+        });
+        // Twice, because the buffer is copied when it grows.
+        assert!(most < 2 * LIMIT as isize + SPARES, "{most}");
+    }
+}
+
+/// One message each way.
+fn exchange(bits: u8, takeover: bool) -> (Conn, Encoder) {
+    let agreed = agreed(takeover, bits);
+    let mut conn = Conn::with_deflate(messages(), &agreed, Role::Server);
+    let mut encoder = Encoder::new(&agreed, Role::Server);
+    let mut out = Vec::new();
+    assert!(encoder.encode(&[b'x'; 5000], &mut out));
+    let wire = rsv_frame(true, 0x40, opcode::BINARY, &out, None);
+    assert_eq!(run_conn(&mut conn, &wire, [], 0).1, None);
+    (conn, encoder)
+}
+
+#[test]
+fn an_idle_connection_without_context_takeover_holds_nothing() {
+    // The first one fills the thread's spares; what the others leave is theirs.
+    let (held, _) = measure(|| {
+        drop(exchange(15, false));
+        let before = HELD.get().0;
+        let list: Vec<_> = (0..100).map(|_| exchange(15, false)).collect();
+        let own = (HELD.get().0 - before) / 100;
+        assert!(own < 1000, "{own} bytes a connection");
+        drop(list);
+    });
+    assert!(held < SPARES, "{held} bytes of spares");
+}
+
+#[test]
+fn a_context_that_is_taken_over_is_as_small_as_its_window_allows() {
+    for (bits, most) in [(9, 155_000), (10, 160_000), (12, 170_000), (15, 285_000)] {
+        let (held, _) = measure(move || {
+            let agreed = agreed(true, bits);
+            let mut encoder = Encoder::new(&agreed, Role::Server);
+            assert!(encoder.encode(&[b'x'; 5000], &mut Vec::with_capacity(100)));
+            encoder
+        });
+        let scratch = 16 * 1024;
+        println!("compressor, {bits} bits: {} bytes", held - scratch);
+        assert!((100_000..most).contains(&(held - scratch)), "{bits} bits: {held} bytes");
+        let (both, _) = measure(move || exchange(bits, true));
+        println!("inflater, {bits} bits: {} bytes", both - held);
+        assert!((32_768..50_000).contains(&(both - held)), "{bits} bits: {}", both - held);
+    }
+    // A broadcast takes its place, and frees it for others.
+    measure(|| {
+        let (conn, mut encoder) = exchange(15, true);
+        let before = HELD.get().0;
+        encoder.sent_elsewhere();
+        drop(compress_once(6, 15, b"to all"));
+        assert!((HELD.get().0 - before).abs() < 1000);
+        (conn, encoder)
+    });
+}
