@@ -89,7 +89,7 @@ pub fn build_frame(args: &Args) -> Outcome {
     let payload = match payload.get(..len) {
         Some(payload) if masking => payload,
         None if masking => {
-            return Outcome::Raise("bad \"payload\" argument: shorter than payload_len".into())
+            return Outcome::Raise("bad \"payload\" argument (shorter than payload_len)".into())
         }
         _ => payload,
     };
