@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Real clients against the built module: Python's "websockets" and Node's "ws" against nginx.conf
-# in this folder, Chromium against the demo as `make run` starts it. Installs what is missing
+# in this folder, Chromium against the demo as `make run` starts it; and the module's own client
+# ("lua") against servers of Python's "websockets". Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
-#   run.sh [python|node|chromium ...]   only these clients
+#   run.sh [python|node|lua|chromium ...]   only these clients
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,7 +13,7 @@ here=t/clients
 work=build/clients
 module=${MODULE:-build/ngx_http_lua_websocket_module.so}
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(python node chromium)
+[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium)
 
 wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
 die() { echo "$here/run.sh: $*" >&2; exit 1; }
@@ -60,7 +61,7 @@ certificate() {
         -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 }
 
-if wants python; then install_once python "$here/requirements.txt" -- python_client; fi
+if wants python || wants lua; then install_once python "$here/requirements.txt" -- python_client; fi
 if wants node || wants chromium; then
     install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
 fi
@@ -100,7 +101,7 @@ start() {
     pid=$!
     servers+=("$pid")
     until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-        kill -0 "$pid" 2>/dev/null || { cat "$log" >&2; die "nginx did not start"; }
+        kill -0 "$pid" 2>/dev/null || { cat "$log" >&2; die "$1 did not start"; }
         sleep 0.02
     done
 }
@@ -144,8 +145,8 @@ quiet_log() {
     fi
 }
 
-if wants python || wants node; then
-    read -r http https < <(free_ports 2)
+if wants python || wants node || wants lua; then
+    read -r http https ws wss < <(free_ports 4)
     sed "s|@MODULE@|$module|; s|@HTTP_PORT@|$http|; s|@HTTPS_PORT@|$https|" \
         "$here/nginx.conf" > "$work/nginx.conf"
     start "$http" "$work/nginx.log" \
@@ -153,8 +154,16 @@ if wants python || wants node; then
     target=("ws://127.0.0.1:$http" "wss://127.0.0.1:$https" "$work/cert.pem")
     if wants python; then client python "$work/venv/bin/python" "$here/echo.py" "${target[@]}"; fi
     if wants node; then client node node "$here/echo.cjs" "${target[@]}"; fi
+    if wants lua; then
+        start "$wss" "$work/server.log" "$work/venv/bin/python" "$here/server.py" \
+            "$ws" "$wss" "$work/cert.pem" "$work/key.pem"
+        until (exec 3<>"/dev/tcp/127.0.0.1/$ws") 2>/dev/null; do sleep 0.02; done
+        client lua python3 -c 'import sys, urllib.request as request
+sys.stdout.write(request.urlopen(sys.argv[1]).read().decode())' \
+            "http://127.0.0.1:$http/client?ws=$ws&wss=$wss"
+    fi
     stop_servers
-    quiet_log "python and node" "$work/nginx.log"
+    quiet_log "python, node and lua" "$work/nginx.log"
 fi
 
 if wants chromium; then
