@@ -3,10 +3,17 @@
 //! is resumed with `true` or `false, "timeout"` and asks again (wake-ups may be spurious, so a
 //! killed light thread does no harm).
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ptr::NonNull;
 
 use super::request::Request;
 use crate::ffi;
+
+thread_local! {
+    /// This worker's semaphores.
+    static LIVE: RefCell<HashSet<NonNull<ffi::ngx_http_lua_sema_t>>> = RefCell::default();
+}
 
 /// What `Semaphore::park` did.
 #[derive(Debug)]
@@ -22,6 +29,8 @@ pub enum Parking {
 /// Owned by a `Session`. A waiting light thread keeps the session alive through the userdata on
 /// its stack, so the semaphore outlives every waiter; the pool it comes from is freed by nginx
 /// after the Lua VM (cleanups run in reverse order).
+/// A worker that is told to terminate leaves its requests as they are, and with them the owners of
+/// semaphores; `free_all` takes them away, and `Drop` then finds nothing to free.
 #[derive(Debug)]
 pub struct Semaphore(NonNull<ffi::ngx_http_lua_sema_t>);
 
@@ -32,11 +41,9 @@ impl Semaphore {
         let mut err = std::ptr::null_mut();
         // SAFETY: both are out-parameters that outlive the call; the error text is static.
         let rc = unsafe { ffi::ngx_http_lua_ffi_sema_new(&mut sem, 0, &mut err) };
-        if rc == ffi::NGX_OK as i32 {
-            NonNull::new(sem).map(Semaphore)
-        } else {
-            None
-        }
+        let sem = NonNull::new(sem).filter(|_| rc == ffi::NGX_OK as i32)?;
+        LIVE.with_borrow_mut(|live| live.insert(sem));
+        Some(Semaphore(sem))
     }
 
     /// Wakes every waiter; without one, does nothing, so that no post is left over.
@@ -86,7 +93,19 @@ impl Semaphore {
 
 impl Drop for Semaphore {
     fn drop(&mut self) {
-        // SAFETY: ours alone, and nobody waits any more (see the type's comment).
-        unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.0.as_ptr()) };
+        if LIVE.with_borrow_mut(|live| live.remove(&self.0)) {
+            // SAFETY: ours alone, and nobody waits any more (see the type's comment).
+            unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.0.as_ptr()) };
+        }
+    }
+}
+
+/// Gives every semaphore back, because the worker exits: ngx_lua raises an alert for those that
+/// are still in use when it frees their memory. Nothing runs in this worker afterwards but the
+/// destructors of its Lua VM, which use no semaphore.
+pub fn free_all() {
+    for sem in LIVE.take() {
+        // SAFETY: alive until now, as its owner has not dropped it, and forgotten from here on.
+        unsafe { ffi::ngx_http_lua_ffi_sema_gc(sem.as_ptr()) };
     }
 }
