@@ -9,18 +9,23 @@ use super::guard::guarded;
 use super::log;
 use crate::ffi;
 
-/// By row. Made before the first fork, kept as long as the master lives.
-static FDS: OnceLock<Vec<i32>> = OnceLock::new();
+/// Most rows there can be.
+const ROWS: usize = 64;
+
+/// By row, -1 where there is none. Made before the first fork, kept as long as the master lives.
+/// Not on the heap: nothing would free that before nginx unloads the module.
+static FDS: OnceLock<[i32; ROWS]> = OnceLock::new();
 
 /// Makes the eventfds, once. To be called in the master before it forks. False: no descriptors.
 pub fn prepare(rows: usize) -> bool {
     let fds = FDS.get_or_init(|| {
-        // SAFETY: a system call without memory arguments.
-        (0..rows)
-            .map(|_| unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })
-            .collect()
+        std::array::from_fn(|row| match row < rows {
+            // SAFETY: a system call without memory arguments.
+            true => unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) },
+            false => -1,
+        })
     });
-    fds.len() >= rows && fds.iter().all(|fd| *fd >= 0)
+    fds.get(..rows).is_some_and(|fds| fds.iter().all(|fd| *fd >= 0))
 }
 
 /// Wakes the worker in `row`. Never blocks; a worker that is gone is not disturbed by it.
