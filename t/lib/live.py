@@ -117,7 +117,8 @@ http {{
         if VALGRIND:
             options = shlex.split(VALGRIND) if not VALGRIND.isdigit() else [
                 "--leak-check=full", "--show-possibly-lost=no", "--num-callers=60",
-                "--gen-suppressions=all", f"--suppressions={REPO}/t/valgrind.suppress"]
+                "--gen-suppressions=all", "--keep-debuginfo=yes",
+                f"--suppressions={REPO}/t/valgrind.suppress"]
             command = ["valgrind", "-q", f"--log-file={ROOT}/logs/valgrind.%p", *options, *command]
         self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         # The pid file is written once nginx listens.
