@@ -7,8 +7,11 @@ use ws_proto::handshake::{client, server};
 use ws_proto::utf8::Validator;
 use ws_proto::{close, header, opcode, Conn, Error, Event, Masking, Settings, Style};
 
-/// Name and function of every target.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+/// What is done with the bytes of one run.
+pub type Target = fn(&[u8]);
+
+/// Every target, by name.
+pub const TARGETS: [(&str, Target); 5] = [
     ("connection", connection),
     ("handshake", handshake),
     ("offers", offers),

@@ -81,17 +81,19 @@ impl Conn {
     }
 
     /// Goes on in another style. False, and nothing changes, while a frame or a fragmented
-    /// message is under way: the rules it began with hold to its end.
+    /// message is under way: the rules it began with hold to its end. False as well for frame
+    /// style where an extension was agreed on: its frames mean nothing by themselves.
     pub fn set_style(&mut self, style: Style) -> bool {
         let between = match self.state {
             State::First2 => self.field_len == 0 && !self.sequence.is_under_way(),
             State::Over => true,
             _ => false,
         };
-        if between {
+        let possible = between && (style == Style::Messages || self.extension.is_none());
+        if possible {
             self.settings.style = style;
         }
-        between
+        possible
     }
 
     /// Takes bytes from the front of `input` (and advances it) until one event is whole. `None`

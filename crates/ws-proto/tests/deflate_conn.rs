@@ -4,7 +4,7 @@ mod common;
 
 use common::{feed_all, frame, messages, rsv_frame, run_conn, Outcome, Seen};
 use ws_proto::ext::{compress_once, Agreed, Encoder, Role};
-use ws_proto::{header, opcode, Conn, Error, Event, Payload, Settings};
+use ws_proto::{header, opcode, Conn, Error, Event, Payload, Settings, Style};
 
 const KEY: Option<[u8; 4]> = Some([0xDE, 0xAD, 0xBE, 0xEF]);
 const RSV1: u8 = 0x40;
@@ -147,6 +147,15 @@ fn reserved_bits() {
     assert_eq!(common::run(messages(), &wire).1, Some(Error::BadRsv));
     let mut conn = Conn::with_deflate(common::frames(), &agreed(), Role::Server);
     assert_eq!(run_conn(&mut conn, &wire, [], 0).1, Some(Error::BadRsv));
+}
+
+#[test]
+fn frame_style_is_refused_where_frames_may_be_compressed() {
+    let mut conn = server(messages());
+    assert!(!conn.set_style(Style::Frames) && conn.set_style(Style::Messages));
+    let compressed = b"\xC1\x07\xF2\x48\xCD\xC9\xC9\x07\0";
+    assert_eq!(run_conn(&mut conn, compressed, [], 0), (vec![text("Hello")], None));
+    assert!(Conn::new(messages()).set_style(Style::Frames));
 }
 
 #[test]
