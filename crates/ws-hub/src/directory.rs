@@ -10,7 +10,10 @@
 //! signal to 0, full fence, read the ring until it is empty. Of the two fences one comes first: if
 //! the worker's, the publisher finds 0 and wakes it; if the publisher's, the worker finds the
 //! message. A killed worker leaves its signal at 1, therefore [`Directory::join`] resets it, and
-//! the new worker reads the ring once unasked.
+//! the new worker reads the ring once unasked. A publisher killed after it made a signal 1, but
+//! before it woke the worker, leaves that one deaf. So a new worker wakes all others once
+//! ([`Directory::everybody`]; the master starts one for the one that died), and every eighth of
+//! the ring wakes all whatever their signals say ([`Directory::wake`]).
 //!
 //! # Interest
 //! A Bloom filter of topics with two hashes, turned round: a bucket holds one bit for each row, so
@@ -192,6 +195,13 @@ impl<'m> Directory<'m> {
         (0..self.capacity()).filter(move |&row| self.worker(row).is_some())
     }
 
+    /// The process slots of all workers but `from`: a worker that has joined wakes them.
+    pub fn everybody(self, from: u16) -> impl Iterator<Item = u16> + 'm {
+        self.joined()
+            .filter(move |&row| row != from)
+            .filter_map(move |row| Some(self.worker(row)?.0))
+    }
+
     /// The row of the worker that owns a connection, if it is still the worker that accepted it.
     /// None means for certain that the connection is gone (or another machine's).
     pub fn owner_of(&self, id: &ConnId) -> Option<u16> {
@@ -199,21 +209,23 @@ impl<'m> Directory<'m> {
         (owner.slot.is_some() && owner.generation == id.generation()).then(|| id.row())
     }
 
-    /// The rows whose workers are to look at a message that `from` has just published: those that
-    /// may want it, or all if [`crate::ring::Published::wake_all`] says so. Never `from`.
-    pub fn rows_to_wake(
-        self,
-        target: Target,
-        wake_all: bool,
-        from: u16,
-    ) -> impl Iterator<Item = u16> + 'm {
+    /// Whom to wake for a message that `from` has just published, as nginx's process slots: the
+    /// workers that may want it and that nobody is waking already. With
+    /// [`crate::ring::Published::wake_all`] it is everybody, already woken or not.
+    pub fn wake(self, target: Target, wake_all: bool, from: u16) -> impl Iterator<Item = u16> + 'm {
+        let target = if wake_all { Target::All } else { target };
+        self.rows_to_wake(target, from)
+            .filter(move |&row| self.signal(row) || wake_all)
+            .filter_map(move |row| Some(self.worker(row)?.0))
+    }
+
+    /// The rows whose workers may want a message, but never `from`.
+    pub fn rows_to_wake(self, target: Target, from: u16) -> impl Iterator<Item = u16> + 'm {
         // The message before the question who wants it, see Interest::add.
         fence(Ordering::SeqCst);
-        let words = usize::from(self.capacity() / 64);
-        (0..words)
+        (0..usize::from(self.capacity() / 64))
             .flat_map(move |n| {
                 let mut bits = match target {
-                    _ if wake_all => u64::MAX,
                     Target::All => u64::MAX,
                     Target::Topic(topic) => {
                         let [one, two] = self.buckets(topic);

@@ -10,11 +10,11 @@
 //! * [`counters`]: numbers kept for each worker and summed when they are read.
 //!
 //! # Use
-//! A worker joins the directory, makes its [`directory::Interest`] and a [`ring::Reader`], and
-//! wakes itself once. From then on:
+//! A worker joins ([`Zone::join`]), makes its [`directory::Interest`] and a [`ring::Reader`], reads
+//! once, and wakes [`directory::Directory::everybody`]. From then on:
 //!
-//! * publish: own subscribers first, then [`ring::Ring::publish`], then for each row of
-//!   [`directory::Directory::rows_to_wake`] a real wake-up if `signal` says so;
+//! * publish: own subscribers first, then [`ring::Ring::publish`], then a wake-up to each process
+//!   slot of [`directory::Directory::wake`];
 //! * woken: empty the wake-up, [`directory::Directory::begin_drain`], then read until
 //!   [`ring::Read::Empty`];
 //! * first subscriber of a topic in this worker: [`directory::Interest::add`], drain as above,
@@ -32,6 +32,9 @@ pub mod memory;
 pub mod ring;
 pub mod topic;
 pub mod zone;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 pub use counters::Counter;
 pub use envelope::Envelope;

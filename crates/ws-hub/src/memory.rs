@@ -1,7 +1,7 @@
 //! The only unsafe code of this crate: shared memory seen as a slice of 64-bit atomics. Every
 //! other file works on that slice, so no mixture of reads and writes between processes is a data
 //! race, whatever the bytes turn out to be. Under `--cfg loom` the words are the model checker's,
-//! which is how tests/loom.rs runs the very code that runs in a worker.
+//! which is how loom_tests.rs runs the very code that runs in a worker.
 //!
 //! The memory belongs to the caller (nginx's shared zone) and outlives every [`crate::Zone`].
 #![allow(unsafe_code)]

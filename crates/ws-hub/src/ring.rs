@@ -51,6 +51,8 @@ use std::fmt;
 use crate::memory::{fence, Ordering, Word, WORD};
 
 mod record;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use record::{Head, HEAD_WORDS};
 
@@ -183,7 +185,7 @@ impl<'m> Ring<'m> {
     }
 
     /// Appends one message, the parts joined, in the name of the worker in row `writer`. Never
-    /// waits. The caller then wakes whom [`crate::directory::Directory::rows_to_wake`] names.
+    /// waits. The caller then wakes whom [`crate::directory::Directory::wake`] names.
     pub fn publish(
         &self,
         writer: u16,

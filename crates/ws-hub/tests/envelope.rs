@@ -75,6 +75,8 @@ fn each_fault_has_its_error() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn round_trip(
         kind in 0..3, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],

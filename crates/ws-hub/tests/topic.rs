@@ -48,6 +48,8 @@ fn assert_same(index: &TopicIndex<u32>, model: &Model) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn behaves_like_a_map_of_sets(steps in prop::collection::vec(step(), 1..200)) {
         let mut index = TopicIndex::new();

@@ -1,0 +1,156 @@
+//! The orderings that ring.rs and directory.rs argue, tried out by the model checker: every
+//! interleaving of these few steps with up to the given number of preemptions, and every value
+//! that the C11 memory model lets a relaxed load see. Run with
+//! `RUSTFLAGS="--cfg loom" cargo test -p ws-hub --lib --config profile.test.opt-level=2 loom`
+//! (a minute once compiled).
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::directory::{Directory, Interest, Seat, TopicHash, ROW_WORDS};
+use crate::memory::{Ordering, Word};
+use crate::ring::{Read, Reader, Ring, Target};
+
+const INDEX: usize = 2;
+/// Three records of one word of payload, and a bit: they lie differently in every lap.
+const DATA: usize = 24;
+
+fn words(n: usize) -> Arc<Vec<Word>> {
+    Arc::new((0..n).map(|_| Word::new(0)).collect())
+}
+
+fn ring(words: &[Word]) -> Ring<'_> {
+    let (index, data) = words[2..].split_at(INDEX);
+    Ring::new(&words[0], &words[1], index, data).unwrap()
+}
+
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 100_000;
+    builder.check(model);
+}
+
+/// Reads to the end; what came as (writer, payload), and how many were lost.
+fn drain(reader: &mut Reader) -> (Vec<(u16, u8)>, u64) {
+    let (mut all, mut lost_in_all, mut out) = (Vec::new(), 0, Vec::new());
+    loop {
+        match reader.read(&mut out) {
+            Read::Message(meta) => {
+                assert_eq!(out, [out[0]; 8], "torn");
+                all.push((meta.writer, out[0]));
+            }
+            Read::Overrun { lost } => lost_in_all += lost,
+            Read::Empty => return (all, lost_in_all),
+        }
+    }
+}
+
+#[test]
+fn two_writers_and_a_reader_meet() {
+    check(2, || {
+        let words = words(2 + INDEX + DATA);
+        let writers = [0, 1].map(|writer: u16| {
+            let words = words.clone();
+            thread::spawn(move || {
+                let published = ring(&words).publish(writer, Target::All, &[&[writer as u8; 8]]);
+                published.unwrap().seq
+            })
+        });
+        let mut reader = Reader::new(ring(&words));
+        let (early, lost) = drain(&mut reader);
+        assert_eq!(lost, 0);
+        let seqs = writers.map(|writer| writer.join().unwrap());
+        let (late, lost) = drain(&mut reader);
+        assert_eq!(lost, 0);
+        let all: Vec<_> = early.into_iter().chain(late).collect();
+        // The reader may have come after the first or both.
+        let expected = if seqs[0] == 0 { [(0, 0), (1, 1)] } else { [(1, 1), (0, 0)] };
+        assert!(expected.ends_with(&all), "{all:?} {seqs:?}");
+        assert_eq!(ring(&words).end(), 2);
+    });
+}
+
+/// The reader copies while the writer goes round the data and the index over it.
+#[test]
+fn a_reader_is_overwritten() {
+    check(2, || {
+        let words = words(2 + INDEX + DATA);
+        let mut reader = Reader::new(ring(&words));
+        ring(&words).publish(0, Target::All, &[&[1; 8]]).unwrap();
+        let writer = {
+            let words = words.clone();
+            thread::spawn(move || {
+                for n in 2..6 {
+                    ring(&words).publish(0, Target::All, &[&[n; 8]]).unwrap();
+                }
+            })
+        };
+        let (early, lost) = drain(&mut reader);
+        writer.join().unwrap();
+        let (late, lost_later) = drain(&mut reader);
+        let all: Vec<u8> = early.into_iter().chain(late).map(|(_, n)| n).collect();
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
+        assert_eq!(all.len() as u64 + lost + lost_later, 5);
+        assert_eq!(all.last(), Some(&5));
+    });
+}
+
+fn directory(words: &[Word]) -> Directory<'_> {
+    let (rows, interest) = words.split_at(64 * ROW_WORDS);
+    Directory::new(rows, interest)
+}
+
+fn two_seats(directory: Directory) -> (Seat, Seat) {
+    let seat = |slot| directory.join(slot, 1, |_| true).unwrap();
+    (seat(0), seat(1))
+}
+
+/// A publisher and a worker that drains at the same time: the worker has the message, or is
+/// woken. One word stands for the ring.
+#[test]
+fn no_wake_up_is_missed() {
+    check(3, || {
+        let words = words(64 * ROW_WORDS + 2);
+        let message = Arc::new(Word::new(0));
+        let (me, other) = two_seats(directory(&words));
+        // Somebody has given the signal before, and the worker is awake.
+        assert!(directory(&words).signal(other.row()));
+        let publisher = {
+            let (words, message) = (words.clone(), message.clone());
+            thread::spawn(move || {
+                message.store(1, Ordering::Release);
+                directory(&words).wake(Target::All, false, me.row()).count()
+            })
+        };
+        directory(&words).begin_drain(&other);
+        let has_it = message.load(Ordering::Acquire) == 1;
+        let woken = publisher.join().unwrap() == 1;
+        assert!(has_it || woken);
+    });
+}
+
+/// A publisher and a worker that begins to listen: the drain after `add` finds the message, or
+/// the worker is woken for it.
+#[test]
+fn no_message_falls_between_interest_and_drain() {
+    check(3, || {
+        let words = words(64 * ROW_WORDS + 2);
+        let message = Arc::new(Word::new(0));
+        let topic = TopicHash(0x1_0000_0000);
+        let (me, other) = two_seats(directory(&words));
+        let publisher = {
+            let (words, message) = (words.clone(), message.clone());
+            thread::spawn(move || {
+                message.store(1, Ordering::Release);
+                directory(&words).wake(Target::Topic(topic), false, me.row()).count()
+            })
+        };
+        let mut interest = Interest::new(directory(&words), &other);
+        interest.add(topic);
+        directory(&words).begin_drain(&other);
+        let has_it = message.load(Ordering::Acquire) == 1;
+        let woken = publisher.join().unwrap() == 1;
+        assert!(has_it || woken);
+    });
+}
