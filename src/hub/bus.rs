@@ -28,6 +28,8 @@ pub struct Bus {
     counters: Row<'static>,
     /// What this worker has published.
     sequence: u64,
+    /// An eighth of the ring went by since the last time (see `take_due`).
+    due: bool,
     /// Buffers used again and again.
     head: Vec<u8>,
     incoming: Vec<u8>,
@@ -86,6 +88,7 @@ impl Bus {
             seat,
             counters,
             sequence: 0,
+            due: false,
             head: Vec::new(),
             incoming: Vec::new(),
             overrun_logged: 0,
@@ -185,13 +188,23 @@ impl Bus {
                 RingError::Overtaken => Error::Overrun,
             }
         })?;
-        for row in self.directory.rows_to_wake(target, published.wake_all, self.seat.row()) {
-            if self.directory.signal(row) {
+        self.due |= published.wake_all;
+        // Now and then everybody is woken, whether somebody does so already or not.
+        let all = published.wake_all;
+        let target = if all { Target::All } else { target };
+        for row in self.directory.rows_to_wake(target, self.seat.row()) {
+            if self.directory.signal(row) || all {
                 self.counters.add(Counter::WakeupsSent, 1);
                 wake::wake(row);
             }
         }
         Ok(published.seq)
+    }
+
+    /// Whether this worker should drain although nobody woke it: what it publishes itself moves
+    /// the ring on too, and its own reader must not be lapped by that.
+    pub fn take_due(&mut self) -> bool {
+        std::mem::take(&mut self.due)
     }
 
     /// Reads the ring to its end and hands over what concerns this worker.

@@ -187,6 +187,7 @@ pub fn publish(
             Scope::Worker => hub.bus.end(),
             Scope::Node => hub.bus.publish(topic, text, data, except)?,
         };
+        hub.keep_up();
         Ok((reached, seq))
     })
 }
@@ -201,7 +202,11 @@ pub fn send(id: &ConnId, text: bool, data: &[u8]) -> Result<(), Error> {
             hub.bus.delivered(session.deliver(&Outgoing::new(text, data)));
             Ok(())
         }
-        None => hub.bus.send(id, text, data),
+        None => {
+            hub.bus.send(id, text, data)?;
+            hub.keep_up();
+            Ok(())
+        }
     })
 }
 
@@ -278,6 +283,13 @@ impl Hub {
     fn drain(&mut self) {
         let Hub { local, bus } = self;
         bus.drain(|bus, message| local.receive(bus, message));
+    }
+
+    /// After publishing to the ring.
+    fn keep_up(&mut self) {
+        if self.bus.take_due() {
+            self.drain();
+        }
     }
 
     fn fan_out(&mut self, topic: &[u8], message: &Outgoing<'_>, except: Option<ConnId>) -> usize {
