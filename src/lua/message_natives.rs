@@ -249,6 +249,7 @@ pub fn close(args: &Args) -> Outcome {
     match session.close(r, code, reason, timeout, args.truth(5)) {
         Closing::Done => Outcome::one(Value::Int(1)),
         Closing::Parked => Outcome::Yield,
+        Closing::Ended => Outcome::nil_err("closed"),
         Closing::Timeout => Outcome::nil_err("timeout"),
         Closing::Denied(text) => Outcome::Raise(text),
     }

@@ -12,7 +12,7 @@ use super::entry::{Args, Object, Outcome, Value};
 use super::message_natives::{deflate_config, ended, kind, strings, NOT_OURS, NO_REQUEST};
 use crate::conf::location_of;
 use crate::session::random;
-use crate::session::{IoError, Peer, PeerOptions};
+use crate::session::{broken_rule, IoError, Peer, PeerOptions};
 
 /// `peer_offer(compression)` → value of the Sec-WebSocket-Extensions header, or nothing.
 pub fn offer(args: &Args) -> Outcome {
@@ -95,7 +95,11 @@ pub fn feed(args: &Args) -> Outcome {
     let (Some(peer), Some(bytes)) = (args.peer(1), args.bytes(2)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    peer.borrow_mut().feed(bytes);
+    if let Err(err) = peer.borrow_mut().feed(bytes) {
+        if let Some(r) = args.request() {
+            r.info(&broken_rule(err));
+        }
+    }
     Outcome::none()
 }
 

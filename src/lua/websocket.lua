@@ -23,6 +23,8 @@ local ngx = ngx
 
 local PING, PONG = 0x9, 0xa
 local CLOSE_TIMEOUT = 3000
+-- Of a client's output, in bytes.
+local HIGH_WATER = 262144
 local READ_SIZE = 65536
 local UNITS = { [""] = 1, k = 1024, K = 1024, m = 1048576, M = 1048576, g = 1073741824, G = 1073741824 }
 
@@ -195,10 +197,10 @@ local function check_time_argument(name, value)
 end
 
 
-local function check_data(name, data)
+local function check_data(name, data, level)
     local t = type(data)
     if t ~= "string" and t ~= "number" then
-        error('bad "' .. name .. '" argument: string expected, got ' .. t, 3)
+        error('bad "' .. name .. '" argument: string expected, got ' .. t, level or 3)
     end
     return data
 end
@@ -220,7 +222,8 @@ local function check_control(data)
     if data == nil then
         return ""
     end
-    if #check_data("data", data) > 125 then
+    data = tostring(check_data("data", data, 4))
+    if #data > 125 then
         error('bad "data" argument: longer than 125 bytes', 3)
     end
     return data
@@ -276,15 +279,24 @@ local function add_common(methods, leave, session_of)
         return setmetatable({ ws = self }, stream_mt)
     end
 
+    -- A finished writer must not write into the stream that another opened after it.
     function stream.write(self, chunk)
         check_data("chunk", chunk)
+        if self.finished then
+            return nil, "stream finished"
+        end
         local ws = self.ws
         return leave(ws, natives.stream_write(session_of(ws), chunk))
     end
 
     function stream.finish(self)
+        if self.finished then
+            return nil, "stream finished"
+        end
         local ws = self.ws
-        return leave(ws, natives.stream_finish(session_of(ws)))
+        local bytes, over = natives.stream_finish(session_of(ws))
+        self.finished = bytes ~= nil
+        return leave(ws, bytes, over)
     end
 
     local function next_message(self)
@@ -384,6 +396,9 @@ function _M.accept(opts)
     if ngx.headers_sent then
         return nil, "response header already sent", 500
     end
+    if ngx.is_subrequest then
+        return nil, "a subrequest cannot be upgraded", 500
+    end
 
     local accept, protocol, extensions = natives.check_upgrade(opts.protocols, opts.origins,
                                                                opts.require_origin,
@@ -441,25 +456,51 @@ end
 
 -- Client ----------------------------------------------------------------------------------------
 
+local function wake(waiters)
+    if waiters and waiters:count() < 0 then
+        waiters:post(-waiters:count())
+    end
+end
+
+
+local function wait(self, name, ms)
+    local waiters = self[name]
+    if not waiters then
+        waiters = require("ngx.semaphore").new()
+        self[name] = waiters
+    end
+    return waiters:wait(ms / 1000)
+end
+
+
 -- Gives the cosocket what is queued. One light thread sends at a time; what others queue
--- meanwhile is sent by that one.
+-- meanwhile is sent by that one, and above the high-water mark they wait for it.
 local function push(self)
-    if self.sending then
-        return true
+    local sock, session = self.sock, self.session
+    while self.sending do
+        if natives.buffered(session) <= HIGH_WATER then
+            return true
+        end
+        wait(self, "writers", 1000)
+        if natives.state(session) == "closed" then
+            return nil, "closed"
+        end
     end
     self.sending = true
-    local sock, session = self.sock, self.session
-    local out = native_output(session)
-    while out do
-        local ok, err = sock:send(out)
-        if not ok then
-            self.sending = nil
-            natives.peer_lost(session)
-            return nil, err
+    local out, ok, err = native_output(session), true, nil
+    while out and ok do
+        ok, err = sock:send(out)
+        if ok then
+            out = native_output(session)
+            wake(self.writers)
         end
-        out = native_output(session)
     end
     self.sending = nil
+    if not ok then
+        natives.peer_lost(session)
+        wake(self.writers)
+        return nil, err
+    end
     return true
 end
 
@@ -501,19 +542,25 @@ local client = add_common({}, leave_client, client_session)
 local client_mt = { __index = client }
 
 
--- The conversation has ended: the server closes TCP first (RFC 6455 7.1.1), for which it has a
--- second.
-local function hang_up(self)
+-- The conversation has ended. After close frames the server closes TCP first (RFC 6455 7.1.1), for
+-- which it has a second, whatever it goes on sending.
+local function hang_up(self, code)
     if self.hung_up then
         return
     end
     self.hung_up = true
     local sock = self.sock
-    sock:settimeouts(nil, nil, 1000)
-    repeat
+    local deadline = ngx.now() + 1
+    while code ~= 1006 and ngx.now() < deadline do
+        sock:settimeouts(nil, nil, (deadline - ngx.now()) * 1000)
         local chunk = sock:receiveany(READ_SIZE)
-    until not chunk
+        if not chunk then
+            break
+        end
+        ngx.update_time()
+    end
     sock:close()
+    wake(self.closers)
 end
 
 
@@ -529,7 +576,7 @@ local function receive(self, timeout)
             return data, typ
         end
         if typ then
-            hang_up(self)
+            hang_up(self, code)
             return nil, typ, code, reason
         end
 
@@ -568,7 +615,7 @@ function client.close(self, code, reason, timeout)
     code, reason, timeout = check_close(code, reason, timeout)
     local session = self.session
     if natives.state(session) == "closed" then
-        hang_up(self)
+        hang_up(self, (natives.close_info(session)))
         return true
     end
     natives.peer_close(session, code, reason)
@@ -577,6 +624,10 @@ function client.close(self, code, reason, timeout)
     repeat
         data, err = receive(self, timeout)
     until not data
+    if err == "socket busy reading" then
+        -- Then the light thread in recv() finds the server's close frame.
+        err = not wait(self, "closers", timeout) and "timeout"
+    end
     if err == "timeout" then
         self:shutdown()
         return nil, "timeout"
@@ -585,10 +636,11 @@ function client.close(self, code, reason, timeout)
 end
 
 
+-- A cosocket cannot be closed while a light thread reads from it; that one closes it when it wakes.
 function client.shutdown(self)
     natives.shutdown(client_session(self))
-    self.hung_up = true
-    self.sock:close()
+    self.hung_up = self.sock:close() ~= nil or nil
+    wake(self.writers)
 end
 
 

@@ -9,6 +9,7 @@ use std::ptr;
 use bytes::{buf::UninitSlice, BufMut, BytesMut};
 
 use super::log;
+use super::request::Request;
 use crate::ffi;
 
 /// Our bit in `c->buffered`: while it is set nginx does not close the connection when the handler
@@ -87,6 +88,12 @@ impl Link {
         let state = unsafe { (*r).http_state() };
         self.held.get()
             || state == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE as ffi::ngx_uint_t as _
+    }
+
+    /// Whether this is the request that was taken over, or one of its subrequests.
+    pub fn is_of(&self, r: Request) -> bool {
+        // SAFETY: r is alive (Request's contract); the other pointer is only compared.
+        unsafe { ptr::eq((*r.as_ptr()).main, self.r.get()) }
     }
 
     fn handlers_are_ours(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use super::log;
 use crate::ffi;
 
 /// A request that is alive: handed out while its own Lua code or event handler runs, and not to be
@@ -43,6 +44,12 @@ impl<'a> Request<'a> {
             .into_iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
+    }
+
+    /// An info line in the connection's log (see `Link::info`).
+    pub fn info(self, text: &str) {
+        // SAFETY: alive by construction, and so is its connection.
+        log::info(unsafe { (*self.raw().connection).log }, text);
     }
 
     /// Keeps the request alive after its content handler has returned; given back by

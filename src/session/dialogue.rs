@@ -219,17 +219,25 @@ impl Dialogue {
                 self.frame(out, opcode::PONG, payload.as_ref());
             }
             Event::Ping(_) | Event::Pong(_) => {}
-            Event::Close { code, reason } => {
-                if !self.close_sent {
-                    // The answer carries the peer's code (RFC 6455 5.5.1).
-                    self.frame(out, opcode::CLOSE, &close::encode(code, &[]));
-                    self.close_sent = true;
-                }
-                let reason = reason.as_ref().to_vec();
-                self.end.get_or_insert(End::Closed { code: code.unwrap_or(1005), reason });
+            Event::Close { code, reason } => self.closed(code, reason.as_ref(), out),
+            // A drop-in object that closes in the middle of a message still reads frames.
+            Event::Frame { opcode: opcode::CLOSE, payload, .. } => {
+                let (code, reason) = close::parse(payload.as_ref()).unwrap_or((None, &[]));
+                self.closed(code, reason, out);
             }
             Event::Frame { .. } => {}
         }
+    }
+
+    /// The peer's close frame came.
+    fn closed(&mut self, code: Option<u16>, reason: &[u8], out: &mut Outbox) {
+        if !self.close_sent {
+            // The answer carries the peer's code (RFC 6455 5.5.1).
+            self.frame(out, opcode::CLOSE, &close::encode(code, &[]));
+            self.close_sent = true;
+        }
+        let reason = reason.to_vec();
+        self.end.get_or_insert(End::Closed { code: code.unwrap_or(1005), reason });
     }
 
     /// The peer broke a rule: tells it why, and ends.

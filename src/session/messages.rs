@@ -20,6 +20,10 @@ use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Parking;
 use crate::ngx::request::Request;
 
+/// nginx does not say when a handler has ended and its connection lingers. A reader in another
+/// request looks so often, in milliseconds; one in the session's own request ends with it.
+const LOOK_AGAIN: u64 = 1000;
+
 /// A message lying in memory that stays as it is until the session is used again.
 #[derive(Debug)]
 pub struct MessageView {
@@ -50,6 +54,11 @@ pub enum Received {
     Denied(String),
 }
 
+/// The log line for a peer's fault.
+pub fn broken_rule(err: ws_proto::Error) -> String {
+    format!("websocket peer broke a rule: {err} ({})", err.rule())
+}
+
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -78,20 +87,20 @@ impl Session {
             io.style = Style::Messages;
         }
         io.lent = None;
+        if !self.link.is_open() {
+            return Received::Ended(io.dialogue.end().cloned().unwrap_or(End::Dropped));
+        }
+        if !io.dialogue.has_messages() {
+            self.converse(io);
+        } else if io.dialogue.is_full() {
+            // Reading had stopped. There is room now, and what came meanwhile may be a ping.
+            self.link.post_flush();
+        }
         if let Some(view) = io.next_message() {
             return Received::Message(view);
         }
-        if self.link.is_open() {
-            self.converse(io);
-            if let Some(view) = io.next_message() {
-                return Received::Message(view);
-            }
-        }
         if let Some(end) = io.dialogue.end() {
             return Received::Ended(end.clone());
-        }
-        if !self.link.is_open() {
-            return Received::Ended(End::Dropped);
         }
         let now = now_ms();
         if !again {
@@ -101,7 +110,11 @@ impl Session {
         if now >= deadline {
             return Received::Timeout;
         }
-        match self.reader.park(r, deadline - now) {
+        let mut wait = deadline - now;
+        if !self.link.is_of(r) {
+            wait = wait.min(LOOK_AGAIN);
+        }
+        match self.reader.park(r, wait) {
             Parking::Parked => Received::Parked,
             Parking::Denied(text) => Received::Denied(text),
         }
@@ -121,7 +134,7 @@ impl Session {
                 None => break,
                 Some(Ok(())) => news = true,
                 Some(Err(RecvError::Protocol(err))) => {
-                    self.link.info(&format!("websocket peer broke a rule: {err} ({})", err.rule()));
+                    self.link.info(&broken_rule(err));
                     stats::add(Counter::protocol_error(err.rule()), 1);
                     dialogue.fail(err, outbox);
                 }
@@ -217,7 +230,7 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if !self.link.is_open() {
-            return Closing::Done;
+            return Closing::Ended;
         }
         if io.style == Style::Frames && io.intake.set_style(Style::Messages) {
             io.style = Style::Messages;

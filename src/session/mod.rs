@@ -18,7 +18,7 @@ pub mod stats;
 pub use frames::{Sending, Taken};
 pub use intake::RecvError;
 pub use io_error::IoError;
-pub use messages::{Phase, Received};
+pub use messages::{broken_rule, Phase, Received};
 pub use outbox::Outbox;
 pub use outgoing::{Delivery, Outgoing, SlowConsumer};
 pub use peer::{Peer, PeerOptions};

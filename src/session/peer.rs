@@ -67,8 +67,8 @@ impl Peer {
         }
     }
 
-    /// Takes bytes that the cosocket received.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    /// Takes bytes that the cosocket received. Returns the rule they broke.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ws_proto::Error> {
         self.last_in = now_ms();
         let mut copy = bytes.to_vec();
         let mut input = &mut copy[..];
@@ -79,9 +79,11 @@ impl Peer {
                 Err(err) => {
                     stats::add(Counter::protocol_error(err.rule()), 1);
                     self.dialogue.fail(err, &mut self.outbox);
+                    return Err(err);
                 }
             }
         }
+        Ok(())
     }
 
     /// The cosocket ended or failed.

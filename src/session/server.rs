@@ -417,6 +417,8 @@ pub(super) const MAX_FRAGMENTS: u32 = 1 << 20;
 pub enum Closing {
     /// The connection has ended.
     Done,
+    /// The session's own request has ended, long before.
+    Ended,
     /// The calling light thread has been parked and must yield.
     Parked,
     /// Not in time.
