@@ -11,7 +11,7 @@ local _M = {}
 local peer = { __index = _M }
 
 local HEAD = "GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-             .. "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             .. "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n"
 
 local running = 0
 local ended = semaphore.new()
@@ -60,6 +60,16 @@ local function line(...)
 end
 
 
+-- Without the nils at the end, which say no more than that there is nothing.
+function _M.trimmed(...)
+    local n = select("#", ...)
+    while n > 1 and (select(n, ...)) == nil do
+        n = n - 1
+    end
+    return unpack({ ... }, 1, n)
+end
+
+
 -- A log line for the `results` section.
 function _M.report(...)
     ngx.log(ngx.INFO, "result: ", line(...))
@@ -88,8 +98,9 @@ end
 
 
 -- Connects and upgrades. `rest` is sent together with the request head. A socket of an address
--- other than the running server's own is given as "unix:...".
-function _M.connect(rest, path, address)
+-- other than the running server's own is given as "unix:...". `lines` are further header lines,
+-- each with its end.
+function _M.connect(rest, path, address, lines)
     local sock = ngx.socket.tcp()
     sock:settimeout(5000)
     if address then
@@ -98,7 +109,7 @@ function _M.connect(rest, path, address)
         assert(sock:connect(ngx.var.server_addr, tonumber(ngx.var.server_port)))
     end
     local self = setmetatable({ sock = sock }, peer)
-    self:send(HEAD:format(path or "/ws") .. (rest or ""))
+    self:send(HEAD:format(path or "/ws", lines or "") .. (rest or ""))
     self.head = assert(sock:receiveuntil("\r\n\r\n"))()
     return self
 end
