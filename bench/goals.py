@@ -1,0 +1,127 @@
+"""What the module must reach, each goal as a number and a limit, and why one is missed."""
+import dataclasses
+
+KIB, MIB = 1024, 1024 * 1024
+
+# Why a goal is missed and what was tried, by the goal's text. Printed only while it is missed.
+REASONS = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """`value` is to be at most (or at least) `limit`; None where it could not be measured."""
+    text: str
+    value: float | None
+    limit: float
+    least: bool = False
+    unit: str = "×"
+
+    @property
+    def met(self):
+        if self.value is None:
+            return None
+        return self.value >= self.limit if self.least else self.value <= self.limit
+
+
+def label(row):
+    size, connections, depth = row
+    name = f"{size // MIB} MiB" if size >= MIB else f"{size // KIB} KiB" if size >= KIB else f"{size} B"
+    return f"{name}, {connections} connection{'s' * (connections > 1)}, {depth} in flight"
+
+
+def cpu(row, name):
+    return row["servers"].get(name, {}).get("cpu_us")
+
+
+def ratio(top, bottom):
+    return top / bottom if top and bottom else None
+
+
+def all_goals(results):
+    return [goal for part in (echo, tls, curve, broadcast, memory, connect, reload, client)
+            for goal in part(results)]
+
+
+def apis(results):
+    found = {name for row in results.get("echo", []) for name in row["servers"]}
+    return [name for name in ("drop-in", "messages") if name in found]
+
+
+def echo(results):
+    for row in results.get("echo", []):
+        size, connections, depth = row["row"]
+        if size >= MIB:
+            peer, limit, stock = "tungstenite", 1.25, 8
+        elif size >= 16 * KIB:
+            peer, limit, stock = "fastwebsockets", 1.1, 5
+        elif depth > 1:
+            peer, limit, stock = "tungstenite", 1.0, 10
+        else:
+            peer, limit, stock = "fastwebsockets", 1.05, 1
+        for api in apis(results):
+            name = f"{label(row['row'])}, {api}"
+            yield Goal(f"{name}: CPU / {peer}", ratio(cpu(row, api), cpu(row, peer)), limit)
+            yield Goal(f"{name}: stock / CPU", ratio(cpu(row, "stock"), cpu(row, api)), stock, least=True)
+
+
+def tls(results):
+    for row in results.get("tls", []):
+        for api in apis(results):
+            share = row["servers"].get(api, {}).get("outside")
+            yield Goal(f"wss, {label(row['row'])}, {api}: outside OpenSSL and kernel",
+                       share and share * 100, 15, unit="%")
+
+
+def curve(results):
+    rows = results.get("curve", [])
+    for api in apis(results) if rows else []:
+        rise = ratio(cpu(rows[-1], api), cpu(rows[1], api))
+        floor = ratio(cpu(rows[-1], "floor"), cpu(rows[1], "floor"))
+        beyond = rise / floor if rise and floor else None
+        yield Goal(f"{rows[-1]['row']} against 100 connections, {api}: rise beyond the floor's own", beyond, 1.1)
+
+
+def broadcast(results):
+    found = results.get("broadcast", {})
+    limits = {"next message when all have the last": 0.85, "16 messages in a burst": 0.2}
+    for row in found.get("rows", []):
+        if row["row"] in limits:
+            value = ratio(cpu(row, "hub"), cpu(row, "nchan"))
+            yield Goal(f"broadcast, {row['row']}: CPU / nchan", value, limits[row["row"]])
+    one = {row["row"]: row for row in found.get("rows", [])}
+    for name, two in found.get("two", {}).items():
+        yield Goal(f"broadcast, {name}: 2 workers / 1", ratio(two["cpu_us"], cpu(one[name], "hub")), 1.05)
+    topics = found.get("topics", {})
+    if topics:
+        topics = {int(n): line["cpu_us"] for n, line in topics.items()}
+        yield Goal("broadcast: 100 topics a connection / 1", ratio(topics[100], topics[1]), 1.05)
+
+
+def memory(results):
+    for api in apis(results):
+        line = results.get("memory", {}).get(api)
+        if line:
+            fresh = line["fresh_kb"]
+            yield Goal(f"memory of an idle connection, {api}", fresh, 9, unit="KB")
+            yield Goal(f"after a 16 KiB message, {api}", line[f"after_{16 * KIB}_kb"] / fresh, 1.1)
+            yield Goal(f"after a 1 MiB message, {api}", line[f"after_{MIB}_kb"] / fresh, 1.1)
+
+
+def connect(results):
+    for row in results.get("connect", []):
+        for api in apis(results):
+            yield Goal(f"opening and closing, {api}: CPU / stock", ratio(cpu(row, api), cpu(row, "stock")), 1.0)
+
+
+def reload(results):
+    line = results.get("reload")
+    if line:
+        name = f"reload with {line['connections']} connections: p99 of new requests"
+        yield Goal(name, line["after"]["p99_ms"], 50, unit="ms")
+
+
+def client(results):
+    for row in results.get("client", []):
+        if row["row"] == 16 * KIB:
+            value = ratio(cpu(row, "stock"), cpu(row, "drop-in"))
+            yield Goal("client, 16 KiB echo: stock / CPU", value, 4, least=True)

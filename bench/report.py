@@ -1,0 +1,194 @@
+"""RESULTS.md from the figures."""
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import time
+
+import goals
+import servers
+
+NAMES = {"floor": "floor", "fastwebsockets": "fastwebsockets", "tungstenite": "tokio-tungstenite",
+         "stock": "pure Lua", "drop-in": "**`resty.websocket.server`**", "messages": "**`resty.websocket`**",
+         "nchan": "nchan", "hub": "**hub**"}
+
+
+def machine(quick):
+    """Where and with what it was run."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*:\s*(.*)", cpuinfo)
+    return {"cpu": model[1] if model else platform.machine(), "cores": os.cpu_count(),
+            "kernel": platform.release(), "date": time.strftime("%Y-%m-%d"), "quick": quick,
+            "load_before": os.getloadavg()[0], "versions": versions()}
+
+
+def versions():
+    found = {"module": commit(), "nginx": run("nginx", "-v").rpartition("/")[2]}
+    for name, package in {"ngx_lua": "libnginx-mod-http-lua", "LuaJIT": "libluajit2-5.1-2",
+                          "lua-nginx-websocket": "lua-nginx-websocket", "nchan": "libnginx-mod-nchan",
+                          "OpenSSL": "libssl3"}.items():
+        found[name] = run("dpkg-query", "-W", "-f=${Version}", package)
+    lock = (servers.BENCH / "Cargo.lock").read_text()
+    for name in ("tokio-tungstenite", "fastwebsockets", "tokio"):
+        match = re.search(rf'name = "{name}"\nversion = "(.*)"', lock)
+        found[name] = match[1] if match else ""
+    return found
+
+
+def commit():
+    text = run("git", "-C", servers.REPOSITORY, "describe", "--always", "--dirty")
+    return text or "unknown"
+
+
+def run(*command):
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return (done.stdout or done.stderr).strip() if done.returncode == 0 else ""
+
+
+def table(head, lines):
+    """A Markdown table."""
+    rows = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"
+
+
+def number(value):
+    """Three significant digits."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.3g}"
+
+
+def columns(rows):
+    """Names of all servers, in the order in which they stand."""
+    return list(dict.fromkeys(name for row in rows for name in row["servers"]))
+
+
+def by_server(rows, first, label, figure="cpu_us", names=None):
+    names = names or columns(rows)
+    lines = [[label(row["row"])] + [number(row["servers"].get(n, {}).get(figure)) for n in names] for row in rows]
+    return table([first] + [NAMES.get(n, n) for n in names], lines)
+
+
+def document(results):
+    parts = [head(results["machine"]), goal_table(results)]
+    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls):
+        if results.get(part.__name__):
+            parts.append(part(results[part.__name__]))
+    return "\n".join(parts)
+
+
+def head(m):
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items() if version)
+    quick = "\n**A quick run: its figures show that everything works, and little else.**\n" if m["quick"] else ""
+    return f"""# Results of `make bench`
+
+Written by `bench/run.sh`; not to be edited by hand. {m['date']}, {m['cpu']}, {m['cores']} cores, Linux
+{m['kernel']}; load before {m['load_before']:.2f}, after {m['load_after']:.2f}; {m['seconds']} s.
+Versions: {versions}.
+{quick}
+The server has core 0 to itself, the client core 1. *CPU* is what the server's process used for a
+message, in microseconds, kernel included, by its scheduler clock; medians of interleaved rounds.
+Servers take at most 16 MiB a message and do not compress. *In flight* means messages sent in one
+write on a connection before the client waits for all of them; no two messages are the same, and a
+sample of the answers is compared. *floor* is an epoll loop that sends back what it reads, without a protocol.
+
+![CPU per message, beside the alternatives](results.svg)
+"""
+
+
+def goal_table(results):
+    found = goals.all_goals(results)
+    lines = []
+    for goal in found:
+        sign = "≥" if goal.least else "≤"
+        state = {None: "not measured", True: "met", False: "**missed**"}[goal.met]
+        lines.append([goal.text, f"{number(goal.value)} {goal.unit}", f"{sign} {goal.limit:g} {goal.unit}", state])
+    met = sum(goal.met is True for goal in found)
+    text = f"## What it must reach: {met} of {len(found)} met\n\n" + table(["goal", "measured", "limit", ""], lines)
+    reasons = [f"- {goal.text}: {goals.REASONS[goal.text]}" for goal in found
+               if goal.met is False and goal.text in goals.REASONS]
+    if not results.get("broadcast", {}).get("two"):
+        text += "\nThe hub's broadcast rows wait for `websocket.publish`.\n"
+    return text + ("\nWhy, and what was tried:\n\n" + "\n".join(reasons) + "\n" if reasons else "")
+
+
+def echo(rows):
+    quick = ["fastwebsockets", "tungstenite", "stock", "drop-in", "messages"]
+    names = [name for name in quick if name in columns(rows)]
+    return ("## Echo\n\nCPU per message:\n\n" + by_server(rows, "echo", goals.label)
+            + "\nMessages a second:\n\n" + by_server(rows, "echo", goals.label, "rate", names)
+            + "\nLatency, 99th percentile, µs (from the write of a burst to its last answer):\n\n"
+            + by_server(rows, "echo", goals.label, "p99_us", names))
+
+
+def tls(rows):
+    names = [name for name in columns(rows) if name != "stock"]
+    share = [[goals.label(row["row"])] + [number(100 * row["servers"][n].get("outside", 0) or None) for n in names]
+             for row in rows]
+    return ("## Echo over TLS\n\nCPU per message:\n\n" + by_server(rows, "wss echo", goals.label)
+            + "\nTLS records a message:\n\n" + by_server(rows, "wss echo", goals.label, "records")
+            + "\nPer cent of the server's time outside OpenSSL and kernel:\n\n"
+            + table(["wss echo"] + [NAMES[n] for n in names], share))
+
+
+def curve(rows):
+    return "## From ten to ten thousand connections\n\nCPU per message, 32 B, one in flight:\n\n" + by_server(
+        rows, "connections", str)
+
+
+def broadcast(found):
+    text = "## Broadcast\n\nTo 1000 subscribers, 64 B, CPU per delivery:\n\n"
+    text += by_server(found["rows"], "broadcast", str)
+    if "two" in found:
+        lines = [[name, number(line["cpu_us"]), " / ".join(map(str, line["cpu_shares"]))]
+                 for name, line in found["two"].items()]
+        text += "\nTwo workers:\n\n" + table(["broadcast", "CPU per delivery", "shares"], lines)
+    if "topics" in found:
+        lines = [[n, number(line["cpu_us"])] for n, line in found["topics"].items()]
+        text += "\nBursts, by topics of a connection:\n\n" + table(["topics", "CPU per delivery"], lines)
+    return text
+
+
+def memory(found):
+    keys = list(dict.fromkeys(k for line in found.values() for k in line if k.endswith("_kb")))
+    names = {"fresh_kb": "fresh", "after_16384_kb": "after a 16 KiB message", "after_1048576_kb": "after a 1 MiB message"}
+    lines = [[NAMES.get(n, n)] + [number(line.get(key)) for key in keys] for n, line in found.items()]
+    count = next(iter(found.values()))["connections"]
+    return (f"## Memory\n\nResident memory of the worker, KB a connection, {count} connections:\n\n"
+            + table([""] + [names[key] for key in keys], lines))
+
+
+def connect(rows):
+    return "## Opening and closing\n\nCPU per connection, both handshakes:\n\n" + by_server(rows, "", str)
+
+
+def client(rows):
+    return "## Client\n\nCPU in nginx per message sent and received back:\n\n" + by_server(
+        rows, "bytes", str)
+
+
+def reload(line):
+    lines = [[name, line[name]["requests"], *(number(line[name][f"{q}_ms"]) for q in ("p50", "p99", "max"))]
+             for name in ("before", "after")]
+    return (f"## Reload\n\nNew HTTP requests while {line['connections']} connections are open "
+            f"({line['failed']:g} failed), milliseconds, before and after SIGHUP:\n\n"
+            + table(["", "requests", "p50", "p99", "max"], lines))
+
+
+def syscalls(rows):
+    lines = []
+    for row in rows:
+        for name, calls in row["servers"].items():
+            text = ", ".join(f"{call} {number(n)}" for call, n in calls.items())
+            lines.append([goals.label(row["row"]), NAMES.get(name, name), text])
+    head = ["echo", "server", "calls a message"]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * 3, *lines])
+    return "## System calls\n\nBy strace, apart from every other figure:\n\n" + rows + "\n"

@@ -1,0 +1,256 @@
+"""What is measured: the rows of each table, on which servers, in which order.
+
+Servers take turns row by row and round by round, so that whatever else happens on the machine
+happens to all of them; the figure of a row is the median of its rounds.
+"""
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+import urllib.parse
+
+from servers import CLIENT_CORE, SERVER_CORE, TARGET, Contender, Nginx, Peer, cpu_ns, pinned
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How long is measured, and how often."""
+    rounds: int
+    seconds: float
+    warmup: float
+    idle: int
+    crowd: int
+    reload_seconds: float
+
+
+FULL = Pace(rounds=5, seconds=0.5, warmup=0.15, idle=5000, crowd=10000, reload_seconds=8)
+QUICK = Pace(rounds=1, seconds=0.2, warmup=0.05, idle=500, crowd=1000, reload_seconds=2)
+
+# Payload, connections, messages in flight on each.
+ECHO = [(32, 100, 1), (32, 10, 16), (KIB, 100, 1), (KIB, 10, 16),
+        (16 * KIB, 100, 1), (16 * KIB, 10, 16), (MIB, 1, 1), (MIB, 100, 1)]
+TLS = [(32, 100, 1), (32, 10, 16), (KIB, 100, 1), (KIB, 10, 16), (16 * KIB, 100, 1), (16 * KIB, 10, 16)]
+
+
+def load(mode, contender, pace, *options, tls=False, seconds=None):
+    """Runs the load generator; its line of JSON."""
+    server = contender.server
+    port = server.tls_port if tls else server.port
+    command = [TARGET / "release/load", mode, "--target", f"127.0.0.1:{port}", "--path", contender.path,
+               "--seconds", seconds or pace.seconds, "--warmup", pace.warmup, *options]
+    for pid in server.pids:
+        command += ["--pid", pid]
+    if tls:
+        command += ["--tls"]
+    if contender.raw:
+        command += ["--raw"]
+    done = subprocess.run(pinned(CLIENT_CORE, *command), capture_output=True, text=True)
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.partition("Stack backtrace")[0].split())
+        raise RuntimeError(f"{contender.name}: {reason or 'no reason given'}")
+    return json.loads(done.stdout)
+
+
+def interleaved(pace, rows, contenders, measure):
+    """Measures every row on every contender, `rounds` times; medians by row and name."""
+    runs = {}
+    for _ in range(pace.rounds):
+        for row in rows:
+            for contender in contenders:
+                runs.setdefault((row, contender.name), []).append(measure(row, contender))
+    return [{"row": row, "servers": {c.name: median(runs[row, c.name]) for c in contenders}} for row in rows]
+
+
+def median(lines):
+    """The median of each figure of some runs."""
+    return {key: statistics.median(line[key] for line in lines)
+            for key, value in lines[0].items() if isinstance(value, (int, float))}
+
+
+def ours(server):
+    """The module's APIs, as far as they are built."""
+    found = [Contender("drop-in", server, "/dropin")]
+    if "accept" in server.features():
+        found.append(Contender("messages", server, "/messages"))
+    return found
+
+
+def echo_options(row):
+    size, connections, depth = row
+    return "--size", size, "--connections", connections, "--depth", depth
+
+
+def echo(pace):
+    with contextlib.ExitStack() as stack:
+        nginx = stack.enter_context(Nginx())
+        contenders = [
+            Contender("floor", stack.enter_context(Peer("floor")), raw=True),
+            Contender("fastwebsockets", stack.enter_context(Peer("fastwebsockets"))),
+            Contender("tungstenite", stack.enter_context(Peer("tungstenite"))),
+            Contender("stock", nginx, "/stock"), *ours(nginx)]
+        return interleaved(pace, ECHO, contenders, lambda row, c: load("echo", c, pace, *echo_options(row)))
+
+
+def tls(pace):
+    pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
+    with Nginx() as nginx:
+        contenders = [Contender("stock", nginx, "/stock"), *ours(nginx)]
+        rows = interleaved(pace, TLS, contenders,
+                           lambda row, c: load("echo", c, pace, *echo_options(row), tls=True))
+        for row in rows:
+            for contender in contenders[1:]:
+                own = outside(contender, pace, row["row"])
+                if own is not None:
+                    row["servers"][contender.name]["outside"] = own
+        return rows
+
+
+def outside(contender, pace, row):
+    """Share of the server's time spent neither in the kernel nor in OpenSSL, by sampling."""
+    if not shutil.which("perf"):
+        return None
+    data = TARGET / "perf.data"
+    data.unlink(missing_ok=True)
+    perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-o", data,
+                             "-p", str(contender.server.pids[0])], stderr=subprocess.DEVNULL)
+    while perf.poll() is None and not (data.exists() and data.stat().st_size):
+        time.sleep(0.05)
+    load("echo", contender, pace, *echo_options(row), tls=True)
+    perf.send_signal(signal.SIGINT)
+    perf.wait()
+    text = subprocess.run(["perf", "report", "-i", data, "--stdio", "--sort", "dso", "-g", "none"],
+                          capture_output=True, text=True).stdout
+    shares = [(float(m[1]), m[2]) for m in re.finditer(r"^\s*([\d.]+)%\s+(\S.*?)\s*$", text, re.M)]
+    if not shares:
+        return None
+    return sum(share for share, dso in shares if not re.match(r"\[kernel|libssl|libcrypto|\[vdso", dso)) / 100
+
+
+def curve(pace):
+    pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
+    counts = [n for n in (10, 100, 1000, 10000) if n <= pace.crowd]
+    with Nginx() as nginx, Peer("floor") as floor:
+        contenders = [Contender("floor", floor, raw=True), Contender("stock", nginx, "/stock"), *ours(nginx)]
+        return interleaved(pace, counts, contenders,
+                           lambda n, c: load("echo", c, pace, "--connections", n, "--size", 32))
+
+
+PATTERNS = {"next message when all have the last": ["--pattern", "lockstep"],
+            "100 messages a second, open loop": ["--pattern", "rate", "--rate", "100"],
+            "16 messages in a burst": ["--pattern", "burst", "--burst", "16"]}
+
+
+def broadcast(pace):
+    pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3), seconds=pace.seconds * 2)
+
+    def measure(pattern, contender, *more):
+        publish = contender.path.partition("?")[0].replace("sub", "pub")
+        return load("broadcast", contender, pace, "--publish", publish, *PATTERNS[pattern], *more)
+
+    with Nginx() as nginx, Nginx("nchan.conf") as nchan:
+        contenders = [Contender("nchan", nchan, "/sub"), Contender("stock", nginx, "/threads/sub")]
+        hub = "publish" in nginx.features()
+        if hub:
+            contenders.append(Contender("hub", nginx, "/hub/sub"))
+        found = {"rows": interleaved(pace, list(PATTERNS), contenders, measure)}
+        if hub:
+            with Nginx(workers=2, listen="reuseport") as two:
+                pair = Contender("hub, 2 workers", two, "/hub/sub")
+                found["two"] = {name: measure(name, pair) for name in PATTERNS}
+            found["topics"] = {n: measure("16 messages in a burst",
+                                          Contender("hub", nginx, f"/hub/sub?topics={n}")) for n in (1, 10, 100)}
+        return found
+
+
+def memory(pace):
+    def measure(make, name, path="/", messages=()):
+        sizes = [option for size in messages for option in ("--message", size)]
+        with make() as server:
+            return load("idle", Contender(name, server, path), pace, "--connections", pace.idle,
+                        *sizes, seconds=0.5)
+
+    # Of the others some keep a megabyte and more for each connection: not asked of them.
+    found = {"stock": measure(Nginx, "stock", "/stock", [16 * KIB])}
+    with Nginx() as nginx:
+        names = [(c.name, c.path) for c in ours(nginx)]
+    for name, path in names:
+        found[name] = measure(Nginx, name, path, [16 * KIB, MIB])
+    found["fastwebsockets"] = measure(lambda: Peer("fastwebsockets"), "fastwebsockets", "/", [16 * KIB])
+    found["tungstenite"] = measure(lambda: Peer("tungstenite"), "tungstenite", "/", [16 * KIB])
+    found["nchan"] = measure(lambda: Nginx("nchan.conf"), "nchan", "/sub")
+    return found
+
+
+def connect(pace):
+    pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
+    with Nginx() as nginx, Peer("tungstenite") as tungstenite:
+        contenders = [Contender("stock", nginx, "/stock"), *ours(nginx), Contender("tungstenite", tungstenite)]
+        return interleaved(pace, ["open and close"], contenders, lambda _, c: load("connect", c, pace))
+
+
+CLIENTS = {"stock": "nginx.websocket.client", "drop-in": "resty.websocket.client"}
+
+
+def client(pace):
+    """nginx as the client of an echo server on the other core."""
+    connections, count = 32, 200 if pace is FULL else 20
+    with Nginx() as nginx, Peer("fastwebsockets", core=CLIENT_CORE) as peer:
+        def talk(size, contender, count):
+            query = {"module": CLIENTS[contender.name], "size": size, "count": count,
+                     "connections": connections, "uri": f"ws://127.0.0.1:{peer.port}/"}
+            nginx.get("/client?" + urllib.parse.urlencode(query))
+
+        def measure(size, contender):
+            talk(size, contender, 5)
+            before = cpu_ns(nginx.pids[0])
+            talk(size, contender, count)
+            return {"cpu_us": (cpu_ns(nginx.pids[0]) - before) / 1e3 / count / connections}
+        contenders = [Contender(name, nginx) for name in CLIENTS]
+        return interleaved(dataclasses.replace(pace, rounds=min(pace.rounds, 3)), [32, KIB, 16 * KIB],
+                           contenders, measure)
+
+
+def reload(pace):
+    with Nginx() as nginx:
+        contender = ours(nginx)[-1]
+        line = load("reload", contender, pace, "--connections", pace.crowd,
+                    "--master", nginx.child.pid, seconds=pace.reload_seconds)
+        return {"api": contender.name, **line}
+
+
+def syscalls(pace):
+    """System calls per message, by strace. Slow, and so apart from every other figure."""
+    if not shutil.which("strace"):
+        return []
+    rows = [(32, 10, 16), (MIB, 1, 1)]
+    with Nginx() as nginx:
+        contenders = [Contender("stock", nginx, "/stock"), *ours(nginx)]
+        return [{"row": row, "servers": {c.name: calls(c, pace, row) for c in contenders}} for row in rows]
+
+
+def calls(contender, pace, row):
+    out = TARGET / "strace.out"
+    command = ["strace", "-c", "-o", str(out), "-p", str(contender.server.pids[0])]
+    strace = subprocess.Popen(pinned(SERVER_CORE, *command), stderr=subprocess.DEVNULL)
+    time.sleep(0.3)
+    quiet = dataclasses.replace(pace, warmup=0)
+    messages = load("echo", contender, quiet, *echo_options(row), seconds=pace.seconds * 2)["messages"]
+    strace.send_signal(signal.SIGINT)
+    strace.wait()
+    found = {}
+    for line in out.read_text().splitlines():
+        words = line.split()
+        if len(words) >= 5 and words[3].isdigit() and words[-1] != "total":
+            found[words[-1]] = int(words[3]) / max(messages, 1)
+    return {name: value for name, value in found.items() if value >= 0.02}
+
+
+TABLES = {"echo": echo, "tls": tls, "curve": curve, "broadcast": broadcast, "memory": memory,
+          "connect": connect, "client": client, "reload": reload, "syscalls": syscalls}
