@@ -32,7 +32,7 @@ for name in tracked:
     if name.startswith("tools/check_docs") or not path.is_file() or path.stat().st_size > 1 << 20:
         continue
     text = path.read_text(errors="ignore")
-    if re.search(r"/work/main|/root/|artifactory", text):
+    if re.search(r"/work/main|(?:^|[\s\"'=:])/root/|artifactory", text):
         faults.append(f"{name}: carries a path or a host name of one machine")
 
 for fault in faults:
