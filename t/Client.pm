@@ -47,6 +47,9 @@ sub certificates {
     system(getcwd() . '/t/cert/make.sh') == 0 or bail_out('t/cert/make.sh failed');
 }
 
+# Against hanging only; what a block waits for comes sooner, except under valgrind.
+timeout(30);
+
 my $CLIENT   = $ENV{TEST_NGINX_CLIENT_MODULE}   // 'resty.websocket.client';
 my $PROTOCOL = $ENV{TEST_NGINX_PROTOCOL_MODULE} // 'resty.websocket.protocol';
 
