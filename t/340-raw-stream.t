@@ -250,4 +250,4 @@ def _(ng):
     peer.close()
 
 
-run(case)
+run(case, listen="sndbuf=32k")

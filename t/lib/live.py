@@ -130,8 +130,11 @@ http {{
         return self
 
     def workers(self):
-        """Process ids of the workers that are not shutting down."""
-        return [pid for pid in self.children() if "shutting down" not in title(pid)]
+        """Process ids of the workers that have not been told to quit. By the log, because under
+        valgrind a process cannot change its title."""
+        leaving = {int(pid) for pid in re.findall(r" (\d+)#\d+: gracefully shutting down",
+                                                  self.read_log())}
+        return [pid for pid in self.children() if pid not in leaving]
 
     def children(self):
         with open(f"/proc/{self.child.pid}/task/{self.child.pid}/children") as f:
@@ -209,14 +212,6 @@ http {{
                         f"{ROOT}/conf/cert.pem"], check=True, stderr=subprocess.DEVNULL)
         return (f"ssl_certificate {ROOT}/conf/cert.pem;"
                 f"ssl_certificate_key {ROOT}/conf/key.pem;")
-
-
-def title(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline") as f:
-            return f.read()
-    except FileNotFoundError:
-        return "gone, hence shutting down"
 
 
 def frame(first, payload=b"", key=b"\x9a\x03\xf7\x51"):
