@@ -39,9 +39,9 @@ OVER_TLS = ["1.*", "2.*", "3.*", "5.*", "6.1.*", "6.4.*", "7.*", "9.1.*", "9.2.*
             "9.6.*", "10.*", "12.1.1", "12.1.10", "12.1.18", "13.3.10", "13.7.18"]
 QUICK_OVER_TLS = ["1.*", "5.1", "5.19", "6.4.*", "7.1.*", "9.1.2", "9.5.3", "12.1.1"]
 
-# The suite's server ends connections by a reset, and ngx_lua's sockets, on which the drop-in client
-# stands, log that as an error whatever lua_socket_log_errors says.
-RESET, COSOCKETS = "recv() failed (104: Connection reset by peer)", "GET /walk/frame?"
+# The suite's server ends connections by a reset, and ngx_lua's sockets, on which the clients
+# stand, log that as an error whatever lua_socket_log_errors says.
+RESET, COSOCKETS = "recv() failed (104: Connection reset by peer)", "GET /walk/"
 
 CHILDREN = []    # the suite's processes
 
@@ -159,6 +159,7 @@ def read(files):
 def run(role, tls, patterns, shares, limit, addresses):
     """One role with these cases, plain or over TLS."""
     title = f"{role}{'-tls' if tls else ''}"
+    print(f"\n{title.replace('-', ', ')}", flush=True)
     folder = WORK / title
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -183,7 +184,7 @@ def run(role, tls, patterns, shares, limit, addresses):
 
 
 def show(result):
-    print(f"\n{result['title']}: {len(result['wanted'])} cases, {result['seconds']:.0f} s")
+    print(f"  {len(result['wanted'])} cases, {result['seconds']:.0f} s")
     for line in report.lines(result["wanted"], result["records"]):
         print(f"  {line}")
     for fault in result["faults"][:40]:
@@ -201,7 +202,7 @@ def options():
     parser.add_argument("--cases", action="append", help="only these cases, as 6.*,9.1.1")
     parser.add_argument("--tls", choices=["also", "only", "not"], default="also")
     parser.add_argument("--shares", type=int, default=4, help="processes of the suite at a time")
-    parser.add_argument("--limit", type=int, default=1800, help="seconds for one run of a role")
+    parser.add_argument("--limit", type=int, default=3600, help="seconds for one run of a role")
     given = parser.parse_args()
     if given.record and (given.quick or given.cases or given.role or given.tls != "also"):
         parser.error("only a whole run can be recorded")

@@ -18,6 +18,8 @@ conformance/install.sh
 
 work=build/conformance
 mkdir -p "$work"
+exec 9>"$work/lock"
+flock -n 9 || die "another run is under way in $work"
 if [ ! -f "$work/cert.pem" ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
         -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
