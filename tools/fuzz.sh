@@ -34,6 +34,7 @@ for target in "${targets[@]}"; do
     # 16 MB in one piece is far above every limit that the targets set.
     cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=16 \
-        -print_final_stats=1 -verbosity=0 || die "$target: see fuzz/artifacts/$target"
+        -print_final_stats=1 -verbosity=0 ||
+        die "$target ended before its time; if it found something, that is in fuzz/artifacts/$target"
 done
 echo "fuzz: ${#targets[@]} targets, $seconds s each, nothing found"

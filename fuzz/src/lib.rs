@@ -233,7 +233,8 @@ pub fn offers(data: &[u8]) {
 
 /// The bytes as compressed messages, and as messages to compress.
 pub fn inflate(data: &[u8]) {
-    let Some((piece, payload)) = pieces(data) else { return };
+    // More would only be slower: byte by byte, each is a call of the inflater.
+    let Some((piece, payload)) = pieces(&data[..data.len().min(500)]) else { return };
     let limits = Settings { max_frame: 1 << 20, ..settings(Style::Messages) };
     let frame = |payload: &[u8]| {
         let len = payload.len() as u64;
@@ -259,9 +260,7 @@ pub fn inflate(data: &[u8]) {
             wire.extend(frame(&out));
             expected.push((opcode::BINARY, true, message.to_vec()));
         }
-        if payload.len() as u64 <= MAX_MESSAGE {
-            assert_eq!(run(new(), &wire, piece, false), (expected, None));
-        }
+        assert_eq!(run(new(), &wire, piece, false), (expected, None));
     }
 }
 
