@@ -19,7 +19,7 @@ add_block_preprocessor(sub {
     my $before  = $block->before // '';
     $block->set_value(client => <<"END") if defined $connect;
             $before
-            local wb = client:new{ timeout = 2000 }
+            local wb = client:new{ timeout = 20000 }
             t.say(wb:connect($connect))
 END
     $block->set_value(response_body => <<'END')
@@ -246,6 +246,7 @@ create connection pool for key "[::1]:443"
 
 
 === TEST 14: an IPv6 literal
+--- skip_eval: 3: !t::Client::has_ipv6()
 --- http_config
     server {
         listen [::1]:MOCK_PORT;

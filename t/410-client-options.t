@@ -299,7 +299,7 @@ t.accept(sock, "\x81\x05hello")
 t.first = t.receive(sock)
 --- client
 ngx.timer.at(0, function ()
-    local wb = client:new{ timeout = 2000 }
+    local wb = client:new{ timeout = 20000 }
     assert(wb:connect(url, key))
     t.result = t.line(wb:recv_frame()) .. " " .. t.line(wb:close())
     t.post("timer")

@@ -15,7 +15,7 @@ add_block_preprocessor(sub {
             'GET /s HTTP/1.1', 'Upgrade: websocket', 'Host: 127.0.0.1:' . mock_port(),
             "Sec-WebSocket-Key: $KEY", 'Sec-WebSocket-Version: 13', 'Connection: Upgrade'));
         $block->set_value(client => <<'END') if !defined $block->client;
-            local wb = client:new{ timeout = 2000 }
+            local wb = client:new{ timeout = 20000 }
             local ok, err, header = wb:connect("ws://127.0.0.1:MOCK_PORT/s", key)
             t.say(ok, err)
             t.say(header)
@@ -57,7 +57,7 @@ nil "already closed"
 === TEST 3: the body of a refusal can be read from wb.sock
 --- answer eval: "HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nbody"
 --- client
-local wb = client:new{ timeout = 2000 }
+local wb = client:new{ timeout = 20000 }
 local _, _, header = wb:connect("ws://127.0.0.1:MOCK_PORT/s", key)
 t.say(wb.sock:receive(tonumber(header:match("Content%-Length: (%d+)"))))
 t.say(wb:close())
@@ -177,7 +177,7 @@ my $head = ::response('X-Long: ');
 my $missing = 65536 + 4 - length $head;
 ::response('X-Long: ' . 'x' x $missing)
 --- client
-local wb = client:new{ timeout = 2000 }
+local wb = client:new{ timeout = 20000 }
 local ok, err, header = wb:connect("ws://127.0.0.1:MOCK_PORT/s", key)
 t.say(ok, err, #header)
 --- response_body

@@ -232,7 +232,7 @@ wb:connect(url, pool)
 wb:set_timeout(30)
 t.say(wb:recv_frame())
 t.say(wb:set_keepalive())
-wb:set_timeout(2000)
+wb:set_timeout(20000)
 t.post("timed out")
 t.say(wb:recv_frame())
 t.say(wb:set_keepalive())
@@ -301,7 +301,7 @@ local wb = client:new()
 t.say((wb:connect(n, pool)))
 
 local waiting = ngx.thread.spawn(function ()
-    local second = client:new{ timeout = 2000 }
+    local second = client:new{ timeout = 20000 }
     local ok, _, res = second:connect(n, pool)
     ask(second, "after waiting")
     return ok, res

@@ -405,7 +405,7 @@ t.say(type(a), type(b), a ~= b, next(protocol.new_tab(3, 3)))
 t.accept(sock)
 assert(protocol == nil)
 local protocol = require "resty.websocket.protocol"
-sock:settimeout(2000)
+sock:settimeout(20000)
 for _ = 1, 4 do
     local data, typ, err = protocol.recv_frame(sock, 1048576, true)
     assert(data, err)
@@ -414,7 +414,7 @@ end
 t.last = t.line(protocol.recv_frame(sock, 10, true))
 --- client
 local sock = ngx.socket.tcp()
-sock:settimeout(2000)
+sock:settimeout(20000)
 assert(sock:connect("127.0.0.1", HTTP_PORT))
 sock:send("GET /s HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: " .. key.key .. "\r\n\r\n")
 sock:receiveuntil("\r\n\r\n")()

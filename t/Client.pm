@@ -16,9 +16,10 @@ use warnings;
 
 use Cwd qw(getcwd);
 use Exporter qw(import);
+use IO::Socket::IP;
 use Test::Nginx::Socket::Lua;
 
-our @EXPORT = qw(complete_block mock_port response request_head certificates $KEY $ACCEPT);
+our @EXPORT = qw(complete_block mock_port response request_head certificates has_ipv6 $KEY $ACCEPT);
 
 # RFC 6455 1.3's own example.
 our $KEY    = 'dGhlIHNhbXBsZSBub25jZQ==';
@@ -40,6 +41,11 @@ sub response {
 # A request head of these lines.
 sub request_head {
     return join "\r\n", @_, '', '';
+}
+
+# Whether [::1] can be listened on; not every container has it.
+sub has_ipv6 {
+    return defined IO::Socket::IP->new(LocalHost => '::1', Listen => 1);
 }
 
 # Makes them if there are none.
