@@ -128,7 +128,8 @@ impl<'m> Directory<'m> {
 
     /// Takes a row for the worker in nginx's process slot `slot`: the one of its predecessor in
     /// that slot (nginx gives a slot away only once its process is gone), a free one, or one whose
-    /// process is gone by `is_alive`. The row's interest and signal are reset.
+    /// process is gone by `is_alive` (a process that one may not signal, EPERM, is alive). The
+    /// row's interest and signal are reset.
     pub fn join(
         &self,
         slot: u16,

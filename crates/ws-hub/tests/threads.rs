@@ -3,6 +3,7 @@
 //! comes once; what is read and what is lost add up.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
 use std::thread;
 
 use ws_hub::memory::Word;
@@ -74,4 +75,38 @@ fn in_the_smallest_ring() {
 #[test]
 fn in_a_ring_of_a_megabyte() {
     storm(1 << 20, 20_000);
+}
+
+/// Workers that start at once, some of them in slots of dead ones, never share a row.
+#[test]
+fn everybody_who_joins_at_once_has_a_row_alone() {
+    let memory: Vec<Word> = (0..Zone::min_len(64).unwrap() / 8).map(|_| Word::new(0)).collect();
+    let zone = Zone::init(&memory, 64).unwrap();
+    for round in 0..20 {
+        let pid = |slot: u16| round * 1000 + u32::from(slot) + 1;
+        let is_alive = |pid: u32| pid > round * 1000;
+        let start = Barrier::new(64);
+        let mut seats = Vec::new();
+        thread::scope(|scope| {
+            let workers = (0..64).map(|n| {
+                // Every round half of the slots are new, and half of the rows are still taken.
+                let slot = n * 2 + (round as u16 % 2) * (n % 2);
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    let seat = zone.join(slot, pid(slot), is_alive).unwrap();
+                    (seat, slot)
+                })
+            });
+            let workers: Vec<_> = workers.collect();
+            seats = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+        });
+        for (seat, slot) in &seats {
+            let worker = zone.directory().worker(seat.row());
+            assert_eq!(worker, Some((*slot, pid(*slot))), "round {round}");
+        }
+        for (seat, _) in seats.iter().step_by(2) {
+            assert!(zone.leave(seat));
+        }
+    }
 }
