@@ -4,7 +4,7 @@
 local semaphore = require "ngx.semaphore"
 
 local TOPIC = "bench"
-local TIMEOUT = 120000
+local TIMEOUT = 600000
 
 local _M = {}
 local subscribers = {}

@@ -1,7 +1,7 @@
 -- Echo handlers, written as each API's documentation shows them.
 
 local MAX = 16 * 1024 * 1024
-local TIMEOUT = 120000
+local TIMEOUT = 600000
 
 local _M = {}
 
