@@ -8,8 +8,8 @@ import ssl
 import threading
 import time
 
-from lib.live import (BINARY_FRAME, CLOSE, PATIENCE, TEXT, VALGRIND, Cases, Peer, await_, context,
-                      equal, frame, head, run)
+from lib.live import PATIENCE, VALGRIND, Cases, await_, equal, run
+from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, context, frame, head
 
 case = Cases()
 MIB = 1 << 20

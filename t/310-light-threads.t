@@ -6,7 +6,8 @@ import os
 import socket
 import threading
 
-from lib.live import BINARY_FRAME, TEXT, VALGRIND, Cases, Peer, await_, equal, frame, run
+from lib.live import VALGRIND, Cases, await_, equal, run
+from lib.peer import BINARY_FRAME, TEXT, Peer, frame
 
 case = Cases()
 MIB = 1 << 20
@@ -46,7 +47,7 @@ def _(ng):
         except TimeoutError:
             pass
     peer.sock.settimeout(60)
-    peer.buffer = received
+    peer.buffer += received
     for n in range(1, 201):
         equal(peer.frame(), (BINARY_FRAME, b"w" * (n * 500)), f"frame {n}")
     equal(peer.report(), f"read | {sum(n * 500 for n in range(1, 201))}")

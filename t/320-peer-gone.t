@@ -4,8 +4,8 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 import hashlib
 import time
 
-from lib.live import (BINARY_FRAME, TEXT, VALGRIND, Cases, Peer, await_, equal, frame, head,
-                      run)
+from lib.live import VALGRIND, Cases, await_, equal, run
+from lib.peer import BINARY_FRAME, TEXT, Peer, frame, head
 
 case = Cases()
 PAYLOAD = bytes(n % 251 for n in range(60000))

@@ -4,7 +4,8 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # The listener's small send buffer and the peers' small windows keep the kernel's share under 1 MiB.
 import time
 
-from lib.live import (BINARY_FRAME, TEXT, VALGRIND, Cases, Peer, await_, equal, run)
+from lib.live import VALGRIND, Cases, await_, equal, run
+from lib.peer import BINARY_FRAME, TEXT, Peer
 
 case = Cases()
 MIB = 1 << 20

@@ -3,7 +3,8 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # instead of writing into the stream, subrequests work, errors and later phases find a sane object.
 import time
 
-from lib.live import BINARY_FRAME, CLOSE, TEXT, VALGRIND, Cases, Peer, equal, frame, run
+from lib.live import VALGRIND, Cases, equal, run
+from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, frame
 
 case = Cases()
 SLOW = 5 if VALGRIND else 1

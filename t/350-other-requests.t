@@ -4,7 +4,8 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Things are handed to timers by argument: a handler that is ended takes its local variables along.
 import threading
 
-from lib.live import BINARY_FRAME, TEXT, Cases, Peer, await_, equal, frame, run
+from lib.live import Cases, await_, equal, run
+from lib.peer import BINARY_FRAME, TEXT, Peer, frame
 
 case = Cases()
 MIB = 1 << 20

@@ -5,8 +5,8 @@ import os
 import subprocess
 import time
 
-from lib.live import (BINARY, BINARY_FRAME, CLOSE, TEXT, VALGRIND, Cases, Peer, Tap, equal,
-                      frame, run)
+from lib.live import BINARY, VALGRIND, Cases, Tap, equal, run
+from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, frame
 
 tap = Tap()
 MIB = 1 << 20

@@ -3,7 +3,8 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # was already on its way to it stays whole, a frame whose beginning the kernel has taken included.
 import struct
 
-from lib.live import BINARY_FRAME, CLOSE, Cases, Peer, equal, run
+from lib.live import Cases, equal, run
+from lib.peer import BINARY_FRAME, CLOSE, Peer
 
 case = Cases()
 SIZE = 3 << 20

@@ -6,8 +6,8 @@ import socket
 import ssl
 import threading
 
-from lib.live import (CLOSE, PATIENCE, TEXT, VALGRIND, Cases, Peer, await_, context, equal, frame,
-                      head, run)
+from lib.live import PATIENCE, VALGRIND, Cases, await_, equal, run
+from lib.peer import CLOSE, TEXT, Peer, context, frame, head
 
 case = Cases()
 TOTAL = 300 if VALGRIND else 10000

@@ -3,7 +3,8 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # new connections go to the new worker.
 import os
 
-from lib.live import BINARY_FRAME, CLOSE, TEXT, Cases, Nginx, Peer, Tap, await_, equal, frame
+from lib.live import Cases, Nginx, Tap, await_, equal
+from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, frame
 
 tap = Tap()
 case = Cases()

@@ -6,8 +6,8 @@ import os
 import signal
 import time
 
-from lib.live import (CLOSE, PATIENCE, TEXT, VALGRIND, Cases, Nginx, Peer, Tap, await_, equal,
-                      frame)
+from lib.live import PATIENCE, VALGRIND, Cases, Nginx, Tap, await_, equal
+from lib.peer import CLOSE, TEXT, Peer, frame
 
 tap = Tap()
 case = Cases()

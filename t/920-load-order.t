@@ -6,8 +6,7 @@ import subprocess
 from lib.live import Nginx, Tap, equal, modules
 
 tap = Tap()
-OURS = next(module for module in modules() if "websocket" in module)
-LUA = [module for module in modules() if module != OURS]
+*LUA, OURS = modules()
 UNDEFINED = f'[emerg] dlopen() "{OURS}" failed ({OURS}: undefined symbol: ngx_http_lua_'
 
 
