@@ -20,8 +20,9 @@ t.wait("timed out")
 sock:send("\x81\x05hello")
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 30 }
-wb:connect(url)
+local wb = client:new()
+assert(wb:connect(url))
+wb:set_timeout(30)
 t.say(wb:recv_frame())
 t.say(wb.fatal)
 t.say(wb:recv_frame())
@@ -136,8 +137,9 @@ end
 t.drain(sock)
 --- client
 t.payload = ("0123456789\0\255abc"):rep(17477):sub(1, 262144)
-local wb = client:new{ max_payload_len = 262144, timeout = 20 }
-wb:connect(url)
+local wb = client:new{ max_payload_len = 262144 }
+assert(wb:connect(url))
+wb:set_timeout(20)
 local timeouts, data, typ, err = 0
 repeat
     t.post("more")
@@ -163,8 +165,9 @@ local first, payload = t.receive(sock)
 sock:send("llo\x81\x01" .. payload:sub(1, 1))
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 30 }
-wb:connect(url)
+local wb = client:new()
+assert(wb:connect(url))
+wb:set_timeout(30)
 t.say(wb:recv_frame())
 t.say(wb:send_text("!"))
 wb:set_timeout(20000)
@@ -186,8 +189,9 @@ t.accept(sock, "\x81\x05he")
 t.wait("timed out")
 sock:send("ll")
 --- client
-local wb = client:new{ timeout = 30 }
-wb:connect(url)
+local wb = client:new()
+assert(wb:connect(url))
+wb:set_timeout(30)
 t.say(wb:recv_frame())
 wb:set_timeout(20000)
 t.post("timed out")
@@ -205,11 +209,13 @@ true
 t.accept(sock, t.bytes)
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 30 }
+local wb = client:new()
 t.bytes = "\x81\x05he"
-wb:connect(url)
+assert(wb:connect(url))
+wb:set_timeout(30)
 t.say(wb:recv_frame())
 t.bytes = "\x82\x03new"
+wb:set_timeout(20000)
 t.say((wb:connect(url)))
 t.say(wb:recv_frame())
 t.say(rawget(wb.sock, "connect"), rawget(wb.sock, "setkeepalive"))
@@ -230,8 +236,9 @@ lua_socket_read_timeout 40ms;
 t.accept(sock)
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 60000 }
-wb:connect(url)
+local wb = client:new()
+assert(wb:connect(url))
+wb:set_timeout(60000)
 for _, value in ipairs{ "nil", 0 } do
     wb:set_timeout(60000)
     wb:set_timeout(tonumber(value))
@@ -251,8 +258,9 @@ t.accept(sock)
 t.wait("timed out")
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 50, max_payload_len = 16777216 }
-wb:connect(url)
+local wb = client:new{ max_payload_len = 16777216 }
+assert(wb:connect(url))
+wb:set_timeout(50)
 local bytes, err
 for _ = 1, 100 do
     bytes, err = wb:send_binary(("x"):rep(16777216))
@@ -304,8 +312,9 @@ lua_socket_log_errors on;
 t.accept(sock)
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 20 }
-wb:connect(url)
+local wb = client:new()
+assert(wb:connect(url))
+wb:set_timeout(20)
 t.say(wb:recv_frame())
 t.say(wb:close())
 --- response_body
