@@ -95,6 +95,9 @@ impl World {
         if pid > 0 {
             return pid;
         }
+        // Should this test itself be killed, nobody is left spinning.
+        // SAFETY: a plain system call.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }, 0);
         let work = || if slot < WRITERS { self.write(slot, author) } else { self.read(slot) };
         let code = i32::from(catch_unwind(AssertUnwindSafe(work)).is_err());
         // SAFETY: ends this process without running the parent's destructors.
@@ -129,10 +132,10 @@ impl World {
         self.zone.leave(&seat);
     }
 
-    /// So that no reader is ever more than an eighth of the ring's messages behind, which at
-    /// their mean size is no lap of the data either.
+    /// So that no reader is ever more than 256 messages behind: half a megabyte at their mean
+    /// size of 2 KB, far from a lap of either the data or the index.
     fn wait_for_readers(&self) {
-        let room = self.zone.ring().max_messages() as u64 / 8;
+        let room = 256;
         let is_behind = |at: &AtomicU64| {
             at.load(Ordering::Acquire).saturating_add(room) < self.zone.ring().end()
         };
@@ -149,8 +152,10 @@ impl World {
         let seat = self.zone.join(slot as u16, std::process::id(), is_alive).unwrap();
         let mut interest = Interest::new(directory, &seat);
         interest.add(self.topic);
-        let mut reader = Reader::new(self.zone.ring());
+        // 0 holds the writers up until the reader's place is known.
         let at = &self.control.at[slot];
+        at.store(0, Ordering::SeqCst);
+        let mut reader = Reader::new(self.zone.ring());
         at.store(reader.next_seq(), Ordering::Release);
         self.wake(directory.everybody(seat.row()));
         let (mut books, mut out) = (Books::default(), Vec::new());
