@@ -134,6 +134,23 @@ local function check_table(name, value)
 end
 
 
+local function check_string(name, value)
+    if type(value) ~= "string" then
+        fail(name, "string expected", value)
+    end
+    return value
+end
+
+
+local function check_count(name, value)
+    if type(value) ~= "number" or not (value >= 0) then
+        fail(name, "number expected", value)
+    end
+    return value
+end
+
+
+-- Certificates and keys are what ngx.ssl makes: the cosocket looks at them.
 local function pass(_, value)
     return value
 end
@@ -157,8 +174,9 @@ end
 local ACCEPT = with_common { origins = check_strings, require_origin = check_flag,
                              headers = check_table }
 
-local CONNECT = with_common { origin = pass, headers = check_table, host = pass,
-                              server_name = pass, pool = pass, pool_size = pass, backlog = pass,
+local CONNECT = with_common { origin = check_string, headers = check_table, host = check_string,
+                              server_name = check_string, pool = check_string,
+                              pool_size = check_count, backlog = check_count,
                               ssl_verify = check_flag, client_cert = pass,
                               client_priv_key = pass }
 
@@ -474,19 +492,13 @@ end
 
 
 -- Gives the cosocket what is queued. One light thread sends at a time; what others queue
--- meanwhile is sent by that one, and above the high-water mark they wait for it.
+-- meanwhile is sent by that one.
 local function push(self)
-    local sock, session = self.sock, self.session
-    while self.sending do
-        if natives.buffered(session) <= HIGH_WATER then
-            return true
-        end
-        wait(self, "writers", 1000)
-        if natives.state(session) == "closed" then
-            return nil, "closed"
-        end
+    if self.sending then
+        return true
     end
     self.sending = true
+    local sock, session = self.sock, self.session
     local out, ok, err = native_output(session), true, nil
     while out and ok do
         ok, err = sock:send(out)
@@ -505,9 +517,17 @@ local function push(self)
 end
 
 
+-- Above the high-water mark a sender waits for the one at work; a receiver never does.
 local function leave_client(self, bytes, err)
     if not bytes then
         return nil, err
+    end
+    local session = self.session
+    while self.sending and natives.buffered(session) > HIGH_WATER do
+        wait(self, "writers", 1000)
+        if natives.state(session) == "closed" then
+            return nil, "closed"
+        end
     end
     local ok
     ok, err = push(self)
@@ -677,6 +697,7 @@ function _M.connect(url, opts)
         client_priv_key = opts.client_priv_key,
     })
     if not ok then
+        wb.sock:close()
         return nil, err, response
     end
 

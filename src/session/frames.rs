@@ -143,6 +143,10 @@ impl Session {
         if let Some(err) = io.write_end {
             return Some(Err(err));
         }
+        // The module sent a close frame: nothing may follow it (RFC 6455 5.5.1).
+        if io.dialogue.is_closing() {
+            return Some(Err(IoError::Closed));
+        }
         let key = masked.then(masking_key);
         let head = header::encode(fin, 0, op, payload.len() as u64, key);
         let head = head.as_ref();

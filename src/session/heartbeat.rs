@@ -40,7 +40,7 @@ impl Heartbeat {
                 if waited >= self.timeout {
                     return Beat::Dead;
                 }
-                return Beat::Wait(self.timeout - waited);
+                return Beat::Wait(self.interval.min(self.timeout - waited));
             }
             self.pinged = None;
         }
@@ -49,6 +49,7 @@ impl Heartbeat {
             return Beat::Wait(self.interval - idle);
         }
         self.pinged = Some(now);
-        Beat::Ping(self.timeout)
+        // An answer is looked for no later than the next ping may be due.
+        Beat::Ping(self.interval.min(self.timeout))
     }
 }

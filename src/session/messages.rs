@@ -232,7 +232,8 @@ impl Session {
         if !self.link.is_open() {
             return Closing::Ended;
         }
-        if io.style == Style::Frames && io.intake.set_style(Style::Messages) {
+        // The rest of a message that was half read in frames makes no sense as one.
+        if io.style == Style::Frames && !io.half_read && io.intake.set_style(Style::Messages) {
             io.style = Style::Messages;
         }
         if !again {

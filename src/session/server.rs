@@ -309,8 +309,8 @@ impl Session {
             self.quit(io);
         }
         match io.style {
-            Style::Frames => self.frame_readable(io),
-            Style::Messages => self.converse(io),
+            Style::Frames if !io.dialogue.is_closing() => self.frame_readable(io),
+            _ => self.converse(io),
         }
     }
 

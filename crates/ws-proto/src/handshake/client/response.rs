@@ -57,7 +57,9 @@ impl Response {
         let accept = accept_key(key.trim_ascii());
         let answer = values("sec-websocket-accept").next();
         demand("sec-websocket-accept", answer == Some(accept.as_bytes()))?;
-        let protocol = values("sec-websocket-protocol").next().map(<[u8]>::to_vec);
+        // More than one line is a list (RFC 9110 5.3), and no list was offered.
+        let protocols: Vec<&[u8]> = values("sec-websocket-protocol").collect();
+        let protocol = (!protocols.is_empty()).then(|| protocols.join(&b", "[..]));
         let extensions = values("sec-websocket-extensions").map(<[u8]>::to_vec).collect();
         Ok(Response { protocol, extensions })
     }

@@ -1,0 +1,175 @@
+# What `nginx -t` says to directives: wrong values, wrong places, the same one twice. Not in blocks,
+# because each case needs no server but one run of nginx, whose output is all there is to see.
+
+use strict;
+use warnings;
+
+use Cwd qw(getcwd);
+use File::Path qw(make_path remove_tree);
+use Test::More;
+
+my $root = ($ENV{TEST_NGINX_SERVROOT} // getcwd() . '/t/servroot') . '/directives';
+my ($binary) = grep { -x } $ENV{TEST_NGINX_BINARY} // (),
+  map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
+my @modules = split ' ', $ENV{TEST_NGINX_LOAD_MODULES} // '';
+my $load = join '', map { "load_module $_;\n" } @modules;
+
+remove_tree($root);
+make_path("$root/logs", "$root/conf");
+END { remove_tree($root) if defined $root }
+
+# The exit code of `nginx -t` and what it wrote, without time, process and file.
+sub nginx_says {
+    my ($http, $server, $location) = @_;
+    open my $out, '>', "$root/conf/nginx.conf" or die "nginx.conf: $!";
+    print {$out} <<"END";
+$load
+error_log logs/error.log;
+pid logs/nginx.pid;
+events {}
+http {
+access_log off;
+$http
+server {
+listen 127.0.0.1:1;
+$server
+location / {
+$location
+}
+}
+}
+END
+    close $out;
+    my $text = qx{'$binary' -t -p '$root/' -e stderr -c conf/nginx.conf 2>&1};
+    my $code = $? >> 8;
+    my @lines = grep { /\[emerg\]/ } split /\n/, $text;
+    s/.*?\[emerg\] (?:\d+#\d+: )?//, s{ in \S+/nginx\.conf:\d+\z}{} for @lines;
+    return join ' ', $code, @lines;
+}
+
+sub refused {
+    my ($line, $message, $place) = @_;
+    my @at = ('', '', '');
+    $at[$place // 2] = $line;
+    is(nginx_says(@at), "1 $message", $line =~ s/\n/ /gr . (defined $place ? " ($place)" : ''));
+}
+
+sub taken {
+    my ($line, @places) = @_;
+    for my $place (@places ? @places : 0 .. 2) {
+        my @at = ('', '', '');
+        $at[$place] = $line;
+        is(nginx_says(@at), '0', "$line is taken (" . (qw(http server location))[$place] . ')');
+    }
+}
+
+# Sizes.
+for my $name (qw(websocket_max_message_size websocket_send_buffer)) {
+    taken("$name 64k;");
+    taken("$name $_;", 2) for qw(0 1 100 1m 1M 64K);
+    refused("$name $_;", qq{"$name" directive invalid value}) for qw(-1 1.5k 64kb x k 1h);
+    refused("$name;",          qq{invalid number of arguments in "$name" directive});
+    refused("$name 1k 2k;",    qq{invalid number of arguments in "$name" directive});
+    refused("$name 1k;\n$name 1k;", qq{"$name" directive is duplicate});
+}
+
+# Times.
+for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_interval
+    websocket_ping_timeout))
+{
+    taken("$name 30s;");
+    taken("$name $_;", 2) for qw(0 10 500ms 2m 1h 1d);
+    refused("$name $_;", qq{"$name" directive invalid value}) for qw(-1 x 1.5s 10k);
+    refused("$name;",          qq{invalid number of arguments in "$name" directive});
+    refused("$name 1s;\n$name 1s;", qq{"$name" directive is duplicate});
+}
+
+# Compression.
+{
+    my $name = 'websocket_compression';
+    taken("$name on;");
+    taken("$name off;");
+    taken("$name on $_;", 2) for qw(level=1 level=9 threshold=0 server_no_context_takeover
+        client_no_context_takeover server_no_context_takeover=on client_no_context_takeover=off
+        server_max_window_bits=8 server_max_window_bits=15 client_max_window_bits=8);
+    taken("$name on level=1 threshold=100 server_no_context_takeover client_no_context_takeover server_max_window_bits=10 client_max_window_bits=10;", 2);
+    refused("$name;",       qq{invalid number of arguments in "$name" directive});
+    refused("$name yes;",   qq{invalid value "yes" in "$name" directive});
+    refused("$name level=1;", qq{invalid value "level=1" in "$name" directive});
+    refused("$name on $_;", qq{invalid parameter "$_" in "$name" directive})
+      for qw(level level= level=0 level=10 level=x threshold=-1 threshold threshold=1k
+        server_no_context_takeover=1 server_max_window_bits server_max_window_bits=7
+        server_max_window_bits=16 client_max_window_bits=x memory=9 on);
+    refused("$name on;\n$name off;", qq{"$name" directive is duplicate});
+}
+
+# Closing at the end.
+{
+    my $name = 'websocket_shutdown_close';
+    taken("$name off;");
+    taken("$name 1001;");
+    taken(qq{$name 4000 "back soon" over=30s;}, 2);
+    taken("$name 1012 over=500ms;", 2);
+    refused("$name;", qq{invalid number of arguments in "$name" directive});
+    refused("$name $_;", qq{invalid close code "$_" in "$name" directive})
+      for qw(0 999 1004 1005 1006 1015 2999 5000 65537 x -1);
+    refused("$name off off;", qq{invalid close code "off" in "$name" directive});
+    refused("$name 1001 a b;", qq{invalid parameter "b" in "$name" directive});
+    refused("$name 1001 over=x;", qq{invalid parameter "over=x" in "$name" directive});
+    refused("$name 1001 a over=;", qq{invalid parameter "over=" in "$name" directive});
+    my $long = 'r' x 124;
+    refused("$name 1001 $long;", qq{invalid parameter "$long" in "$name" directive});
+    refused("$name 1001 a over=1s b;", qq{invalid number of arguments in "$name" directive});
+    refused("$name 1001;\n$name off;", qq{"$name" directive is duplicate});
+}
+
+# What happens to slow subscribers.
+{
+    my $name = 'websocket_slow_consumer';
+    taken("$name $_;") for qw(drop close);
+    refused("$name wait;", qq{invalid value "wait"});
+    refused("$name;",      qq{invalid number of arguments in "$name" directive});
+    refused("$name drop;\n$name close;", qq{"$name" directive is duplicate});
+}
+
+# Push without Lua: content handlers of a location.
+{
+    my $name = 'websocket_publish_from_client';
+    taken("$name $_;") for qw(on off);
+    refused("$name 1;", qq{invalid value "1" in "$name" directive, it must be "on" or "off"});
+    refused("$name on;\n$name on;", qq{"$name" directive is duplicate});
+
+    taken('websocket_subscribe room;',          2);
+    taken('websocket_subscribe $uri $host a;',  2);
+    taken('websocket_publish $uri;',            2);
+    taken('websocket_status;',                  2);
+    taken("websocket_status $_;",               2) for qw(json prometheus html);
+    refused('websocket_status xml;', '"websocket_status" directive must be json, prometheus or html');
+    refused("$_ x;", qq{"$_" directive is not allowed here}, 0)
+      for qw(websocket_subscribe websocket_publish);
+    refused("$_ x;", qq{"$_" directive is not allowed here}, 1)
+      for qw(websocket_subscribe websocket_publish);
+    refused('websocket_status;', '"websocket_status" directive is not allowed here', $_) for 0, 1;
+    refused('websocket_subscribe $nothing;', 'unknown "nothing" variable');
+    refused('websocket_publish $nothing;',   'unknown "nothing" variable');
+    refused('websocket_subscribe;', 'invalid number of arguments in "websocket_subscribe" directive');
+    refused('websocket_publish a b;', 'invalid number of arguments in "websocket_publish" directive');
+    refused("$_;\n$_;", '"' . (split)[0] . '" directive is duplicate')
+      for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
+}
+
+# The zone.
+{
+    my $name = 'websocket_zone';
+    taken("$name 8m;", 0);
+    taken("$name 1m;", 0);
+    refused("$name 8m;", qq{"$name" directive is not allowed here}, $_) for 1, 2;
+    refused("$name x;",  qq{"$name" directive invalid value}, 0);
+    refused("$name;",    qq{invalid number of arguments in "$name" directive}, 0);
+    refused("$name 8m;\n$name 8m;", qq{"$name" directive is duplicate}, 0);
+    like(nginx_says("$name 4k;", '', ''), qr/^1 zone of 4096 bytes is too small in "$name" directive: \d+k at least$/, "$name 4k;");
+}
+
+refused('websocket_nonsense on;', 'unknown directive "websocket_nonsense"');
+
+done_testing();
