@@ -11,14 +11,12 @@ import json
 import os
 import pathlib
 import re
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import report
@@ -114,11 +112,13 @@ def fuzz_server(url, cases, out, limit):
     """The suite's client against nginx."""
     child = suite(["client", url, *cases], out)
     try:
-        child.wait(limit)
+        status = child.wait(limit)
     except subprocess.TimeoutExpired:
-        pass    # what is missing will be seen
+        raise Trouble(f"{out.name}: not done after {limit} s") from None
     finally:
         end(child)
+    if status:
+        raise Trouble(f"{out.name}: the suite ended with status {status}, see its log")
 
 
 def fuzz_client(walk, tls, cases, out, limit):
@@ -127,16 +127,15 @@ def fuzz_client(walk, tls, cases, out, limit):
         cases = [*cases, "--key", str(WORK / "key.pem"), "--cert", str(WORK / "cert.pem")]
     child = suite(["server", *cases], out, stdout=subprocess.PIPE, text=True)
     try:
-        ready, _, _ = select.select([child.stdout], [], [], 60)
-        url = child.stdout.readline().strip() if ready else ""
+        url = child.stdout.readline().strip()
         if not url:
-            raise Trouble(f"the suite's server did not start, see {out.with_suffix('.log')}")
+            raise Trouble(f"{out.name}: the suite's server did not start, see its log")
         with urllib.request.urlopen(f"{walk}?url={url}", timeout=limit) as response:
             response.read()
-    except urllib.error.HTTPError as error:
-        raise Trouble(f"{walk}: {error}, see {WORK / 'nginx.log'}") from error
-    except OSError:
-        pass    # what is missing will be seen
+        if child.poll() is not None:
+            raise Trouble(f"{out.name}: the suite ended with status {child.returncode}")
+    except OSError as error:
+        raise Trouble(f"{out.name}: {walk}: {error}") from error
     finally:
         end(child)
         child.stdout.close()
