@@ -9,7 +9,7 @@ add_block_preprocessor(sub {
     my $block = shift;
     # Three levels: the location of the handler and two more, in the same and in another server.
     if (defined(my $levels = $block->levels)) {
-        my ($http, $server, $location) = map { s/^\s+|\s+$//gr } split /\n/, $levels, 3;
+        my ($http, $server, $location) = map { ($_ // '') =~ s/^\s+|\s+$//gr } (split /\n/, $levels, 3)[0 .. 2];
         my $location_code = 'content_by_lua_block { ' . $block->probe . ' }';
         my $port = server_port();
         $block->set_value(http_config => <<"END");

@@ -267,8 +267,20 @@ function _M.recv_frame(self)
         return nil, nil, "not initialized yet"
     end
 
-    if self.session and not natives.peer_between(self.session) then
-        error("frame calls and message calls may not be mixed while a message is half read", 2)
+    local session = self.session
+    if session then
+        -- Whole messages that came while message calls were in use are handed out as frames.
+        local data, typ = natives.peer_take(session)
+        if data then
+            return data, typ, nil
+        end
+        if typ then
+            self.fatal = true
+            return nil, nil, typ
+        end
+        if not natives.peer_between(session) then
+            error("frame calls and message calls may not be mixed while a message is half read", 2)
+        end
     end
 
     local data, typ, err = proto_recv(sock, self.max_recv_len, false)

@@ -548,9 +548,6 @@ local function client_session(self)
     if not sock then
         error("not initialized yet", 3)
     end
-    if self.half_read or natives.half_read(sock) then
-        error("frame calls and message calls may not be mixed while a message is half read", 3)
-    end
     session = natives.peer_new(self.max_recv_len)
     self.session = session
     self.timeout = 60000
@@ -627,6 +624,10 @@ end
 function client.recv(self, timeout)
     check_time_argument("timeout", timeout)
     client_session(self)
+    -- Of a drop-in object, in frames.
+    if self.half_read or natives.half_read(self.sock) then
+        error("frame calls and message calls may not be mixed while a message is half read", 2)
+    end
     return receive(self, timeout or self.timeout)
 end
 
