@@ -9,6 +9,7 @@ mod lua;
 mod ngx;
 mod session;
 
+use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use crate::ffi::{ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t};
@@ -23,7 +24,7 @@ static NGX_HTTP_LUA_WEBSOCKET_CTX: ngx_http_module_t = ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
     postconfiguration: Some(postconfiguration),
     create_main_conf: Some(conf::create_main_conf),
-    init_main_conf: None,
+    init_main_conf: Some(init_main_conf),
     create_srv_conf: None,
     merge_srv_conf: None,
     create_loc_conf: Some(conf::create_loc_conf),
@@ -43,10 +44,22 @@ pub static mut ngx_http_lua_websocket_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// Before the configuration is read: init_by_lua must already find the Lua modules.
+/// Before the configuration is read.
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration being read.
-    status(unsafe { lua::register(cf) && conf::register_variables(cf) })
+    status(unsafe { conf::register_variables(cf) })
+}
+
+/// When the directives have been read, and before init_by_lua, which has to find the Lua modules.
+unsafe extern "C" fn init_main_conf(cf: *mut ngx_conf_t, conf: *mut c_void) -> *mut c_char {
+    // SAFETY: nginx passes the configuration being read, and what `create_main_conf` made.
+    let registered = unsafe { lua::register(cf, |family| conf::provides(conf, family)) };
+    if registered {
+        ptr::null_mut()
+    } else {
+        // NGX_CONF_ERROR
+        usize::MAX as *mut c_char
+    }
 }
 
 /// After the configuration was read: the zone's size is known.

@@ -170,6 +170,19 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     like(nginx_says("$name 4k;", '', ''), qr/^1 zone of 4096 bytes is too small in "$name" directive: \d+k at least$/, "$name 4k;");
 }
 
+# Names for `require`.
+{
+    my $name = 'websocket_lua_modules';
+    taken("$name $_;", 0) for 'resty', 'tarantool', 'lua-websockets', 'none', 'lua-websockets resty tarantool';
+    refused("$name $_;", qq{invalid value "$_" in "$name" directive}, 0) for qw(lipp RESTY websockets off);
+    refused("$name resty none;", qq{invalid value "none" in "$name" directive}, 0);
+    refused("$name none resty;", qq{invalid value "none" in "$name" directive}, 0);
+    refused("$name resty resty;", qq{duplicate value "resty" in "$name" directive}, 0);
+    refused("$name;", qq{invalid number of arguments in "$name" directive}, 0);
+    refused("$name resty;\n$name none;", qq{"$name" directive is duplicate}, 0);
+    refused("$name resty;", qq{"$name" directive is not allowed here}, $_) for 1, 2;
+}
+
 refused('websocket_nonsense on;', 'unknown directive "websocket_nonsense"');
 
 done_testing();

@@ -8,7 +8,7 @@ use std::ptr;
 use ngx::ngx_conf_log_error;
 
 use super::handlers;
-use super::location::{Fault, Location, Main, DUPLICATE};
+use super::location::{Fault, Location, LuaModules, Main, DUPLICATE};
 use crate::ffi;
 use crate::hub;
 use crate::ngx::request::Request;
@@ -61,7 +61,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 15] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 16] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -96,6 +96,14 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 15] = [
         offset: offset_of!(Main, zone),
         post: ptr::null_mut(),
     },
+    ffi::ngx_command_t {
+        name: name(c"websocket_lua_modules"),
+        type_: (ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_CONF_1MORE) as ffi::ngx_uint_t,
+        set: Some(set_lua_modules),
+        conf: ffi::NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
     ffi::ngx_command_t::empty(),
 ];
 
@@ -112,6 +120,15 @@ pub unsafe extern "C" fn create_main_conf(cf: *mut ffi::ngx_conf_t) -> *mut c_vo
         }
         conf.cast()
     }
+}
+
+/// Whether `require` is to find the modules of this family.
+///
+/// # Safety
+/// `conf` must come from `create_main_conf`.
+pub unsafe fn provides(conf: *const c_void, family: LuaModules) -> bool {
+    // SAFETY: by contract.
+    unsafe { (*conf.cast::<Main>()).provides(family) }
 }
 
 /// Asks nginx for the hub's zone, once the configuration has been read. False: nginx has logged
@@ -210,25 +227,34 @@ unsafe extern "C" fn set_shutdown_close(
     unsafe { set_by(cf, cmd, conf, Location::set_shutdown_close) }
 }
 
-/// Runs a setter in plain Rust on the directive's words.
-///
-/// # Safety
-/// The pointers must be what nginx passes to a setter of a location's directive.
-unsafe fn set_by(
+unsafe extern "C" fn set_lua_modules(
     cf: *mut ffi::ngx_conf_t,
     cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
-    set: fn(&mut Location, &[&[u8]]) -> Result<(), Fault>,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`.
+    unsafe { set_by(cf, cmd, conf, Main::set_lua_modules) }
+}
+
+/// Runs a setter in plain Rust on the directive's words.
+///
+/// # Safety
+/// The pointers must be what nginx passes to a setter of a directive whose values are in a `C`.
+unsafe fn set_by<C>(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+    set: fn(&mut C, &[&[u8]]) -> Result<(), Fault>,
 ) -> *mut c_char {
     // SAFETY: by contract; the words live in the configuration's pool.
-    let (location, words) = unsafe {
+    let (values, words) = unsafe {
         let args = (*cf).args;
         let words =
             std::slice::from_raw_parts((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
-        (&mut *conf.cast::<Location>(), words)
+        (&mut *conf.cast::<C>(), words)
     };
     let words: Vec<&[u8]> = words[1..].iter().map(|word| word.as_bytes()).collect();
-    match set(location, &words) {
+    match set(values, &words) {
         Ok(()) => ptr::null_mut(),
         Err(Fault::Duplicate) => DUPLICATE.as_ptr().cast_mut(),
         Err(Fault::Text(text)) => {

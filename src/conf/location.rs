@@ -209,12 +209,66 @@ impl Location {
 pub struct Main {
     /// `websocket_zone`, bytes.
     pub zone: usize,
+    /// `websocket_lua_modules`: a bit for each `LuaModules`.
+    pub lua_modules: usize,
+}
+
+/// A family of Lua modules, named after the library that brought these names up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LuaModules {
+    /// lua-resty-websocket's three.
+    Resty,
+    /// tarantool/websocket's `websocket` and what is below it.
+    Tarantool,
+    /// lua-websockets' `websockets`, the binding of libwebsockets.
+    LuaWebsockets,
+}
+
+impl LuaModules {
+    const ALL: [(&'static [u8], LuaModules); 3] = [
+        (b"resty", LuaModules::Resty),
+        (b"tarantool", LuaModules::Tarantool),
+        (b"lua-websockets", LuaModules::LuaWebsockets),
+    ];
+
+    const fn bit(self) -> usize {
+        1 << self as usize
+    }
 }
 
 impl Main {
     /// Nothing given.
     pub fn unset() -> Main {
-        Main { zone: UNSET }
+        Main { zone: UNSET, lua_modules: UNSET }
+    }
+
+    /// Whether `require` is to find the modules of this family; all where nothing was given.
+    pub fn provides(&self, family: LuaModules) -> bool {
+        self.lua_modules & family.bit() != 0
+    }
+
+    /// Reads the arguments of `websocket_lua_modules`.
+    pub fn set_lua_modules(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+        if self.lua_modules != UNSET {
+            return Err(Fault::Duplicate);
+        }
+        let fault = |what: &str, arg: &[u8]| {
+            Fault::Text(format!("{what} value \"{}\"", String::from_utf8_lossy(arg)))
+        };
+        let mut chosen = 0;
+        for arg in args {
+            let known = LuaModules::ALL.iter().find(|(name, _)| name == arg);
+            chosen |= match known {
+                Some((_, family)) if chosen & family.bit() != 0 => {
+                    return Err(fault("duplicate", arg));
+                }
+                Some((_, family)) => family.bit(),
+                None if *arg == b"none" && args.len() == 1 => 0,
+                None => return Err(fault("invalid", arg)),
+            };
+        }
+        self.lua_modules = chosen;
+        Ok(())
     }
 
     /// The zone's size, the default where none was given.

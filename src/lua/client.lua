@@ -4,7 +4,7 @@
 
 local natives = ...
 
-local protocol = require "resty.websocket.protocol"
+local protocol = natives.module "resty.websocket.protocol"
 
 local proto_recv = protocol.recv_frame
 local proto_send = protocol.send_frame
@@ -402,7 +402,7 @@ end
 
 
 -- Message calls work on these objects too; the module's own keys stay upstream's.
-require "resty.websocket"
+natives.module "resty.websocket"
 setmetatable(_M, { __index = natives.client_methods })
 
 

@@ -1,5 +1,7 @@
 //! Which names `require` finds, and how a module is loaded: the natives' table is made once per
-//! Lua VM, the shim's chunk is run with it, and what the chunk returns is the module.
+//! Lua VM, the shim's chunk is run with it, and what the chunk returns is the module. Shims find
+//! each other by `natives.module`, whatever `require` gives for these names: the user may have a
+//! library of his own under one of them (`websocket_lua_modules`).
 //!
 //! A loader runs on whatever coroutine first calls `require`. It therefore keeps nothing of that
 //! coroutine: the table lives in the registry, functions get their metatable as an upvalue.
@@ -9,6 +11,7 @@ use std::ffi::{c_int, CStr};
 use mlua::ffi as lua;
 
 use super::{codec_natives, entry, hub_natives, message_natives, natives, peer_natives};
+use crate::conf::LuaModules;
 use crate::ffi;
 
 /// A native's row: its name in the shims, and the raw function around its body.
@@ -75,50 +78,88 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"peer_take", peer_natives::take),
 ];
 
-/// A module's row: its name, its chunk's name in tracebacks, its shim.
+/// A module of ours.
+struct Module {
+    /// What `require` calls it.
+    name: &'static CStr,
+    /// Where it stands, for tracebacks.
+    chunk: &'static CStr,
+    /// Its shim.
+    source: &'static str,
+    /// Who chooses whether `require` finds it; None: always.
+    family: Option<LuaModules>,
+    /// For `package.preload`.
+    open: lua::lua_CFunction,
+}
+
+/// A module's row: its name, its chunk's name in tracebacks, its shim, and the family that
+/// `websocket_lua_modules` knows it by.
 macro_rules! module {
-    ($name:literal, $chunk:literal, $file:literal) => {{
+    ($name:literal, $chunk:literal, $file:literal, $family:expr) => {{
         unsafe extern "C-unwind" fn open(state: *mut lua::lua_State) -> c_int {
-            // SAFETY: Lua calls this with its own state.
-            unsafe { load(state, include_str!($file), $chunk) }
+            // SAFETY: Lua calls this with its own state, and the row is named as it is.
+            unsafe { open_named(state, $name) }
         }
-        ($name, open as lua::lua_CFunction)
+        Module { name: $name, chunk: $chunk, source: include_str!($file), family: $family, open }
     }};
 }
 
-const MODULES: &[(&CStr, lua::lua_CFunction)] = &[
-    module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua"),
-    module!(c"resty.websocket.client", c"@resty/websocket/client.lua", "client.lua"),
-    module!(c"resty.websocket.protocol", c"@resty/websocket/protocol.lua", "protocol.lua"),
-    module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua"),
+const RESTY: Option<LuaModules> = Some(LuaModules::Resty);
+
+const MODULES: &[Module] = &[
+    module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua", None),
+    module!(c"resty.websocket.client", c"@resty/websocket/client.lua", "client.lua", RESTY),
+    module!(c"resty.websocket.protocol", c"@resty/websocket/protocol.lua", "protocol.lua", RESTY),
+    module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua", RESTY),
 ];
 
-/// Makes the modules known to every Lua VM of this configuration, those of `lua_code_cache off`
-/// included. To be called in preconfiguration, before init_by_lua runs. False: no memory.
+/// Makes the modules that `chosen` says known to every Lua VM of this configuration, those of
+/// `lua_code_cache off` included. To be called when the directives have been read and before
+/// init_by_lua runs, which is in postconfiguration. False: no memory.
 ///
 /// # Safety
 /// `cf` must be the configuration being read.
-pub unsafe fn register(cf: *mut ffi::ngx_conf_t) -> bool {
-    MODULES.iter().all(|(name, open)| {
+pub unsafe fn register(cf: *mut ffi::ngx_conf_t, chosen: impl Fn(LuaModules) -> bool) -> bool {
+    MODULES.iter().filter(|module| module.family.is_none_or(&chosen)).all(|module| {
+        let (name, open) = (module.name.as_ptr(), Some(module.open));
         // SAFETY: by contract; name and function are static.
-        let rc = unsafe { ffi::ngx_http_lua_add_package_preload(cf, name.as_ptr(), Some(*open)) };
+        let rc = unsafe { ffi::ngx_http_lua_add_package_preload(cf, name, open) };
         rc == ffi::NGX_OK as _
     })
 }
 
-/// Runs a shim's chunk with the natives as its argument. Raises what the chunk raises.
+/// `natives.module(name)`: one of our modules, for another one's shim.
+unsafe extern "C-unwind" fn module(state: *mut lua::lua_State) -> c_int {
+    // SAFETY: Lua calls this with its own state; the argument stays on the stack meanwhile.
+    unsafe {
+        let name = lua::luaL_checklstring(state, 1, std::ptr::null_mut());
+        open_named(state, CStr::from_ptr(name))
+    }
+}
+
+/// Pushes the module of this name, loaded on first use. Raises what its chunk raises.
 ///
 /// # Safety
-/// `state` must be the state a loader was called with.
-unsafe fn load(state: *mut lua::lua_State, source: &str, chunk: &CStr) -> c_int {
-    // SAFETY: plain stack work, balanced; Lua errors leave this frame with nothing to drop.
+/// `state` must be the state a C function was called with.
+unsafe fn open_named(state: *mut lua::lua_State, name: &CStr) -> c_int {
+    // SAFETY: plain stack work; Lua errors leave this frame with nothing to drop.
     unsafe {
-        let (code, len) = (source.as_ptr().cast(), source.len());
-        if lua::luaL_loadbuffer(state, code, len, chunk.as_ptr()) != lua::LUA_OK {
+        push_natives(state);
+        lua::lua_getfield(state, -1, name.as_ptr());
+        if lua::lua_type(state, -1) != lua::LUA_TNIL {
+            return 1;
+        }
+        let Some(module) = MODULES.iter().find(|module| module.name == name) else {
+            return 1;
+        };
+        let (code, len) = (module.source.as_ptr().cast(), module.source.len());
+        if lua::luaL_loadbuffer(state, code, len, module.chunk.as_ptr()) != lua::LUA_OK {
             lua::lua_error(state);
         }
-        push_natives(state);
+        lua::lua_pushvalue(state, -3);
         lua::lua_call(state, 1, 1);
+        lua::lua_pushvalue(state, -1);
+        lua::lua_setfield(state, -4, module.name.as_ptr());
         1
     }
 }
@@ -136,7 +177,9 @@ unsafe fn push_natives(state: *mut lua::lua_State) {
             return;
         }
         lua::lua_settop(state, -2);
-        lua::lua_createtable(state, 0, NATIVES.len() as c_int);
+        lua::lua_createtable(state, 0, (NATIVES.len() + MODULES.len() + 1) as c_int);
+        lua::lua_pushcclosure(state, module, 0);
+        lua::lua_setfield(state, -2, c"module".as_ptr());
 
         // The metatable of sessions: known to the natives only, as their upvalue.
         lua::lua_createtable(state, 0, 2);

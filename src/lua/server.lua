@@ -242,7 +242,7 @@ end
 
 
 -- Message calls and the hub's work on these objects too; the module's own keys stay upstream's.
-require "resty.websocket"
+natives.module "resty.websocket"
 setmetatable(_M, { __index = natives.server_methods })
 
 

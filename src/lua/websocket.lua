@@ -680,7 +680,7 @@ function _M.connect(url, opts)
     end
     opts = check_options(opts, CONNECT)
 
-    local wb = require("resty.websocket.client"):new { timeout = opts.timeout }
+    local wb = natives.module("resty.websocket.client"):new { timeout = opts.timeout }
     local key = natives.new_key()
     local headers = copy_headers(opts.headers)
     local offer = natives.peer_offer(opts.compression)
