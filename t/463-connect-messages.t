@@ -37,7 +37,7 @@ END
     complete_connect_block($block);
 });
 repeat_each(2);
-plan tests => repeat_each() * 155;
+plan tests => repeat_each() * 159;
 no_long_string();
 run_tests();
 
@@ -716,3 +716,25 @@ nil "stream finished"
 3
 nil "invalid utf-8"
 true
+
+
+
+=== TEST 46: messages in one packet with the end are answered before it
+--- client
+    local ws = connect()
+    for data in ws:messages() do
+        say(ws:send("re: " .. data))
+    end
+    say(ws:close_info())
+--- server
+    answer("", "\129\3one\129\3two\177\3bad\129\5three")
+    for _, expected in ipairs { "re: one", "re: two", "\3\234bad RSV1, RSV2, or RSV3 bits" } do
+        local first, payload = t.receive(sock)
+        assert(payload == expected, payload)
+    end
+--- response_body
+13
+13
+1002 "bad RSV1, RSV2, or RSV3 bits" false
+--- info
+websocket peer broke a rule: bad RSV1, RSV2, or RSV3 bits (rsv)

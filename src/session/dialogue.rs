@@ -137,6 +137,13 @@ struct Stream {
     utf8: Option<Validator>,
 }
 
+/// An end found behind messages that nobody has taken yet. It is put off, so that what came before
+/// it can be answered before our close frame: the peer sent it in that order.
+enum Ending {
+    Closed { code: Option<u16>, reason: Vec<u8> },
+    Broken(ws_proto::Error),
+}
+
 /// State of one conversation. Owned by the session or peer; holds no memory of its own while idle.
 pub struct Dialogue {
     role: Role,
@@ -144,6 +151,7 @@ pub struct Dialogue {
     inbox_bytes: usize,
     close_sent: bool,
     end: Option<End>,
+    ending: Option<Ending>,
     stream: Option<Stream>,
     /// Shared frames that came while a stream was open: messages cannot interleave.
     deferred: Vec<Bytes>,
@@ -161,6 +169,7 @@ impl Dialogue {
             inbox_bytes: 0,
             close_sent: false,
             end: None,
+            ending: None,
             stream: None,
             deferred: Vec::new(),
             encoder,
@@ -170,7 +179,14 @@ impl Dialogue {
 
     /// Whether no more should be read until messages are taken.
     pub fn is_full(&self) -> bool {
-        self.inbox.len() >= INBOX_MESSAGES || self.inbox_bytes >= INBOX_BYTES
+        self.inbox.len() >= INBOX_MESSAGES
+            || self.inbox_bytes >= INBOX_BYTES
+            || self.ending.is_some()
+    }
+
+    /// Whether the end has been found and put off; `settle` carries it out.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
     }
 
     /// The oldest message not taken yet.
@@ -231,23 +247,40 @@ impl Dialogue {
 
     /// The peer's close frame came.
     fn closed(&mut self, code: Option<u16>, reason: &[u8], out: &mut Outbox) {
-        if !self.close_sent {
-            // The answer carries the peer's code (RFC 6455 5.5.1).
-            self.frame(out, opcode::CLOSE, &close::encode(code, &[]));
-            self.close_sent = true;
-        }
-        let reason = reason.to_vec();
-        self.end.get_or_insert(End::Closed { code: code.unwrap_or(1005), reason });
+        self.end_by(Ending::Closed { code, reason: reason.to_vec() }, out);
     }
 
     /// The peer broke a rule: tells it why, and ends.
     pub fn fail(&mut self, err: ws_proto::Error, out: &mut Outbox) {
-        if !self.close_sent {
-            let text = err.to_string();
-            self.frame(out, opcode::CLOSE, &close::encode(Some(err.close_code()), text.as_bytes()));
+        self.end_by(Ending::Broken(err), out);
+    }
+
+    fn end_by(&mut self, ending: Ending, out: &mut Outbox) {
+        self.ending.get_or_insert(ending);
+        if self.inbox.is_empty() || self.close_sent {
+            self.settle(out);
+        }
+    }
+
+    /// Carries out an end that was put off: queues our close frame if it is not sent yet.
+    pub fn settle(&mut self, out: &mut Outbox) {
+        let Some(ending) = self.ending.take() else { return };
+        let (end, answer) = match ending {
+            // The answer carries the peer's code (RFC 6455 5.5.1).
+            Ending::Closed { code, reason } => {
+                let end = End::Closed { code: code.unwrap_or(1005), reason };
+                (end, close::encode(code, &[]))
+            }
+            Ending::Broken(err) => {
+                let text = err.to_string();
+                (End::Broken(err), close::encode(Some(err.close_code()), text.as_bytes()))
+            }
+        };
+        if !self.close_sent && self.end.is_none() {
+            self.frame(out, opcode::CLOSE, &answer);
             self.close_sent = true;
         }
-        self.end.get_or_insert(End::Broken(err));
+        self.end.get_or_insert(end);
     }
 
     /// Ends without a word.

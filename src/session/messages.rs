@@ -125,7 +125,12 @@ impl Session {
         if io.dialogue.end().is_some() {
             return;
         }
+        if io.dialogue.is_ending() && (!io.dialogue.has_messages() || io.dialogue.is_closing()) {
+            self.settle(io);
+            return;
+        }
         let before = io.outbox.len();
+        let put_off = io.dialogue.is_ending();
         let mut news = false;
         while io.dialogue.end().is_none() && !io.dialogue.is_full() {
             let Io { intake, dialogue, outbox, high_water, .. } = &mut *io;
@@ -143,10 +148,7 @@ impl Session {
             }
         }
         if io.dialogue.end().is_some() {
-            // RFC 6455 7.1.1: the server ends TCP first, once its close frame is out.
-            io.end_output = true;
-            self.queued(io);
-            self.wake_all();
+            self.hang_up_politely(io);
         } else {
             if io.outbox.len() > before {
                 self.queued(io);
@@ -154,7 +156,35 @@ impl Session {
             if news {
                 self.reader.wake_all();
             }
+            if io.dialogue.is_ending() && !put_off {
+                io.last_call = false;
+                self.link.post_flush();
+            }
         }
+    }
+
+    /// A flush with an end put off. A reader that was waiting runs before the second one, and may
+    /// have answered all by then; nobody else holds the close frame up.
+    pub(super) fn last_call(&self, io: &mut Io) {
+        if io.dialogue.is_ending() {
+            if std::mem::replace(&mut io.last_call, true) {
+                self.settle(io);
+            } else {
+                self.link.post_flush();
+            }
+        }
+    }
+
+    fn settle(&self, io: &mut Io) {
+        io.dialogue.settle(&mut io.outbox);
+        self.hang_up_politely(io);
+    }
+
+    /// RFC 6455 7.1.1: the server ends TCP first, once its close frame is out.
+    fn hang_up_politely(&self, io: &mut Io) {
+        io.end_output = true;
+        self.queued(io);
+        self.wake_all();
     }
 
     /// Queues a message. See `Dialogue::send`.

@@ -72,7 +72,8 @@ impl Peer {
         self.last_in = now_ms();
         let mut copy = bytes.to_vec();
         let mut input = &mut copy[..];
-        while !input.is_empty() && self.dialogue.end().is_none() {
+        // Nothing that follows the end of a conversation means anything (RFC 6455 5.5.1).
+        while !input.is_empty() && self.dialogue.end().is_none() && !self.dialogue.is_ending() {
             match self.conn.feed(&mut input) {
                 Ok(Some(event)) => self.dialogue.absorb(event, &mut self.outbox, true),
                 Ok(None) => {}
@@ -93,7 +94,10 @@ impl Peer {
 
     /// The oldest message; it stays in memory until the next call.
     pub fn take(&mut self) -> Option<(bool, *const u8, usize)> {
-        let Message { text, data } = self.dialogue.pop()?;
+        let Some(Message { text, data }) = self.dialogue.pop() else {
+            self.dialogue.settle(&mut self.outbox);
+            return None;
+        };
         let view = (text, data.as_ptr(), data.len());
         self.lent = Some(data);
         Some(view)

@@ -98,6 +98,8 @@ pub(super) struct Io {
     pub outbox: Outbox,
     /// Why nothing more can be written.
     pub write_end: Option<IoError>,
+    /// The end that is put off has been held up for one flush.
+    pub last_call: bool,
     /// Our side of the stream ends when the outbox is empty.
     pub end_output: bool,
     pub recv_timeout: u64,
@@ -177,6 +179,7 @@ impl Session {
                 lent: None,
                 outbox: Outbox::default(),
                 write_end: None,
+                last_call: false,
                 end_output: false,
                 recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
                 send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
@@ -463,6 +466,7 @@ impl Takeover for Session {
             let mut io = self.io.borrow_mut();
             if io.style == Style::Messages && self.link.is_open() {
                 self.converse(&mut io);
+                self.last_call(&mut io);
             }
             self.flush_now(&mut io);
         }
