@@ -1,4 +1,4 @@
-//! The connections of this worker that somebody may push to: by id, and by topic.
+//! Who in this worker may be pushed to: connections by id and by topic, mailboxes by topic.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,14 +7,23 @@ use ws_hub::envelope::{Kind, Type};
 use ws_hub::{ConnId, Envelope, TopicIndex};
 
 use super::bus::Bus;
+use super::mailbox::Queue;
 use crate::session::{Delivery, Outgoing, Session};
+
+/// What a member is.
+pub enum Target {
+    /// A connection.
+    Session(Rc<Session>),
+    /// A queue of somebody's.
+    Mailbox(Rc<Queue>),
+}
 
 struct Member {
     id: ConnId,
-    session: Rc<Session>,
+    target: Target,
 }
 
-/// Registered sessions. A handle is a place in `members`, reused after `remove`.
+/// Registered sessions and mailboxes. A handle is a place in `members`, reused after `remove`.
 #[derive(Default)]
 pub struct Local {
     members: Vec<Option<Member>>,
@@ -25,18 +34,18 @@ pub struct Local {
 }
 
 impl Local {
-    /// Registers a session.
-    pub fn add(&mut self, id: ConnId, session: Rc<Session>) -> u32 {
+    /// Registers a member.
+    pub fn add(&mut self, id: ConnId, target: Target) -> u32 {
         let handle = self.free.pop().unwrap_or_else(|| {
             self.members.push(None);
             (self.members.len() - 1) as u32
         });
-        self.members[handle as usize] = Some(Member { id, session });
+        self.members[handle as usize] = Some(Member { id, target });
         self.by_id.insert(id, handle);
         handle
     }
 
-    /// Forgets a session.
+    /// Forgets a member.
     pub fn remove(&mut self, handle: u32) {
         if let Some(member) = self.members.get_mut(handle as usize).and_then(Option::take) {
             self.by_id.remove(&member.id);
@@ -44,7 +53,7 @@ impl Local {
         }
     }
 
-    /// The handle of a connection of this worker.
+    /// The handle of a member of this worker.
     pub fn handle(&self, id: &ConnId) -> Option<u32> {
         self.by_id.get(id).copied()
     }
@@ -52,7 +61,10 @@ impl Local {
     /// The session of a connection of this worker.
     pub fn session(&self, id: &ConnId) -> Option<&Rc<Session>> {
         let member = self.members.get(self.handle(id)? as usize)?.as_ref()?;
-        Some(&member.session)
+        match &member.target {
+            Target::Session(session) => Some(session),
+            Target::Mailbox(_) => None,
+        }
     }
 
     /// Hands a message to every subscriber but one. Returns how many took it.
@@ -69,7 +81,10 @@ impl Local {
             if except == Some(member.id) {
                 continue;
             }
-            let delivery = member.session.deliver(message);
+            let delivery = match &member.target {
+                Target::Session(session) => session.deliver(message),
+                Target::Mailbox(queue) => queue.deliver(topic, message.payload()),
+            };
             bus.delivered(delivery);
             reached += usize::from(delivery == Delivery::Queued);
         }

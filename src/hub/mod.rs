@@ -4,6 +4,7 @@
 
 mod bus;
 mod local;
+mod mailbox;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +15,8 @@ use ws_hub::{ConnId, Counter};
 use crate::session::{Outgoing, Session};
 pub use bus::smallest_zone;
 use bus::Bus;
-use local::Local;
+use local::{Local, Target};
+pub use mailbox::Mailbox;
 
 thread_local! {
     // One thread per worker. None in the master and in helper processes.
@@ -108,7 +110,7 @@ pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
     }
     let (id, handle) = with(|hub| {
         let id = hub.bus.new_id();
-        Ok((id, hub.local.add(id, session.clone())))
+        Ok((id, hub.local.add(id, Target::Session(session.clone()))))
     })?;
     session.set_id(id);
     session.on_end(Some(Box::new(move || {
@@ -121,7 +123,26 @@ pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
     Ok(id)
 }
 
-/// Subscribes a registered session. False: it was subscribed already.
+/// A new subscriber that is no connection.
+pub fn open_mailbox() -> Result<Mailbox, Error> {
+    with(|hub| {
+        let id = hub.bus.new_id();
+        let queue = Rc::<mailbox::Queue>::default();
+        let handle = hub.local.add(id, Target::Mailbox(queue.clone()));
+        Ok(Mailbox::new(queue, id, handle))
+    })
+}
+
+/// Ends a mailbox's subscriptions, and forgets it.
+fn close_mailbox(handle: u32) {
+    // The hub is gone before the Lua VM of a worker that exits.
+    let _ = with(|hub| {
+        hub.remove(handle);
+        Ok(())
+    });
+}
+
+/// Subscribes a registered session, or a mailbox. False: it was subscribed already.
 pub fn subscribe(id: &ConnId, topic: &[u8]) -> Result<bool, Error> {
     ws_hub::topic::check_topic(topic).map_err(Error::Topic)?;
     with(|hub| {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use mlua::ffi as lua;
 
 use crate::ffi;
+use crate::hub::Mailbox;
 use crate::ngx::guard::guarded;
 use crate::ngx::request::Request;
 use crate::session::{Peer, Session};
@@ -39,7 +40,7 @@ pub enum Value {
     Arg(c_int),
     /// Bytes that lie in a session's memory and are copied before anything else happens.
     View(*const u8, usize),
-    /// A session or client peer, as userdata.
+    /// Something of ours, as userdata.
     Object(Object),
     /// An array of byte strings.
     List(Vec<Vec<u8>>),
@@ -51,6 +52,8 @@ pub enum Object {
     Session(Rc<Session>),
     /// A client's side of a connection that a cosocket carries.
     Peer(Box<RefCell<Peer>>),
+    /// A subscriber that is no connection.
+    Mailbox(Mailbox),
 }
 
 /// What a native ends with.
@@ -165,7 +168,7 @@ impl<'l> Args<'l> {
     pub fn session(&self, index: c_int) -> Option<&'l Session> {
         match self.object(index)? {
             Object::Session(session) => Some(session),
-            Object::Peer(_) => None,
+            _ => None,
         }
     }
 
@@ -173,7 +176,7 @@ impl<'l> Args<'l> {
     pub fn peer(&self, index: c_int) -> Option<&'l RefCell<Peer>> {
         match self.object(index)? {
             Object::Peer(peer) => Some(peer),
-            Object::Session(_) => None,
+            _ => None,
         }
     }
 

@@ -231,7 +231,7 @@ fn write(
         Some(Object::Peer(peer)) => {
             peer.borrow_mut().write(client).map(|bytes| Sending { bytes, over: false })
         }
-        None => return Outcome::Raise(NOT_OURS.into()),
+        _ => return Outcome::Raise(NOT_OURS.into()),
     };
     match sent {
         Ok(sent) => Outcome::two(Value::Int(sent.bytes as i64), Value::Bool(sent.over)),
@@ -277,7 +277,7 @@ pub fn shutdown(args: &Args) -> Outcome {
     match args.object(1) {
         Some(Object::Session(session)) => session.shutdown(),
         Some(Object::Peer(peer)) => peer.borrow_mut().drop_now(),
-        None => return Outcome::Raise(NOT_OURS.into()),
+        _ => return Outcome::Raise(NOT_OURS.into()),
     }
     Outcome::none()
 }
@@ -287,7 +287,7 @@ pub fn close_info(args: &Args) -> Outcome {
     let end = match args.object(1) {
         Some(Object::Session(session)) => session.end(),
         Some(Object::Peer(peer)) => peer.borrow().end().cloned(),
-        None => return Outcome::Raise(NOT_OURS.into()),
+        _ => return Outcome::Raise(NOT_OURS.into()),
     };
     match end {
         Some(end) => Outcome::three(
@@ -304,7 +304,7 @@ pub fn state(args: &Args) -> Outcome {
     let phase = match args.object(1) {
         Some(Object::Session(session)) => session.phase(),
         Some(Object::Peer(peer)) => peer_phase(&peer.borrow()),
-        None => return Outcome::Raise(NOT_OURS.into()),
+        _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Str(match phase {
         Phase::Open => "open",
@@ -326,7 +326,7 @@ pub fn buffered(args: &Args) -> Outcome {
     let bytes = match args.object(1) {
         Some(Object::Session(session)) => session.buffered(),
         Some(Object::Peer(peer)) => peer.borrow().buffered(),
-        None => return Outcome::Raise(NOT_OURS.into()),
+        _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Int(bytes as i64))
 }

@@ -10,7 +10,9 @@ use std::ffi::{c_int, CStr};
 
 use mlua::ffi as lua;
 
-use super::{codec_natives, entry, hub_natives, message_natives, natives, peer_natives};
+use super::{
+    codec_natives, entry, hub_natives, mailbox_natives, message_natives, natives, peer_natives,
+};
 use crate::conf::LuaModules;
 use crate::ffi;
 
@@ -57,6 +59,10 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"hub_subscribe", hub_natives::subscribe),
     native!(c"hub_topics", hub_natives::topics),
     native!(c"hub_unsubscribe", hub_natives::unsubscribe),
+    native!(c"mailbox_open", mailbox_natives::open),
+    native!(c"mailbox_take", mailbox_natives::take),
+    native!(c"mailbox_wait", mailbox_natives::wait),
+    native!(c"mailbox_wake", mailbox_natives::wake),
     native!(c"open", message_natives::open),
     native!(c"receive", message_natives::receive),
     native!(c"send_message", message_natives::send),

@@ -51,6 +51,11 @@ impl<'a> Outgoing<'a> {
         Outgoing { text, payload, plain: OnceCell::new(), packed: OnceCell::new() }
     }
 
+    /// The message itself.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
     /// Bytes of the message itself.
     pub fn len(&self) -> usize {
         self.payload.len()

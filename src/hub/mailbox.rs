@@ -1,0 +1,111 @@
+//! A subscriber that is no connection: a bounded queue that a light thread empties. For programs
+//! whose code decides what becomes of a published message, connection by connection. Made by
+//! `hub::open_mailbox` for a Lua userdata; filled by the fan-out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use ws_hub::ConnId;
+
+use crate::ngx::lua_wait::{Parking, Semaphore};
+use crate::ngx::request::Request;
+use crate::session::Delivery;
+
+/// Letters kept for an owner that does not come; what more arrives is lost, and counted.
+const MOST: usize = 4096;
+/// The same in bytes. A single larger letter is kept all the same.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+
+/// A published message: its topic and its bytes.
+pub type Letter = (Box<[u8]>, Vec<u8>);
+
+/// What the fan-out fills.
+#[derive(Default)]
+pub struct Queue {
+    letters: RefCell<VecDeque<Letter>>,
+    bytes: Cell<usize>,
+    lost: Cell<u64>,
+    /// Made when somebody first waits.
+    waiters: RefCell<Option<Semaphore>>,
+}
+
+impl Queue {
+    /// Takes a published message, unless too many wait already.
+    pub fn deliver(&self, topic: &[u8], payload: &[u8]) -> Delivery {
+        let mut letters = self.letters.borrow_mut();
+        let bytes = self.bytes.get() + payload.len();
+        if letters.len() >= MOST || (bytes > MOST_BYTES && !letters.is_empty()) {
+            self.lost.set(self.lost.get() + 1);
+            return Delivery::Dropped;
+        }
+        self.bytes.set(bytes);
+        letters.push_back((topic.into(), payload.to_vec()));
+        drop(letters);
+        self.wake();
+        Delivery::Queued
+    }
+
+    fn wake(&self) {
+        if let Some(waiters) = &*self.waiters.borrow() {
+            waiters.wake_all();
+        }
+    }
+}
+
+/// The owner's side: subscribed by its id, emptied by `take`.
+///
+/// Owned by a Lua userdata. The hub holds the queue as long as this lives; dropping it ends the
+/// subscriptions.
+pub struct Mailbox {
+    queue: Rc<Queue>,
+    id: ConnId,
+    handle: u32,
+}
+
+impl Mailbox {
+    pub(super) fn new(queue: Rc<Queue>, id: ConnId, handle: u32) -> Mailbox {
+        Mailbox { queue, id, handle }
+    }
+
+    /// For `subscribe`, and to be left out when publishing.
+    pub fn id(&self) -> &ConnId {
+        &self.id
+    }
+
+    /// The oldest letter.
+    pub fn take(&self) -> Option<Letter> {
+        let letter = self.queue.letters.borrow_mut().pop_front()?;
+        self.queue.bytes.set(self.queue.bytes.get() - letter.1.len());
+        Some(letter)
+    }
+
+    /// How many letters were lost since this was last asked.
+    pub fn lost(&self) -> u64 {
+        self.queue.lost.take()
+    }
+
+    /// Parks the light thread that runs now in `r` until a letter comes, `wake` is called, or for
+    /// so many milliseconds.
+    pub fn park(&self, r: Request, ms: u64) -> Parking {
+        let mut waiters = self.queue.waiters.borrow_mut();
+        if waiters.is_none() {
+            *waiters = Semaphore::new();
+        }
+        match &*waiters {
+            Some(semaphore) => semaphore.park(r, ms),
+            None => Parking::Denied("no memory".to_string()),
+        }
+    }
+
+    /// Resumes every light thread that `park` holds.
+    pub fn wake(&self) {
+        self.queue.wake();
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        super::close_mailbox(self.handle);
+    }
+}
