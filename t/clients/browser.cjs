@@ -211,6 +211,30 @@ async function checkPage(page) {
     await disconnect();
   });
 
+  await check("permessage-deflate is agreed upon, and large messages come back through it", async () => {
+    const [extensions, sizes] = await page.evaluate(async (url) => {
+      const ws = new WebSocket(url);
+      ws.binaryType = "arraybuffer";
+      const back = [];
+      await new Promise((resolve, reject) => {
+        ws.onerror = reject;
+        ws.onopen = () => {
+          for (const size of [0, 1, 1000, 200000]) ws.send("é".repeat(size));
+          ws.send(new Uint8Array(500000));
+        };
+        ws.onmessage = ({ data }) => {
+          const good = typeof data === "string" ? data === "é".repeat(data.length) : new Uint8Array(data).every((b) => b === 0);
+          back.push(good ? data.length ?? data.byteLength : "changed");
+          if (back.length === 5) resolve();
+        };
+      });
+      ws.close();
+      return [ws.extensions, back];
+    }, wsBase + "/messages");
+    assert.match(extensions, /^permessage-deflate/);
+    assert.deepEqual(sizes, [0, 1, 1000, 200000, 500000]);
+  });
+
   await check("an address that is no WebSocket fails with 1006", async () => {
     await connect(wsBase + "/");
     await state("failed");

@@ -184,6 +184,18 @@ async function main() {
     await close(ws);
   });
 
+  await check("compressed messages under every agreement", async () => {
+    const zeros = Buffer.alloc(LIMIT);
+    for (const perMessageDeflate of [{}, { serverMaxWindowBits: 9 }, { clientMaxWindowBits: 9 },
+      { serverNoContextTakeover: true }, { clientNoContextTakeover: true, serverMaxWindowBits: 12 }]) {
+      const ws = await open(WS + "/messages", [], { perMessageDeflate: { threshold: 0, ...perMessageDeflate } });
+      assert.match(ws.extensions, /^permessage-deflate/);
+      await echoes(ws, "", "the same words", "the same words", Buffer.alloc(0), pattern(70000), zeros,
+        ...Array.from({ length: 50 }, (_, n) => "again and again".repeat(n)));
+      await close(ws);
+    }
+  });
+
   await check("an unsupported version of the protocol is refused", async () => {
     const ws = new WebSocket(WS + "/echo", [], { protocolVersion: 8 });
     const [request, response] = await once(ws, "unexpected-response");

@@ -5,6 +5,7 @@ check prints one TAP line for run.sh to number; the exit code is 0 only when all
 """
 
 import asyncio
+import os
 import ssl
 import sys
 import traceback
@@ -14,6 +15,7 @@ import urllib.request
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 
 WS, WSS, CERTIFICATE = sys.argv[1:4]
@@ -234,6 +236,58 @@ async def _():
 async def _():
     async with client("/echo", compression=None) as ws:
         await echoes(ws, "plain", pattern(100000))
+
+
+def deflate(**options):
+    return client("/messages" + options.pop("query", ""),
+                  extensions=[ClientPerMessageDeflateFactory(**options)])
+
+
+@check("compressed messages of every size, both ways")
+async def _():
+    async with deflate() as ws:
+        assert [str(e) for e in ws.protocol.extensions] == [
+            "PerMessageDeflate(remote_no_context_takeover=False, local_no_context_takeover=False, "
+            "remote_max_window_bits=15, local_max_window_bits=15)"], ws.protocol.extensions
+        await echoes(ws, "", b"", "hello", "hello", pattern(125), pattern(70000), os.urandom(70000),
+                     bytes(LIMIT), *("again and again" * n for n in range(50)))
+    before, after = map(int, (await http("/counters"))[1].split())
+    assert before > LIMIT and after < before / 100, f"{before} bytes became {after}"
+
+
+@check("every agreement on windows and context takeover")
+async def _():
+    for ours in ({}, {"client_no_context_takeover": True}, {"server_no_context_takeover": True},
+                 {"client_max_window_bits": 9}, {"server_max_window_bits": 9},
+                 {"client_max_window_bits": 12, "server_max_window_bits": 10,
+                  "client_no_context_takeover": True, "server_no_context_takeover": True}):
+        for query in ("", "?server_max_window_bits=9&client_max_window_bits=11",
+                      "?server_no_context_takeover=true&client_no_context_takeover=true"):
+            async with deflate(query=query, **ours) as ws:
+                assert ws.protocol.extensions, f"{ours} {query}: nothing agreed"
+                await echoes(ws, *("the same words " * 200,) * 5, pattern(100000), pattern(100000))
+
+
+@check("a compressed message in fragments, with a ping between")
+async def _():
+    async with deflate() as ws:
+        async def parts():
+            yield "one " * 1000
+            await (await ws.ping())
+            yield "two " * 1000
+        await ws.send(parts())
+        assert await ws.recv() == "one " * 1000 + "two " * 1000
+
+
+@check("a message that inflates above the limit is refused with 1009")
+async def _():
+    async with deflate() as ws:
+        try:
+            await ws.send(bytes(LIMIT + 1))
+            await ws.recv()
+            raise AssertionError("a message above the limit came back")
+        except ConnectionClosed as closed:
+            assert closed.rcvd.code == 1009, closed
 
 
 @check("requests that are no handshake are told why")

@@ -3,6 +3,7 @@
 -- goes to the shared dictionary under the id the client chose; /record tells it.
 
 local server = require "resty.websocket.server"
+local websocket = require "resty.websocket"
 
 local records = ngx.shared.records
 local LIMIT = 16 * 1024 * 1024
@@ -166,6 +167,30 @@ function _M.subprotocol()
         ngx.req.clear_header("Sec-WebSocket-Protocol")
     end
     return choosing()
+end
+
+
+-- Echoes whole messages, compressed where the client offers it; the options of the query are those
+-- of the "compression" table.
+function _M.messages()
+    local compression = ngx.req.get_uri_args()
+    for name, value in pairs(compression) do
+        compression[name] = tonumber(value) or value == "true"
+    end
+    local ws, _, status = websocket.accept{ compression = next(compression) and compression }
+    if not ws then
+        return ngx.exit(status)
+    end
+    for data, typ in ws:messages() do
+        ws:send(data, typ)
+    end
+end
+
+
+-- Bytes of compressed messages so far, before and after compression, over all workers.
+function _M.counters()
+    local bytes = websocket.info().compression_bytes
+    ngx.print(bytes.before, " ", bytes.after)
 end
 
 

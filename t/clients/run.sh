@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real clients against the built module: Python's "websockets" and Node's "ws" against nginx.conf
 # in this folder, Chromium against the demo as `make run` starts it; and the module's own client
-# ("lua") against servers of Python's "websockets". Installs what is missing
+# ("lua") against servers of Python's "websockets", Node's "ws" and nchan. Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
 #   run.sh [python|node|lua|chromium ...]   only these clients
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
@@ -62,8 +62,11 @@ certificate() {
 }
 
 if wants python || wants lua; then install_once python "$here/requirements.txt" -- python_client; fi
-if wants node || wants chromium; then
+if wants node || wants chromium || wants lua; then
     install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
+fi
+if wants lua && [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
+    apt_install libnginx-mod-nchan
 fi
 if wants chromium; then
     chromium=${CHROMIUM:-$(command -v chromium || true)}
@@ -145,8 +148,12 @@ quiet_log() {
     fi
 }
 
+fetch=(python3 -c 'import sys, urllib.request as request
+sys.stdout.write(request.urlopen(sys.argv[1]).read().decode())')
+
 if wants python || wants node || wants lua; then
     read -r http https ws wss < <(free_ports 4)
+    read -r node nchan < <(free_ports 2)
     sed "s|@MODULE@|$module|; s|@HTTP_PORT@|$http|; s|@HTTPS_PORT@|$https|" \
         "$here/nginx.conf" > "$work/nginx.conf"
     start "$http" "$work/nginx.log" \
@@ -158,9 +165,14 @@ if wants python || wants node || wants lua; then
         start "$wss" "$work/server.log" "$work/venv/bin/python" "$here/server.py" \
             "$ws" "$wss" "$work/cert.pem" "$work/key.pem"
         until (exec 3<>"/dev/tcp/127.0.0.1/$ws") 2>/dev/null; do sleep 0.02; done
-        client lua python3 -c 'import sys, urllib.request as request
-sys.stdout.write(request.urlopen(sys.argv[1]).read().decode())' \
+        client lua "${fetch[@]}" \
             "http://127.0.0.1:$http/client?ws=$ws&wss=$wss"
+        start "$node" "$work/server-node.log" node "$here/server.cjs" "$node"
+        sed "s|@PORT@|$nchan|" "$here/nchan.conf" > "$work/nchan.conf"
+        start "$nchan" "$work/nchan.log" \
+            "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$work/nchan.conf"
+        client lua "${fetch[@]}" \
+            "http://127.0.0.1:$http/deflate?python=$ws&node=$node&nchan=$nchan"
     fi
     stop_servers
     quiet_log "python, node and lua" "$work/nginx.log"
