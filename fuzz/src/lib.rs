@@ -176,7 +176,7 @@ pub fn handshake(data: &[u8]) {
 
     let key = b"dGhlIHNhbXBsZSBub25jZQ==";
     match client::Response::check(data, key) {
-        Ok(response) => drop(response.check_offer(&[b"chat"])),
+        Ok(response) => drop(response.check_protocol(&[b"chat"])),
         Err(error) => drop(error.to_bytes()),
     }
     if let Ok(uri) = client::Uri::parse(data) {

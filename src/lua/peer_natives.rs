@@ -31,27 +31,25 @@ pub fn open(args: &Args) -> Outcome {
     let (Some(head), Some(key)) = (args.bytes(1), args.bytes(2)) else {
         return Outcome::Raise("bad response head or key (string expected)".into());
     };
-    let mut response = match Response::check(head, key) {
+    let response = match Response::check(head, key) {
         Ok(response) => response,
         Err(err) => return Outcome::nil_err(err.to_bytes()),
     };
-    let chosen = std::mem::take(&mut response.extensions);
-    let values: Vec<&[u8]> = chosen.iter().map(Vec::as_slice).collect();
     let agreed = match deflate_config(r, args.numbers(4).as_deref()) {
-        Some(config) => match ext::accept_response(&values, &config) {
-            Ok(agreed) => agreed,
-            Err(err) => {
-                return Outcome::nil_err(format!("failed websocket handshake: {err}"));
-            }
-        },
-        None => {
-            response.extensions.clone_from(&chosen);
-            None
+        Some(config) => {
+            let values: Vec<&[u8]> = response.extensions.iter().map(Vec::as_slice).collect();
+            ext::accept_response(&values, &config)
+                .map_err(|err| format!("failed websocket handshake: {err}").into_bytes())
         }
+        None => response.check_unextended().map(|()| None).map_err(|err| err.to_bytes()),
+    };
+    let agreed = match agreed {
+        Ok(agreed) => agreed,
+        Err(err) => return Outcome::nil_err(err),
     };
     let protocols = strings(args, 3).unwrap_or_default();
     let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
-    if let Err(err) = response.check_offer(&protocols) {
+    if let Err(err) = response.check_protocol(&protocols) {
         return Outcome::nil_err(err.to_bytes());
     }
     let location = location_of(r);
@@ -68,9 +66,9 @@ pub fn open(args: &Args) -> Outcome {
         Value::Object(Object::Peer(Box::new(RefCell::new(peer)))),
         Value::Bytes(format!("{:032x}", u128::from_be_bytes(random::bytes())).into_bytes()),
         response.protocol.map_or(Value::Nil, Value::Bytes),
-        match chosen.is_empty() {
+        match response.extensions.is_empty() {
             true => Value::Nil,
-            false => Value::Bytes(chosen.join(&b", "[..])),
+            false => Value::Bytes(response.extensions.join(&b", "[..])),
         },
     )
 }

@@ -192,15 +192,16 @@ fn a_key_counts_without_the_white_space_the_server_strips() {
 #[test]
 fn only_what_was_offered_may_be_chosen() {
     let chosen = check(&format!("{GOOD}\r\nSec-WebSocket-Protocol: v1")).unwrap();
-    assert_eq!(chosen.check_offer(&[b"v2", b"v1"]), Ok(()));
+    assert_eq!(chosen.check_protocol(&[b"v2", b"v1"]), Ok(()));
     assert_eq!(
-        chosen.check_offer(&[b"v2"]).unwrap_err().to_string(),
+        chosen.check_protocol(&[b"v2"]).unwrap_err().to_string(),
         "failed websocket handshake: bad \"sec-websocket-protocol\" response header: v1"
     );
     let extended = check(&format!("{GOOD}\r\nSec-WebSocket-Extensions: foo")).unwrap();
     assert_eq!(
-        extended.check_offer(&[]),
+        extended.check_unextended(),
         Err(Error::Header("sec-websocket-extensions", Some(b"foo".to_vec())))
     );
-    assert_eq!(check(GOOD).unwrap().check_offer(&[b"v1"]), Ok(()));
+    assert_eq!(check(GOOD).unwrap().check_protocol(&[b"v1"]), Ok(()));
+    assert_eq!(check(GOOD).unwrap().check_unextended(), Ok(()));
 }

@@ -64,14 +64,18 @@ impl Response {
         Ok(Response { protocol, extensions })
     }
 
-    /// Checks that the server chose nothing that was not offered: one of `protocols` or none,
-    /// and no extension.
-    pub fn check_offer(&self, protocols: &[&[u8]]) -> Result<(), Error> {
-        if let Some(chosen) = &self.protocol {
-            if !protocols.contains(&chosen.as_slice()) {
-                return Err(Error::Header("sec-websocket-protocol", self.protocol.clone()));
+    /// Checks that the server chose one of the `offered` subprotocols, or none.
+    pub fn check_protocol(&self, offered: &[&[u8]]) -> Result<(), Error> {
+        match &self.protocol {
+            Some(chosen) if !offered.contains(&chosen.as_slice()) => {
+                Err(Error::Header("sec-websocket-protocol", self.protocol.clone()))
             }
+            _ => Ok(()),
         }
+    }
+
+    /// Checks that the server chose no extension, for a client that offered none.
+    pub fn check_unextended(&self) -> Result<(), Error> {
         match self.extensions.first() {
             Some(value) => Err(Error::Header("sec-websocket-extensions", Some(value.clone()))),
             None => Ok(()),
