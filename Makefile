@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
-HEADERS = eval "$$(tools/nginx-headers.sh build/nginx | sed 's/^/export /')"
+HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
 .PHONY: help run test test-unit test-nginx test-clients test-valgrind build deps check bench conformance fuzz clean
 

@@ -11,6 +11,7 @@ use super::handlers;
 use super::location::{Fault, Location, LuaModules, Main, DUPLICATE};
 use crate::ffi;
 use crate::hub;
+use crate::ngx::lua_conf;
 use crate::ngx::request::Request;
 use crate::ngx::zone;
 
@@ -106,6 +107,22 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 16] = [
     },
     ffi::ngx_command_t::empty(),
 ];
+
+/// Refuses an ngx_lua that is too old. False: the reason has been logged.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+pub unsafe fn check_ngx_lua(cf: *mut ffi::ngx_conf_t) -> bool {
+    let supported = lua_conf::is_supported();
+    if !supported {
+        ngx_conf_log_error!(
+            ffi::NGX_LOG_EMERG,
+            cf,
+            "nginx-lua-websocket needs ngx_lua 0.10.19 or newer, this one is older"
+        );
+    }
+    supported
+}
 
 /// `create_main_conf` hook.
 ///

@@ -2,6 +2,8 @@
 //! declared in `ngx_http_lua.h`. Only `ngx`, the mlua entry and lib.rs may name anything in here.
 #![allow(non_camel_case_types, missing_docs, clippy::missing_safety_doc)]
 
+mod layout;
+
 mod lua_bindings {
     #![allow(dead_code, clippy::all, clippy::undocumented_unsafe_blocks)]
     include!(concat!(env!("OUT_DIR"), "/ngx_http_lua.rs"));

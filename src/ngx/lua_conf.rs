@@ -1,5 +1,6 @@
 //! Values of ngx_lua's own directives for a request (`lua_socket_read_timeout` and the like), so
-//! that a drop-in object without a time-out of its own behaves as a cosocket would.
+//! that a drop-in object without a time-out of its own behaves as a cosocket would; and whether
+//! ngx_lua is new enough, asked once while a configuration is loaded.
 //!
 //! ngx_lua's configuration structs are private. Their command table is not: the directive's row
 //! holds the offset of its value, which is how nginx itself finds it.
@@ -20,28 +21,38 @@ pub struct LuaConf {
 /// ngx_lua's default for its socket time-outs.
 const DEFAULT_TIMEOUT_MS: u64 = 60_000;
 
+/// Whether ngx_lua is one that this module was tested with, 0.10.19 or newer. A binary does not tell
+/// its version before a Lua VM runs; its directives do, this one having come with the 0.10.18 series.
+pub fn is_supported() -> bool {
+    let mut found = false;
+    each_command(|name, _| found |= name == b"exit_worker_by_lua_block");
+    found
+}
+
+/// Calls `visit` with name and offset of every directive of ngx_lua.
+fn each_command(mut visit: impl FnMut(&[u8], usize)) {
+    // SAFETY: the table is a static array of ngx_lua that ends with an entry whose name is
+    // empty (ngx_null_command); names are NUL-terminated by ngx_string().
+    unsafe {
+        let mut command = ffi::ngx_http_lua_module.commands;
+        while !command.is_null() && (*command).name.len != 0 {
+            let name = CStr::from_ptr((*command).name.data.cast()).to_bytes();
+            visit(name, (*command).offset);
+            command = command.add(1);
+        }
+    }
+}
+
 impl LuaConf {
     /// Searches ngx_lua's command table; a name that is missing leaves its default in force.
     pub fn lookup() -> LuaConf {
         let mut conf = LuaConf::default();
-        // SAFETY: the table is a static array of ngx_lua that ends with an entry whose name is
-        // empty (ngx_null_command); names are NUL-terminated by ngx_string().
-        unsafe {
-            let mut command = ffi::ngx_http_lua_module.commands;
-            while !command.is_null() && (*command).name.len != 0 {
-                let name = CStr::from_ptr((*command).name.data.cast()).to_bytes();
-                let slot = match name {
-                    b"lua_socket_read_timeout" => Some(&mut conf.read_timeout),
-                    b"lua_socket_send_timeout" => Some(&mut conf.send_timeout),
-                    b"lua_socket_log_errors" => Some(&mut conf.log_errors),
-                    _ => None,
-                };
-                if let Some(slot) = slot {
-                    *slot = Some((*command).offset);
-                }
-                command = command.add(1);
-            }
-        }
+        each_command(|name, offset| match name {
+            b"lua_socket_read_timeout" => conf.read_timeout = Some(offset),
+            b"lua_socket_send_timeout" => conf.send_timeout = Some(offset),
+            b"lua_socket_log_errors" => conf.log_errors = Some(offset),
+            _ => (),
+        });
         conf
     }
 

@@ -4,6 +4,7 @@
 # ("lua") against servers of Python's "websockets", Node's "ws" and nchan. Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
 #   run.sh [python|node|lua|chromium ...]   only these clients
+#   run.sh --prepare       installs what is missing, and no more
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,13 +13,15 @@ export PATH=$PATH:/usr/sbin
 here=t/clients
 work=build/clients
 module=${MODULE:-build/ngx_http_lua_websocket_module.so}
+prepare=
+if [ "${1:-}" = --prepare ]; then prepare=1; shift; fi
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium)
 
 wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
 die() { echo "$here/run.sh: $*" >&2; exit 1; }
 
-[ -f "$module" ] || die "no $module: run \"make build\" first"
+[ -n "$prepare" ] || [ -f "$module" ] || die "no $module: run \"make build\" first"
 mkdir -p "$work"
 
 # --- what is needed ------------------------------------------------------------------------------
@@ -73,6 +76,7 @@ if wants chromium; then
     [ -n "$chromium" ] || { apt_install chromium; chromium=$(command -v chromium); }
 fi
 [ -f "$work/cert.pem" ] || certificate
+[ -z "$prepare" ] || exit 0
 export NODE_PATH=$PWD/$work/node_modules
 
 # --- servers -------------------------------------------------------------------------------------
