@@ -3,6 +3,7 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # module built for another nginx: nginx -t says what is wrong and fails. README explains each text.
 import os
 import re
+import shutil
 import struct
 import subprocess
 
@@ -54,9 +55,9 @@ test("the right order", LUA + [OURS], "test is successful", 0)
 test("twice", LUA + [OURS, OURS],
      '[emerg] module "ngx_http_lua_websocket_module" is already loaded')
 if not STATIC:
-    test("before ngx_lua", LUA[:-1] + [OURS] + LUA[-1:], undefined(OURS) + "ngx_http_lua_")
-    test("without ngx_lua", LUA[:-1] + [OURS], undefined(OURS) + "ngx_http_lua_")
-    test("alone", [OURS], undefined(OURS) + "ngx_http_lua_")
+    test("before ngx_lua", LUA[:-1] + [OURS] + LUA[-1:], undefined(OURS))
+    test("without ngx_lua", LUA[:-1] + [OURS], undefined(OURS))
+    test("alone", [OURS], undefined(OURS))
     test("without ngx_lua's own ndk", [LUA[-1], OURS], undefined(LUA[-1]) + "ndk_")
     test("an ngx_lua from before 0.10.19",
          LUA[:-1] + [changed(LUA[-1], b"\0exit_worker_by_", b"\0exit-worker-by-"), OURS],
@@ -66,4 +67,5 @@ test("built for another version",
      f'/{os.path.basename(OURS)}" version 1021999 instead of {VERSION}')
 test("built with other flags", LUA + [changed(OURS, b"8,4,8,", b"8,8,8,")],
      f'/{os.path.basename(OURS)}" is not binary compatible')
+shutil.rmtree(ROOT)
 tap.done()

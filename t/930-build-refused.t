@@ -91,4 +91,5 @@ headers("the source of an old nginx", "nginx-headers: nginx 1.20.2 is too old: 1
 headers("a source that is not configured", "/objs has no ngx_auto_config.h: run nginx's ./configure",
         "1.28.3", NGINX_SOURCE_DIR=source)
 tap.attempt("nothing was written", lambda: equal(os.path.exists(f"{ROOT}/headers"), False))
+shutil.rmtree(ROOT)
 tap.done()
