@@ -311,9 +311,19 @@ impl Session {
         if gone {
             return Delivery::Gone;
         }
-        if io.dialogue.share(message, io.high_water, &mut io.outbox) {
+        let mut taken = io.dialogue.share(message, io.high_water, &mut io.outbox);
+        if !taken {
+            // What this very turn has queued does not make a slow reader: the kernel may take it.
+            self.flush_now(io);
+            taken =
+                io.write_end.is_none() && io.dialogue.share(message, io.high_water, &mut io.outbox);
+        }
+        if taken {
             self.queued(io);
             return Delivery::Queued;
+        }
+        if io.write_end.is_some() {
+            return Delivery::Gone;
         }
         match io.slow {
             SlowConsumer::Drop => Delivery::Dropped,
@@ -342,6 +352,8 @@ impl Session {
         io.dialogue.finish(end);
         io.end_output = true;
         self.queued(io);
+        // Where no handler reads, nobody else would notice (see `tend`).
+        self.link.post_flush();
         self.wake_all();
     }
 
