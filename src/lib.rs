@@ -69,7 +69,9 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 /// In the master, when a configuration has been loaded and before its workers are forked.
-unsafe extern "C" fn init_module(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // SAFETY: nginx passes the cycle whose configuration has been loaded.
+    unsafe { ngx::zone::adopt(cycle) };
     status(hub::prepare())
 }
 

@@ -1,7 +1,8 @@
 //! This worker's seat among the others: the ring it publishes to and reads from, the directory that
 //! says whom to wake, its row of counters.
 
-use ws_hub::counters::Row;
+use ws_hub::census::Entered;
+use ws_hub::counters::{Entry, Row, TABLE};
 use ws_hub::directory::{Directory, Interest, Seat, TopicHash};
 use ws_hub::envelope::{Kind, Type};
 use ws_hub::ring::{Reader, RingError, Target};
@@ -30,20 +31,26 @@ pub struct Bus {
     sequence: u64,
     /// An eighth of the ring went by since the last time (see `take_due`).
     due: bool,
+    /// Topics of this worker for which the census has no room.
+    uncounted: u64,
     /// Buffers used again and again.
     head: Vec<u8>,
     incoming: Vec<u8>,
-    /// When an overrun was last logged: a worker that cannot keep up must not fill the log too.
-    overrun_logged: u64,
+    /// A worker that cannot keep up must not fill the log too.
+    overruns: Rarely,
+    uncountable: Rarely,
 }
 
-/// An overrun is logged once in so many milliseconds.
-const LOG_EVERY: u64 = 10_000;
+/// How much a worker reads in one turn of the event loop, in messages that it wants and in their
+/// bytes: what it has queued for its connections by then should leave before more is queued.
+const TURN_MESSAGES: usize = 256;
+const TURN_BYTES: usize = 1024 * 1024;
 
 /// Makes the zone and the wake-ups, before workers are forked.
 pub fn prepare() -> bool {
-    let Some((words, reused)) = zone::memory() else { return true };
-    if reused && Zone::attach(words).is_ok() {
+    let Some(words) = zone::memory() else { return true };
+    // Fresh memory is zero, and no zone.
+    if Zone::attach(words).is_ok() {
         return wake::prepare(ROWS);
     }
     match Zone::init(words, ROWS) {
@@ -63,8 +70,7 @@ pub fn smallest_zone() -> usize {
 impl Bus {
     /// Takes a seat. None: there is no zone, or no free row.
     pub fn join(woken: fn()) -> Option<Bus> {
-        let (words, _) = zone::memory()?;
-        let zone = Zone::attach(words).ok()?;
+        let zone = Zone::attach(zone::memory()?).ok()?;
         let (pid, slot) = wake::this_process();
         let directory = zone.directory();
         let seat = match zone.join(slot, pid, wake::process_exists) {
@@ -79,6 +85,8 @@ impl Bus {
         if !wake::listen(seat.row(), woken) {
             return None;
         }
+        // A predecessor may have been killed between its message and its wake-ups.
+        directory.others(seat.row()).for_each(wake::wake);
         Some(Bus {
             zone,
             ring: zone.ring(),
@@ -89,9 +97,11 @@ impl Bus {
             counters,
             sequence: 0,
             due: false,
+            uncounted: 0,
             head: Vec::new(),
             incoming: Vec::new(),
-            overrun_logged: 0,
+            overruns: Rarely::default(),
+            uncountable: Rarely::default(),
         })
     }
 
@@ -111,9 +121,42 @@ impl Bus {
         self.interest.add(TopicHash::of(topic));
     }
 
-    /// A topic has lost its last subscriber here.
-    pub fn forget(&mut self, topic: &[u8]) {
-        self.interest.remove(TopicHash::of(topic));
+    /// A topic has lost a subscriber here, and has so many left.
+    pub fn left(&mut self, topic: &[u8], rest: usize) {
+        if rest == 0 {
+            self.interest.remove(TopicHash::of(topic));
+        }
+        self.counted(topic, rest + 1, rest);
+    }
+
+    /// A topic has so many subscribers here now, and had so many before.
+    pub fn counted(&mut self, topic: &[u8], before: usize, now: usize) {
+        let (had, has) = self.zone.census().set(self.seat.row(), TopicHash::of(topic), now);
+        if before > 0 && had == Entered::No {
+            self.uncounted -= 1;
+        }
+        if now > 0 && has == Entered::No {
+            self.uncounted += 1;
+            if self.uncountable.may_log() {
+                log::warn(
+                    "websocket: more topics than the zone can count: \
+                     a larger websocket_zone counts more",
+                );
+            }
+        }
+        self.counters.set(Counter::TopicsUncounted, self.uncounted);
+    }
+
+    /// A topic's subscribers in the other workers.
+    pub fn elsewhere(&self, topic: &[u8]) -> u64 {
+        self.bury_dead();
+        self.zone.subscribers(TopicHash::of(topic), self.seat.row())
+    }
+
+    /// Frees the rows of workers that are gone and will not be replaced (killed while they
+    /// drained): what they had is not counted then.
+    fn bury_dead(&self) {
+        self.directory.free_dead(wake::process_exists);
     }
 
     /// The largest message.
@@ -189,15 +232,10 @@ impl Bus {
             }
         })?;
         self.due |= published.wake_all;
-        // Now and then everybody is woken, whether somebody does so already or not.
-        let all = published.wake_all;
-        let target = if all { Target::All } else { target };
-        for row in self.directory.rows_to_wake(target, self.seat.row()) {
-            if self.directory.signal(row) || all {
-                self.counters.add(Counter::WakeupsSent, 1);
-                wake::wake(row);
-            }
-        }
+        self.directory.wake(target, published.wake_all, self.seat.row(), |row| {
+            self.counters.add(Counter::WakeupsSent, 1);
+            wake::wake(row);
+        });
         Ok(published.seq)
     }
 
@@ -207,13 +245,16 @@ impl Bus {
         std::mem::take(&mut self.due)
     }
 
-    /// Reads the ring to its end and hands over what concerns this worker.
-    pub fn drain(&mut self, mut take: impl FnMut(&Bus, &Envelope<'_>)) {
-        self.counters.add(Counter::WakeupsReceived, 1);
+    /// Reads what is in the ring now and hands over what concerns this worker: all of it, or only
+    /// as much as is good for one turn of the event loop, and then the rest in the next.
+    pub fn drain(&mut self, all: bool, mut take: impl FnMut(&Bus, &Envelope<'_>)) {
         self.directory.begin_drain(&self.seat);
         let mut buffer = std::mem::take(&mut self.incoming);
         let own = self.seat.row();
-        loop {
+        // What comes meanwhile wakes this worker again.
+        let end = self.ring.end();
+        let (mut messages, mut bytes) = (0, 0);
+        while self.reader.next_seq() < end {
             // What we published ourselves was handed out when it was published.
             let interest = &self.interest;
             let read = self
@@ -226,7 +267,13 @@ impl Bus {
                     if let Ok(envelope) = Envelope::decode(&buffer) {
                         take(self, &envelope);
                     }
+                    messages += 1;
+                    bytes += buffer.len();
                 }
+            }
+            if !all && (messages >= TURN_MESSAGES || bytes >= TURN_BYTES) {
+                wake::wake(own);
+                break;
             }
         }
         // A large message does not stay in memory.
@@ -238,9 +285,7 @@ impl Bus {
     fn overrun(&mut self, lost: u64) {
         self.counters.add(Counter::RingOverruns, 1);
         self.counters.add(Counter::RingLost, lost);
-        let now = clock::now_ms();
-        if self.overrun_logged == 0 || now >= self.overrun_logged + LOG_EVERY {
-            self.overrun_logged = now.max(1);
+        if self.overruns.may_log() {
             log::warn(&format!(
                 "websocket: this worker missed {lost} messages of the others: \
                  a larger websocket_zone holds more"
@@ -271,6 +316,7 @@ impl Bus {
 
     /// The numbers of each worker.
     pub fn workers(&self) -> Vec<Worker> {
+        self.bury_dead();
         let of = |row| {
             let (slot, pid) = self.directory.worker(row)?;
             let counters = self.zone.counters().row(row);
@@ -287,8 +333,33 @@ impl Bus {
         self.directory.joined().filter_map(of).collect()
     }
 
-    /// A number over all workers.
-    pub fn sum(&self, counter: Counter) -> u64 {
-        self.zone.sum(counter)
+    /// Every number, summed over all workers.
+    pub fn sums(&self) -> Vec<(&'static Entry, u64)> {
+        self.bury_dead();
+        TABLE.iter().map(|entry| (entry, self.zone.sum(entry.counter))).collect()
+    }
+
+    /// Connections of all workers.
+    pub fn connections(&self) -> u64 {
+        self.bury_dead();
+        self.zone.sum(Counter::Open)
+    }
+}
+
+/// Something that is logged once in ten seconds at most.
+#[derive(Default)]
+struct Rarely {
+    /// When it was, 0 for never.
+    last: u64,
+}
+
+impl Rarely {
+    fn may_log(&mut self) -> bool {
+        let now = clock::now_ms();
+        let may = self.last == 0 || now >= self.last + 10_000;
+        if may {
+            self.last = now.max(1);
+        }
+        may
     }
 }

@@ -150,9 +150,13 @@ pub fn subscribe(id: &ConnId, topic: &[u8]) -> Result<bool, Error> {
         if hub.local.topics.count(topic) == 0 {
             hub.bus.listen_to(topic);
             // What was published before belongs to nobody here, see ws-hub.
-            hub.drain();
+            hub.drain(true);
         }
         let fresh = hub.local.topics.subscribe(topic, handle);
+        if fresh {
+            let now = hub.local.topics.count(topic);
+            hub.bus.counted(topic, now - 1, now);
+        }
         hub.note_topics();
         Ok(fresh)
     })
@@ -165,8 +169,8 @@ pub fn unsubscribe(id: &ConnId, topic: Option<&[u8]>) -> Result<usize, Error> {
         let ended = match topic {
             Some(topic) => {
                 let ended = hub.local.topics.unsubscribe(topic, handle);
-                if ended && hub.local.topics.count(topic) == 0 {
-                    hub.bus.forget(topic);
+                if ended {
+                    hub.bus.left(topic, hub.local.topics.count(topic));
                 }
                 usize::from(ended)
             }
@@ -244,28 +248,22 @@ pub fn close(id: &ConnId, code: u16, reason: &str) -> Result<(), Error> {
 
 /// Connections of all workers.
 pub fn connections() -> u64 {
-    with(|hub| Ok(hub.bus.sum(Counter::Open))).unwrap_or(0)
+    with(|hub| Ok(hub.bus.connections())).unwrap_or(0)
 }
 
-/// Subscribers of a topic in this worker.
+/// Subscribers of a topic in all workers.
 pub fn subscribers(topic: &[u8]) -> u64 {
-    with(|hub| Ok(hub.local.topics.count(topic) as u64)).unwrap_or(0)
+    with(|hub| Ok(hub.local.topics.count(topic) as u64 + hub.bus.elsewhere(topic))).unwrap_or(0)
 }
 
 /// Subscribers of a topic in the other workers.
-pub fn elsewhere(_topic: &[u8]) -> u64 {
-    0
+pub fn elsewhere(topic: &[u8]) -> u64 {
+    with(|hub| Ok(hub.bus.elsewhere(topic))).unwrap_or(0)
 }
 
 /// The name (with its label), and the sum over all workers, of every number kept.
 pub fn metrics() -> Vec<(&'static ws_hub::counters::Entry, u64)> {
-    with(|hub| {
-        Ok(ws_hub::counters::TABLE
-            .iter()
-            .map(|entry| (entry, hub.bus.sum(entry.counter)))
-            .collect())
-    })
-    .unwrap_or_default()
+    with(|hub| Ok(hub.bus.sums())).unwrap_or_default()
 }
 
 /// One worker's numbers.
@@ -295,21 +293,22 @@ pub fn workers() -> Vec<Worker> {
 /// Somebody has woken this worker: read what the others have published.
 fn drain() {
     let _ = with(|hub| {
-        hub.drain();
+        hub.bus.count(Counter::WakeupsReceived, 1);
+        hub.drain(false);
         Ok(())
     });
 }
 
 impl Hub {
-    fn drain(&mut self) {
+    fn drain(&mut self, all: bool) {
         let Hub { local, bus } = self;
-        bus.drain(|bus, message| local.receive(bus, message));
+        bus.drain(all, |bus, message| local.receive(bus, message));
     }
 
     /// After publishing to the ring.
     fn keep_up(&mut self) {
         if self.bus.take_due() {
-            self.drain();
+            self.drain(true);
         }
     }
 
@@ -319,7 +318,7 @@ impl Hub {
 
     fn unsubscribe_all(&mut self, handle: u32) -> usize {
         let Hub { local, bus } = self;
-        local.topics.unsubscribe_all(handle, |topic| bus.forget(topic))
+        local.topics.unsubscribe_all(handle, |topic, rest| bus.left(topic, rest))
     }
 
     fn remove(&mut self, handle: u32) {

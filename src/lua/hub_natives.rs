@@ -1,7 +1,7 @@
 //! The natives behind the hub's part of `resty.websocket`: publish, subscribe, send by id. They work
 //! in every phase; none of them waits.
 
-use ws_hub::topic::TopicError;
+use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
 
@@ -83,8 +83,10 @@ pub fn close(args: &Args) -> Outcome {
 pub fn count(args: &Args) -> Outcome {
     match args.bytes(1) {
         None => Outcome::one(Value::Int(hub::connections() as i64)),
-        Some([]) => refuse(Error::Topic(TopicError::Empty)),
-        Some(topic) => Outcome::one(Value::Int(hub::subscribers(topic) as i64)),
+        Some(topic) => match check_topic(topic) {
+            Ok(()) => Outcome::one(Value::Int(hub::subscribers(topic) as i64)),
+            Err(err) => refuse(Error::Topic(err)),
+        },
     }
 }
 

@@ -12,11 +12,11 @@ use crate::ffi;
 /// What nginx's own bookkeeping in a zone takes at most: its header, and our piece's description.
 pub const OVERHEAD: usize = 16 * 4096;
 
-/// Where our piece lies. Set while a configuration is loaded, read by the workers forked after.
+/// Where our piece lies. Set when a configuration has been loaded, read by the workers forked
+/// after; a configuration that fails leaves it alone, because workers that die are then replaced
+/// by ones of the configuration before.
 static MEMORY: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
-/// Whether the piece is one that another configuration has used before.
-static REUSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Describes our piece; lies in the zone, so that the next configuration finds it.
 #[repr(C)]
@@ -54,7 +54,6 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, data: *mut c_void) -> 
     unsafe {
         let pool = (*zone).shm.addr.cast::<ffi::ngx_slab_pool_t>();
         let mut piece = data.cast::<Piece>();
-        REUSED.store(usize::from(!piece.is_null()), Ordering::Relaxed);
         if piece.is_null() && (*zone).shm.exists != 0 {
             piece = (*pool).data.cast();
         }
@@ -73,18 +72,39 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, data: *mut c_void) -> 
             (*pool).data = piece.cast();
         }
         (*zone).data = piece.cast();
-        MEMORY.store((*piece).start, Ordering::Relaxed);
-        LENGTH.store((*piece).len, Ordering::Relaxed);
     }
     ffi::NGX_OK as _
 }
 
-/// The piece as words, and whether an earlier configuration has used it. None before the first
+/// Finds our piece in a configuration that has been loaded.
+///
+/// # Safety
+/// `cycle` must be what nginx passes to init_module.
+pub unsafe fn adopt(cycle: *mut ffi::ngx_cycle_t) {
+    // SAFETY: by contract; `init` has run for our zone and left its piece there. The list is
+    // nginx's: parts of `nelts` zones each.
+    unsafe {
+        let tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast::<c_void>();
+        let mut part: *const ffi::ngx_list_part_t = &(*cycle).shared_memory.part;
+        while !part.is_null() {
+            let zones = (*part).elts.cast::<ffi::ngx_shm_zone_t>();
+            for zone in (0..(*part).nelts).map(|n| zones.add(n)) {
+                let piece = (*zone).data.cast::<Piece>();
+                if (*zone).tag == tag && !piece.is_null() {
+                    MEMORY.store((*piece).start, Ordering::Relaxed);
+                    LENGTH.store((*piece).len, Ordering::Relaxed);
+                }
+            }
+            part = (*part).next;
+        }
+    }
+}
+
+/// The piece as words: zeroes, or what an earlier configuration left there. None before the first
 /// configuration was loaded.
-pub fn memory() -> Option<(&'static [Word], bool)> {
+pub fn memory() -> Option<&'static [Word]> {
     let start = MEMORY.load(Ordering::Relaxed);
     // SAFETY: the mapping lives as long as the process's configuration, which for a worker is as
     // long as the process; all access is through ws-hub's atomics.
-    let words = unsafe { words(start, LENGTH.load(Ordering::Relaxed)) }?;
-    Some((words, REUSED.load(Ordering::Relaxed) != 0))
+    unsafe { words(start, LENGTH.load(Ordering::Relaxed)) }
 }

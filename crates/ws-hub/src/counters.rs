@@ -119,6 +119,7 @@ counters! {
         SlowClosed "action" = "closed",
     }
     gauge "topics" "Topics with subscribers, summed over workers." { Topics }
+    gauge "topics_uncounted" "Topics of a worker that the others cannot count: the zone's table is full." { TopicsUncounted }
     gauge "subscriptions" "Pairs of topic and connection." { Subscriptions }
     total "published" "Messages published." { Published }
     total "delivered" "Messages handed to subscribers' connections." { Delivered }

@@ -5,15 +5,22 @@
 //! cleared by whoever takes it next, and stale bits or signals cost a needless wake-up at most.
 //!
 //! # Waking
-//! A row has one signal word, so that a burst costs its readers one wake-up. Publisher: message
-//! into the ring, full fence, signal 0 to 1, and only whoever made it 1 wakes the worker. Worker:
-//! signal to 0, full fence, read the ring until it is empty. Of the two fences one comes first: if
-//! the worker's, the publisher finds 0 and wakes it; if the publisher's, the worker finds the
-//! message. A killed worker leaves its signal at 1, therefore [`Directory::join`] resets it, and
-//! the new worker reads the ring once unasked. A publisher killed after it made a signal 1, but
-//! before it woke the worker, leaves that one deaf. So a new worker wakes all others once
-//! ([`Directory::everybody`]; the master starts one for the one that died), and every eighth of
-//! the ring wakes all whatever their signals say ([`Directory::wake`]).
+//! A row has one signal word, so that a burst costs its readers few wake-ups: how many drains the
+//! worker has begun, and one bit that says that it has been woken for the next one. Publisher:
+//! message into the ring, full fence, look at the signal; without the bit it wakes the worker and
+//! only then sets the bit, unless the worker has begun a drain meanwhile. Worker: next number
+//! without the bit, full fence, read the ring until it is empty.
+//!
+//! * Of the two fences one comes first: if the worker's, the publisher finds the new number
+//!   without the bit and wakes it; if the publisher's, the worker finds the message.
+//! * The bit is never set before a wake-up for that number is under way, so nobody who is killed
+//!   anywhere leaves a worker deaf. The price: publishers that meet between look and bit each
+//!   wake it, and all but one of those wake-ups find nothing.
+//! * Who is killed between ring and wake-up leaves a message that nobody was woken for; it is
+//!   read at the next wake-up. A new worker wakes all others once ([`Directory::others`]; the
+//!   master starts one for the one that died), and every eighth of the ring wakes all.
+//! * A killed worker leaves its bit set: [`Directory::join`] begins a drain, and the new worker
+//!   reads the ring once unasked.
 //!
 //! # Interest
 //! A Bloom filter of topics with two hashes, turned round: a bucket holds one bit for each row, so
@@ -34,6 +41,10 @@ use crate::ring::Target;
 pub(crate) const ROW_WORDS: usize = 8;
 const AT_OWNER: usize = 0;
 const AT_SIGNAL: usize = 1;
+/// In a signal word: somebody has woken the worker since it last began a drain.
+const WOKEN: u64 = 1;
+/// What one drain adds to it.
+const DRAIN: u64 = 2;
 
 /// A topic as workers compare it: the same in every process and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,7 +140,7 @@ impl<'m> Directory<'m> {
     /// Takes a row for the worker in nginx's process slot `slot`: the one of its predecessor in
     /// that slot (nginx gives a slot away only once its process is gone), a free one, or one whose
     /// process is gone by `is_alive` (a process that one may not signal, EPERM, is alive). The
-    /// row's interest and signal are reset.
+    /// row's interest is reset and a drain begun.
     pub fn join(
         &self,
         slot: u16,
@@ -164,12 +175,11 @@ impl<'m> Directory<'m> {
 
     /// Gives the row back. False if somebody else has it by now.
     pub fn leave(&self, seat: &Seat) -> bool {
-        let word = self.word(seat.row, AT_OWNER);
-        if Owner::load(word) != seat.owner {
+        if !self.holds(seat) {
             return false;
         }
         self.clear_interest(seat.row);
-        Owner::swap(word, seat.owner, seat.owner.vacated())
+        Owner::swap(self.word(seat.row, AT_OWNER), seat.owner, seat.owner.vacated())
     }
 
     /// Frees the rows of processes that are gone, and says how many.
@@ -196,11 +206,9 @@ impl<'m> Directory<'m> {
         (0..self.capacity()).filter(move |&row| self.worker(row).is_some())
     }
 
-    /// The process slots of all workers but `from`: a worker that has joined wakes them.
-    pub fn everybody(self, from: u16) -> impl Iterator<Item = u16> + 'm {
-        self.joined()
-            .filter(move |&row| row != from)
-            .filter_map(move |row| Some(self.worker(row)?.0))
+    /// The rows of all workers but `from`: a worker that has joined wakes them.
+    pub fn others(self, from: u16) -> impl Iterator<Item = u16> + 'm {
+        self.joined().filter(move |&row| row != from)
     }
 
     /// The row of the worker that owns a connection, if it is still the worker that accepted it.
@@ -210,14 +218,14 @@ impl<'m> Directory<'m> {
         (owner.slot.is_some() && owner.generation == id.generation()).then(|| id.row())
     }
 
-    /// Whom to wake for a message that `from` has just published, as nginx's process slots: the
-    /// workers that may want it and that nobody is waking already. With
-    /// [`crate::ring::Published::wake_all`] it is everybody, already woken or not.
-    pub fn wake(self, target: Target, wake_all: bool, from: u16) -> impl Iterator<Item = u16> + 'm {
+    /// Wakes whoever may want a message that `from` has just published and has not been woken
+    /// already; with [`crate::ring::Published::wake_all`] everybody, already woken or not.
+    /// `knock` wakes the worker in a row; it must not fail silently.
+    pub fn wake(&self, target: Target, wake_all: bool, from: u16, mut knock: impl FnMut(u16)) {
         let target = if wake_all { Target::All } else { target };
-        self.rows_to_wake(target, from)
-            .filter(move |&row| self.signal(row) || wake_all)
-            .filter_map(move |row| Some(self.worker(row)?.0))
+        for row in self.rows_to_wake(target, from) {
+            self.signal(row, wake_all, &mut knock);
+        }
     }
 
     /// The rows whose workers may want a message, but never `from`.
@@ -247,23 +255,33 @@ impl<'m> Directory<'m> {
             .filter(move |&row| self.worker(row).is_some())
     }
 
-    /// Says to the worker in `row` that there is something to read. True if the caller must
-    /// really wake it; false if somebody does so already, or there is no such row.
-    pub fn signal(&self, row: u16) -> bool {
+    /// Has `knock` wake the worker in `row`, unless that has been done since its last drain began
+    /// (or in any case, with `always`).
+    fn signal(&self, row: u16, always: bool, knock: &mut impl FnMut(u16)) {
         fence(Ordering::SeqCst);
-        if self.get(row).is_none() {
-            return false;
-        }
         let signal = self.word(row, AT_SIGNAL);
-        // A load before the swap: in a burst most find 1, and the line stays shared.
-        signal.load(Ordering::Relaxed) == 0 && signal.swap(1, Ordering::AcqRel) == 0
+        let seen = signal.load(Ordering::Relaxed);
+        if seen & WOKEN != 0 && !always {
+            return;
+        }
+        knock(row);
+        // A failure means that the worker drains, or that somebody else has woken it too.
+        let _ = signal.compare_exchange(seen, seen | WOKEN, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The worker is about to read the ring until it is empty; whoever publishes from now on
-    /// wakes it again.
+    /// wakes it again. Its wake-up must have been emptied before, not after.
     pub fn begin_drain(&self, seat: &Seat) {
-        self.word(seat.row, AT_SIGNAL).store(0, Ordering::Release);
+        let signal = self.word(seat.row, AT_SIGNAL);
+        // The number is this worker's alone; what others may add meanwhile is the bit that goes.
+        let drains = signal.load(Ordering::Relaxed) & !WOKEN;
+        signal.store(drains.wrapping_add(DRAIN), Ordering::Release);
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether the row is still this worker's.
+    pub(crate) fn holds(&self, seat: &Seat) -> bool {
+        Owner::load(self.word(seat.row, AT_OWNER)) == seat.owner
     }
 
     fn word(&self, row: u16, at: usize) -> &'m Word {

@@ -4,26 +4,29 @@
 //!
 //! * [`topic`]: the subscribers of this worker;
 //! * [`id`], [`envelope`]: a connection's id, and a message between workers as bytes;
-//! * [`zone`]: the shared memory, cut into the three below;
+//! * [`zone`]: the shared memory, cut into the parts below;
 //! * [`ring`]: the messages, written by every worker and read by every worker;
 //! * [`directory`]: which workers exist, what they listen for, and whom a publisher must wake;
+//! * [`census`]: how many subscribers a topic has in each worker;
 //! * [`counters`]: numbers kept for each worker and summed when they are read.
 //!
 //! # Use
 //! A worker joins ([`Zone::join`]), makes its [`directory::Interest`] and a [`ring::Reader`], reads
-//! once, and wakes [`directory::Directory::everybody`]. From then on:
+//! once, and wakes [`directory::Directory::others`]. From then on:
 //!
-//! * publish: own subscribers first, then [`ring::Ring::publish`], then a wake-up to each process
-//!   slot of [`directory::Directory::wake`];
+//! * publish: own subscribers first, then [`ring::Ring::publish`], then
+//!   [`directory::Directory::wake`];
 //! * woken: empty the wake-up, [`directory::Directory::begin_drain`], then read until
 //!   [`ring::Read::Empty`];
 //! * first subscriber of a topic in this worker: [`directory::Interest::add`], drain as above,
 //!   and only then [`topic::TopicIndex::subscribe`]. So nothing published before the subscription
-//!   reaches the new subscriber, and nothing after it is missed.
+//!   reaches the new subscriber, and nothing after it is missed;
+//! * whenever a topic's number of subscribers in this worker changes: [`census::Census::set`].
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod census;
 pub mod counters;
 pub mod directory;
 pub mod envelope;

@@ -100,6 +100,13 @@ fn directory(words: &[Word]) -> Directory<'_> {
     Directory::new(rows, interest)
 }
 
+/// Wakes as a publisher does; how many were woken.
+fn wake(words: &[Word], target: Target, from: &Seat) -> usize {
+    let mut woken = 0;
+    directory(words).wake(target, false, from.row(), |_| woken += 1);
+    woken
+}
+
 fn two_seats(directory: Directory) -> (Seat, Seat) {
     let seat = |slot| directory.join(slot, 1, |_| true).unwrap();
     (seat(0), seat(1))
@@ -113,16 +120,42 @@ fn no_wake_up_is_missed() {
         let message = &words(1)[0];
         let words = words(64 * ROW_WORDS + 2);
         let (me, other) = two_seats(directory(words));
-        // Somebody has given the signal before, and the worker is awake.
-        assert!(directory(words).signal(other.row()));
+        // Somebody has woken the worker before, and it is about to drain.
+        assert_eq!(wake(words, Target::All, &me), 1);
         let publisher = thread::spawn(move || {
             message.store(1, Ordering::Release);
-            directory(words).wake(Target::All, false, me.row()).count()
+            wake(words, Target::All, &me)
         });
         directory(words).begin_drain(&other);
         let has_it = message.load(Ordering::Acquire) == 1;
         let woken = publisher.join().unwrap() == 1;
         assert!(has_it || woken);
+    });
+}
+
+/// Two publishers, of which one may be killed before it wakes anybody, and a worker that sleeps
+/// unless it is woken: the other's message is read. An eventfd is a word of its own.
+#[test]
+fn a_killed_publisher_leaves_nobody_deaf() {
+    check(3, || {
+        let other_words = words(2);
+        let (message, eventfd) = (&other_words[0], &other_words[1]);
+        let words = words(64 * ROW_WORDS + 2);
+        let (me, worker) = two_seats(directory(words));
+        let publish = move |killed: bool| {
+            message.fetch_add(1, Ordering::Release);
+            if !killed {
+                directory(words).wake(Target::All, false, me.row(), |_| {
+                    eventfd.fetch_add(1, Ordering::AcqRel);
+                });
+            }
+        };
+        let publishers = [true, false].map(|killed| thread::spawn(move || publish(killed)));
+        // Awake for another reason just now.
+        directory(words).begin_drain(&worker);
+        let early = message.load(Ordering::Acquire);
+        publishers.map(|publisher| publisher.join().unwrap());
+        assert!(early == 2 || eventfd.load(Ordering::Acquire) > 0);
     });
 }
 
@@ -137,7 +170,7 @@ fn no_message_falls_between_interest_and_drain() {
         let (me, other) = two_seats(directory(words));
         let publisher = thread::spawn(move || {
             message.store(1, Ordering::Release);
-            directory(words).wake(Target::Topic(topic), false, me.row()).count()
+            wake(words, Target::Topic(topic), &me)
         });
         let mut interest = Interest::new(directory(words), &other);
         interest.add(topic);

@@ -134,14 +134,18 @@ impl<S: Copy + Eq + Hash> TopicIndex<S> {
         true
     }
 
-    /// Ends every subscription of `s` and says how many there were. `gone` is told each topic
-    /// that thereby lost its last subscriber here.
-    pub fn unsubscribe_all(&mut self, s: S, mut gone: impl FnMut(&[u8])) -> usize {
+    /// Ends every subscription of `s` and says how many there were. `left` is told each topic and
+    /// how many subscribers it has left here.
+    pub fn unsubscribe_all(&mut self, s: S, mut left: impl FnMut(&[u8], usize)) -> usize {
         let Some(topics) = self.of.remove(&s) else { return 0 };
         for &number in &topics {
             if let Some(link) = self.links.remove(&(number, s)) {
-                if let Some(name) = self.leave_topic(number, link.in_topic) {
-                    gone(&name);
+                match self.leave_topic(number, link.in_topic) {
+                    Some(name) => left(&name, 0),
+                    None => {
+                        let topic = &self.topics[number as usize];
+                        left(&topic.name, topic.subscribers.len());
+                    }
                 }
             }
         }

@@ -2,19 +2,20 @@
 //! the memory ([`Zone::init`]) before any worker runs; found again, with all that is in it, by the
 //! next configuration after a reload ([`Zone::attach`]). The memory is the caller's.
 //!
-//! Layout, in words: header, the directory's rows, counters, interest, the ring's index, the
-//! ring's data. Interest takes at most a sixteenth of the zone, the index somewhat more, data
-//! nearly all of the rest.
+//! Layout, in words: header, the directory's rows, counters, interest, census, the ring's index,
+//! the ring's data. Interest and census take at most a sixteenth of the zone each, the index
+//! somewhat more, data nearly all of the rest.
 
 use std::fmt;
 
+use crate::census::Census;
 use crate::counters::{Counter, Counters};
-use crate::directory::{Directory, DirectoryError, Seat, ROW_WORDS};
+use crate::directory::{Directory, DirectoryError, Seat, TopicHash, ROW_WORDS};
 use crate::memory::{Ordering, Word, WORD};
 use crate::ring::Ring;
 
 /// "wshub" and the version of the layout.
-const MAGIC: u64 = 0x0077_7368_7562_0001;
+const MAGIC: u64 = 0x0077_7368_7562_0002;
 /// Words of the header; head and tail of the ring lie on cache lines of their own.
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;
@@ -27,6 +28,7 @@ const AT_TAIL: usize = 16;
 const MAX_ROWS: usize = 1024;
 const MIN_BUCKETS: usize = 64;
 const MAX_BUCKETS: usize = 1 << 16;
+const MIN_CENSUS: usize = 256;
 /// Less data than this is no ring.
 const MIN_DATA: usize = 16 * 1024 / WORD;
 
@@ -36,12 +38,14 @@ pub struct Zone<'m> {
     ring: Ring<'m>,
     directory: Directory<'m>,
     counters: Counters<'m>,
+    census: Census<'m>,
 }
 
 /// Lengths of the parts, in words.
 struct Layout {
     rows: usize,
     buckets: usize,
+    census: usize,
     index: usize,
     data: usize,
 }
@@ -56,7 +60,8 @@ impl Layout {
         let bucket = rows / 64;
         let buckets = (words / 16 / bucket).clamp(MIN_BUCKETS, MAX_BUCKETS);
         let buckets = 1 << buckets.ilog2();
-        let before = HEADER + rows * (ROW_WORDS + Counters::STRIDE) + buckets * bucket;
+        let census = (words / 16).max(MIN_CENSUS);
+        let before = HEADER + rows * (ROW_WORDS + Counters::STRIDE) + buckets * bucket + census;
         let rest = words.saturating_sub(before);
         // One index word for every 10 to 20 words of data: small messages have about that size.
         let index = (rest / 20).next_power_of_two();
@@ -64,7 +69,7 @@ impl Layout {
         if data < MIN_DATA {
             return Err(ZoneError::TooSmall);
         }
-        Ok(Self { rows, buckets, index, data })
+        Ok(Self { rows, buckets, census, index, data })
     }
 }
 
@@ -117,6 +122,7 @@ impl<'m> Zone<'m> {
         let (rows, rest) = rest.split_at(layout.rows * ROW_WORDS);
         let (counters, rest) = rest.split_at(layout.rows * Counters::STRIDE);
         let (interest, rest) = rest.split_at(layout.buckets * layout.rows / 64);
+        let (census, rest) = rest.split_at(layout.census);
         let (index, rest) = rest.split_at(layout.index);
         let data = &rest[..layout.data];
         let ring = Ring::new(&header[AT_HEAD], &header[AT_TAIL], index, data);
@@ -124,11 +130,12 @@ impl<'m> Zone<'m> {
             ring: ring.ok_or(ZoneError::TooSmall)?,
             directory: Directory::new(rows, interest),
             counters: Counters::new(counters),
+            census: Census::new(census),
         })
     }
 
     /// Takes a row for a worker as [`Directory::join`] does, after freeing those of the dead, and
-    /// resets its gauges.
+    /// resets its gauges and its part of the census.
     pub fn join(
         &self,
         slot: u16,
@@ -138,12 +145,21 @@ impl<'m> Zone<'m> {
         self.directory.free_dead(&is_alive);
         let seat = self.directory.join(slot, pid, is_alive)?;
         self.counters.row(seat.row()).reset_gauges();
+        self.census.clear(seat.row());
         Ok(seat)
     }
 
     /// Gives the row back; its totals stay.
     pub fn leave(&self, seat: &Seat) -> bool {
+        if self.directory.holds(seat) {
+            self.census.clear(seat.row());
+        }
         self.directory.leave(seat)
+    }
+
+    /// A topic's subscribers in all workers but the one in row `except`, which knows its own.
+    pub fn subscribers(&self, topic: TopicHash, except: u16) -> u64 {
+        self.directory.others(except).map(|row| self.census.get(row, topic)).sum()
     }
 
     /// A counter over all workers: totals of the living and the dead, gauges of the living.
@@ -161,6 +177,11 @@ impl<'m> Zone<'m> {
     /// The workers.
     pub fn directory(&self) -> Directory<'m> {
         self.directory
+    }
+
+    /// The topics' subscribers.
+    pub fn census(&self) -> Census<'m> {
+        self.census
     }
 
     /// The numbers.

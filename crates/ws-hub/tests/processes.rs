@@ -77,14 +77,17 @@ impl World {
         Self { zone, control, eventfds, paced, topic: TopicHash::of(b"topic"), most }
     }
 
-    fn wake(&self, slots: impl Iterator<Item = u16>) {
-        for slot in slots {
-            // SAFETY: the bytes are read from a live value.
-            let n = unsafe {
-                libc::write(self.eventfds[usize::from(slot)], (&raw const ONE).cast(), 8)
-            };
-            assert_eq!(n, 8);
-        }
+    /// Wakes the worker in a row; eventfds are by slot.
+    fn knock(&self, row: u16) {
+        let Some((slot, _)) = self.zone.directory().worker(row) else { return };
+        // SAFETY: the bytes are read from a live value.
+        let n =
+            unsafe { libc::write(self.eventfds[usize::from(slot)], (&raw const ONE).cast(), 8) };
+        assert_eq!(n, 8);
+    }
+
+    fn knock_others(&self, row: u16) {
+        self.zone.directory().others(row).for_each(|row| self.knock(row));
     }
 
     /// A worker in a new process: a writer or a reader by its slot. Its process id.
@@ -107,7 +110,7 @@ impl World {
     fn write(&self, slot: usize, author: u32) {
         let directory = self.zone.directory();
         let seat = self.zone.join(slot as u16, std::process::id(), is_alive).unwrap();
-        self.wake(directory.everybody(seat.row()));
+        self.knock_others(seat.row());
         let published = self.zone.counters().row(seat.row());
         let (ring, target) = (self.zone.ring(), Target::Topic(self.topic));
         let mut bytes = Vec::new();
@@ -123,7 +126,7 @@ impl World {
                     done => break done.unwrap(),
                 }
             };
-            self.wake(directory.wake(target, done.wake_all, seat.row()));
+            directory.wake(target, done.wake_all, seat.row(), |row| self.knock(row));
             published.add(Counter::Published, 1);
             if self.paced {
                 self.wait_for_readers();
@@ -157,7 +160,7 @@ impl World {
         at.store(0, Ordering::SeqCst);
         let mut reader = Reader::new(self.zone.ring());
         at.store(reader.next_seq(), Ordering::Release);
-        self.wake(directory.everybody(seat.row()));
+        self.knock_others(seat.row());
         let (mut books, mut out) = (Books::default(), Vec::new());
         let first = reader.next_seq();
         loop {
@@ -290,9 +293,9 @@ fn storm(bytes: usize, paced: bool, kills: usize) {
     // By everybody's rules, and from a new worker.
     let me = world.zone.join(CONTROLLER, std::process::id(), is_alive).unwrap();
     let directory = world.zone.directory();
-    world.wake(directory.everybody(me.row()));
+    world.knock_others(me.row());
     world.zone.ring().publish(me.row(), Target::All, &[b"farewell"]).unwrap();
-    world.wake(directory.wake(Target::All, false, me.row()));
+    directory.wake(Target::All, false, me.row(), |row| world.knock(row));
     for pid in &mut workers.0[WRITERS..] {
         assert_eq!(wait_for_end(std::mem::take(pid)), 0, "a reader failed (seed {seed})");
     }

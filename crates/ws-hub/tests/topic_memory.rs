@@ -46,7 +46,7 @@ fn memory_follows_the_subscriptions() {
         }
         assert!(held() < full / 20, "{} of {full} after 99 % left", held());
         for s in 0..1000 {
-            index.unsubscribe_all(s, |_| {});
+            index.unsubscribe_all(s, |_, _| {});
         }
         assert_eq!(held(), 0, "round {round}");
 
@@ -57,7 +57,7 @@ fn memory_follows_the_subscriptions() {
         costs.push(full / 100_000);
         assert!(full < 120 * 100_000, "{full}");
         for s in 0..100 {
-            index.unsubscribe_all(s, |_| {});
+            index.unsubscribe_all(s, |_, _| {});
         }
         assert_eq!(held(), 0, "round {round}");
     }
