@@ -92,31 +92,44 @@ struct Module {
     chunk: &'static CStr,
     /// Its shim.
     source: &'static str,
-    /// Who chooses whether `require` finds it; None: always.
-    family: Option<LuaModules>,
+    /// Whether `require` finds it.
+    shown: Shown,
     /// For `package.preload`.
     open: lua::lua_CFunction,
 }
 
-/// A module's row: its name, its chunk's name in tracebacks, its shim, and the family that
-/// `websocket_lua_modules` knows it by.
+/// Whether `require` finds a module.
+enum Shown {
+    Always,
+    /// As `websocket_lua_modules` says.
+    If(LuaModules),
+    /// A part of others, which find it by `natives.module`.
+    Never,
+}
+
+/// A module's row: its name, its chunk's name in tracebacks, its shim, and who finds it.
 macro_rules! module {
-    ($name:literal, $chunk:literal, $file:literal, $family:expr) => {{
+    ($name:literal, $chunk:literal, $file:literal, $shown:expr) => {{
         unsafe extern "C-unwind" fn open(state: *mut lua::lua_State) -> c_int {
             // SAFETY: Lua calls this with its own state, and the row is named as it is.
             unsafe { open_named(state, $name) }
         }
-        Module { name: $name, chunk: $chunk, source: include_str!($file), family: $family, open }
+        Module { name: $name, chunk: $chunk, source: include_str!($file), shown: $shown, open }
     }};
 }
 
-const RESTY: Option<LuaModules> = Some(LuaModules::Resty);
+const RESTY: Shown = Shown::If(LuaModules::Resty);
+const PART: Shown = Shown::Never;
 
 const MODULES: &[Module] = &[
-    module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua", None),
+    module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua", Shown::Always),
     module!(c"resty.websocket.client", c"@resty/websocket/client.lua", "client.lua", RESTY),
     module!(c"resty.websocket.protocol", c"@resty/websocket/protocol.lua", "protocol.lua", RESTY),
     module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua", RESTY),
+    module!(c"resty.websocket.connect", c"@resty/websocket/connect.lua", "connect.lua", PART),
+    module!(c"resty.websocket.hub", c"@resty/websocket/hub.lua", "hub.lua", PART),
+    module!(c"resty.websocket.methods", c"@resty/websocket/methods.lua", "methods.lua", PART),
+    module!(c"resty.websocket.options", c"@resty/websocket/options.lua", "options.lua", PART),
 ];
 
 /// Makes the modules that `chosen` says known to every Lua VM of this configuration, those of
@@ -126,7 +139,12 @@ const MODULES: &[Module] = &[
 /// # Safety
 /// `cf` must be the configuration being read.
 pub unsafe fn register(cf: *mut ffi::ngx_conf_t, chosen: impl Fn(LuaModules) -> bool) -> bool {
-    MODULES.iter().filter(|module| module.family.is_none_or(&chosen)).all(|module| {
+    let shown = |module: &&Module| match module.shown {
+        Shown::Always => true,
+        Shown::If(family) => chosen(family),
+        Shown::Never => false,
+    };
+    MODULES.iter().filter(shown).all(|module| {
         let (name, open) = (module.name.as_ptr(), Some(module.open));
         // SAFETY: by contract; name and function are static.
         let rc = unsafe { ffi::ngx_http_lua_add_package_preload(cf, name, open) };

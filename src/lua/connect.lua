@@ -1,0 +1,269 @@
+-- The client's half of resty.websocket: websocket.connect() and its objects' methods. A cosocket of
+-- ngx_lua carries the bytes; what they mean and what is answered is the natives' business.
+
+local natives = ...
+
+local options = natives.module("resty.websocket.options")
+local methods = natives.module("resty.websocket.methods")
+
+local native_take = natives.peer_take
+local native_output = natives.peer_output
+local check_close = methods.check_close
+local error = error
+local pairs = pairs
+local setmetatable = setmetatable
+local tostring = tostring
+local type = type
+local ngx = ngx
+
+-- Of output that waits, in bytes.
+local HIGH_WATER = 262144
+local READ_SIZE = 65536
+
+
+local function wake(waiters)
+    if waiters and waiters:count() < 0 then
+        waiters:post(-waiters:count())
+    end
+end
+
+
+local function wait(self, name, ms)
+    local waiters = self[name]
+    if not waiters then
+        waiters = require("ngx.semaphore").new()
+        self[name] = waiters
+    end
+    return waiters:wait(ms / 1000)
+end
+
+
+-- Gives the cosocket what is queued. One light thread sends at a time; what others queue
+-- meanwhile is sent by that one.
+local function push(self)
+    if self.sending then
+        return true
+    end
+    self.sending = true
+    local sock, session = self.sock, self.session
+    local out, ok, err = native_output(session), true, nil
+    while out and ok do
+        ok, err = sock:send(out)
+        if ok then
+            out = native_output(session)
+            wake(self.writers)
+        end
+    end
+    self.sending = nil
+    if not ok then
+        natives.peer_lost(session)
+        wake(self.writers)
+        return nil, err
+    end
+    return true
+end
+
+
+-- Above the high-water mark a sender waits for the one at work; a receiver never does.
+local function leave_client(self, bytes, err)
+    if not bytes then
+        return nil, err
+    end
+    local session = self.session
+    while self.sending and natives.buffered(session) > HIGH_WATER do
+        wait(self, "writers", 1000)
+        if natives.state(session) == "closed" then
+            return nil, "closed"
+        end
+    end
+    local ok
+    ok, err = push(self)
+    if not ok then
+        return nil, err
+    end
+    return bytes
+end
+
+
+-- A drop-in object gets its native part with the first message call.
+local function client_session(self)
+    local session = self.session
+    if session then
+        return session
+    end
+    local sock = self.sock
+    if not sock then
+        error("not initialized yet", 3)
+    end
+    session = natives.peer_new(self.max_recv_len)
+    self.session = session
+    self.timeout = 60000
+    return session
+end
+
+
+local client = methods.add_common({}, leave_client, client_session)
+local client_mt = { __index = client }
+
+
+-- The conversation has ended. After close frames the server closes TCP first (RFC 6455 7.1.1), for
+-- which it has a second, whatever it goes on sending.
+local function hang_up(self, code)
+    if self.hung_up then
+        return
+    end
+    self.hung_up = true
+    local sock = self.sock
+    local deadline = ngx.now() + 1
+    while code ~= 1006 and ngx.now() < deadline do
+        sock:settimeouts(nil, nil, (deadline - ngx.now()) * 1000)
+        local chunk = sock:receiveany(READ_SIZE)
+        if not chunk then
+            break
+        end
+        ngx.update_time()
+    end
+    sock:close()
+    wake(self.closers)
+end
+
+
+-- Receives until a message is whole, the connection has ended or the time is over.
+local function receive(self, timeout)
+    local session, sock = client_session(self), self.sock
+    local deadline = ngx.now() * 1000 + timeout
+    while true do
+        local beat = natives.peer_beat(session)
+        local data, typ, code, reason = native_take(session)
+        push(self)
+        if data then
+            return data, typ
+        end
+        if typ then
+            hang_up(self, code)
+            return nil, typ, code, reason
+        end
+
+        local left = deadline - ngx.now() * 1000
+        if left <= 0 then
+            return nil, "timeout"
+        end
+        local wait = left
+        if beat and beat < wait then
+            wait = beat
+        end
+        sock:settimeouts(nil, nil, wait < 1 and 1 or wait)
+        local chunk, err = sock:receiveany(READ_SIZE)
+        if chunk then
+            natives.peer_feed(session, chunk)
+        elseif err == "timeout" then
+            ngx.update_time()
+        else
+            if err:find("busy", 1, true) then
+                return nil, "socket busy reading"
+            end
+            natives.peer_lost(session)
+        end
+    end
+end
+
+
+function client.recv(self, timeout)
+    methods.check_time("timeout", timeout)
+    client_session(self)
+    -- Of a drop-in object, in frames.
+    if self.half_read or natives.half_read(self.sock) then
+        error("frame calls and message calls may not be mixed while a message is half read", 2)
+    end
+    return receive(self, timeout or self.timeout)
+end
+
+
+function client.close(self, code, reason, timeout)
+    code, reason, timeout = check_close(code, reason, timeout)
+    local session = self.session
+    if natives.state(session) == "closed" then
+        hang_up(self, (natives.close_info(session)))
+        return true
+    end
+    natives.peer_close(session, code, reason)
+    push(self)
+    local data, err
+    repeat
+        data, err = receive(self, timeout)
+    until not data
+    if err == "socket busy reading" then
+        -- Then the light thread in recv() finds the server's close frame.
+        err = not wait(self, "closers", timeout) and "timeout"
+    end
+    if err == "timeout" then
+        self:shutdown()
+        return nil, "timeout"
+    end
+    return true
+end
+
+
+-- A cosocket cannot be closed while a light thread reads from it; that one closes it when it wakes.
+function client.shutdown(self)
+    natives.shutdown(client_session(self))
+    self.hung_up = self.sock:close() ~= nil or nil
+    wake(self.writers)
+end
+
+
+local function copy_headers(headers)
+    local lines = {}
+    for key, value in pairs(headers or {}) do
+        lines[#lines + 1] = type(key) == "number" and value or key .. ": " .. tostring(value)
+    end
+    return lines
+end
+
+
+local function connect(url, opts)
+    if type(url) ~= "string" then
+        error('bad "url" argument: string expected, got ' .. type(url), 2)
+    end
+    opts = options.check(opts, options.CONNECT)
+
+    local wb = natives.module("resty.websocket.client"):new { timeout = opts.timeout }
+    local key = natives.new_key()
+    local headers = copy_headers(opts.headers)
+    local offer = natives.peer_offer(opts.compression)
+    if offer then
+        headers[#headers + 1] = "Sec-WebSocket-Extensions: " .. offer
+    end
+
+    local ssl_verify = opts.ssl_verify
+    local ok, err, response = wb:connect(url, {
+        protocols = opts.protocols, origin = opts.origin, headers = headers, host = opts.host,
+        server_name = opts.server_name, key = key, pool_size = opts.pool_size,
+        -- A pooled connection has no handshake of ours: never one of another kind.
+        pool = "resty.websocket:" .. (opts.pool or url), backlog = opts.backlog,
+        ssl_verify = ssl_verify == nil or ssl_verify, client_cert = opts.client_cert,
+        client_priv_key = opts.client_priv_key,
+    })
+    if not ok then
+        wb.sock:close()
+        return nil, err, response
+    end
+
+    local session, id, protocol, extensions = natives.peer_open(
+        response, key, opts.protocols, opts.compression, opts.max_message_size,
+        opts.max_frame_size, opts.ping_interval, opts.ping_timeout)
+    local sock = wb.sock
+    if not session then
+        sock:close()
+        return nil, id, response
+    end
+    sock:settimeouts(nil, opts.send_timeout, nil)
+
+    return setmetatable({
+        session = session, sock = sock, id = id, protocol = protocol, extensions = extensions,
+        role = "client", request_id = ngx.var.request_id, timeout = opts.timeout or 60000,
+    }, client_mt), nil, response
+end
+
+
+return { connect = connect, methods = client }
