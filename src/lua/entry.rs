@@ -15,8 +15,9 @@ use mlua::ffi as lua;
 use crate::ffi;
 use crate::hub::Mailbox;
 use crate::ngx::guard::guarded;
+use crate::ngx::listener::Listener;
 use crate::ngx::request::Request;
-use crate::session::{Peer, Session};
+use crate::session::{Peer, Session, Stream};
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -54,6 +55,10 @@ pub enum Object {
     Peer(Box<RefCell<Peer>>),
     /// A subscriber that is no connection.
     Mailbox(Mailbox),
+    /// A port opened from Lua.
+    Listener(Listener),
+    /// A connection of such a port.
+    Stream(Rc<Stream>),
 }
 
 /// What a native ends with.
@@ -176,6 +181,22 @@ impl<'l> Args<'l> {
     pub fn peer(&self, index: c_int) -> Option<&'l RefCell<Peer>> {
         match self.object(index)? {
             Object::Peer(peer) => Some(peer),
+            _ => None,
+        }
+    }
+
+    /// The listener at `index`.
+    pub fn listener(&self, index: c_int) -> Option<&'l Listener> {
+        match self.object(index)? {
+            Object::Listener(listener) => Some(listener),
+            _ => None,
+        }
+    }
+
+    /// The accepted connection at `index`.
+    pub fn stream(&self, index: c_int) -> Option<&'l Rc<Stream>> {
+        match self.object(index)? {
+            Object::Stream(stream) => Some(stream),
             _ => None,
         }
     }

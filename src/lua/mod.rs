@@ -4,6 +4,7 @@
 mod codec_natives;
 mod entry;
 mod hub_natives;
+mod listen_natives;
 mod mailbox_natives;
 mod message_natives;
 mod natives;

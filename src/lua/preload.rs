@@ -11,7 +11,8 @@ use std::ffi::{c_int, CStr};
 use mlua::ffi as lua;
 
 use super::{
-    codec_natives, entry, hub_natives, mailbox_natives, message_natives, natives, peer_natives,
+    codec_natives, entry, hub_natives, listen_natives, mailbox_natives, message_natives, natives,
+    peer_natives,
 };
 use crate::conf::LuaModules;
 use crate::ffi;
@@ -71,6 +72,25 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"stream_finish", message_natives::stream_finish),
     native!(c"stream_open", message_natives::stream_open),
     native!(c"stream_write", message_natives::stream_write),
+    native!(c"listen_accept", listen_natives::accept),
+    native!(c"listen_address", listen_natives::address),
+    native!(c"listen_close", listen_natives::close),
+    native!(c"listen_fd", listen_natives::fd),
+    native!(c"listen_is_open", listen_natives::is_open),
+    native!(c"listen_open", listen_natives::open),
+    native!(c"listen_waiting", listen_natives::waiting),
+    native!(c"socket_bind", listen_natives::bind),
+    native!(c"socket_close", listen_natives::stream_close),
+    native!(c"socket_drain", listen_natives::drain),
+    native!(c"socket_fd", listen_natives::stream_fd),
+    native!(c"socket_name", listen_natives::stream_name),
+    native!(c"socket_peer", listen_natives::stream_peer),
+    native!(c"socket_readable", listen_natives::readable),
+    native!(c"socket_receive", listen_natives::receive),
+    native!(c"socket_send", listen_natives::send),
+    native!(c"socket_shutdown", listen_natives::shutdown),
+    native!(c"socket_state", listen_natives::stream_state),
+    native!(c"socket_timeouts", listen_natives::timeouts),
     native!(c"new_key", peer_natives::new_key),
     native!(c"peer_beat", peer_natives::beat),
     native!(c"peer_between", peer_natives::between),
@@ -128,6 +148,7 @@ const MODULES: &[Module] = &[
     module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua", RESTY),
     module!(c"resty.websocket.connect", c"@resty/websocket/connect.lua", "connect.lua", PART),
     module!(c"resty.websocket.hub", c"@resty/websocket/hub.lua", "hub.lua", PART),
+    module!(c"resty.websocket.listen", c"@resty/websocket/listen.lua", "listen.lua", Shown::Always),
     module!(c"resty.websocket.methods", c"@resty/websocket/methods.lua", "methods.lua", PART),
     module!(c"resty.websocket.options", c"@resty/websocket/options.lua", "options.lua", PART),
 ];

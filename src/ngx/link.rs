@@ -1,15 +1,14 @@
-//! Our hold on nginx's connection: reading, writing, and the two ways of leaving it. Created by a
+//! Our hold on the connection of a request: events, and the two ways of leaving it. Created by a
 //! session, tied to a request by `takeover::take`, and dead (every call a no-op or an error) from
 //! the moment nginx frees the request.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem;
+use std::ops::Deref;
 use std::ptr;
 
-use bytes::{buf::UninitSlice, BufMut, BytesMut};
-
-use super::log;
 use super::request::Request;
+use super::wire::Wire;
 use crate::ffi;
 
 /// Our bit in `c->buffered`: while it is set nginx does not close the connection when the handler
@@ -18,38 +17,13 @@ use crate::ffi;
 /// HTTP/2 0x02.
 const BUFFERED: u32 = 0x08;
 
-/// How many buffers one `send` passes to the kernel at most.
-pub const MAX_PARTS: usize = 16;
-
-/// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recv {
-    /// So many bytes.
-    Data(usize),
-    /// Nothing now; the read handler will be called.
-    Again,
-    /// The peer ended its side.
-    Eof,
-    /// A socket error, as errno (0 where TLS gave none).
-    Failed(i32),
-}
-
-/// What a write did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// So many bytes taken, all of them or as many as fit.
-    Bytes(usize),
-    /// A socket error, as errno (0 where TLS gave none).
-    Failed(i32),
-}
-
 /// The connection of one taken-over request.
 ///
 /// Owned by its session (which is reference-counted and may outlive the request). The pointers are
 /// cleared in `release`, called from the request's own cleanup, so they are never followed into a
 /// freed request; the posted flush event and the timer are unlinked there too.
 pub struct Link {
-    c: Cell<*mut ffi::ngx_connection_t>,
+    c: Wire,
     r: Cell<*mut ffi::ngx_http_request_t>,
     flush: UnsafeCell<ffi::ngx_event_t>,
     timer: UnsafeCell<ffi::ngx_event_t>,
@@ -61,7 +35,7 @@ impl Link {
     /// A link to nothing.
     pub fn new() -> Link {
         Link {
-            c: Cell::new(ptr::null_mut()),
+            c: Wire::new(ptr::null_mut()),
             r: Cell::new(ptr::null_mut()),
             // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
             flush: UnsafeCell::new(unsafe { mem::zeroed() }),
@@ -127,138 +101,6 @@ impl Link {
         !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() == 0 }
     }
 
-    /// Whether a read may bring something: an event came and the last read did not exhaust it.
-    pub fn read_ready(&self) -> bool {
-        let c = self.c.get();
-        // SAFETY: not null means alive.
-        !c.is_null() && unsafe { (*(*c).read).ready() != 0 }
-    }
-
-    /// Reads at most `buf.len()` bytes.
-    pub fn recv(&self, buf: &mut [u8]) -> Recv {
-        self.recv_raw(UninitSlice::new(buf))
-    }
-
-    /// Reads at most `limit` bytes into the spare capacity of `buf`, which grows by what came.
-    pub fn recv_into(&self, buf: &mut BytesMut, limit: usize) -> Recv {
-        let room = buf.chunk_mut();
-        let len = room.len().min(limit);
-        let got = self.recv_raw(&mut room[..len]);
-        if let Recv::Data(n) = got {
-            // SAFETY: `recv` has just written n bytes at the start of the spare capacity.
-            unsafe { buf.advance_mut(n) };
-        }
-        got
-    }
-
-    fn recv_raw(&self, buf: &mut UninitSlice) -> Recv {
-        let c = self.c.get();
-        if c.is_null() || buf.len() == 0 {
-            return Recv::Again;
-        }
-        // An error inside TLS leaves errno as it was, hence the reset.
-        ffi::ngx_set_errno(0);
-        // SAFETY: c is alive; `recv` is nginx's own (plain or TLS) and writes at most len bytes.
-        // It never calls back into a handler.
-        let n = unsafe { (*c).recv.map_or(-1, |recv| recv(c, buf.as_mut_ptr(), buf.len())) };
-        match n {
-            0 => Recv::Eof,
-            n if n > 0 => Recv::Data(n as usize),
-            n if n == ffi::NGX_AGAIN as isize => Recv::Again,
-            _ => Recv::Failed(ffi::ngx_errno()),
-        }
-    }
-
-    /// Arms the read event after a read that said `Again`; disarms it where bytes are there that
-    /// nobody wants yet and the event module reports states, not changes (poll, select).
-    pub fn want_read(&self) {
-        let c = self.c.get();
-        if !c.is_null() {
-            // SAFETY: c is alive. With epoll this is a no-op after the first time.
-            unsafe { ffi::ngx_handle_read_event((*c).read, 0) };
-        }
-    }
-
-    /// Sends the parts in order, as many as `MAX_PARTS` in one system call on a plain connection;
-    /// TLS packs them into as few records as they fit.
-    pub fn send(&self, parts: &[&[u8]]) -> Sent {
-        let c = self.c.get();
-        if c.is_null() {
-            return Sent::Failed(0);
-        }
-        debug_assert!(parts.len() <= MAX_PARTS);
-        // SAFETY: zeroed ngx_buf_t and ngx_chain_t are nginx's own initial state (ngx_calloc_buf).
-        let mut bufs: [ffi::ngx_buf_t; MAX_PARTS] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut chain: [ffi::ngx_chain_t; MAX_PARTS] = unsafe { mem::zeroed() };
-        let used = parts.len().min(MAX_PARTS);
-        for (i, part) in parts[..used].iter().enumerate() {
-            bufs[i].pos = part.as_ptr().cast_mut();
-            bufs[i].last = bufs[i].pos.wrapping_add(part.len());
-            bufs[i].set_memory(1);
-        }
-        if used > 0 {
-            bufs[used - 1].set_flush(1);
-        }
-        for i in 0..used {
-            chain[i].buf = &mut bufs[i];
-            chain[i].next =
-                if i + 1 < used { ptr::addr_of_mut!(chain[i + 1]) } else { ptr::null_mut() };
-        }
-        let first = if used > 0 { chain.as_mut_ptr() } else { ptr::null_mut() };
-        ffi::ngx_set_errno(0);
-        // SAFETY: c is alive; the chain lives on this stack for the whole call; memory buffers
-        // are only read. Neither transport keeps the chain (TLS copies into a buffer of its own).
-        let rest = unsafe {
-            match (*c).send_chain {
-                Some(send) => send(c, first, 0),
-                None => ffi::ngx_chain_error(),
-            }
-        };
-        if rest == ffi::ngx_chain_error() {
-            let errno = ffi::ngx_errno();
-            // As nginx's own write filter does: without the mark, bytes that TLS still holds would
-            // keep the request open until its send timer, for a peer that is gone.
-            // SAFETY: c is alive.
-            unsafe { (*c).set_error(1) };
-            return Sent::Failed(errno);
-        }
-        let taken = bufs[..used]
-            .iter()
-            .zip(parts)
-            .map(|(buf, part)| buf.pos as usize - part.as_ptr() as usize)
-            .sum();
-        Sent::Bytes(taken)
-    }
-
-    /// Whether TLS holds bytes that it took but could not write yet.
-    pub fn tls_pending(&self) -> bool {
-        let c = self.c.get();
-        // SAFETY: not null means alive.
-        !c.is_null() && unsafe { (*c).buffered() } & ffi::NGX_SSL_BUFFERED != 0
-    }
-
-    /// Gives the TLS output buffer (16 KiB) back once nothing is pending.
-    pub fn shrink(&self) {
-        let c = self.c.get();
-        // SAFETY: not null means alive; the call is nginx's own for connections going idle.
-        unsafe {
-            if !c.is_null() && !(*c).ssl.is_null() {
-                ffi::ngx_ssl_free_buffer(c);
-            }
-        }
-    }
-
-    /// Arms the write event after a partial write: the write handler is called when the kernel
-    /// takes more. Disarms it once the kernel has taken all (see `want_read`).
-    pub fn want_write(&self) {
-        let c = self.c.get();
-        if !c.is_null() {
-            // SAFETY: c is alive.
-            unsafe { ffi::ngx_handle_write_event((*c).write, 0) };
-        }
-    }
-
     /// Tells nginx whether output is pending (see `BUFFERED`).
     pub fn set_pending(&self, pending: bool) {
         let c = self.c.get();
@@ -296,27 +138,6 @@ impl Link {
         }
     }
 
-    /// Ends our side of the stream: the peer reads to its end. Only where no TLS stands between,
-    /// which ends its own way when nginx closes the connection.
-    pub fn end_output(&self) {
-        self.shut_down(libc::SHUT_WR, false);
-    }
-
-    /// Ends the connection in both directions; nginx closes it when the request ends.
-    pub fn hang_up(&self) {
-        self.shut_down(libc::SHUT_RDWR, true);
-    }
-
-    fn shut_down(&self, how: i32, even_tls: bool) {
-        let c = self.c.get();
-        // SAFETY: not null means alive; shutting a socket down twice is harmless.
-        unsafe {
-            if !c.is_null() && (even_tls || (*c).ssl.is_null()) {
-                libc::shutdown((*c).fd, how);
-            }
-        }
-    }
-
     /// Ends a request that `Request::hold` keeps alive. Output that is still pending is sent first.
     /// The link may be dead afterwards.
     pub fn finish_request(&self) {
@@ -328,15 +149,6 @@ impl Link {
                 ffi::ngx_http_finalize_request(r, ffi::NGX_OK as _);
                 ffi::ngx_http_run_posted_requests(c);
             }
-        }
-    }
-
-    /// An info line in the connection's log: client address, server and request are added by nginx.
-    pub fn info(&self, text: &str) {
-        let c = self.c.get();
-        if !c.is_null() {
-            // SAFETY: c is alive.
-            log::info(unsafe { (*c).log }, text);
         }
     }
 
@@ -441,6 +253,15 @@ impl Link {
                 (*wev).handler = Some(ffi::ngx_http_empty_handler);
             }
         }
+    }
+}
+
+/// Reading and writing: `Wire`'s, for as long as the link is alive.
+impl Deref for Link {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.c
     }
 }
 

@@ -71,6 +71,29 @@ impl LuaConf {
         self.word(r, self.log_errors).unwrap_or(1) != 0
     }
 
+    /// Makes room for `n` timers at a time, running and pending: each connection of a listener is
+    /// served by one, and the directives' defaults (256, 1024) are not meant for that.
+    pub fn raise_timers(n: usize) {
+        // SAFETY: as in `lookup`. The table says where nginx's own setter (ngx_conf_set_num_slot)
+        // has put each number in ngx_lua's main configuration; ngx_lua reads it at every timer.
+        unsafe {
+            let http = *(*ffi::ngx_cycle)
+                .conf_ctx
+                .add((*std::ptr::addr_of!(ffi::ngx_http_module)).index)
+                .cast::<*mut ffi::ngx_http_conf_ctx_t>();
+            let conf = *(*http).main_conf.add(ffi::ngx_http_lua_module.ctx_index);
+            let mut command = ffi::ngx_http_lua_module.commands;
+            while !command.is_null() && (*command).name.len != 0 {
+                let name = CStr::from_ptr((*command).name.data.cast()).to_bytes();
+                if matches!(name, b"lua_max_running_timers" | b"lua_max_pending_timers") {
+                    let slot = conf.cast::<u8>().add((*command).offset).cast::<isize>();
+                    *slot = (*slot).max(n as isize);
+                }
+                command = command.add(1);
+            }
+        }
+    }
+
     fn word(&self, r: Request, offset: Option<usize>) -> Option<u64> {
         // SAFETY: `loc_conf` has an entry for every http module, and `offset` is where nginx's
         // own setter wrote a word-sized value (ngx_msec_t or ngx_flag_t); a merged

@@ -1,14 +1,19 @@
 //! Safe wrappers around nginx and ngx_lua, one concept a file. Everything above this folder
 //! (session, conf, lua) is free of raw pointers to nginx's structures.
 
+pub mod accepted;
 pub mod clock;
+pub mod errno;
 pub mod guard;
 pub mod link;
+pub mod listener;
 pub mod log;
 pub mod lua_conf;
 pub mod lua_wait;
 pub mod request;
 pub mod respond;
 pub mod takeover;
+pub mod tls;
 pub mod wake;
+pub mod wire;
 pub mod zone;

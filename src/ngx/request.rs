@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use super::guard::guarded;
 use super::log;
 use crate::ffi;
 
@@ -64,6 +65,20 @@ impl<'a> Request<'a> {
         ffi::NGX_DONE as isize
     }
 
+    /// Has `told` called when the request ends. False, and it is dropped: no memory.
+    pub fn at_end(self, told: Box<dyn FnOnce()>) -> bool {
+        // SAFETY: alive by construction. nginx runs a pool's cleanup once; it owns the box.
+        unsafe {
+            let cleanup = ffi::ngx_pool_cleanup_add(self.raw().pool, 0);
+            if cleanup.is_null() {
+                return false;
+            }
+            (*cleanup).data = Box::into_raw(Box::new(told)).cast();
+            (*cleanup).handler = Some(tell);
+        }
+        true
+    }
+
     /// The query string.
     pub fn args(self) -> &'a [u8] {
         // SAFETY: points into the request's own buffers, alive for 'a.
@@ -80,6 +95,13 @@ impl<'a> Request<'a> {
     pub fn is_http11(self) -> bool {
         self.raw().http_version == ffi::NGX_HTTP_VERSION_11 as usize
     }
+}
+
+/// Pool cleanup of `Request::at_end`.
+unsafe extern "C" fn tell(data: *mut std::ffi::c_void) {
+    // SAFETY: `at_end` has left the box here, and this is its only call.
+    let told = unsafe { Box::from_raw(data.cast::<Box<dyn FnOnce()>>()) };
+    guarded("request cleanup", (), told);
 }
 
 /// Name and value of every header in one of nginx's lists that has not been cleared.
@@ -111,4 +133,10 @@ unsafe fn bytes<'a>(s: &ffi::ngx_str_t) -> &'a [u8] {
     }
     // SAFETY: by contract of this function.
     unsafe { std::slice::from_raw_parts(s.data, s.len) }
+}
+
+/// How many connections this worker may have (`worker_connections`).
+pub fn connections() -> usize {
+    // SAFETY: `ngx_cycle` lives as long as the process.
+    unsafe { (*ffi::ngx_cycle).connection_n }
 }

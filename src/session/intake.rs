@@ -1,23 +1,16 @@
 //! The receiving half of a session: socket to codec, one event at a time. Used by the session
 //! when Lua asks for a frame and when nginx reports bytes.
 
-use std::cell::RefCell;
-
 use ws_proto::{Conn, Event, Stage, Style};
 
 use super::stash::Stash;
-use super::IoError;
+use super::{scratch, IoError};
 use crate::ngx::clock::now_ms;
-use crate::ngx::link::{Link, Recv};
+use crate::ngx::link::Link;
+use crate::ngx::wire::Recv;
 
-/// One read of the socket. Shared by all sessions of a worker: an idle connection owns none.
-const SCRATCH: usize = 64 * 1024;
 /// A payload with at least so much missing is read straight into its own buffer.
 const DIRECT_READ: usize = 32 * 1024;
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// What stops receiving.
 #[derive(Clone, Copy, Debug)]
@@ -91,12 +84,7 @@ impl Intake {
         if let Some(end) = self.end {
             return Some(Err(end));
         }
-        let mut buffer = BUFFER.take();
-        if buffer.is_empty() {
-            buffer = vec![0; SCRATCH];
-        }
-        let result = self.run(link, &mut buffer, sink).transpose();
-        BUFFER.set(buffer);
+        let result = scratch::lend(|buffer| self.run(link, buffer, sink)).transpose();
         if let Some(Err(end)) = result {
             self.end = Some(end);
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ngx::errno;
+
 /// A failed read or write, as cosockets name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoError {
@@ -32,12 +34,7 @@ impl fmt::Display for IoError {
             IoError::Timeout => f.write_str("timeout"),
             IoError::Closed => f.write_str("closed"),
             IoError::BusyReading => f.write_str("socket busy reading"),
-            IoError::Errno(errno) => {
-                // ngx_lua gives the system's text in lower case, without the number.
-                let text = std::io::Error::from_raw_os_error(*errno).to_string();
-                let text = text.split(" (os error").next().unwrap_or_default();
-                f.write_str(&text.to_lowercase())
-            }
+            IoError::Errno(errno) => f.write_str(&errno::text(*errno)),
         }
     }
 }

@@ -11,9 +11,11 @@ mod outbox;
 mod outgoing;
 mod peer;
 pub mod random;
+mod scratch;
 mod server;
 mod stash;
 pub mod stats;
+mod stream;
 
 pub use frames::{Sending, Taken};
 pub use intake::RecvError;
@@ -23,3 +25,4 @@ pub use outbox::Outbox;
 pub use outgoing::{Delivery, Outgoing, SlowConsumer};
 pub use peer::{Peer, PeerOptions};
 pub use server::{Closing, Drained, Options, Session, ShutdownClose};
+pub use stream::{Await, Got, Side, Stream, Want};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ws_proto::mask;
 
-use crate::ngx::link::MAX_PARTS;
+use crate::ngx::wire::MAX_PARTS;
 
 /// Frames are appended to the last buffer until it holds this much.
 const PACK: usize = 16 * 1024;

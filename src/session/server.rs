@@ -18,11 +18,12 @@ use super::outgoing::SlowConsumer;
 use super::stats::Tally;
 use super::{heartbeat::Heartbeat, stats, IoError};
 use crate::ngx::clock::now_ms;
-use crate::ngx::link::{Link, Sent, MAX_PARTS};
+use crate::ngx::link::Link;
 use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::{Parking, Semaphore};
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
+use crate::ngx::wire::{Sent, MAX_PARTS};
 
 thread_local! {
     static CONF: Cell<Option<LuaConf>> = const { Cell::new(None) };

@@ -1,0 +1,377 @@
+-- resty.websocket.listen: ports opened from Lua, for the systems of this module that open ports by
+-- themselves; no API of its own. Its connections behave as cosockets do (data | nil, err, partial)
+-- and may be used by any light thread of their worker. Times in milliseconds.
+
+local natives = ...
+
+local native_accept = natives.listen_accept
+local native_receive = natives.socket_receive
+local native_send = natives.socket_send
+local native_drain = natives.socket_drain
+local error = error
+local ipairs = ipairs
+local pairs = pairs
+local setmetatable = setmetatable
+local sort = table.sort
+local tostring = tostring
+local type = type
+local xpcall = xpcall
+local ngx = ngx
+local now = ngx.now
+local traceback = debug.traceback
+
+local BACKLOG = 511
+local HANDSHAKE_TIMEOUT = 10000
+
+local listen = {}
+
+
+-- Connections -----------------------------------------------------------------------------------
+
+local socket = {}
+local socket_mt = { __index = socket }
+
+
+local function receive(self, want, n)
+    local handle = self.handle
+    local data, err, partial = native_receive(handle, want, n)
+
+    -- A boolean is a wake-up: look again.
+    while data == true or data == false do
+        data, err, partial = native_receive(handle, want, n, true)
+    end
+    if data then
+        return data
+    end
+    return nil, err, partial
+end
+
+
+-- receive([n | "*l" | "*a"]) as a cosocket's; a line without an end is "line too long".
+function socket.receive(self, pattern)
+    if pattern == nil or pattern == "*l" then
+        return receive(self, "line")
+    elseif pattern == "*a" then
+        return receive(self, "all")
+    elseif type(pattern) == "number" and pattern >= 0 then
+        return receive(self, "exactly", pattern)
+    end
+    error("bad argument #1 to 'receive' (bad pattern argument)", 2)
+end
+
+
+function socket.receiveany(self, max)
+    if type(max) ~= "number" or max < 1 then
+        error("bad argument #1 to 'receiveany' (bad max argument)", 2)
+    end
+    return receive(self, "any", max)
+end
+
+
+-- Waits until at most `mark` bytes are left to send.
+local function drain(self, mark)
+    local handle = self.handle
+    local drained, err = native_drain(handle, mark)
+    while drained == true or drained == false do
+        drained, err = native_drain(handle, mark, true)
+    end
+    if drained then
+        return 1
+    end
+    return nil, err
+end
+
+
+-- Queues bytes, which leave at the end of this turn of the event loop; waits for the peer where
+-- much is pending. `data` is a string, a number or an array of strings.
+function socket.send(self, data)
+    local bytes, over = native_send(self.handle, data)
+    if not bytes then
+        return nil, over
+    end
+    if over then
+        local drained, err = drain(self)
+        if not drained then
+            return nil, err
+        end
+    end
+    return bytes
+end
+
+
+-- Waits until the kernel has taken everything: 1 | nil, err.
+function socket.flush(self)
+    return drain(self, 0)
+end
+
+
+function socket.settimeout(self, ms)
+    natives.socket_timeouts(self.handle, ms, ms)
+end
+
+
+-- The first is a cosocket's connect time-out, which has no meaning here.
+function socket.settimeouts(self, _, send, read)
+    natives.socket_timeouts(self.handle, send, read)
+end
+
+
+-- Whether a read would not wait: true, or nil and "timeout" after `ms` (nil: as long as it takes).
+function socket.readable(self, ms)
+    local handle = self.handle
+    local ready, err = natives.socket_readable(handle, ms)
+    while ready == true or ready == false do
+        ready, err = natives.socket_readable(handle, ms, true)
+    end
+    if ready then
+        return true
+    end
+    return nil, err
+end
+
+
+-- "send", "receive" or "both" (the default); what was sent before still leaves.
+function socket.shutdown(self, side)
+    return natives.socket_shutdown(self.handle, side)
+end
+
+
+-- What was sent leaves in the background; with `at_once` only what the kernel takes now.
+function socket.close(self, at_once)
+    return natives.socket_close(self.handle, at_once)
+end
+
+
+function socket.is_open(self)
+    return (natives.socket_state(self.handle))
+end
+
+
+-- Bytes received, sent, and waiting to be sent.
+function socket.counts(self)
+    local _, received, sent, waiting = natives.socket_state(self.handle)
+    return received, sent, waiting
+end
+
+
+function socket.fd(self)
+    return (natives.socket_fd(self.handle))
+end
+
+
+function socket.is_tls(self)
+    local _, _, tls = natives.socket_fd(self.handle)
+    return tls
+end
+
+
+local function address(host, port, family)
+    if not host then
+        return nil
+    end
+    return { host = host, port = port, family = family == 6 and "AF_INET6" or "AF_INET",
+             type = "SOCK_STREAM", protocol = "tcp" }
+end
+
+
+-- Where the other end is: { host, port, family, type, protocol }.
+function socket.peer(self)
+    return address(natives.socket_peer(self.handle))
+end
+
+
+-- The address of this end, in the same form; nil once it is closed.
+function socket.name(self)
+    return address(natives.socket_name(self.handle))
+end
+
+
+-- Listeners -------------------------------------------------------------------------------------
+
+local listener = {}
+local listener_mt = { __index = listener }
+
+
+-- The next connection | nil, "timeout" | nil, "closed". `ms` nil: as long as it takes.
+function listener.accept(self, ms)
+    local handle = self.handle
+    local deadline = ms and now() * 1000 + ms
+    local conn, err = native_accept(handle, ms)
+    while conn == true or conn == false do
+        local left = deadline and deadline - now() * 1000
+        if left and left <= 0 then
+            return nil, "timeout"
+        end
+        conn, err = native_accept(handle, left)
+    end
+    if not conn then
+        return nil, err
+    end
+    return setmetatable({ handle = conn }, socket_mt)
+end
+
+
+-- Whether accept() would not wait: true, or nil and "timeout" after `ms` (nil: as long as it
+-- takes). A closed port does not let wait either.
+function listener.readable(self, ms)
+    local handle = self.handle
+    local deadline = ms and now() * 1000 + ms
+    local ready = natives.listen_waiting(handle, ms or 0x7fffffff)
+    while ready == true or ready == false do
+        local left = deadline and deadline - now() * 1000 or 0x7fffffff
+        ready = natives.listen_waiting(handle, left > 0 and left or nil)
+        if not ready and left <= 0 then
+            return nil, "timeout"
+        end
+    end
+    return true
+end
+
+
+function listener.port(self)
+    local _, port = natives.listen_address(self.handle)
+    return port
+end
+
+
+function listener.name(self)
+    return address(natives.listen_address(self.handle))
+end
+
+
+function listener.fd(self)
+    return natives.listen_fd(self.handle)
+end
+
+
+function listener.is_open(self)
+    return natives.listen_is_open(self.handle)
+end
+
+
+function listener.close(self)
+    natives.listen_close(self.handle)
+end
+
+
+local VERIFY = { none = true, optional = true, require = true }
+
+
+local function list(value)
+    return type(value) == "table" and value or { value }
+end
+
+
+local TLS = { certificate = true, key = true, ca = true, verify = true, ciphers = true,
+              protocols = true }
+
+
+-- The natives' form: number of pairs, certificates and keys in turn, ca, verify, ciphers, protocols.
+local function tls_words(tls)
+    for name in pairs(tls) do
+        if not TLS[name] then
+            error('unknown option "tls.' .. tostring(name) .. '"', 4)
+        end
+    end
+    local certificates, keys = list(tls.certificate), list(tls.key or tls.certificate)
+    if #certificates ~= #keys then
+        error('bad "tls.key" option: as many keys as certificates expected', 4)
+    end
+    local verify = tls.verify or "none"
+    if not VERIFY[verify] then
+        error('bad "tls.verify" option: "none", "optional" or "require" expected', 4)
+    end
+    local words = { #certificates }
+    for i, certificate in ipairs(certificates) do
+        words[#words + 1] = certificate
+        words[#words + 1] = keys[i]
+    end
+    words[#words + 1] = tls.ca or ""
+    words[#words + 1] = verify
+    words[#words + 1] = tls.ciphers or ""
+    for _, protocol in ipairs(list(tls.protocols)) do
+        words[#words + 1] = protocol
+    end
+    return words
+end
+
+
+local OPTIONS = { host = "string", port = "number", backlog = "number", workers = "number",
+                  handshake_timeout = "number", tls = "table" }
+
+
+-- Opens a port in this worker: listener | nil, err. `workers` = 1 opens it in the first worker
+-- only; elsewhere the answer is nil, "another worker's".
+function listen.open(opts)
+    local names = {}
+    for name in pairs(opts) do
+        names[#names + 1] = name
+    end
+    sort(names)
+    for _, name in ipairs(names) do
+        if type(opts[name]) ~= OPTIONS[name] then
+            error('bad "' .. tostring(name) .. '" option: ' .. (OPTIONS[name] or "none")
+                  .. " expected", 2)
+        end
+    end
+    local port = opts.port or 0
+    if port < 0 or port > 65535 or port % 1 ~= 0 then
+        return nil, "bad port"
+    end
+    if opts.workers == 1 and ngx.worker.id() ~= 0 then
+        return nil, "another worker's"
+    end
+    local handle, err = natives.listen_open(opts.host or "0.0.0.0", port, opts.backlog or BACKLOG,
+                                            opts.handshake_timeout or HANDSHAKE_TIMEOUT,
+                                            opts.tls and tls_words(opts.tls))
+    if not handle then
+        return nil, err
+    end
+    return setmetatable({ handle = handle }, listener_mt)
+end
+
+
+-- A connection in a request context of its own: whatever happens to its handler happens to it
+-- alone, and the end of that context closes it.
+local function serve_one(_, conn, handler, onerror)
+    local ok, err = natives.socket_bind(conn.handle)
+    if ok then
+        ok, err = xpcall(handler, function(fault)
+            -- Light threads end by an error too (ngx.exit), and that one goes on.
+            return type(fault) == "string" and traceback(fault, 2) or fault
+        end, conn)
+    end
+    if not ok then
+        if onerror then
+            onerror(err, conn)
+        else
+            ngx.log(ngx.ERR, "websocket handler failed: ", tostring(err))
+        end
+    end
+    conn:close()
+end
+
+
+local function accept_all(_, self, handler, onerror)
+    while true do
+        local conn = self:accept()
+        if not conn then
+            return
+        end
+        local ok, err = ngx.timer.at(0, serve_one, conn, handler, onerror)
+        if not ok then
+            conn:close(true)
+            ngx.log(ngx.ERR, "websocket connection dropped: ", err)
+        end
+    end
+end
+
+
+-- Calls handler(connection) in a light thread of its own for every connection, until the listener
+-- closes. A handler that fails is logged with its traceback, or handed to onerror(err, connection).
+function listen.serve(self, handler, onerror)
+    return ngx.timer.at(0, accept_all, self, handler, onerror)
+end
+
+
+return listen

@@ -1,0 +1,458 @@
+//! A connection that a listener of ours accepted: its events, its addresses and its end. Owned by
+//! whoever took it from the listener (a stream of the session layer), which hears of events through
+//! `Events`. nginx's HTTP knows nothing of these connections.
+
+use std::cell::{RefCell, UnsafeCell};
+use std::collections::HashSet;
+use std::ffi::c_void;
+use std::mem;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::OnceLock;
+
+use super::guard::guarded;
+use super::wire::Wire;
+use crate::ffi;
+
+/// How long a connection that we closed may go on sending before it is cut: closing with bytes
+/// unread would reset it, and the peer might never read our last ones.
+const LINGER_MS: u64 = 2000;
+
+thread_local! {
+    /// This worker's connections, lingering ones included: closed when it exits.
+    static LIVE: RefCell<HashSet<*mut ffi::ngx_connection_t>> = RefCell::default();
+}
+
+/// What the owner of a connection is told.
+pub trait Events: 'static {
+    /// The owner's connection.
+    fn socket(&self) -> &Accepted;
+    /// Bytes or an end of stream may be there.
+    fn readable(&self);
+    /// The kernel takes bytes again, or the posted flush is due.
+    fn flush(&self);
+    /// The time set with `Accepted::limit_drain` is over.
+    fn drain_timeout(&self);
+    /// nginx gives the connection up (worker_shutdown_timeout).
+    fn dropped(&self);
+}
+
+/// One accepted connection.
+///
+/// Owned by one stream; dropping it closes the connection at once. While `attach`ed, nginx's
+/// events point to the owner without a count: that is sound because the owner's end closes the
+/// connection, and with it its events. A worker that exits closes what is left (`close_all`);
+/// the owners find their connections gone then.
+pub struct Accepted {
+    wire: Wire,
+    flush: UnsafeCell<ffi::ngx_event_t>,
+    peer: Option<SocketAddr>,
+    fd: i32,
+    number: u64,
+}
+
+/// Reading and writing: `Wire`'s, until the connection is closed.
+impl Deref for Accepted {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.wire
+    }
+}
+
+impl Accepted {
+    /// Takes a connection over from its listener.
+    ///
+    /// # Safety
+    /// `c` must be an accepted connection of this worker that nobody else owns.
+    pub(super) unsafe fn new(c: *mut ffi::ngx_connection_t) -> Accepted {
+        LIVE.with_borrow_mut(|live| live.insert(c));
+        // SAFETY: by contract; until `attach` events only mark the connection as ready.
+        unsafe {
+            (*c).data = ptr::null_mut();
+            (*(*c).read).handler = Some(idle_handler);
+            (*(*c).write).handler = Some(idle_handler);
+            ffi::ngx_handle_read_event((*c).read, 0);
+            Accepted {
+                wire: Wire::new(c),
+                flush: UnsafeCell::new(mem::zeroed()),
+                peer: address((*c).sockaddr),
+                fd: (*c).fd,
+                number: (*c).number,
+            }
+        }
+    }
+
+    /// Has nginx's events told to `owner`, whose `socket()` this is.
+    pub fn attach<T: Events>(owner: &Rc<T>) {
+        let this = owner.socket();
+        let c = this.get();
+        if c.is_null() {
+            return;
+        }
+        // SAFETY: c is alive; the pointer stays valid as long as c does, see the type's comment.
+        unsafe {
+            let data = Rc::as_ptr(owner).cast_mut().cast::<c_void>();
+            (*c).data = data;
+            (*(*c).read).handler = Some(read_handler::<T>);
+            (*(*c).write).handler = Some(write_handler::<T>);
+            let flush = this.flush.get();
+            (*flush).handler = Some(flush_handler::<T>);
+            (*flush).data = data;
+            (*flush).log = (*c).log;
+        }
+    }
+
+    /// Whether the connection has not been closed.
+    pub fn is_open(&self) -> bool {
+        !self.get().is_null()
+    }
+
+    /// The descriptor; of a closed connection, the one it had.
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// The connection's number in nginx's log.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where the other end is.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The address it connected to.
+    pub fn name(&self) -> Option<SocketAddr> {
+        self.is_open().then(|| local_address(self.fd)).flatten()
+    }
+
+    /// Whether the stream is encrypted.
+    pub fn is_tls(&self) -> bool {
+        let c = self.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { !(*c).ssl.is_null() }
+    }
+
+    /// Has the owner's `flush` called once, after the events at hand.
+    pub fn post_flush(&self) {
+        if self.is_open() {
+            // SAFETY: the event lives in this object and is unlinked when it closes.
+            unsafe {
+                ffi::ngx_post_event(self.flush.get(), ptr::addr_of_mut!(ffi::ngx_posted_events))
+            };
+        }
+    }
+
+    /// Has the owner's `drain_timeout` called in `ms` milliseconds, counted anew at every call.
+    pub fn limit_drain(&self, ms: u64) {
+        let c = self.get();
+        if !c.is_null() {
+            // SAFETY: c is alive; the timer goes with it.
+            unsafe { ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t) };
+        }
+    }
+
+    /// Closes the connection without waiting for anything: the peer may see a reset.
+    pub fn close(&self) {
+        let c = self.let_go();
+        if !c.is_null() {
+            // SAFETY: alive until now, and nobody else's.
+            unsafe { close_connection(c) };
+        }
+    }
+
+    /// Closes the connection so that the peer reads what was sent to its end: our side is ended,
+    /// what still comes is thrown away for a moment. Everything must have been sent.
+    pub fn close_gently(&self) {
+        let c = self.let_go();
+        if !c.is_null() {
+            // SAFETY: alive until now, and nobody else's; it belongs to its events from here on.
+            unsafe { end_output(c) };
+        }
+    }
+
+    /// Takes the connection out of our hands; null if it was gone.
+    fn let_go(&self) -> *mut ffi::ngx_connection_t {
+        let c = self.wire.replace(ptr::null_mut());
+        // SAFETY: the event is ours.
+        unsafe {
+            if (*self.flush.get()).posted() != 0 {
+                ffi::ngx_delete_posted_event(self.flush.get());
+            }
+        }
+        if c.is_null() || !LIVE.with_borrow(|live| live.contains(&c)) {
+            return ptr::null_mut();
+        }
+        // SAFETY: c is alive, as LIVE says.
+        unsafe {
+            (*c).data = ptr::null_mut();
+            if (*(*c).write).timer_set() != 0 {
+                ffi::ngx_del_timer((*c).write);
+            }
+        }
+        c
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Closes this worker's connections, because it exits: nginx would complain of open sockets.
+pub fn close_all() {
+    for c in LIVE.take() {
+        // SAFETY: alive as long as it was in LIVE. Owners are asked no more: LIVE tells them.
+        unsafe {
+            if !(*c).ssl.is_null() {
+                (*(*c).ssl).set_no_send_shutdown(1);
+            }
+            close_connection(c);
+        }
+    }
+}
+
+/// The IP address in a socket address.
+///
+/// # Safety
+/// `sa` must be null or a valid socket address of its family.
+unsafe fn address(sa: *const ffi::sockaddr) -> Option<SocketAddr> {
+    if sa.is_null() {
+        return None;
+    }
+    // SAFETY: by contract.
+    unsafe {
+        match i32::from((*sa).sa_family) {
+            libc::AF_INET => {
+                let sin = &*sa.cast::<libc::sockaddr_in>();
+                let ip = std::net::Ipv4Addr::from(u32::from_be(sin.sin_addr.s_addr));
+                Some(SocketAddr::from((ip, u16::from_be(sin.sin_port))))
+            }
+            libc::AF_INET6 => {
+                let sin6 = &*sa.cast::<libc::sockaddr_in6>();
+                let ip = std::net::Ipv6Addr::from(sin6.sin6_addr.s6_addr);
+                Some(SocketAddr::from((ip, u16::from_be(sin6.sin6_port))))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The address a socket is bound to.
+pub(super) fn local_address(fd: i32) -> Option<SocketAddr> {
+    // SAFETY: the kernel fills at most the length that it is told.
+    unsafe {
+        let mut storage: libc::sockaddr_storage = mem::zeroed();
+        let mut len = mem::size_of_val(&storage) as libc::socklen_t;
+        let sa = ptr::addr_of_mut!(storage).cast::<libc::sockaddr>();
+        if libc::getsockname(fd, sa, &mut len) != 0 {
+            return None;
+        }
+        address(sa.cast())
+    }
+}
+
+/// The owner behind an event, if it still has the connection.
+///
+/// # Safety
+/// `ev` must be an event of a connection whose handlers were set by `attach::<T>`.
+unsafe fn owner<T: Events>(ev: *mut ffi::ngx_event_t) -> Option<Rc<T>> {
+    // SAFETY: the pointer is the owner's Rc, alive while its connection is; a count is added.
+    unsafe {
+        let c = (*ev).data.cast::<ffi::ngx_connection_t>();
+        borrow::<T>((*c).data)
+    }
+}
+
+/// # Safety
+/// `data` must be null or point to a living `Rc<T>`.
+unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
+    if data.is_null() {
+        return None;
+    }
+    // SAFETY: by contract.
+    unsafe {
+        Rc::increment_strong_count(data.cast::<T>());
+        Some(Rc::from_raw(data.cast::<T>()))
+    }
+}
+
+unsafe extern "C" fn read_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: nginx calls this with the event it was set on.
+    let Some(owner) = (unsafe { owner::<T>(ev) }) else { return };
+    event("read handler", &*owner, || {
+        let c = owner.socket().get();
+        // SAFETY: an event of c came, so it is alive.
+        if unsafe { (*c).close() != 0 && (*c).error() != 0 } {
+            return owner.dropped();
+        }
+        owner.readable();
+        if owner.socket().read_ready() {
+            owner.socket().want_read();
+        }
+    });
+}
+
+unsafe extern "C" fn write_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: as above.
+    let Some(owner) = (unsafe { owner::<T>(ev) }) else { return };
+    event("write handler", &*owner, || {
+        // SAFETY: the event is alive during its handler.
+        if unsafe { (*ev).timedout() } != 0 {
+            // SAFETY: as above.
+            unsafe { (*ev).set_timedout(0) };
+            return owner.drain_timeout();
+        }
+        owner.flush();
+    });
+}
+
+unsafe extern "C" fn flush_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: the event lives in the owner and is unlinked when the connection closes.
+    let Some(owner) = (unsafe { borrow::<T>((*ev).data) }) else { return };
+    event("flush", &*owner, || owner.flush());
+}
+
+/// Nobody has attached yet: nginx has marked the event as ready, which is all.
+unsafe extern "C" fn idle_handler(_ev: *mut ffi::ngx_event_t) {}
+
+/// Runs an event's body; a panic (a bug of ours) ends this one connection.
+fn event<T: Events>(what: &str, owner: &T, body: impl FnOnce()) {
+    let done = guarded(what, false, || {
+        body();
+        true
+    });
+    if !done {
+        guarded("end of a connection", (), || owner.socket().close());
+    }
+}
+
+// What follows runs without an owner: the connection is closed, step by step.
+
+/// Says goodbye in TLS, ends our side of the stream and lets the peer finish.
+///
+/// # Safety
+/// `c` must be alive and nobody's.
+unsafe fn end_output(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: by contract. What nginx does for a lingering close (ngx_http_set_lingering_close):
+    // TLS is shut down without waiting for the peer's goodbye, its memory stays for the close.
+    unsafe {
+        let ssl = (*c).ssl;
+        if !ssl.is_null() {
+            (*ssl).set_no_wait_shutdown(1);
+            (*ssl).set_shutdown_without_free(1);
+            match ffi::ngx_ssl_shutdown(c) {
+                rc if rc == ffi::NGX_AGAIN as isize => {
+                    (*ssl).handler = Some(tls_ended);
+                    return;
+                }
+                rc if rc != ffi::NGX_OK as isize => return close_connection(c),
+                _ => {}
+            }
+        }
+        linger(c);
+    }
+}
+
+unsafe extern "C" fn tls_ended(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: nginx calls this when the shutdown it had put off is done, or has timed out.
+    unsafe {
+        if (*c).timedout() != 0 || (*c).error() != 0 {
+            close_connection(c);
+        } else {
+            linger(c);
+        }
+    }
+}
+
+/// # Safety
+/// `c` must be alive and nobody's.
+unsafe fn linger(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: by contract.
+    unsafe {
+        if (*(*c).read).pending_eof() != 0 || (*(*c).read).eof() != 0 {
+            return close_connection(c);
+        }
+        libc::shutdown((*c).fd, libc::SHUT_WR);
+        (*(*c).read).handler = Some(linger_handler);
+        (*(*c).write).handler = Some(idle_handler);
+        ffi::ngx_add_timer((*c).read, LINGER_MS as ffi::ngx_msec_t);
+        linger_handler((*c).read);
+    }
+}
+
+unsafe extern "C" fn linger_handler(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: nginx calls this with the read event of a connection that nobody owns. The bytes are
+    // read past TLS, which is over, and thrown away.
+    unsafe {
+        let c = (*ev).data.cast::<ffi::ngx_connection_t>();
+        let mut sink = mem::MaybeUninit::<[u8; 16384]>::uninit();
+        let mut rounds = 0;
+        while (*ev).timedout() == 0 && (*c).close() == 0 && rounds < 64 {
+            let n = libc::recv((*c).fd, sink.as_mut_ptr().cast(), 16384, libc::MSG_DONTWAIT);
+            if n > 0 {
+                rounds += 1;
+                continue;
+            }
+            if n < 0 && *libc::__errno_location() == libc::EAGAIN {
+                (*ev).set_ready(0);
+                ffi::ngx_handle_read_event(ev, 0);
+                return;
+            }
+            break;
+        }
+        close_connection(c);
+    }
+}
+
+/// Frees everything of a connection (ngx_http_close_connection).
+///
+/// # Safety
+/// `c` must be alive and nobody's.
+pub(super) unsafe fn close_connection(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: by contract; nginx's own order.
+    unsafe {
+        if !(*c).ssl.is_null() {
+            (*(*c).ssl).set_no_wait_shutdown(1);
+            (*(*c).ssl).set_shutdown_without_free(0);
+            if ffi::ngx_ssl_shutdown(c) == ffi::NGX_AGAIN as isize {
+                (*(*c).ssl).handler = Some(close_connection_event);
+                return;
+            }
+        }
+        LIVE.with_borrow_mut(|live| live.remove(&c));
+        uncount();
+        (*c).set_destroyed(1);
+        let pool = (*c).pool;
+        ffi::ngx_close_connection(c);
+        ffi::ngx_destroy_pool(pool);
+    }
+}
+
+unsafe extern "C" fn close_connection_event(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: nginx calls this when the TLS shutdown it had put off is over.
+    unsafe { close_connection(c) };
+}
+
+/// Takes one off the open connections of stub_status, where nginx has that: it counted this one
+/// when it accepted it (ngx_event_accept).
+fn uncount() {
+    static ACTIVE: OnceLock<usize> = OnceLock::new();
+    let active = *ACTIVE.get_or_init(|| {
+        // SAFETY: looks a symbol up; null where nginx was built without stub_status.
+        unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_stat_active".as_ptr()) as usize }
+    });
+    if active != 0 {
+        // SAFETY: the symbol is a pointer to a counter in memory shared by all workers, which
+        // nginx changes atomically too.
+        unsafe {
+            let counter = *(active as *const *const std::sync::atomic::AtomicUsize);
+            (*counter).fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! A port opened while a worker runs: a listening socket of ours on nginx's events. What it accepts
+//! goes, after the TLS handshake if there is one, into a queue that light threads take from.
+//!
+//! The socket is the worker's own and bound with SO_REUSEPORT: every worker that opens the same
+//! port has one, and the kernel deals connections out. On a reload the new workers' sockets take
+//! over; the old one accepts what the kernel has given it and closes.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::fmt;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::ptr;
+use std::rc::Rc;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::accepted::{close_connection, local_address, Accepted};
+use super::errno;
+use super::guard::guarded;
+use super::lua_wait::{Parking, Semaphore};
+use super::request::Request;
+use super::tls::Tls;
+use super::wake::is_worker;
+use crate::ffi;
+
+/// Connections accepted in one turn of the event loop; then others have theirs.
+const BATCH: usize = 64;
+/// Pause after the system ran out of descriptors.
+const RETRY_MS: u64 = 500;
+/// First pool of a connection: its log and addresses, no more.
+const POOL_SIZE: usize = 512;
+
+thread_local! {
+    /// Addresses this worker listens on: SO_REUSEPORT would let it open one twice.
+    static OPEN: RefCell<Vec<SocketAddr>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why a port was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenError {
+    /// What the system says.
+    Errno(i32),
+    /// nginx has no connection left (worker_connections).
+    Connections,
+    /// There is no event loop here: init_by_lua, `nginx -t`.
+    Phase,
+    /// The worker has been told to quit.
+    Exiting,
+    /// ngx_lua has no memory.
+    Memory,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenError::Errno(errno) => f.write_str(&errno::text(*errno)),
+            ListenError::Connections => f.write_str("worker_connections are not enough"),
+            ListenError::Phase => f.write_str("no event loop in this phase"),
+            ListenError::Exiting => f.write_str("process exiting"),
+            ListenError::Memory => f.write_str("no memory"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// Result of asking for a connection.
+pub enum Accept {
+    /// The oldest that waits.
+    Connection(Accepted),
+    /// None yet: the calling light thread has been parked and must yield.
+    Parked,
+    /// The port is closed, and all it had accepted is taken.
+    Closed,
+    /// ngx_lua refuses to park the caller: its text.
+    Denied(String),
+}
+
+/// A listening socket.
+///
+/// Owned by its Lua objects; the last of them closes the port. nginx's event points to `Inner`
+/// without a count, which is sound because the end of `Inner` closes the socket. A connection in
+/// its TLS handshake holds a count.
+pub struct Listener(Rc<Inner>);
+
+struct Inner {
+    /// Null once closed.
+    lc: Cell<*mut ffi::ngx_connection_t>,
+    ls: UnsafeCell<ffi::ngx_listening_t>,
+    /// What `ls` points to.
+    sockaddr: SockAddr,
+    local: SocketAddr,
+    fd: i32,
+    tls: Option<Tls>,
+    handshake_ms: u64,
+    queue: RefCell<VecDeque<Accepted>>,
+    /// Longest queue: beyond it the kernel's own fills.
+    limit: usize,
+    paused: Cell<bool>,
+    accepted: Cell<u64>,
+    taker: Semaphore,
+}
+
+impl Listener {
+    /// Opens a port (0: any that is free). `limit` connections at most wait to be taken, and as
+    /// many again in the kernel; a TLS handshake has `handshake_ms` milliseconds.
+    pub fn open(
+        addr: SocketAddr,
+        limit: usize,
+        tls: Option<Tls>,
+        handshake_ms: u64,
+    ) -> Result<Listener, ListenError> {
+        // SAFETY: plain integers set by nginx.
+        if !is_worker() || unsafe { (*ptr::addr_of!(ffi::ngx_event_actions)).add.is_none() } {
+            return Err(ListenError::Phase);
+        }
+        // SAFETY: as above.
+        if unsafe { ffi::ngx_exiting != 0 || ffi::ngx_quit != 0 } {
+            return Err(ListenError::Exiting);
+        }
+        if addr.port() != 0 && OPEN.with_borrow(|open| open.contains(&addr)) {
+            return Err(ListenError::Errno(libc::EADDRINUSE));
+        }
+        let taker = Semaphore::new().ok_or(ListenError::Memory)?;
+        let socket = bind(addr, limit)
+            .map_err(|err| ListenError::Errno(err.raw_os_error().unwrap_or_default()))?;
+        let fd = socket.into_raw_fd();
+        let local = local_address(fd).unwrap_or(addr);
+        let inner = Rc::new(Inner {
+            lc: Cell::new(ptr::null_mut()),
+            // SAFETY: an all-zero ngx_listening_t is nginx's own initial state.
+            ls: UnsafeCell::new(unsafe { mem::zeroed() }),
+            sockaddr: SockAddr::from(local),
+            local,
+            fd,
+            tls,
+            handshake_ms,
+            queue: RefCell::default(),
+            limit: limit.max(1),
+            paused: Cell::new(false),
+            accepted: Cell::new(0),
+            taker,
+        });
+        if !inner.start() {
+            // SAFETY: the descriptor is ours still.
+            unsafe { libc::close(fd) };
+            return Err(ListenError::Connections);
+        }
+        OPEN.with_borrow_mut(|open| open.push(local));
+        Ok(Listener(inner))
+    }
+
+    /// The address it listens on, with the port the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    /// Its descriptor; of a closed one, the one it had.
+    pub fn fd(&self) -> i32 {
+        self.0.fd
+    }
+
+    /// Whether it still listens.
+    pub fn is_open(&self) -> bool {
+        !self.0.lc.get().is_null()
+    }
+
+    /// The oldest connection that waits, or parks the light thread that runs in `r` for at most
+    /// `ms` milliseconds.
+    pub fn accept(&self, r: Request, ms: u64) -> Accept {
+        if let Some(connection) = self.take() {
+            return Accept::Connection(connection);
+        }
+        if !self.is_open() {
+            return Accept::Closed;
+        }
+        match self.0.taker.park(r, ms) {
+            Parking::Parked => Accept::Parked,
+            Parking::Denied(text) => Accept::Denied(text),
+        }
+    }
+
+    fn take(&self) -> Option<Accepted> {
+        let connection = self.0.queue.borrow_mut().pop_front()?;
+        if self.0.paused.replace(false) {
+            self.0.resume();
+        }
+        Some(connection)
+    }
+
+    /// Whether a connection waits.
+    pub fn has_waiting(&self) -> bool {
+        !self.0.queue.borrow().is_empty()
+    }
+
+    /// Parks the light thread that runs in `r` until a connection waits (or something else
+    /// happens: the caller looks again).
+    pub fn park(&self, r: Request, ms: u64) -> Parking {
+        self.0.taker.park(r, ms)
+    }
+
+    /// Stops listening. What has been accepted can still be taken.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+fn bind(addr: SocketAddr, backlog: usize) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if addr.port() != 0 {
+        // With any free port the kernel might choose one that is shared this way.
+        socket.set_reuse_port(true)?;
+    }
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(backlog.clamp(1, i32::MAX as usize) as i32)?;
+    Ok(socket)
+}
+
+impl Inner {
+    /// Puts the socket on nginx's events. False: no connection left.
+    fn start(self: &Rc<Self>) -> bool {
+        // SAFETY: the worker's event loop runs; `ls` and what it points to stay in place, because
+        // they lie in the Rc, and are not moved or freed before `close`.
+        unsafe {
+            let log = (*ffi::ngx_cycle).log;
+            let lc = ffi::ngx_get_connection(self.fd, log);
+            if lc.is_null() {
+                return false;
+            }
+            let ls = self.ls.get();
+            (*ls).fd = self.fd;
+            (*ls).sockaddr = self.sockaddr.as_ptr().cast_mut().cast();
+            (*ls).socklen = self.sockaddr.len();
+            (*ls).type_ = libc::SOCK_STREAM;
+            (*ls).handler = Some(accepted);
+            (*ls).log = *log;
+            (*ls).logp = log;
+            (*ls).pool_size = POOL_SIZE;
+            (*ls).connection = lc;
+            (*ls).servers = Rc::as_ptr(self).cast_mut().cast::<c_void>();
+            (*lc).type_ = libc::SOCK_STREAM;
+            (*lc).log = log;
+            (*lc).listening = ls;
+            (*lc).data = Rc::as_ptr(self).cast_mut().cast::<c_void>();
+            // nginx tells idle connections when the worker is to quit.
+            (*lc).set_idle(1);
+            let rev = (*lc).read;
+            (*rev).log = log;
+            (*rev).set_accept(1);
+            (*rev).handler = Some(accept_handler);
+            (*(*lc).write).log = log;
+            self.lc.set(lc);
+            if ffi::ngx_handle_read_event(rev, 0) != ffi::NGX_OK as isize {
+                (*lc).fd = -1;
+                ffi::ngx_free_connection(lc);
+                self.lc.set(ptr::null_mut());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Goes on accepting, at the next turn of the event loop.
+    fn resume(&self) {
+        let lc = self.lc.get();
+        if !lc.is_null() {
+            // SAFETY: lc is alive; nginx unlinks the event when the connection is closed.
+            unsafe {
+                ffi::ngx_post_event((*lc).read, ptr::addr_of_mut!(ffi::ngx_posted_next_events));
+            }
+        }
+    }
+
+    fn close(&self) {
+        let lc = self.lc.replace(ptr::null_mut());
+        if !lc.is_null() {
+            OPEN.with_borrow_mut(|open| open.retain(|addr| *addr != self.local));
+            // SAFETY: lc was alive until now; this closes the socket too.
+            unsafe { ffi::ngx_close_connection(lc) };
+        }
+        self.taker.wake_all();
+    }
+
+    /// Accepts what the kernel has, a batch or (`all`) until nothing is left.
+    fn run(&self, all: bool) {
+        for _ in 0..if all { usize::MAX } else { BATCH } {
+            let lc = self.lc.get();
+            if lc.is_null() {
+                return;
+            }
+            if !all && self.queue.borrow().len() >= self.limit {
+                return self.paused.set(true);
+            }
+            let before = self.accepted.get();
+            ffi::ngx_set_errno(0);
+            // SAFETY: lc is alive, its event nginx's own kind. Calls `accepted` for each.
+            unsafe { ffi::ngx_event_accept((*lc).read) };
+            let errno = ffi::ngx_errno();
+            if matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) {
+                // SAFETY: lc is alive. nginx may have set this timer itself.
+                unsafe {
+                    if !all && (*(*lc).read).timer_set() == 0 {
+                        ffi::ngx_add_timer((*lc).read, RETRY_MS as ffi::ngx_msec_t);
+                    }
+                }
+                return;
+            }
+            if self.accepted.get() == before && errno != libc::ECONNABORTED {
+                // Nothing there, or nginx had no connection for it; others may wait behind that.
+                if errno == libc::EAGAIN || all {
+                    return;
+                }
+            }
+        }
+        self.resume();
+    }
+
+    /// A connection is ready to be taken.
+    fn deliver(&self, c: *mut ffi::ngx_connection_t) {
+        // SAFETY: an accepted connection that nobody else owns.
+        let connection = unsafe { Accepted::new(c) };
+        self.queue.borrow_mut().push_back(connection);
+        self.taker.wake_all();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// nginx's read event of the listening socket.
+unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
+    guarded("accept", (), || {
+        // SAFETY: nginx calls this with the event it was set on; the connection's data is our Rc,
+        // alive as long as the connection. A count is held while we work.
+        let inner = unsafe {
+            let lc = (*ev).data.cast::<ffi::ngx_connection_t>();
+            let data = (*lc).data.cast::<Inner>();
+            Rc::increment_strong_count(data);
+            Rc::from_raw(data)
+        };
+        // SAFETY: as above.
+        let quits = unsafe {
+            let timedout = (*ev).timedout() != 0;
+            let quits = (*(*ev).data.cast::<ffi::ngx_connection_t>()).close() != 0;
+            if timedout && (quits || ffi::ngx_use_accept_mutex != 0) {
+                // The mark makes nginx accept on its own sockets again, which are closed then, or
+                // its mutex does it.
+                (*ev).set_timedout(0);
+            }
+            if quits && !timedout {
+                // nginx says so outside its events: whoever is woken now would wait for the next
+                // one, so a timer brings us back.
+                ffi::ngx_add_timer(ev, 1);
+                return;
+            }
+            quits
+        };
+        inner.run(quits);
+        if quits {
+            inner.close();
+        }
+    });
+}
+
+/// nginx has accepted a connection (ls->handler).
+unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
+    let done = guarded("an accepted connection", false, || {
+        // SAFETY: nginx passes a new connection; its listening socket is ours, whose Rc is held by
+        // `accept_handler` at this moment.
+        unsafe {
+            let data = (*(*c).listening).servers.cast::<Inner>();
+            Rc::increment_strong_count(data);
+            let inner = Rc::from_raw(data);
+            inner.accepted.set(inner.accepted.get() + 1);
+            // The connection outlives the listener: nothing of it may be kept.
+            (*c).listening = ptr::null_mut();
+            (*c).local_sockaddr = ptr::null_mut();
+            (*c).local_socklen = 0;
+            (*(*c).log).connection = (*c).number;
+            (*c).set_log_error(ffi::ngx_connection_log_error_e_NGX_ERROR_INFO);
+            let on: i32 = 1;
+            libc::setsockopt(
+                (*c).fd,
+                libc::IPPROTO_TCP,
+                libc::TCP_NODELAY,
+                ptr::addr_of!(on).cast(),
+                mem::size_of_val(&on) as libc::socklen_t,
+            );
+            match &inner.tls {
+                None => inner.deliver(c),
+                Some(tls) => {
+                    if !tls.attach(c) {
+                        return false;
+                    }
+                    ffi::ngx_add_timer((*c).read, inner.handshake_ms as ffi::ngx_msec_t);
+                    (*c).data = Rc::into_raw(inner).cast_mut().cast::<c_void>();
+                    if ffi::ngx_ssl_handshake(c) == ffi::NGX_AGAIN as isize {
+                        (*(*c).ssl).handler = Some(handshaked);
+                    } else {
+                        handshaked(c);
+                    }
+                }
+            }
+        }
+        true
+    });
+    if !done {
+        // SAFETY: a panic of ours, or no memory: the connection is nobody's yet.
+        unsafe { close_connection(c) };
+    }
+}
+
+/// The TLS handshake is over, well or not.
+unsafe extern "C" fn handshaked(c: *mut ffi::ngx_connection_t) {
+    guarded("tls handshake", (), || {
+        // SAFETY: `accepted` left a count of the listener in the connection's data. The connection
+        // is ours until it is delivered or closed.
+        unsafe {
+            let inner = Rc::from_raw((*c).data.cast::<Inner>());
+            (*c).data = ptr::null_mut();
+            if (*(*c).read).timer_set() != 0 {
+                ffi::ngx_del_timer((*c).read);
+            }
+            let admitted = (*(*c).ssl).handshaked() != 0
+                && inner.tls.as_ref().is_some_and(|tls| tls.admits(c));
+            if admitted {
+                inner.deliver(c);
+            } else {
+                close_connection(c);
+            }
+        }
+    });
+}

@@ -1,0 +1,521 @@
+//! An accepted connection as a stream of bytes, the way a cosocket is one: what Lua code of any
+//! light thread of the worker may call. Reads wait for what is asked, writes go through an outbox
+//! and wait above its high-water mark.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::outbox::Outbox;
+use super::{scratch, IoError};
+use crate::ngx::accepted::{Accepted, Events};
+use crate::ngx::clock::now_ms;
+use crate::ngx::lua_wait::{Parking, Semaphore};
+use crate::ngx::request::Request;
+use crate::ngx::wire::{Recv, Sent, MAX_PARTS};
+
+/// As ngx_lua's cosockets without time-outs of their own.
+const DEFAULT_TIMEOUT_MS: u64 = 60_000;
+/// A send that leaves more than this pending waits for the peer.
+const HIGH_WATER: usize = 256 * 1024;
+/// Longest line: what a remote peer may have us keep without an end in sight.
+const MAX_LINE: usize = 64 * 1024;
+
+/// What a read waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Whatever is there, at most so many bytes.
+    Any(usize),
+    /// So many bytes.
+    Exactly(usize),
+    /// A line; its end (LF, and CR before it) is not part of it.
+    Line,
+    /// Everything up to the end of the stream.
+    All,
+}
+
+/// Result of a read.
+pub enum Got {
+    /// Bytes, to be copied before anything else happens.
+    Data(Vec<u8>),
+    /// An error, and what had come until then.
+    Failed(IoError, Vec<u8>),
+    /// The line has no end.
+    LineTooLong,
+    /// The calling light thread has been parked and must yield.
+    Parked,
+    /// ngx_lua refuses to park the caller: its text.
+    Denied(String),
+}
+
+/// Result of waiting for the stream.
+pub enum Await {
+    /// It is so.
+    Done,
+    /// The calling light thread has been parked and must yield.
+    Parked,
+    /// It is not, or not in time.
+    Failed(IoError),
+    /// ngx_lua refuses to park the caller: its text.
+    Denied(String),
+}
+
+/// Which side of a stream is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Ours to read.
+    Read,
+    /// Ours to write, once all is sent.
+    Write,
+    /// Both.
+    Both,
+}
+
+struct Io {
+    /// Received and not taken, from `head` on.
+    inbox: Vec<u8>,
+    head: usize,
+    read_end: Option<IoError>,
+    write_end: Option<IoError>,
+    outbox: Outbox,
+    /// Our side of the stream ends when the outbox is empty.
+    end_output: bool,
+    recv_timeout: u64,
+    send_timeout: u64,
+    reading_since: u64,
+    draining_since: u64,
+    last_out: u64,
+    /// Bytes moved so far.
+    moved: (u64, u64),
+    /// The stream is closed for Lua; it holds itself until its output is sent.
+    leaving: Option<Rc<Stream>>,
+    closed: bool,
+}
+
+/// A connection of a listener.
+///
+/// Reference-counted: one count lies in each Lua userdata, one in the pool of the request whose
+/// light thread serves it (given back at that request's end, which closes the stream), one in
+/// `leaving` while its last output drains. A parked light thread holds the userdata on its stack,
+/// so the semaphores outlive their waiters. With the last count the connection is closed.
+pub struct Stream {
+    socket: Accepted,
+    reader: Semaphore,
+    /// Made by the first send that has to wait.
+    writers: RefCell<Option<Semaphore>>,
+    io: RefCell<Io>,
+}
+
+impl Stream {
+    /// A stream over a connection taken from its listener. None: no memory (it is closed).
+    pub fn new(socket: Accepted) -> Option<Rc<Stream>> {
+        let now = now_ms();
+        let stream = Rc::new(Stream {
+            socket,
+            reader: Semaphore::new()?,
+            writers: RefCell::new(None),
+            io: RefCell::new(Io {
+                inbox: Vec::new(),
+                head: 0,
+                read_end: None,
+                write_end: None,
+                outbox: Outbox::default(),
+                end_output: false,
+                recv_timeout: DEFAULT_TIMEOUT_MS,
+                send_timeout: DEFAULT_TIMEOUT_MS,
+                reading_since: now,
+                draining_since: now,
+                last_out: now,
+                moved: (0, 0),
+                leaving: None,
+                closed: false,
+            }),
+        });
+        Accepted::attach(&stream);
+        Some(stream)
+    }
+
+    /// The connection: addresses, descriptor.
+    pub fn socket(&self) -> &Accepted {
+        &self.socket
+    }
+
+    /// Whether it has not been closed by this side.
+    pub fn is_open(&self) -> bool {
+        !self.io.borrow().closed
+    }
+
+    /// Sets the time-outs in milliseconds; None leaves one as it is.
+    pub fn set_timeouts(&self, send: Option<u64>, recv: Option<u64>) {
+        let mut io = self.io.borrow_mut();
+        io.send_timeout = send.unwrap_or(io.send_timeout);
+        io.recv_timeout = recv.unwrap_or(io.recv_timeout);
+    }
+
+    /// Reads. `again` says that the caller was parked by the call before.
+    pub fn receive(&self, r: Request, want: Want, again: bool) -> Got {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if !again && self.reader.waiters() > 0 {
+            return Got::Failed(IoError::BusyReading, Vec::new());
+        }
+        if want == Want::Exactly(0) && io.read_end.is_none() && !io.closed {
+            return Got::Data(Vec::new());
+        }
+        loop {
+            if let Some(data) = io.taken(want) {
+                return Got::Data(data);
+            }
+            if want == Want::Line && io.inbox.len() - io.head > MAX_LINE {
+                return Got::LineTooLong;
+            }
+            if io.closed {
+                return Got::Failed(IoError::Closed, Vec::new());
+            }
+            if let Some(err) = io.read_end {
+                let rest = io.take(usize::MAX);
+                return match (want, err) {
+                    (Want::All, IoError::Closed) => Got::Data(rest),
+                    _ => Got::Failed(err, rest),
+                };
+            }
+            if !self.fill(io) {
+                break;
+            }
+        }
+        let now = now_ms();
+        if !again {
+            io.reading_since = now;
+        }
+        let deadline = io.reading_since.saturating_add(io.recv_timeout);
+        if now >= deadline && (again || io.recv_timeout == 0) {
+            return Got::Failed(IoError::Timeout, io.take(usize::MAX));
+        }
+        match self.reader.park(r, deadline - now) {
+            Parking::Parked => Got::Parked,
+            Parking::Denied(text) => Got::Denied(text),
+        }
+    }
+
+    /// Waits at most `ms` milliseconds until a read would not wait: bytes, or the end of the
+    /// stream.
+    pub fn readable(&self, r: Request, ms: u64, again: bool) -> Await {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if io.closed {
+            return Await::Failed(IoError::Closed);
+        }
+        if !io.has_input() && io.read_end.is_none() {
+            self.fill(io);
+        }
+        if io.has_input() || io.read_end.is_some() {
+            return Await::Done;
+        }
+        let now = now_ms();
+        if !again {
+            io.reading_since = now;
+        }
+        let deadline = io.reading_since.saturating_add(ms);
+        if now >= deadline {
+            return Await::Failed(IoError::Timeout);
+        }
+        park(self.reader.park(r, deadline - now))
+    }
+
+    /// Queues bytes; they leave at the end of this turn, or now where much waits. Returns whether
+    /// more is pending than the high-water mark allows: then call `drained`.
+    pub fn send(&self, parts: &[&[u8]]) -> Result<bool, IoError> {
+        let mut io = self.io.borrow_mut();
+        if let Some(err) = io.write_end {
+            return Err(err);
+        }
+        if io.closed || io.end_output || !self.socket.is_open() {
+            return Err(IoError::Closed);
+        }
+        for part in parts {
+            io.outbox.push(part, &[], None);
+        }
+        if io.outbox.len() > HIGH_WATER {
+            self.flush_now(&mut io);
+        } else {
+            self.socket.post_flush();
+        }
+        match io.write_end {
+            Some(err) => Err(err),
+            None => Ok(io.outbox.len() > HIGH_WATER),
+        }
+    }
+
+    /// Whether output is below `mark` bytes (None: the high-water mark); parks the light thread
+    /// that runs in `r` if not.
+    pub fn drained(&self, r: Request, mark: Option<usize>, again: bool) -> Await {
+        let mut io = self.io.borrow_mut();
+        let mark = mark.unwrap_or(HIGH_WATER);
+        if io.write_end.is_none() && !io.closed && mark < HIGH_WATER {
+            self.flush_now(&mut io);
+        }
+        if let Some(err) = io.write_end {
+            return Await::Failed(err);
+        }
+        if io.closed {
+            return Await::Failed(IoError::Closed);
+        }
+        if io.outbox.len() <= mark {
+            return Await::Done;
+        }
+        let now = now_ms();
+        if !again && self.writers.borrow().as_ref().is_none_or(|writers| writers.waiters() == 0) {
+            io.draining_since = now;
+        }
+        let deadline = io.draining_since.max(io.last_out).saturating_add(io.send_timeout);
+        if now >= deadline && (again || io.send_timeout == 0) {
+            return Await::Failed(IoError::Timeout);
+        }
+        let mut writers = self.writers.borrow_mut();
+        if writers.is_none() {
+            *writers = Semaphore::new();
+        }
+        match &*writers {
+            Some(writers) => park(writers.park(r, deadline - now)),
+            None => Await::Denied("no memory".to_string()),
+        }
+    }
+
+    /// Bytes that were sent and not yet taken by the kernel.
+    pub fn buffered(&self) -> usize {
+        self.io.borrow().outbox.len()
+    }
+
+    /// Bytes received and sent so far.
+    pub fn moved(&self) -> (u64, u64) {
+        self.io.borrow().moved
+    }
+
+    /// Ends one or both directions; what was sent before still goes out. The stream stays ours.
+    pub fn shut_down(&self, side: Side) {
+        let mut io = self.io.borrow_mut();
+        if io.closed {
+            return;
+        }
+        if side != Side::Write {
+            io.read_end.get_or_insert(IoError::Closed);
+            io.take(usize::MAX);
+            self.reader.wake_all();
+        }
+        if side != Side::Read {
+            io.end_output = true;
+            self.flush_now(&mut io);
+        }
+    }
+
+    /// Closes the stream for Lua. What was sent goes out in the background, for as long as the
+    /// peer reads; `now` gives up what the kernel does not take at once.
+    pub fn close(self: &Rc<Self>, now: bool) {
+        let mut io = self.io.borrow_mut();
+        if io.closed {
+            return;
+        }
+        io.closed = true;
+        io.inbox = Vec::new();
+        io.head = 0;
+        self.flush_now(&mut io);
+        let pending = self.has_pending(&io);
+        if io.write_end.is_some() || (pending && now) {
+            self.socket.close();
+        } else if pending {
+            io.leaving = Some(self.clone());
+            self.socket.limit_drain(io.send_timeout);
+        } else {
+            self.socket.close_gently();
+        }
+        drop(io);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.reader.wake_all();
+        if let Some(writers) = &*self.writers.borrow() {
+            writers.wake_all();
+        }
+    }
+
+    fn has_pending(&self, io: &Io) -> bool {
+        io.write_end.is_none() && (!io.outbox.is_empty() || self.socket.tls_pending())
+    }
+
+    /// Reads once from the socket. False: nothing is there now.
+    fn fill(&self, io: &mut Io) -> bool {
+        if !self.socket.read_ready() {
+            return false;
+        }
+        let got = scratch::lend(|buffer| {
+            let got = self.socket.recv(buffer);
+            if let Recv::Data(n) = got {
+                io.append(&buffer[..n]);
+            }
+            got
+        });
+        match got {
+            Recv::Data(_) => true,
+            Recv::Again => {
+                self.socket.want_read();
+                false
+            }
+            Recv::Eof => {
+                io.read_end = Some(IoError::Closed);
+                true
+            }
+            Recv::Failed(errno) => {
+                io.read_end = Some(IoError::from_errno(errno));
+                true
+            }
+        }
+    }
+
+    /// Sends as much as the kernel takes.
+    fn flush_now(&self, io: &mut Io) {
+        while self.has_pending(io) {
+            let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
+            let used = io.outbox.parts(&mut parts);
+            let offered: usize = parts[..used].iter().map(|part| part.len()).sum();
+            match self.socket.send(&parts[..used]) {
+                Sent::Bytes(n) => {
+                    io.outbox.advance(n);
+                    io.moved.1 += n as u64;
+                    io.last_out = if n > 0 { now_ms() } else { io.last_out };
+                    if n < offered || self.socket.tls_pending() {
+                        self.socket.want_write();
+                        break;
+                    }
+                }
+                Sent::Failed(errno) => {
+                    io.write_end = Some(IoError::from_errno(errno));
+                    io.outbox.clear();
+                }
+            }
+        }
+        if !self.has_pending(io) {
+            self.socket.shrink();
+            self.socket.want_write();
+            if io.end_output && io.write_end.is_none() {
+                io.write_end = Some(IoError::Closed);
+                self.socket.end_output();
+            }
+        }
+        if io.outbox.len() <= HIGH_WATER {
+            if let Some(writers) = &*self.writers.borrow() {
+                writers.wake_all();
+            }
+        }
+    }
+
+    /// The last output is sent, or will never be.
+    fn leave(&self, sent: bool) {
+        let own = self.io.borrow_mut().leaving.take();
+        if own.is_some() {
+            if sent {
+                self.socket.close_gently();
+            } else {
+                self.socket.close();
+            }
+        }
+    }
+}
+
+fn park(parking: Parking) -> Await {
+    match parking {
+        Parking::Parked => Await::Parked,
+        Parking::Denied(text) => Await::Denied(text),
+    }
+}
+
+impl Events for Stream {
+    fn socket(&self) -> &Accepted {
+        &self.socket
+    }
+
+    fn readable(&self) {
+        if self.io.borrow().leaving.is_none() {
+            // Nothing is read while nobody asks: TCP slows the peer down.
+            self.reader.wake_all();
+        }
+    }
+
+    fn flush(&self) {
+        let mut io = self.io.borrow_mut();
+        self.flush_now(&mut io);
+        if io.leaving.is_none() {
+            return;
+        }
+        let (pending, failed) = (self.has_pending(&io), io.write_end.is_some());
+        if pending {
+            self.socket.limit_drain(io.send_timeout);
+        }
+        drop(io);
+        if !pending {
+            self.leave(!failed);
+        }
+    }
+
+    fn drain_timeout(&self) {
+        self.leave(false);
+    }
+
+    fn dropped(&self) {
+        let mut io = self.io.borrow_mut();
+        io.read_end = Some(IoError::Closed);
+        io.write_end = Some(IoError::Closed);
+        io.outbox.clear();
+        drop(io);
+        self.leave(false);
+        self.wake_all();
+    }
+}
+
+impl Io {
+    fn has_input(&self) -> bool {
+        self.head < self.inbox.len()
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self.head > 0 && self.head == self.inbox.len() {
+            self.inbox.clear();
+            self.head = 0;
+        }
+        self.moved.0 += bytes.len() as u64;
+        self.inbox.extend_from_slice(bytes);
+    }
+
+    /// Takes at most `n` of the bytes received.
+    fn take(&mut self, n: usize) -> Vec<u8> {
+        let n = n.min(self.inbox.len() - self.head);
+        let bytes = if self.head == 0 && n == self.inbox.len() {
+            std::mem::take(&mut self.inbox)
+        } else {
+            self.inbox[self.head..self.head + n].to_vec()
+        };
+        self.head += n;
+        if self.head >= self.inbox.len() {
+            // An idle connection holds no buffer.
+            self.inbox = Vec::new();
+            self.head = 0;
+        }
+        bytes
+    }
+
+    /// What is wanted, if it has come.
+    fn taken(&mut self, want: Want) -> Option<Vec<u8>> {
+        let have = self.inbox.len() - self.head;
+        match want {
+            Want::Any(n) if have > 0 => Some(self.take(n)),
+            Want::Exactly(n) if have >= n => Some(self.take(n)),
+            Want::Line => {
+                let rest = &self.inbox[self.head..];
+                let end = rest.iter().take(MAX_LINE + 1).position(|&b| b == b'\n')?;
+                let mut line = self.take(end + 1);
+                line.retain(|&b| b != b'\n' && b != b'\r');
+                Some(line)
+            }
+            _ => None,
+        }
+    }
+}
