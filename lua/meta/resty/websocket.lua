@@ -1,0 +1,212 @@
+---@meta resty.websocket
+-- Annotations for LuaLS (lua-language-server): types of resty.websocket, never loaded by nginx. In
+-- .luarc.json: "workspace.library": ["…/lua/meta"]. t/940-annotations.t compares with the real tables.
+
+---Whole messages for servers and clients, and push to any connection.
+---@class resty.websocket
+---@field _VERSION string
+local M = {}
+
+---@alias resty.websocket.type "text"|"binary"
+---@alias resty.websocket.size integer|string bytes, or nginx's way of writing them: `"64k"`
+---@alias resty.websocket.state "open"|"closing"|"closed"
+
+---Settings of permessage-deflate (RFC 7692).
+---@class resty.websocket.Compression
+---@field level? integer 1 to 9
+---@field threshold? resty.websocket.size smaller messages go as they are
+---@field server_no_context_takeover? boolean
+---@field client_no_context_takeover? boolean
+---@field server_max_window_bits? integer 8 to 15
+---@field client_max_window_bits? integer 8 to 15
+
+---@class resty.websocket.CommonOptions
+---@field max_message_size? resty.websocket.size over it the connection is closed with 1009
+---@field max_frame_size? resty.websocket.size the same for one frame
+---@field timeout? integer milliseconds that `recv` waits
+---@field send_timeout? integer milliseconds that a send above the high-water mark waits
+---@field ping_interval? integer idle milliseconds after which the module pings; 0 is off
+---@field ping_timeout? integer milliseconds after a ping, then a silent peer is given up
+---@field compression? boolean|resty.websocket.Compression
+
+---@class resty.websocket.AcceptOptions : resty.websocket.CommonOptions
+---@field protocols? string|string[] subprotocols in the server's order
+---@field origins? string|string[] allowed Origin values, exact or `"*.example.com"`
+---@field require_origin? boolean refuses a request without Origin
+---@field headers? table<string, string> extra response headers
+
+---@class resty.websocket.ConnectOptions : resty.websocket.CommonOptions
+---@field protocols? string|string[]
+---@field origin? string
+---@field headers? string[] further header lines, `"Name: value"`
+---@field host? string
+---@field server_name? string the name for SNI and verification
+---@field pool? string
+---@field pool_size? integer
+---@field backlog? integer
+---@field ssl_verify? boolean default: true
+---@field client_cert? userdata from `ngx.ssl.parse_pem_cert`
+---@field client_priv_key? userdata from `ngx.ssl.parse_pem_priv_key`
+
+---@class resty.websocket.PublishOptions
+---@field type? resty.websocket.type
+---@field except? string id of a connection that is left out
+---@field scope? "worker"|"node"|"cluster"
+
+---Upgrades the current request. On failure nothing has been sent: `return ngx.exit(status)`.
+---@param opts? resty.websocket.AcceptOptions
+---@return resty.websocket.Connection? ws
+---@return string? err
+---@return integer? status 400, 403, 426 or 500
+function M.accept(opts) end
+
+---Connects to a server, on a cosocket. The response is verified.
+---@param url string `ws://host[:port][path]`, `wss://…`, `ws://unix:SOCKET:[path]`
+---@param opts? resty.websocket.ConnectOptions
+---@return resty.websocket.ClientConnection? ws
+---@return string? err
+---@return string? response status line and headers
+function M.connect(url, opts) end
+
+---Sends to all subscribers of a topic, in all workers.
+---@param topic string 1 to 255 bytes
+---@param data string
+---@param opts? resty.websocket.PublishOptions
+---@return integer? reached subscribers in this worker
+---@return integer|string sequence the message's number, or the error
+function M.publish(topic, data, opts) end
+
+---Sends to one connection, whichever worker owns it.
+---@param id string `ws.id`
+---@param data string
+---@param typ? resty.websocket.type
+---@return true? ok
+---@return string? err
+function M.send(id, data, typ) end
+
+---Closes one connection, whichever worker owns it.
+---@param id string
+---@param code? integer
+---@param reason? string
+---@return true? ok
+---@return string? err
+function M.close(id, code, reason) end
+
+---Connections of all workers, or the subscribers of a topic.
+---@param topic? string
+---@return integer? count
+---@return string? err
+function M.count(topic) end
+
+---Every number of README's section Metrics, and `open` and `accepted`.
+---@return table<string, number|table<string, number>>
+function M.info() end
+
+---What both sides have in common.
+---@class resty.websocket.CommonConnection
+---@field protocol? string the subprotocol chosen
+---@field extensions? string
+---@field role "server"|"client"
+local Common = {}
+
+---Queues a message; waits only above the high-water mark.
+---@param data string
+---@param typ? resty.websocket.type
+---@return integer? bytes
+---@return string? err
+function Common:send(data, typ) end
+
+---@param data? string at most 125 bytes
+---@return integer? bytes
+---@return string? err
+function Common:ping(data) end
+
+---@param data? string at most 125 bytes
+---@return integer? bytes
+---@return string? err
+function Common:pong(data) end
+
+---A message in fragments, never compressed.
+---@param typ? resty.websocket.type
+---@return resty.websocket.Writer? writer
+---@return string? err
+function Common:send_stream(typ) end
+
+---`for data, typ in ws:messages() do`, until the connection ends.
+---@return fun(ws: resty.websocket.CommonConnection): string?, string?
+---@return resty.websocket.CommonConnection
+function Common:messages() end
+
+---Nothing while the connection is open.
+---@return integer? code
+---@return string? reason
+---@return boolean? clean
+function Common:close_info() end
+
+---@return resty.websocket.state
+function Common:state() end
+
+---Bytes that the kernel has not taken yet.
+---@return integer
+function Common:buffered() end
+
+---A whole message. `nil, "timeout"`: nothing is lost, call again.
+---@param timeout? integer milliseconds
+---@return string? data
+---@return resty.websocket.type|string type_or_err
+---@return integer? code
+---@return string? reason
+function Common:recv(timeout) end
+
+---The close handshake.
+---@param code? integer default: 1000
+---@param reason? string
+---@param timeout? integer milliseconds, default: 3000
+---@return true? ok
+---@return string? err
+function Common:close(code, reason, timeout) end
+
+---Drops the connection at once.
+function Common:shutdown() end
+
+---A server's connection, made by `accept`.
+---@class resty.websocket.Connection : resty.websocket.CommonConnection
+---@field id string for `publish`, `send` and `close` from elsewhere
+---@field request_id string
+local Connection = {}
+
+---@param topic string 1 to 255 bytes
+---@param opts? table empty
+---@return true? ok
+---@return string? err
+function Connection:subscribe(topic, opts) end
+
+---Ends one subscription, or all.
+---@param topic? string
+---@return integer? ended
+---@return string? err
+function Connection:unsubscribe(topic) end
+
+---@return string[]? topics
+---@return string? err
+function Connection:topics() end
+
+---A client's connection, made by `connect`.
+---@class resty.websocket.ClientConnection : resty.websocket.CommonConnection
+---@field sock tcpsock the cosocket
+local ClientConnection = {}
+
+---A message that is sent in fragments.
+---@class resty.websocket.Writer
+local Writer = {}
+
+---@param chunk string
+---@return integer? bytes
+---@return string? err
+function Writer:write(chunk) end
+
+---@return integer? bytes
+---@return string? err
+function Writer:finish() end
+
+return M
