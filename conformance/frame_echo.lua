@@ -3,7 +3,7 @@
 -- echo(wb) serves a connection of either side until it ends; it returns after the last frame that
 -- is due has been sent and leaves the closing of the TCP connection to its caller.
 
-local check_utf8 = require "utf8_check"
+local frame_checker = require("resty.websocket").frame_checker
 
 local concat = table.concat
 
@@ -12,37 +12,19 @@ local MESSAGE_LIMIT = 64 * 1024 * 1024
 local _M = { MESSAGE_LIMIT = MESSAGE_LIMIT }
 
 
--- Codes that may stand in a close frame: RFC 6455 7.4, and 1012 to 1014 of IANA's registry.
-local function may_be_sent(code)
-    return code >= 3000 and code <= 4999
-           or code >= 1000 and code <= 1003
-           or code >= 1007 and code <= 1014
-end
-
-
-local function answer_close(wb, code, reason)
-    if not code then
-        return wb:send_close()
-    end
-    if not may_be_sent(code) then
-        return wb:send_close(1002, "invalid close code")
-    end
-    if check_utf8(reason, 0) ~= 0 then
-        return wb:send_close(1007, "close reason is not utf-8")
-    end
-    return wb:send_close(code)
-end
-
-
 function _M.echo(wb)
-    local message, size = {}, 0   -- fragments of the message under way
-    local kind                    -- its type; nil between messages
-    local text_state
+    local check = frame_checker(MESSAGE_LIMIT)
+    local message, kind = {}, nil    -- fragments of the message under way, and its type
 
     while true do
         local data, typ, err = wb:recv_frame()
         if not data then
             return    -- the connection ended, or the frame itself was malformed
+        end
+
+        local good, fault, code = check(data, typ, err)
+        if not good then
+            return wb:send_close(code, fault)
         end
 
         if typ == "ping" then
@@ -51,39 +33,17 @@ function _M.echo(wb)
             end
 
         elseif typ == "close" then
-            return answer_close(wb, err, data)
+            return wb:send_close(err)
 
         elseif typ ~= "pong" then
-            if typ == "continuation" then
-                if not kind then
-                    return wb:send_close(1002, "continuation without a message")
-                end
-            elseif kind then
-                return wb:send_close(1002, "new message inside a fragmented one")
-            else
-                kind, text_state = typ, 0
-            end
-
-            size = size + #data
-            if size > MESSAGE_LIMIT then
-                return wb:send_close(1009, "message too big")
-            end
+            kind = kind or typ
             message[#message + 1] = data
-
-            local last = err ~= "again"
-            if kind == "text" then
-                text_state = check_utf8(data, text_state)
-                if not text_state or last and text_state ~= 0 then
-                    return wb:send_close(1007, "text is not utf-8")
-                end
-            end
-
-            if last then
+            if err ~= "again" then
                 local send = kind == "text" and wb.send_text or wb.send_binary
                 if not send(wb, concat(message)) then
                     return
                 end
-                message, size, kind = {}, 0, nil
+                message, kind = {}, nil
             end
         end
     end

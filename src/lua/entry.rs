@@ -11,6 +11,7 @@ use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
 
 use mlua::ffi as lua;
+use ws_proto::FrameCheck;
 
 use crate::ffi;
 use crate::hub::Mailbox;
@@ -59,6 +60,8 @@ pub enum Object {
     Listener(Listener),
     /// A connection of such a port.
     Stream(Rc<Stream>),
+    /// The rules of messages, for who reads frames.
+    FrameCheck(Box<RefCell<FrameCheck>>),
 }
 
 /// What a native ends with.

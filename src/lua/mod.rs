@@ -1,6 +1,7 @@
 //! The Lua side: which `require` names exist, the raw functions behind them, and the shims (small
 //! .lua files without protocol logic). The only tree that names mlua.
 
+mod check_natives;
 mod codec_natives;
 mod entry;
 mod hub_natives;

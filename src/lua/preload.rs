@@ -11,8 +11,8 @@ use std::ffi::{c_int, CStr};
 use mlua::ffi as lua;
 
 use super::{
-    codec_natives, entry, hub_natives, listen_natives, mailbox_natives, message_natives, natives,
-    peer_natives,
+    check_natives, codec_natives, entry, hub_natives, listen_natives, mailbox_natives,
+    message_natives, natives, peer_natives,
 };
 use crate::conf::LuaModules;
 use crate::ffi;
@@ -31,6 +31,8 @@ macro_rules! native {
 const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"accept", natives::accept),
     native!(c"build_frame", codec_natives::build_frame),
+    native!(c"check_frame", check_natives::check_frame),
+    native!(c"check_new", check_natives::check_new),
     native!(c"check_response", codec_natives::check_response),
     native!(c"checked_frame", codec_natives::checked_frame),
     native!(c"close_payload", natives::close_payload),

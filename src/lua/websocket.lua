@@ -11,10 +11,12 @@ local hub = natives.module("resty.websocket.hub")
 
 local native_receive = natives.receive
 local native_drain = natives.drain
+local native_check = natives.check_frame
 local check_time = methods.check_time
 local error = error
 local pairs = pairs
 local setmetatable = setmetatable
+local type = type
 local ngx = ngx
 
 local _M = { _VERSION = "0.1.0" }
@@ -142,6 +144,18 @@ function _M.accept(opts)
         session = session, id = id, protocol = protocol, extensions = extensions,
         role = "server", request_id = ngx.var.request_id,
     }, server_mt)
+end
+
+
+-- What a handler that reads frames has to see to itself: asked with what recv_frame() returned.
+function _M.frame_checker(max_message_size)
+    if max_message_size ~= nil and (type(max_message_size) ~= "number" or not (max_message_size >= 0)) then
+        error('bad "max_message_size" argument: size in bytes expected', 2)
+    end
+    local checker = natives.check_new(max_message_size)
+    return function(data, typ, err)
+        return native_check(checker, data, typ, err)
+    end
 end
 
 

@@ -24,5 +24,5 @@ pub use messages::{broken_rule, Phase, Received};
 pub use outbox::Outbox;
 pub use outgoing::{Delivery, Outgoing, SlowConsumer};
 pub use peer::{Peer, PeerOptions};
-pub use server::{Closing, Drained, Options, Session, ShutdownClose};
+pub use server::{Closing, Drained, Options, Session, ShutdownClose, MAX_FRAGMENTS};
 pub use stream::{Await, Got, Side, Stream, Want};

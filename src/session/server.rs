@@ -414,7 +414,7 @@ impl Session {
 }
 
 /// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
-pub(super) const MAX_FRAGMENTS: u32 = 1 << 20;
+pub const MAX_FRAGMENTS: u32 = 1 << 20;
 
 /// Result of waiting for the peer's close frame.
 #[derive(Debug)]

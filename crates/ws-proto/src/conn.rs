@@ -5,6 +5,7 @@
 //! What sending needs is stateless, compression (`ext`) excepted: see `header` and `mask`.
 
 mod assembly;
+mod check;
 mod event;
 mod progress;
 mod sequence;
@@ -19,6 +20,7 @@ use progress::{Frame, State};
 use sequence::Sequence;
 use std::mem;
 
+pub use check::FrameCheck;
 pub use event::{Event, Payload};
 pub use progress::Stage;
 pub use settings::{Settings, Style};

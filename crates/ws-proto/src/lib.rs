@@ -5,6 +5,7 @@
 //!
 //! * [`header`], [`mask`], [`close`], [`utf8`]: the pieces of a frame, usable alone;
 //! * [`Conn`]: the receiving side of one connection, frame by frame or message by message;
+//! * [`FrameCheck`]: the rules of messages, for who reads frame by frame;
 //! * [`ext`]: extensions, negotiated and applied: permessage-deflate (RFC 7692);
 //! * [`handshake`]: the opening handshake of both sides.
 
@@ -21,6 +22,6 @@ pub mod mask;
 pub mod opcode;
 pub mod utf8;
 
-pub use conn::{Conn, Event, Payload, Settings, Stage, Style};
+pub use conn::{Conn, Event, FrameCheck, Payload, Settings, Stage, Style};
 pub use error::Error;
 pub use header::{Lengths, Masking};
