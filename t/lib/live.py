@@ -238,6 +238,8 @@ class Tap:
 
     def done(self):
         print(f"1..{self.count}")
+        if not self.failed:  # Test::Nginx wants no foreign files in the next file's server root
+            shutil.rmtree(ROOT, ignore_errors=True)
         sys.exit(1 if self.failed else 0)
 
 
