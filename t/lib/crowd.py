@@ -158,15 +158,21 @@ class Subscriber:
 
 
 class Crowd(list):
-    """Subscribers, all connected at once."""
+    """Subscribers: as many as asked for, and some more if they are not in every worker yet. Without
+    `hello` they are as many as asked for, and nobody knows where."""
 
-    def __init__(self, ng, count, path="/room", window=None):
+    def __init__(self, ng, count, path="/room", window=None, hello=True):
         super().__init__()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < count + 100:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 1000), hard))
         self.selector = selectors.DefaultSelector()
-        request = head(path)
+        self.add(ng, count, path, window, hello)
+        while hello and {one.pid for one in self} != set(ng.workers()):
+            self.add(ng, 4, path, window)
+
+    def add(self, ng, count, path, window=None, hello=True):
+        request, new = head(path), []
         for _ in range(count):
             sock = socket.socket()
             if window:
@@ -174,17 +180,25 @@ class Crowd(list):
             sock.connect(("127.0.0.1", ng.port))
             sock.sendall(request)
             sock.setblocking(False)
-            self.append(Subscriber(sock))
-            self.selector.register(sock, selectors.EVENT_READ, self[-1])
-        self.until(lambda s: b"\r\n\r\n" in s.data)
-        for one in self:
+            self.join(Subscriber(sock))
+            new.append(self[-1])
+        fresh = set(map(id, new))
+        self.until(lambda s: id(s) not in fresh or b"\r\n\r\n" in s.data)
+        for one in new:
             answer, _, rest = bytes(one.data).partition(b"\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 101 "), answer
             one.data = bytearray(rest)
-        self.until(lambda s: len(s.data) >= 2 and len(s.data) >= 2 + s.data[1])
-        for one in self:
+        if not hello:
+            return
+        # The handler's first message says where and who it is.
+        self.until(lambda s: id(s) not in fresh or len(s.data) >= 2 and len(s.data) >= 2 + s.data[1])
+        for one in new:
             pid, one.id = one.frame()[1].decode().split()
             one.pid = int(pid)
+
+    def join(self, one):
+        self.append(one)
+        self.selector.register(one.sock, selectors.EVENT_READ, one)
 
     def until(self, done, patience=PATIENCE, what="what subscribers wait for"):
         """Reads until done(subscriber) holds for all."""
@@ -202,6 +216,16 @@ class Crowd(list):
                     waiting.discard(id(one))
                 elif one.over and id(one) in waiting:
                     raise AssertionError(f"a subscriber's stream ended: {what}")
+
+    def in_all(self, bytes, patience=PATIENCE):
+        """Reads until so many bytes have come, whoever they are for."""
+        limit = time.monotonic() + patience
+        while sum(len(one.data) for one in self) < bytes:
+            events = self.selector.select(max(0, limit - time.monotonic()))
+            assert events, f"{sum(len(one.data) for one in self)} of {bytes} bytes came"
+            for key, _ in events:
+                if not key.data.take():
+                    self.selector.unregister(key.data.sock)
 
     def next(self):
         """The next frame of each."""
