@@ -152,6 +152,12 @@ const MODULES: &[Module] = &[
     module!(c"resty.websocket.hub", c"@resty/websocket/hub.lua", "hub.lua", PART),
     module!(c"resty.websocket.listen", c"@resty/websocket/listen.lua", "listen.lua", Shown::Always),
     module!(c"resty.websocket.methods", c"@resty/websocket/methods.lua", "methods.lua", PART),
+    module!(
+        c"resty.websocket.raw_stream",
+        c"@resty/websocket/raw_stream.lua",
+        "raw_stream.lua",
+        PART
+    ),
     module!(c"resty.websocket.options", c"@resty/websocket/options.lua", "options.lua", PART),
 ];
 

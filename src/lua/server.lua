@@ -4,6 +4,8 @@
 
 local natives = ...
 
+local raw_stream = natives.module("resty.websocket.raw_stream")
+
 local native_recv = natives.recv
 local native_send = natives.send
 local native_drain = natives.drain
@@ -88,10 +90,8 @@ function _M.new(_, opts)
         return nil, "failed to flush response header: " .. (err or "unknown")
     end
 
-    -- Marks the request as a raw stream: ngx.say and its like refuse from here on, keepalive is
-    -- off and lingering close is on.
     local sock
-    sock, err = ngx.req.socket(true)
+    sock, err = raw_stream.take()
     if not sock then
         return nil, err
     end

@@ -6,6 +6,7 @@ local natives = ...
 
 local options = natives.module("resty.websocket.options")
 local methods = natives.module("resty.websocket.methods")
+local raw_stream = natives.module("resty.websocket.raw_stream")
 local client = natives.module("resty.websocket.connect")
 local hub = natives.module("resty.websocket.hub")
 
@@ -126,10 +127,8 @@ function _M.accept(opts)
         return nil, "failed to flush response header: " .. (err or "unknown"), 500
     end
 
-    -- Marks the request as a raw stream: ngx.say and its like refuse from here on.
-    local sock
-    sock, err = ngx.req.socket(true)
-    if not sock then
+    ok, err = raw_stream.take()
+    if not ok then
         return nil, err, 500
     end
 
