@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Checks what documents promise: every file they link to exists, every Lua function of the shims and
-every make target stands in README.md, and nothing speaks of a machine's own paths.
+every make target stands in README.md, every log line from warn on in
+docs/troubleshooting.md, docs/reference.md is what README says, and nothing speaks of a machine's own paths.
 """
 import pathlib
 import re
 import subprocess
 import sys
+
+import log_lines
+import make_reference
 
 root = pathlib.Path(__file__).resolve().parent.parent
 faults = []
@@ -25,6 +29,15 @@ for shim in sorted(root.glob("src/lua/*.lua")):
 for target in re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(), re.M):
     if not re.search(rf"make {target}\b", readme + (root / "CONTRIBUTING.md").read_text()):
         faults.append(f"README.md, CONTRIBUTING.md: make {target} is not described")
+
+# Log lines: in a table's first column, with an ellipsis for each value.
+trouble = (root / "docs/troubleshooting.md").read_text()
+told = " ".join(re.findall(r"`[^`]*`", trouble))
+for name, text in log_lines.lines(root):
+    if text not in told:
+        faults.append(f'docs/troubleshooting.md: "{text}" of {name} is not explained')
+
+faults += make_reference.faults()
 
 tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.split()
 for name in tracked:
