@@ -4,7 +4,10 @@
 #     docker build -t nginx-lua-websocket . && docker run --rm -p 8080:8080 nginx-lua-websocket
 #
 # An image of your own may start from this one: the module is in nginx's modules folder, so that
-# nginx-conf/minimal.conf works as it stands.
+# nginx-conf/minimal.conf works as it stands. With --target openresty it is OpenResty's image with
+# the module in its modules folder instead; see docs/openresty.md.
+
+ARG OPENRESTY=1.27.1.2
 
 FROM debian:bookworm-slim AS build
 
@@ -21,6 +24,34 @@ RUN tools/deps.sh build
 COPY . .
 # What a checkout built elsewhere has left here would be taken for up to date.
 RUN rm -rf build target && make build
+
+
+
+FROM debian:bookworm-slim AS openresty-build
+ARG OPENRESTY
+
+RUN apt-get update -q \
+    && apt-get install -y -q --no-install-recommends ca-certificates cargo-web rustc-web curl \
+       gcc libclang-dev libpcre2-dev libssl-dev make perl pkg-config zlib1g-dev
+
+# OpenResty's configure builds LuaJIT and leaves nginx's objs/, which is all the module needs.
+WORKDIR /openresty
+RUN curl -fsSL https://openresty.org/download/openresty-$OPENRESTY.tar.gz | tar -xz --strip 1 \
+    && ./configure --with-compat --with-threads --with-http_v2_module
+
+WORKDIR /src
+COPY . .
+RUN rm -rf build target \
+    && NGINX_SOURCE_DIR=$(echo /openresty/build/nginx-*) make build
+
+
+FROM openresty/openresty:$OPENRESTY-bookworm AS openresty
+
+COPY --from=openresty-build /src/build/ngx_http_lua_websocket_module.so \
+     /usr/local/openresty/nginx/modules/
+RUN sed -i '1i load_module /usr/local/openresty/nginx/modules/ngx_http_lua_websocket_module.so;' \
+        /usr/local/openresty/nginx/conf/nginx.conf \
+    && openresty -t
 
 
 FROM debian:bookworm-slim
