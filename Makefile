@@ -8,7 +8,8 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind build deps check bench conformance fuzz clean
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind build check reference bench conformance fuzz \
+	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +48,9 @@ check: ## formatting, clippy with warnings as errors, layering, documents
 	@python3 tools/check_layers.py
 	@python3 tools/check_docs.py
 
+reference: ## docs/reference.md from README.md
+	@python3 tools/make_reference.py
+
 bench: build ## CPU per message beside the alternatives; writes bench/RESULTS.md (under ten minutes)
 	@bench/run.sh $(BENCH)
 
@@ -55,6 +59,22 @@ conformance: build ## Autobahn, all cases: server and client, by frames and by m
 
 fuzz: ## cargo-fuzz over the codec, FUZZ_SECONDS (60) for each target
 	@tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
+fresh: ## README's two commands in a new Debian (SUITES="bookworm trixie ..."), as root
+	@tools/fresh.sh $(SUITES)
+
+matrix: ## build and t/*.t on Debian 12, 13, sid and nginx 1.28 with ngx_lua linked in; writes README's table; as root
+	@tools/matrix.sh $(ROWS)
+
+deb: build ## the package libnginx-mod-http-lua-websocket for the suite of this machine, in build/
+	@tools/deb.sh
+
+test-deb: ## build the package and install, upgrade, remove and purge it in chroots (SUITE=bookworm), as root
+	@tools/test-deb.sh $(SUITE)
+
+dist: ## the source archive with all crates, which builds without network, in build/
+	@tools/deps.sh build
+	@tools/dist.sh
 
 clean: ## remove what the commands above made
 	rm -rf build target t/servroot*

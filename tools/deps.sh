@@ -12,7 +12,7 @@ NGX_LUA=0.10.19
 
 die() { echo "deps: $*" >&2; exit 1; }
 
-toolchain=(gcc libclang-dev pkg-config make)
+toolchain=(gcc libclang-dev pkgconf:pkg-config make)
 # With NGINX_SOURCE_DIR nginx is the caller's own, and none is installed beside it.
 nginx=(nginx-light:nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache nginx-dev
        libssl-dev libpcre2-dev zlib1g-dev)
@@ -26,10 +26,13 @@ for group in "${groups[@]}"; do
         build) want+=("${toolchain[@]}" "${nginx[@]}") ;;
         test) want+=("${toolchain[@]}" "${nginx[@]}" "${test[@]}") ;;
         valgrind) want+=("${toolchain[@]}" "${nginx[@]}" "${test[@]}" valgrind) ;;
+        deb) want+=("${toolchain[@]}" "${nginx[@]}" dpkg-dev debhelper) ;;
         chroot) want+=(debootstrap git iproute2 util-linux) ;;
-        *) die "unknown group '$group' (build, test, valgrind, chroot)" ;;
+        *) die "unknown group '$group' (build, test, valgrind, deb, chroot)" ;;
     esac
 done
+
+mapfile -t want < <(printf '%s\n' "${want[@]}" | awk 'NF && !seen[$0]++')
 
 # at_least VERSION SMALLEST
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -1)" = "$2" ]; }
@@ -49,7 +52,7 @@ no_rust() {
 fetch_crates() {
     local root log host
     root=$(cd "$(dirname "${BASH_SOURCE[0]:-.}")/.." && pwd)
-    [[ " ${groups[*]} " =~ \ (build|test|valgrind)\  ]] && [ -f "$root/Cargo.lock" ] || return 0
+    [[ " ${groups[*]} " =~ \ (build|test|valgrind|deb)\  ]] && [ -f "$root/Cargo.lock" ] || return 0
     host=$(rustc -vV | sed -n 's/^host: //p')
     log=$(cd "$root" && cargo fetch -q --locked --target "$host" 2>&1) ||
         die "crates cannot be fetched (no network?): $(grep -v '^ *Caused by\|^$' <<<"$log" | tail -1 | sed 's/^ *//')"

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The part of tools/test-deb.sh that runs in the chroot, as its only user: installs, uses, upgrades,
+# removes and purges PACKAGE, which lies in this folder beside next.deb. Prints one line a step; the
+# first thing that is not as it should be ends it.
+set -euo pipefail
+package=$1
+name=libnginx-mod-http-lua-websocket
+enabled=/etc/nginx/modules-enabled/60-mod-http-lua-websocket.conf
+so=/usr/lib/nginx/modules/ngx_http_lua_websocket_module.so
+
+fail() { echo "not ok - $*" >&2; tail -n 20 life.log /var/log/nginx/error.log >&2 || true; exit 1; }
+ok() { echo "ok - $*"; }
+logged() { "$@" >>life.log 2>&1 || fail "$*"; }
+until_true() { # until_true WHAT COMMAND...: for at most ten seconds
+    local what=$1 tries
+    shift
+    for ((tries = 0; tries < 100; tries++)); do
+        if "$@" >/dev/null 2>&1; then return 0; fi
+        sleep 0.1
+    done
+    fail "$what"
+}
+echoes() { [ "$(python3 lib/echo.py 127.0.0.1 8080 /echo "$1")" = "$1" ]; }
+master() { cat /run/nginx.pid; }
+loaded() { grep -q "$so\( (deleted)\)\?$" "/proc/$(master)/maps"; }
+not_loaded() { ! loaded; }
+
+logged apt-get install -y -q "./$package"
+[ "$(readlink $enabled)" = /usr/share/nginx/modules-available/mod-http-lua-websocket.conf ] ||
+    fail "$enabled is no link to modules-available"
+logged nginx -t
+until_true "nginx does not run after the installation" loaded
+ok "apt install ./$package: enabled, and nginx runs with it"
+
+cat >/etc/nginx/conf.d/echo.conf <<'CONF'
+server { listen 8080; location = /echo { content_by_lua_block {
+    local ws = assert(require("resty.websocket").accept())
+    for data, typ in ws:messages() do ws:send(data, typ) end
+} } }
+CONF
+logged nginx -t
+logged invoke-rc.d nginx reload
+until_true "no echo after a reload" echoes "after a reload"
+ok "a reload: a handler of README's kind answers"
+
+before=$(master)
+first=$(stat -c %i $so)
+logged apt-get install -y -q ./next.deb
+[ "$(dpkg-query -W -f='${Version}' $name)" = "$(dpkg-deb -f next.deb Version)" ] || fail "not upgraded"
+[ "$(stat -c %i $so)" != "$first" ] || fail "the module's file is the old one"
+[ "$(master)" = "$before" ] || fail "the upgrade has restarted nginx"
+until_true "the running nginx has not loaded the new file" \
+    grep -q " $(stat -c %i $so) .*$so\$" "/proc/$before/maps"
+until_true "no echo after the upgrade" echoes "after the upgrade"
+ok "an upgrade: nginx was reloaded by the package and answers with the new file"
+
+rm $enabled /etc/nginx/conf.d/echo.conf
+logged apt-get install -y -q --allow-downgrades "./$package"
+[ ! -e $enabled ] || fail "what the administrator has switched off was switched on"
+ln -s /usr/share/nginx/modules-available/mod-http-lua-websocket.conf $enabled
+ok "switched off by the administrator: another version leaves it so"
+
+logged apt-get remove -y -q $name
+[ ! -L $enabled ] && [ -L $enabled.removed ] || fail "remove leaves $enabled"
+logged nginx -t
+until_true "removed, and nginx still has it" not_loaded
+logged apt-get install -y -q "./$package"
+[ -L $enabled ] && [ ! -L $enabled.removed ] || fail "not enabled again"
+ok "removed and installed again"
+
+logged apt-get purge -y -q $name
+left=$(find / -xdev -name "*lua[-_]websocket*" -not -path "/srv/*" -not -path "/proc/*" \
+    -not -path "/var/cache/*")
+[ -z "$left" ] || fail "purge leaves $left"
+logged nginx -t
+until_true "purged, and nginx still has it" not_loaded
+[ "$(master)" = "$before" ] && kill -0 "$before" || fail "nginx has ended"
+ok "purged: nothing is left, and nginx goes on"
+
+if grep -E '\[(emerg|alert|crit|error)\]' /var/log/nginx/error.log; then fail "nginx logged errors"; fi
+ok "nginx logged no error"

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# The versions the module runs on, by trial: for each suite of Debian a new chroot, a build against
+# that suite's nginx and the whole of t/ in it, without network; and the same for nginx 1.28 with
+# ngx_lua linked in, as OpenResty does, made from the sources that crates.io (nginx-src) and Debian
+# publish. Writes the table of README between its two marks when every row was run.
+# Usage: tools/matrix.sh [bookworm|trixie|sid|static ...]   default: all; T="t/1*.t" for some files
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/chroot.sh
+. tools/chroot.sh
+
+ALL=(bookworm trixie static sid)
+STATIC_SUITE=trixie
+rows=("$@")
+[ ${#rows[@]} -gt 0 ] || rows=("${ALL[@]}")
+
+name_of() {
+    case $1 in
+        bookworm) echo "Debian 12" ;;
+        trixie) echo "Debian 13" ;;
+        sid) echo "Debian sid" ;;
+        static) echo "nginx of one's own, on Debian 13" ;;
+        *) die "unknown row '$1' (${ALL[*]})" ;;
+    esac
+}
+for row in "${rows[@]}"; do name_of "$row" >/dev/null; done
+
+# step NAME COMMAND...: what it says goes to a log; false and the log's end if it fails
+step() {
+    local out=$chroots/matrix-$row.$1.log
+    shift
+    "$@" >"$out" 2>&1 || { tail -n 15 "$out" >&2; say "$row: \"$*\" failed, see $out" >&2; return 1; }
+}
+
+# nginx 1.28 and ngx_lua in one binary, /srv/static/nginx/objs/nginx of the chroot.
+build_static() {
+    in_chroot bash -euc '
+        mkdir -p /srv/static/crate/src && cd /srv/static
+        touch crate/src/lib.rs
+        printf "[package]\nname=\"x\"\nversion=\"0.0.0\"\n[dependencies]\nnginx-src = \"~1.28\"\n" \
+            >crate/Cargo.toml
+        (cd crate && cargo vendor -q >/dev/null)
+        cp -r crate/vendor/nginx-src/nginx nginx
+        apt-get install -y -q --no-install-recommends dpkg-dev libluajit-5.1-dev
+        apt-get source -q --download-only libnginx-mod-http-lua
+        dpkg-source -x --skip-patches libnginx-mod-http-lua_*.dsc ngx_lua
+        cd nginx
+        export LUAJIT_LIB=/usr/lib/$(gcc -print-multiarch) LUAJIT_INC=/usr/include/luajit-2.1
+        auto/configure --prefix=/srv/static/run --with-compat --with-threads --with-http_ssl_module \
+            --with-http_v2_module --with-http_realip_module --with-http_stub_status_module \
+            --with-http_addition_module --with-http_gunzip_module --with-http_auth_request_module \
+            --add-module=../ngx_lua
+        make -j"$(nproc)"'
+}
+
+# The row of the table, or nothing where something failed; details go to standard error.
+run_row() {
+    local suite=$1 files tests environment=() nginx=/usr/sbin/nginx lua result
+    if [ "$row" = static ]; then
+        suite=$STATIC_SUITE
+        nginx=/srv/static/nginx/objs/nginx
+        environment=(NGINX_SOURCE_DIR=/srv/static/nginx TEST_NGINX_BINARY=$nginx
+            TEST_NGINX_LOAD_MODULES=/srv/nginx-lua-websocket/build/ngx_http_lua_websocket_module.so)
+    fi
+    chroot_lock "$suite"
+    chroot_new "$suite" "matrix-$row"
+    step tools in_chroot apt-get install -y -q --no-install-recommends git make || return 1
+    chroot_clone
+    step deps in_chroot tools/deps.sh build test || return 1
+    if [ "$row" = static ]; then step nginx build_static || return 1; fi
+    step build in_chroot --offline "${environment[@]}" make build || return 1
+    # shellcheck disable=SC2086
+    step test in_chroot --offline "${environment[@]}" t/prove.sh ${T:-} || return 1
+    files=$(sed -n 's/^Files=\([0-9]*\),.*/\1/p' "$chroots/matrix-$row.test.log")
+    tests=$(sed -n 's/^Files=.*Tests=\([0-9]*\),.*/\1/p' "$chroots/matrix-$row.test.log")
+    result=$(in_chroot "$nginx" -v 2>&1 | sed 's|^.*nginx/\([0-9.]*\).*|\1|')
+    if [ "$row" = static ]; then
+        lua="$(in_chroot sed -n 's/^#define ngx_http_lua_version *//p' \
+            /srv/static/ngx_lua/src/api/ngx_http_lua_api.h)"
+        lua="$((lua / 1000000)).$((lua / 1000 % 1000)).$((lua % 1000)), linked in"
+    else
+        lua=$(in_chroot dpkg-query -W -f='${Version}' libnginx-mod-http-lua |
+            sed 's/^[0-9]*://; s/-[^-]*$//')
+    fi
+    echo "| $(name_of "$row") | $result | $lua |" \
+        "$(in_chroot rustc --version | cut -d' ' -f2) | $files files, $tests tests |"
+    rm -rf "$chroot"
+}
+
+chroot_prepare
+table="| system | nginx | ngx_lua | Rust | passed |
+|---|---|---|---|---|"
+failed=0
+for row in "${rows[@]}"; do
+    begun=$SECONDS
+    if line=$(run_row "$row"); then
+        table+=$'\n'$line
+        say "$line ($((SECONDS - begun)) s)"
+    else
+        failed=1
+        say "$row: FAILED after $((SECONDS - begun)) s"
+    fi
+done
+[ $failed = 0 ] || die "not all rows passed"
+if [ "${rows[*]}" = "${ALL[*]}" ] && [ -z "${T:-}" ]; then
+    TABLE=$table python3 - <<'PYTHON'
+import os, re
+text = open("README.md").read()
+marked = re.compile(r"(<!-- made by make matrix -->\n).*?(<!-- end -->)", re.S)
+assert marked.search(text), "README.md has no marks for the table"
+new = marked.sub(lambda m: f"{m[1]}\n{os.environ['TABLE']}\n\n{m[2]}", text)
+open("README.md", "w").write(new)
+PYTHON
+    say "README's table is written"
+fi
