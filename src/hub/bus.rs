@@ -51,10 +51,10 @@ pub fn prepare() -> bool {
     let Some(words) = zone::memory() else { return true };
     // Fresh memory is zero, and no zone.
     if Zone::attach(words).is_ok() {
-        return wake::prepare(ROWS);
+        return wake::prepare(ROWS, true);
     }
     match Zone::init(words, ROWS) {
-        Ok(_) => wake::prepare(ROWS),
+        Ok(_) => wake::prepare(ROWS, false),
         Err(err) => {
             log::alert(&format!("websocket: {err}"));
             false

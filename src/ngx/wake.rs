@@ -1,9 +1,9 @@
-//! Waking other workers: one eventfd for each row of the hub's directory, made once by the master
-//! and shared by every generation of workers (they inherit the descriptors). A worker listens on
-//! its own row's.
+//! Waking other workers: one eventfd for each row of the hub's directory, made by the master together
+//! with the zone and shared by every generation of workers that uses it (they inherit the
+//! descriptors). A worker listens on its own row's.
 
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::guard::guarded;
 use super::log;
@@ -12,41 +12,57 @@ use crate::ffi;
 /// Most rows there can be.
 const ROWS: usize = 64;
 
-/// By row, -1 where there is none. Made before the first fork, kept as long as the master lives.
-/// Not on the heap: nothing would free that before nginx unloads the module.
-static FDS: OnceLock<[i32; ROWS]> = OnceLock::new();
+/// By row, -1 where there is none. Made before the first fork; closed in the master when another
+/// zone takes the place of theirs, while the workers that still use that one keep their copies.
+static FDS: [AtomicI32; ROWS] = [const { AtomicI32::new(-1) }; ROWS];
 
-/// Makes the eventfds, once. To be called in the master before it forks. False: no descriptors.
-pub fn prepare(rows: usize) -> bool {
-    let fds = FDS.get_or_init(|| {
-        std::array::from_fn(|row| match row < rows {
-            // SAFETY: a system call without memory arguments.
-            true => unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) },
-            false => -1,
-        })
-    });
-    fds.get(..rows).is_some_and(|fds| fds.iter().all(|fd| *fd >= 0))
+/// Makes the eventfds for a zone, or keeps those there are if it is the same one as before: two
+/// workers must never listen on one. To be called in the master before it forks. False: no
+/// descriptors.
+pub fn prepare(rows: usize, same_zone: bool) -> bool {
+    FDS[..rows.min(ROWS)].iter().all(|slot| {
+        let old = slot.load(Ordering::Relaxed);
+        if old >= 0 && same_zone {
+            return true;
+        }
+        // SAFETY: system calls without memory arguments; the descriptor closed is ours, and
+        // nothing in the master listens on it.
+        let new = unsafe {
+            if old >= 0 {
+                libc::close(old);
+            }
+            libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+        };
+        slot.store(new, Ordering::Relaxed);
+        new >= 0
+    })
+}
+
+/// The eventfd of a row.
+fn eventfd(row: u16) -> Option<i32> {
+    let fd = FDS.get(usize::from(row))?.load(Ordering::Relaxed);
+    (fd >= 0).then_some(fd)
 }
 
 /// Wakes the worker in `row`. Never blocks; a worker that is gone is not disturbed by it.
 pub fn wake(row: u16) {
-    if let Some(fd) = FDS.get().and_then(|fds| fds.get(usize::from(row))) {
+    if let Some(fd) = eventfd(row) {
         let one = 1u64;
         // SAFETY: writes eight bytes from a local. EAGAIN (the counter is full) is fine: it is
         // signalled then.
-        unsafe { libc::write(*fd, ptr::addr_of!(one).cast(), 8) };
+        unsafe { libc::write(fd, ptr::addr_of!(one).cast(), 8) };
     }
 }
 
 /// Has `woken` called on this worker's event loop whenever somebody wakes `row`. False: nginx has
 /// no connection left for it.
 pub fn listen(row: u16, woken: fn()) -> bool {
-    let Some(fd) = FDS.get().and_then(|fds| fds.get(usize::from(row))) else { return false };
+    let Some(fd) = eventfd(row) else { return false };
     // SAFETY: the descriptor is valid for as long as the process lives. The connection is nginx's
     // and stays with this process; marked as a channel it neither counts as an open client
     // connection nor is it closed when the worker drains, so a draining worker keeps receiving.
     unsafe {
-        let c = ffi::ngx_get_connection(*fd, (*ffi::ngx_cycle).log);
+        let c = ffi::ngx_get_connection(fd, (*ffi::ngx_cycle).log);
         if c.is_null() {
             return false;
         }

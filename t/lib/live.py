@@ -81,6 +81,7 @@ class Nginx:
         s = self.sections
         load = "".join(f"load_module {module};\n" for module in s["load"])
         user = "user root;\n" if os.getuid() == 0 else ""
+        connections = "" if "worker_connections" in s["events"] else "worker_connections 1024;"
         with open(self.conf, "w") as out:
             out.write(f"""{load}{user}
 daemon off;
@@ -88,7 +89,7 @@ worker_processes {s["workers"]};
 pid {ROOT}/logs/nginx.pid;
 error_log {self.log} info;
 {s["main"]}
-events {{ worker_connections 1024; accept_mutex off; {s["events"]} }}
+events {{ {connections} accept_mutex off; {s["events"]} }}
 http {{
     access_log off;
     lua_package_path "{REPO}/t/lib/?.lua;;";

@@ -1,0 +1,272 @@
+BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
+# The hub over reloads: a stream goes on for the subscribers of both generations, the zone and its
+# numbers stay, connections are told and spread, old workers end. One nginx a case.
+import os
+import re
+import signal
+import struct
+import time
+
+from lib.crowd import WORKERS, Crowd, Line, lines, room
+from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal
+from lib.peer import CLOSE, TEXT, Peer, frame
+
+tap = Tap()
+case = Cases()
+SLOW = 8 if VALGRIND else 1
+IDLE = 50 if VALGRIND else 1000
+EACH = 300 if VALGRIND else 3000
+room(case, f"websocket_shutdown_close 1001 bye over={1000 * SLOW}ms;")
+IDLER = """
+    local websocket = require "resty.websocket"
+    local ws = assert(websocket.accept())
+    assert(ws:subscribe("room"))
+    ws:send(ngx.worker.pid() .. " " .. ws.id)
+    ws:recv()
+"""
+case.handler("/idle", IDLER)
+case.handler("/stays", IDLER, "websocket_shutdown_close off;")
+case.handler("/half-a-minute", IDLER, "websocket_shutdown_close 1012 later over=30s;")
+case.server += """
+    location = /alone { websocket_subscribe room; }
+    location = /alone-stays { websocket_subscribe room; websocket_shutdown_close off; }
+"""
+
+
+def nginx(name, logs=None, killed=None, **sections):
+    """Decorator: a case with an nginx of its own, which the case ends. `logs` matches lines above
+    notice that it causes, `killed` stands in the master's alert about a worker it kills."""
+    def run(body):
+        def attempt():
+            ng = Nginx(**{"server": case.server, "workers": WORKERS, "listen": "reuseport",
+                          **sections})
+            try:
+                ng.start()
+                body(ng)
+                loud = [line for line in ng.loud(logs) if not (killed and killed in line)]
+                assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
+                found = ng.valgrind_findings()
+                assert not found, "valgrind:\n" + "\n".join(found[:200])
+            finally:
+                ng.kill()
+        only = os.environ.get("ONLY")
+        if not only or only in name:
+            tap.attempt(name, attempt)
+    return run
+
+
+def reload(ng):
+    """Until the new generation serves; the workers of before."""
+    old = ng.workers()
+    ng.signal("HUP")
+    await_(lambda: len(ng.workers()) == ng.sections["workers"]
+           and not set(ng.workers()) & set(old), "new workers")
+    return old
+
+
+def gone(pids):
+    return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def numbers(frames, who):
+    return [int(p[1:8]) for first, p in frames if first == TEXT and p[:1] == who.encode()]
+
+
+@nginx("a reload in the middle of the stream: nobody of the old generation misses a message")
+def _(ng):
+    told, stay = Crowd(ng, 8 * WORKERS), Crowd(ng, 4 * WORKERS, "/stays")
+    old_lines = list(lines(ng).values())
+    for who, line in zip("abcd", old_lines):
+        line.start(f"/flood?from={who}&n={EACH}&burst=10")
+    stay.until(lambda s: len(s.data) > 2000)
+    old = reload(ng)
+    fresh = Crowd(ng, 4 * WORKERS, "/stays")
+    new_lines = list(lines(ng).values())
+    assert not {line.pid for line in new_lines} & set(old)
+    for who, line in zip("efgh", new_lines):
+        line.start(f"/flood?from={who}&n={EACH // 3}&burst=10")
+    told.until(lambda s: s.over, what="the old connections end")
+    for line in old_lines + new_lines:
+        line.end()
+        line.close()
+    line = Line(ng)
+    for one in told:
+        one.sock.close()
+    await_(lambda: line.ask("/count?topic=room") == str(len(stay) + len(fresh)), "those who stay")
+    line.ask("/push?data=the-end")
+    mark = b"\x81\x07the-end"
+    stay.until(lambda s: s.data.endswith(mark))
+    fresh.until(lambda s: s.data.endswith(mark))
+    cut = set()
+    for one in told:
+        *frames, last = one.frames()
+        equal(last, (CLOSE, b"\x03\xe9bye"))
+        for who in "abcdefgh":
+            got = numbers(frames, who)
+            equal(got, list(range(1, len(got) + 1)), f"{who}, until it was closed")
+        cut.add(len(frames))
+    assert len(cut) > 2 or VALGRIND, f"all were closed at one time: {cut}"
+    all_of = {who: EACH for who in "abcd"[:len(old_lines)]}
+    all_of.update({who: EACH // 3 for who in "efgh"[:len(new_lines)]})
+    for one in stay:
+        frames = one.frames()
+        for who, n in all_of.items():
+            equal(numbers(frames, who), list(range(1, n + 1)), who)
+    for one in fresh:
+        frames = one.frames()
+        for who, n in all_of.items():
+            got = numbers(frames, who)
+            equal(got, list(range(n - len(got) + 1, n + 1)), f"{who}, since it came")
+        equal(set(numbers(frames, "e")), set(range(1, EACH // 3 + 1)))
+    for crowd in told, stay, fresh:
+        crowd.close()
+    await_(lambda: gone(old), "the old workers end after their last connections")
+    line.close()
+    equal(ng.stop(), 0)
+
+
+@nginx("the zone is used again: numbers go on, ids hold across generations")
+def _(ng):
+    crowd = Crowd(ng, 2 * WORKERS, "/stays")
+    line = Line(ng)
+    line.ask("/push?data=one")
+    before = line.info()
+    line.close()
+    reload(ng)
+    fresh = Crowd(ng, 2 * WORKERS, "/stays")
+    line = Line(ng)
+    after = line.info()
+    for name in "published", "delivered", "connections_accepted":
+        assert after[name] >= before[name] > 0, name
+    equal(after["connections_open"], len(crowd) + len(fresh))
+    equal(line.ask("/count"), str(len(crowd) + len(fresh)))
+    equal(len(after["workers"]), 2 * WORKERS)
+    for one in crowd[0], fresh[0]:
+        equal(line.ask(f"/send?to={one.id}&data=direct"), "true")
+    crowd.until(lambda s: s is not crowd[0] or s.data[-6:] == b"direct")
+    fresh.until(lambda s: s is not fresh[0] or s.data[-6:] == b"direct")
+    equal(line.ask(f"/close?to={crowd[0].id}"), "true")
+    crowd.until(lambda s: s is not crowd[0] or s.over)
+    line.close()
+    crowd.close()
+    fresh.close()
+    equal(ng.stop(), 0)
+
+
+@nginx(f"an old worker with {IDLE} idle connections tells all of them and ends at once", workers=1,
+       events="worker_connections 2048;")
+def _(ng):
+    half = IDLE // 2
+    crowd = Crowd(ng, half, "/idle")
+    alone = Crowd(ng, half, "/alone", hello=False)
+    began = time.monotonic()
+    old = reload(ng)
+    for one in [*crowd, *alone]:
+        one.sock.settimeout(10 * SLOW)
+        while one.take():
+            pass
+        one.sock.close()
+        equal(one.frames(), [(CLOSE, b"\x03\xe9server is shutting down")])
+    last = time.monotonic()
+    await_(lambda: gone(old), "the old worker ends")
+    took = time.monotonic() - last
+    assert took < 1 * SLOW, f"it ended {took:.2f} s after its last connection"
+    assert last - began < 10 * SLOW, f"{last - began:.2f} s"
+    equal(ng.stop(), 0)
+
+
+@nginx("websocket_shutdown_close off: they stay until worker_shutdown_timeout, and hear nothing",
+       main=f"worker_shutdown_timeout {700 * SLOW}ms;")
+def _(ng):
+    crowd = Crowd(ng, WORKERS, "/stays")
+    alone = Crowd(ng, WORKERS, "/alone-stays", hello=False)
+    began = time.monotonic()
+    old = reload(ng)
+    line = Line(ng)
+    line.ask("/push?data=still-here")
+    line.close()
+    equal(set(crowd.next()) | set(alone.next()), {(TEXT, b"still-here")})
+    crowd.until(lambda s: s.over)
+    alone.until(lambda s: s.over)
+    took = time.monotonic() - began
+    assert 0.6 * SLOW < took < 3 * SLOW, f"{took:.2f} s"
+    equal({bytes(one.data) for one in [*crowd, *alone]}, {b""}, "no close frame")
+    crowd.close()
+    alone.close()
+    await_(lambda: gone(old), "the old workers end")
+    equal(ng.stop(), 0)
+
+
+@nginx("over=30s: few are told in the first seconds, one by one")
+def _(ng):
+    crowd = Crowd(ng, 20 if VALGRIND else 300, "/half-a-minute")
+    ng.signal("HUP")
+    told, limit = {}, time.monotonic() + 2 * SLOW
+    while time.monotonic() < limit:
+        for key, _ in crowd.selector.select(limit - time.monotonic()):
+            if not key.data.take():
+                crowd.selector.unregister(key.data.sock)
+            if key.data.data:
+                told.setdefault(id(key.data), time.monotonic())
+    for one in crowd:
+        equal(one.frames(), [(CLOSE, b"\x03\xf4later")] * (id(one) in told))
+    # 300 in thirty seconds are twenty in two; none is as likely as one in five hundred million.
+    assert 0 < len(told) < len(crowd) / 3, f"{len(told)} of {len(crowd)}"
+    crowd.close()
+    equal(ng.stop(), 0)
+
+
+@nginx("another size of the zone: a new one for the new workers, the old ones finish in theirs")
+def _(ng):
+    crowd = Crowd(ng, 2 * WORKERS, "/stays")
+    old_line = Line(ng)
+    ng.write(http="websocket_zone 2m;")
+    old = reload(ng)
+    fresh = Crowd(ng, 2 * WORKERS, "/stays")
+    new_line = Line(ng)
+    for _ in range(20):
+        new_line.ask("/push?data=new")
+        equal(set(fresh.next()), {(TEXT, b"new")})
+    equal(new_line.ask("/count?topic=room"), str(len(fresh)))
+    equal(bytes(crowd[0].data), b"")
+    equal(len(new_line.info()["workers"]), WORKERS)
+    for each in old_line, new_line:
+        each.close()
+    crowd.close()
+    await_(lambda: gone(old), "the old workers end")
+    fresh.close()
+    equal(ng.stop(), 0)
+
+
+FAILED = r"bind\(\) to 192\.0\.2\.1:\d+ failed"
+
+
+@nginx("a reload that fails leaves the zone alone: workers that die later are replaced", FAILED,
+       killed="exited on signal 9")
+def _(ng):
+    crowd = Crowd(ng, 2 * WORKERS)
+    workers = ng.workers()
+    # The zone is made before the listening sockets are; this address is nobody's (RFC 5737).
+    ng.write(http="websocket_zone 16m;", prelude="listen 192.0.2.1:1;")
+    ng.signal("HUP")
+    await_(lambda: re.search(FAILED, ng.read_log()), "nginx refuses")
+    equal(ng.workers(), workers)
+    victim = crowd[0].pid
+    os.kill(victim, signal.SIGKILL)
+    mine = [one for one in crowd if one.pid == victim]
+    crowd.until(lambda s: s not in mine or s.over)
+    await_(lambda: len(ng.workers()) == WORKERS and victim not in ng.workers(), "another worker")
+    new = Crowd(ng, 2 * WORKERS)
+    rest = [one for one in crowd if one not in mine]
+    for line in lines(ng).values():
+        equal(line.ask("/count?topic=room"), str(len(rest) + len(new)))
+        line.ask(f"/push?data=from-{line.pid}")
+        equal(set(new.next()), {(TEXT, f"from-{line.pid}".encode())})
+        line.close()
+    crowd.close()
+    new.close()
+    ng.write(http="", prelude="")
+    equal(ng.stop(), 0)
+
+
+tap.done()
