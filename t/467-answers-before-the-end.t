@@ -55,9 +55,9 @@ nil "closed" 1000 "bye"
 --- send eval: ::masked(0x89, "a") . ::masked(0x81, "one") . ::masked(0x81, "two") . ::masked(0x89, "b") . ::masked(0x88, "")
 --- frames
 pong "a"
-pong "b"
 text "one"
 text "two"
+pong "b"
 close ""
 --- results
 1005 "" true

@@ -204,23 +204,33 @@ impl<'l> Args<'l> {
         }
     }
 
-    /// A userdata whose metatable is the natives' upvalue.
+    /// A userdata of ours.
     pub fn object(&self, index: c_int) -> Option<&'l Object> {
-        // SAFETY: only `push` makes userdata with this metatable, and it stores a boxed object
-        // that `collect` frees; the userdata is on the stack, so it is not collected.
+        // SAFETY: a full userdata of this size is read, and it is on the stack, so it is not
+        // collected during the call; see `Slot::get` for what tells ours from others'.
         unsafe {
-            let data = lua::lua_touserdata(self.state, index).cast::<*const Object>();
-            if data.is_null() || lua::lua_getmetatable(self.state, index) == 0 {
-                return None;
-            }
-            let ours = lua::lua_rawequal(self.state, -1, lua::lua_upvalueindex(1)) != 0;
-            lua::lua_settop(self.state, -2);
-            if ours {
-                (*data).as_ref()
-            } else {
-                None
-            }
+            let ours = lua::lua_type(self.state, index) == lua::LUA_TUSERDATA
+                && lua::lua_rawlen(self.state, index) == std::mem::size_of::<Slot>();
+            let slot = lua::lua_touserdata(self.state, index).cast::<Slot>();
+            slot.as_ref().filter(|_| ours)?.get()
         }
+    }
+}
+
+/// The memory of a userdata of ours. Lua owns it; `collect` drops the object in it.
+#[repr(C)]
+pub struct Slot {
+    /// Address of `MARK`: an address in this module, which nothing else has reason to hold.
+    mark: *const u8,
+    object: Option<Object>,
+}
+
+static MARK: u8 = 0;
+
+impl Slot {
+    /// What it holds. None for memory that is none of ours, and after `collect`.
+    pub fn get(&self) -> Option<&Object> {
+        self.object.as_ref().filter(|_| std::ptr::eq(self.mark, &raw const MARK))
     }
 }
 
@@ -276,9 +286,8 @@ unsafe fn push(state: *mut lua::lua_State, value: Value) {
                 }
             }
             Value::Object(object) => {
-                let size = std::mem::size_of::<*const Object>();
-                let data = lua::lua_newuserdata(state, size).cast::<*const Object>();
-                *data = Box::into_raw(Box::new(object));
+                let slot = lua::lua_newuserdata(state, std::mem::size_of::<Slot>());
+                slot.cast::<Slot>().write(Slot { mark: &raw const MARK, object: Some(object) });
                 lua::lua_pushvalue(state, lua::lua_upvalueindex(1));
                 lua::lua_setmetatable(state, -2);
             }
@@ -288,13 +297,11 @@ unsafe fn push(state: *mut lua::lua_State, value: Value) {
 
 /// `__gc` of our userdata.
 pub unsafe extern "C-unwind" fn collect(state: *mut lua::lua_State) -> c_int {
-    // SAFETY: Lua calls this once per userdata of ours, with it as the only argument. The pointer
-    // is cleared, so that a resurrected userdata finds nothing instead of freed memory.
+    // SAFETY: Lua calls this once per userdata of ours, with it as the only argument. The slot is
+    // emptied, so that a resurrected userdata finds nothing instead of freed memory.
     unsafe {
-        let data = lua::lua_touserdata(state, 1).cast::<*mut Object>();
-        if !data.is_null() && !(*data).is_null() {
-            let object = Box::from_raw(*data);
-            *data = std::ptr::null_mut();
+        if let Some(slot) = lua::lua_touserdata(state, 1).cast::<Slot>().as_mut() {
+            let object = slot.object.take();
             guarded("__gc", (), || drop(object));
         }
     }

@@ -3,6 +3,7 @@
 
 local natives = ...
 
+local fast_send = natives.module("resty.websocket.fast").send_message
 local native_send = natives.send_message
 local native_control = natives.control
 local error = error
@@ -80,7 +81,14 @@ local function add_common(methods, leave, session_of)
     function methods.send(self, data, typ)
         check_data("data", data)
         local text = check_type(typ)
-        return leave(self, native_send(session_of(self), data, text))
+        local session = session_of(self)
+        if type(data) == "string" then
+            local bytes = fast_send(session, text, data, #data)
+            if bytes > 0 then
+                return bytes
+            end
+        end
+        return leave(self, native_send(session, data, text))
     end
 
     function methods.ping(self, data)

@@ -4,6 +4,7 @@
 mod check_natives;
 mod codec_natives;
 mod entry;
+mod fast;
 mod hub_natives;
 mod listen_natives;
 mod mailbox_natives;

@@ -11,7 +11,7 @@ use std::ffi::{c_int, CStr};
 use mlua::ffi as lua;
 
 use super::{
-    check_natives, codec_natives, entry, hub_natives, listen_natives, mailbox_natives,
+    check_natives, codec_natives, entry, fast, hub_natives, listen_natives, mailbox_natives,
     message_natives, natives, peer_natives,
 };
 use crate::conf::LuaModules;
@@ -149,6 +149,7 @@ const MODULES: &[Module] = &[
     module!(c"resty.websocket.protocol", c"@resty/websocket/protocol.lua", "protocol.lua", RESTY),
     module!(c"resty.websocket.server", c"@resty/websocket/server.lua", "server.lua", RESTY),
     module!(c"resty.websocket.connect", c"@resty/websocket/connect.lua", "connect.lua", PART),
+    module!(c"resty.websocket.fast", c"@resty/websocket/fast.lua", "fast.lua", PART),
     module!(c"resty.websocket.hub", c"@resty/websocket/hub.lua", "hub.lua", PART),
     module!(c"resty.websocket.listen", c"@resty/websocket/listen.lua", "listen.lua", Shown::Always),
     module!(c"resty.websocket.methods", c"@resty/websocket/methods.lua", "methods.lua", PART),
@@ -230,7 +231,9 @@ unsafe fn push_natives(state: *mut lua::lua_State) {
             return;
         }
         lua::lua_settop(state, -2);
-        lua::lua_createtable(state, 0, (NATIVES.len() + MODULES.len() + 1) as c_int);
+        lua::lua_createtable(state, 0, (NATIVES.len() + MODULES.len() + 2) as c_int);
+        lua::lua_pushcclosure(state, fast::addresses, 0);
+        lua::lua_setfield(state, -2, c"addresses".as_ptr());
         lua::lua_pushcclosure(state, module, 0);
         lua::lua_setfield(state, -2, c"module".as_ptr());
 

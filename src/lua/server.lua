@@ -5,7 +5,12 @@
 local natives = ...
 
 local raw_stream = natives.module("resty.websocket.raw_stream")
+local fast = natives.module("resty.websocket.fast")
 
+local fast_recv = fast.recv_frame
+local fast_send = fast.send_frame
+local view = fast.view
+local copy = fast.string
 local native_recv = natives.recv
 local native_send = natives.send
 local native_drain = natives.drain
@@ -24,6 +29,11 @@ local debug = ngx.config.debug
 local DEFAULT_MAX_LEN = 65535
 -- What a cosocket takes.
 local MAX_TIMEOUT = 0x7fffffff
+
+-- By opcode + 1.
+local TYPES = { "continuation", "text", "binary", [9] = "close", [10] = "ping", [11] = "pong" }
+local LOG = 32
+local NOT_LAST = 16
 
 local _M = { _VERSION = "0.13" }
 local mt = { __index = _M }
@@ -131,6 +141,24 @@ function _M.set_timeout(self, time)
 end
 
 
+-- What recv_frame returns for the frame in `view`.
+local function taken(kind)
+    if kind >= LOG then
+        kind = kind - LOG
+        ngx_log(DEBUG, "recv_frame: mask bit: ", 1)
+    end
+    local data = copy(view.data, view.len)
+    if kind > NOT_LAST then
+        return data, TYPES[kind - NOT_LAST], "again"
+    end
+    if kind == 9 then
+        local code = view.code
+        return data, "close", code >= 0 and code or nil
+    end
+    return data, TYPES[kind], nil
+end
+
+
 function _M.recv_frame(self)
     if self.fatal then
         return nil, nil, "fatal error already happened"
@@ -142,10 +170,19 @@ function _M.recv_frame(self)
     end
 
     local max = self.max_recv_len
+    local kind = fast_recv(session, max, view)
+    if kind ~= 0 then
+        return taken(kind)
+    end
+
     local data, typ, err = native_recv(session, max)
 
     -- A boolean is a wake-up: look again.
     while data == true or data == false do
+        kind = fast_recv(session, max, view)
+        if kind ~= 0 then
+            return taken(kind)
+        end
         data, typ, err = native_recv(session, max, true)
     end
 
@@ -170,6 +207,15 @@ local function send_frame(self, fin, opcode, payload)
     local session = self.session
     if not session then
         return nil, "not initialized yet"
+    end
+
+    if fin == true and (opcode == 0x1 or opcode == 0x2) and type(payload) == "string"
+       and not self.send_masked
+    then
+        local bytes = fast_send(session, opcode, payload, #payload, self.max_send_len)
+        if bytes > 0 then
+            return bytes, nil
+        end
     end
 
     if type(payload) ~= "string" then

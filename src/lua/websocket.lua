@@ -10,6 +10,11 @@ local raw_stream = natives.module("resty.websocket.raw_stream")
 local client = natives.module("resty.websocket.connect")
 local hub = natives.module("resty.websocket.hub")
 
+local fast = natives.module("resty.websocket.fast")
+
+local fast_receive = fast.recv_message
+local view = fast.view
+local copy = fast.string
 local native_receive = natives.receive
 local native_drain = natives.drain
 local native_check = natives.check_frame
@@ -54,10 +59,19 @@ local server_mt = { __index = server }
 function server.recv(self, timeout)
     check_time("timeout", timeout)
     local session = server_session(self)
+    local kind = fast_receive(session, view)
+    if kind ~= 0 then
+        return copy(view.data, view.len), kind == 2 and "text" or "binary", nil, nil
+    end
+
     local data, typ, code, reason = native_receive(session, timeout)
 
     -- A boolean is a wake-up: look again.
     while data == true or data == false do
+        kind = fast_receive(session, view)
+        if kind ~= 0 then
+            return copy(view.data, view.len), kind == 2 and "text" or "binary", nil, nil
+        end
         data, typ, code, reason = native_receive(session, timeout, true)
     end
 

@@ -109,6 +109,32 @@ impl Wire {
         }
     }
 
+    /// Sends what lies in one piece, which on a plain connection is cheaper than by parts.
+    pub fn send_one(&self, part: &[u8]) -> Sent {
+        let c = self.get();
+        // SAFETY: not null means alive. The plain transport's `send` reads the bytes during the
+        // call only, and does nothing else but to note whether the kernel takes more.
+        unsafe {
+            if c.is_null() || !(*c).ssl.is_null() || part.is_empty() {
+                return self.send(&[part]);
+            }
+            if (*(*c).write).ready() == 0 {
+                return Sent::Bytes(0);
+            }
+            ffi::ngx_set_errno(0);
+            let n = (*c).send.map_or(-1, |send| send(c, part.as_ptr().cast_mut(), part.len()));
+            match n {
+                n if n >= 0 => Sent::Bytes(n as usize),
+                n if n == ffi::NGX_AGAIN as isize => Sent::Bytes(0),
+                _ => {
+                    let errno = ffi::ngx_errno();
+                    (*c).set_error(1);
+                    Sent::Failed(errno)
+                }
+            }
+        }
+    }
+
     /// Sends the parts in order, as many as `MAX_PARTS` in one system call on a plain connection;
     /// TLS packs them into as few records as they fit.
     pub fn send(&self, parts: &[&[u8]]) -> Sent {
@@ -217,5 +243,12 @@ impl Wire {
             // SAFETY: c is alive.
             log::info(unsafe { (*c).log }, text);
         }
+    }
+
+    /// Whether that log takes debug lines.
+    pub fn logs_debug(&self) -> bool {
+        let c = self.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*(*c).log).log_level >= ffi::NGX_LOG_DEBUG as ffi::ngx_uint_t }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use ws_proto::ext::Encoder;
-use ws_proto::utf8::Validator;
+use ws_proto::utf8::{self, Validator};
 use ws_proto::{close, header, opcode, Event, Payload};
 
 use super::outbox::Outbox;
@@ -328,6 +328,18 @@ impl Dialogue {
         }
         let op = self.admit(text, data)?;
         Ok(Some(header::encode(true, 0, op, data.len() as u64, None)))
+    }
+
+    /// The header of a whole message that goes out as it is, if it may be sent and needs nothing
+    /// but that. The caller counts it.
+    pub fn plain_head(&self, text: bool, data: &[u8]) -> Option<header::Encoded> {
+        let plain = self.role == Role::Server
+            && self.encoder.is_none()
+            && self.stream.is_none()
+            && self.check_open().is_ok()
+            && (!text || utf8::is_valid(data));
+        let op = if text { opcode::TEXT } else { opcode::BINARY };
+        plain.then(|| header::encode(true, 0, op, data.len() as u64, None))
     }
 
     /// Whether this message may be sent now. Counts it, and returns its opcode.

@@ -125,6 +125,49 @@ impl Session {
         }
     }
 
+    /// The next frame, if it is here and taking it needs nothing but taking it: nobody waits for
+    /// it, and no error or change of style is due. None: ask `take`.
+    pub fn take_now(&self, max_frame: u64) -> Option<FrameView> {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let plain = io.style == Style::Frames && io.ready.is_none() && self.link.is_open();
+        if !plain || self.reader.waiters() > 0 {
+            return None;
+        }
+        io.lent = None;
+        io.intake.set_max_frame(max_frame);
+        let lent = &mut io.lent;
+        let view = io.intake.next(&self.link, |event| lend(lent, event))?.ok()?;
+        io.note(&view);
+        Some(view)
+    }
+
+    /// Queues a short, unmasked data frame where that needs nothing but queueing it. Returns its
+    /// bytes. None, and nothing has been done: ask `send`.
+    pub fn send_now(&self, op: u8, payload: &[u8]) -> Option<usize> {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let plain = payload.len() < DIRECT_SEND && io.write_end.is_none();
+        if !plain || io.dialogue.is_closing() || !self.link.is_open() {
+            return None;
+        }
+        let head = header::encode(true, 0, op, payload.len() as u64, None);
+        self.queue_now(io, head.as_ref(), payload)
+    }
+
+    /// Queues a data frame, unless it would have to wait.
+    pub(super) fn queue_now(&self, io: &mut Io, head: &[u8], payload: &[u8]) -> Option<usize> {
+        let bytes = head.len() + payload.len();
+        if io.outbox.len() + bytes > io.high_water {
+            return None;
+        }
+        io.dialogue.tally.message_out(payload.len());
+        io.outbox.push(head, payload, None);
+        self.link.set_pending(true);
+        self.link.post_flush();
+        Some(bytes)
+    }
+
     /// Queues one frame. It leaves with everything else of this turn of the event loop; a large
     /// unmasked payload is offered to the kernel at once, from where it lies.
     /// `None`: the session's own request has ended.
@@ -171,6 +214,10 @@ impl Session {
     pub(super) fn frame_readable(&self, io: &mut Io) {
         if self.reader.waiters() == 0 || io.ready.is_some() {
             return;
+        }
+        // The reader itself reads what begins a frame: it gets its payload without a copy.
+        if !io.intake.is_mid_frame() {
+            return self.reader.wake_all();
         }
         match io.intake.next(&self.link, keep) {
             Some(Ok(frame)) => io.ready = Some(frame),

@@ -58,6 +58,26 @@ impl Intake {
         self.conn.set_style(style)
     }
 
+    /// Whether a part of a frame came and the rest is missing.
+    pub fn is_mid_frame(&self) -> bool {
+        self.conn.is_mid_frame()
+    }
+
+    /// Whether the next bytes begin a message.
+    pub fn is_between(&self) -> bool {
+        self.stash.is_empty() && self.conn.is_between()
+    }
+
+    /// Whether `next` has anything to say: bytes, or the end.
+    pub fn may_bring(&self, link: &Link) -> bool {
+        self.end.is_some() || self.has_bytes(link)
+    }
+
+    /// Whether bytes wait that the codec has not seen, as far as is known without a read.
+    pub fn has_bytes(&self, link: &Link) -> bool {
+        !self.stash.is_empty() || link.read_ready()
+    }
+
     /// `err` as the failure of the read that is due.
     pub fn io_error(&self, err: IoError) -> RecvError {
         RecvError::Io(self.conn.stage(), err)

@@ -4,7 +4,8 @@
 
 use std::rc::Rc;
 
-use ws_proto::{opcode, Style};
+use bytes::BytesMut;
+use ws_proto::{opcode, Event, Payload, Style};
 
 use super::dialogue::{Dialogue, End, SendError};
 use super::frames::{Sending, DIRECT_SEND};
@@ -120,6 +121,44 @@ impl Session {
         }
     }
 
+    /// The next message, if it is here and taking it needs nothing but taking it. None: ask
+    /// `receive`.
+    pub fn receive_now(&self) -> Option<MessageView> {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let plain =
+            io.style == Style::Messages && io.dialogue.end().is_none() && !io.dialogue.is_ending();
+        if !plain || self.reader.waiters() > 0 || !self.link.is_open() {
+            return None;
+        }
+        io.lent = None;
+        if io.dialogue.has_messages() {
+            // `receive` knows what to do about reading that had stopped.
+            return if io.dialogue.is_full() { None } else { io.next_message() };
+        }
+        if io.dialogue.is_closing() || !io.intake.has_bytes(&self.link) {
+            return None;
+        }
+        let view = self.read_on(io, true);
+        // What is left is looked at in this turn, even if the reader does not come back.
+        if view.is_some() && io.intake.has_bytes(&self.link) {
+            self.link.post_flush();
+        }
+        view
+    }
+
+    /// Queues a short message where that needs nothing but queueing it. Returns its bytes. None,
+    /// and nothing has been done: ask `send_message`.
+    pub fn send_message_now(&self, text: bool, data: &[u8]) -> Option<usize> {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        if data.len() >= DIRECT_SEND || io.write_end.is_some() || !self.link.is_open() {
+            return None;
+        }
+        let head = io.dialogue.plain_head(text, data)?;
+        self.queue_now(io, head.as_ref(), data)
+    }
+
     /// Reads what there is, answers what must be answered, wakes whom it concerns.
     pub(super) fn converse(&self, io: &mut Io) {
         if io.dialogue.end().is_some() {
@@ -129,13 +168,29 @@ impl Session {
             self.settle(io);
             return;
         }
+        if io.intake.may_bring(&self.link) {
+            self.read_on(io, false);
+        }
+    }
+
+    /// The reading half of `converse`. With `lend` it ends at the first message, which nobody has
+    /// to be told of, and leaves its payload where it lies.
+    fn read_on(&self, io: &mut Io, lend: bool) -> Option<MessageView> {
         let before = io.outbox.len();
         let put_off = io.dialogue.is_ending();
         let mut news = false;
-        while io.dialogue.end().is_none() && !io.dialogue.is_full() {
-            let Io { intake, dialogue, outbox, high_water, .. } = &mut *io;
+        let mut lent = None;
+        while lent.is_none() && io.dialogue.end().is_none() && !io.dialogue.is_full() {
+            let Io { intake, dialogue, outbox, high_water, lent: memory, .. } = &mut *io;
             let room = outbox.len() <= *high_water;
-            match intake.next(&self.link, |event| dialogue.absorb(event, outbox, room)) {
+            let next = intake.next(&self.link, |event| match event {
+                Event::Message { text, payload } if lend => {
+                    dialogue.tally.message_in(payload.len());
+                    lent = Some(view(text, payload, memory));
+                }
+                event => dialogue.absorb(event, outbox, room),
+            });
+            match next {
                 None => break,
                 Some(Ok(())) => news = true,
                 Some(Err(RecvError::Protocol(err))) => {
@@ -153,13 +208,30 @@ impl Session {
             if io.outbox.len() > before {
                 self.queued(io);
             }
-            if news {
+            if news && lent.is_none() {
                 self.reader.wake_all();
             }
             if io.dialogue.is_ending() && !put_off {
                 io.last_call = false;
                 self.link.post_flush();
             }
+        }
+        lent
+    }
+
+    /// nginx reports bytes in message style. A light thread that waits for a message reads by
+    /// itself, and gets the payload without a copy; should it be gone when its turn comes, the
+    /// flush at the end of this one reads.
+    pub(super) fn message_readable(&self, io: &mut Io) {
+        let hand_over = self.reader.waiters() > 0
+            && io.intake.is_between()
+            && !io.dialogue.is_closing()
+            && !io.dialogue.has_messages();
+        if hand_over {
+            self.reader.wake_all();
+            self.link.post_flush();
+        } else {
+            self.converse(io);
         }
     }
 
@@ -465,6 +537,15 @@ impl Session {
 
 /// Told of every message of a connection without a handler: whether it is text, and its bytes.
 pub type Each = dyn Fn(bool, &[u8]);
+
+/// Notes where the payload lies, so that it is copied once, into Lua's memory.
+fn view(text: bool, payload: Payload<'_>, memory: &mut Option<BytesMut>) -> MessageView {
+    let view = MessageView { text, data: payload.as_ref().as_ptr(), len: payload.len() };
+    if let Payload::Owned(bytes) = payload {
+        *memory = Some(bytes);
+    }
+    view
+}
 
 impl Io {
     fn next_message(&mut self) -> Option<MessageView> {

@@ -1,6 +1,8 @@
 //! Frames on their way out, in order. Small frames are packed into one buffer, so that a burst
-//! leaves in one system call; a large one keeps a buffer of its own.
+//! leaves in one system call; a large one keeps a buffer of its own. Nothing is allocated for
+//! most messages: buffers that were sent wait in a small stock of the worker for the next frame.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -12,9 +14,34 @@ use crate::ngx::wire::MAX_PARTS;
 const PACK: usize = 16 * 1024;
 /// Smallest buffer.
 const SMALLEST: usize = 256;
-
-/// A shared frame up to this size is copied into the last buffer: cheaper than one more piece.
+/// A shared frame up to this size is copied to what waits already: cheaper than one more piece.
 const COPY_SHARED: usize = 1024;
+/// Buffers kept by the worker, each of at most `PACK` bytes. A turn of the event loop that queues
+/// for more connections at a time allocates.
+const STOCK: usize = 32;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer with room for `more` bytes at least.
+fn buffer(more: usize) -> Vec<u8> {
+    let mut spare = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    spare.reserve(more.max(SMALLEST));
+    spare
+}
+
+/// Takes back a buffer that has been sent.
+fn give_back(mut used: Vec<u8>) {
+    if (SMALLEST..=PACK).contains(&used.capacity()) {
+        used.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < STOCK {
+                spare.push(used);
+            }
+        });
+    }
+}
 
 /// A piece of output.
 #[derive(Debug)]
@@ -37,11 +64,14 @@ impl Chunk {
 /// Pending output of one session, which owns it; freed as it is sent.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    chunks: VecDeque<Chunk>,
-    /// Bytes of the first chunk that are sent already.
+    /// What goes out first. Nearly always the only piece.
+    first: Option<Chunk>,
+    /// What follows it.
+    more: VecDeque<Chunk>,
+    /// Bytes of the first piece that are sent already.
     sent: usize,
     bytes: usize,
-    /// The first chunk begins with the rest of a frame.
+    /// The first piece begins with the rest of a frame.
     begun: bool,
 }
 
@@ -74,36 +104,71 @@ impl Outbox {
         }
     }
 
-    /// Appends a whole frame that other outboxes hold too.
+    /// Appends a whole frame that other outboxes hold too. Where nothing waits not even a short
+    /// one is copied: it is sent from where it lies.
     pub fn push_shared(&mut self, frame: &Bytes) {
-        if frame.len() <= COPY_SHARED {
+        if self.first.is_some() && frame.len() <= COPY_SHARED {
             self.tail(frame.len()).extend_from_slice(frame);
         } else {
             self.bytes += frame.len();
-            self.chunks.push_back(Chunk::Shared(frame.clone()));
+            self.append(Chunk::Shared(frame.clone()));
+        }
+    }
+
+    fn append(&mut self, chunk: Chunk) {
+        match self.first {
+            None => self.first = Some(chunk),
+            Some(_) => self.more.push_back(chunk),
         }
     }
 
     /// A buffer to which `more` bytes are about to be appended.
     fn tail(&mut self, more: usize) -> &mut Vec<u8> {
         self.bytes += more;
-        let fits = match self.chunks.back() {
-            Some(Chunk::Own(tail)) => tail.len() + more <= PACK,
-            _ => false,
-        };
-        if !fits {
-            self.chunks.push_back(Chunk::Own(Vec::with_capacity(more.max(SMALLEST))));
+        let last = self.more.back().or(self.first.as_ref());
+        let fits = matches!(last, Some(Chunk::Own(tail)) if tail.len() + more <= PACK);
+        if !fits && !self.unshare(more) {
+            self.append(Chunk::Own(buffer(more)));
         }
-        match self.chunks.back_mut() {
+        match self.more.back_mut().or(self.first.as_mut()) {
             Some(Chunk::Own(tail)) => tail,
             _ => unreachable!("the last chunk is our own, see above"),
+        }
+    }
+
+    /// Turns a short shared frame that waits alone into a buffer of our own, so that a burst of
+    /// them is one piece.
+    fn unshare(&mut self, more: usize) -> bool {
+        match &self.first {
+            Some(Chunk::Shared(frame))
+                if frame.len() <= COPY_SHARED && self.sent == 0 && self.more.is_empty() =>
+            {
+                // More will follow as it does in a burst.
+                let mut own = buffer((frame.len() + more).max(4 * SMALLEST));
+                own.extend_from_slice(frame);
+                self.first = Some(Chunk::Own(own));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.first.iter().chain(&self.more)
+    }
+
+    /// All that waits, where it lies in one piece.
+    pub fn single(&self) -> Option<&[u8]> {
+        match &self.first {
+            Some(first) if self.more.is_empty() => Some(&first.bytes()[self.sent..]),
+            _ => None,
         }
     }
 
     /// The next bytes to send, at most `MAX_PARTS` pieces. Returns how many of `parts` are set.
     pub fn parts<'a>(&'a self, parts: &mut [&'a [u8]; MAX_PARTS]) -> usize {
         let mut used = 0;
-        for (slot, chunk) in parts.iter_mut().zip(&self.chunks) {
+        for (slot, chunk) in parts.iter_mut().zip(self.chunks()) {
             let chunk = chunk.bytes();
             *slot = if used == 0 { &chunk[self.sent..] } else { chunk };
             used += 1;
@@ -115,25 +180,28 @@ impl Outbox {
     pub fn advance(&mut self, n: usize) {
         self.bytes -= n;
         let mut left = self.sent + n;
-        while let Some(first) = self.chunks.front() {
+        while let Some(first) = &self.first {
             let len = first.bytes().len();
             if left < len {
                 break;
             }
             left -= len;
             self.begun = false;
-            self.chunks.pop_front();
+            let next = self.more.pop_front();
+            if let Some(Chunk::Own(used)) = std::mem::replace(&mut self.first, next) {
+                give_back(used);
+            }
         }
         self.sent = left;
-        if self.chunks.is_empty() {
-            *self = Outbox::default();
+        if self.first.is_none() && self.more.capacity() > 0 {
+            self.more = VecDeque::new();
         }
     }
 
     /// Everything that waits, in one piece; nothing waits afterwards.
     pub fn take_all(&mut self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes);
-        for chunk in std::mem::take(self).chunks {
+        for chunk in std::mem::take(self).chunks() {
             out.extend_from_slice(chunk.bytes());
         }
         out
@@ -142,9 +210,11 @@ impl Outbox {
     /// Forgets everything but the piece that has begun to be sent: cutting that would break the
     /// frame it belongs to.
     pub fn forget_unsent(&mut self) {
-        let keep = usize::from(self.sent > 0 || self.begun);
-        self.chunks.truncate(keep);
-        self.bytes = self.chunks.front().map_or(0, |chunk| chunk.bytes().len() - self.sent);
+        if self.sent == 0 && !self.begun {
+            self.first = None;
+        }
+        self.more = VecDeque::new();
+        self.bytes = self.first.as_ref().map_or(0, |chunk| chunk.bytes().len() - self.sent);
     }
 
     /// Forgets everything.

@@ -268,6 +268,11 @@ impl Session {
         self.link.is_open()
     }
 
+    /// Whether the connection's log takes debug lines.
+    pub fn logs_debug(&self) -> bool {
+        self.link.logs_debug()
+    }
+
     /// The id under which the hub knows this connection.
     pub fn id(&self) -> Option<ConnId> {
         self.id.get()
@@ -314,7 +319,7 @@ impl Session {
         }
         match io.style {
             Style::Frames if !io.dialogue.is_closing() => self.frame_readable(io),
-            _ => self.converse(io),
+            _ => self.message_readable(io),
         }
     }
 
@@ -357,10 +362,11 @@ impl Session {
     /// Sends as much as the kernel takes.
     pub(super) fn flush_now(&self, io: &mut Io) {
         while self.has_pending(io) {
-            let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
-            let used = io.outbox.parts(&mut parts);
-            let offered: usize = parts[..used].iter().map(|part| part.len()).sum();
-            match self.link.send(&parts[..used]) {
+            let (offered, sent) = match io.outbox.single() {
+                Some(part) => (part.len(), self.link.send_one(part)),
+                None => self.send_parts(io),
+            };
+            match sent {
                 Sent::Bytes(n) => {
                     io.outbox.advance(n);
                     io.last_out = if n > 0 { now_ms() } else { io.last_out };
@@ -388,6 +394,13 @@ impl Session {
         if io.outbox.len() <= io.high_water {
             wake(&self.writers);
         }
+    }
+
+    /// How many bytes were offered, and what became of them.
+    fn send_parts(&self, io: &Io) -> (usize, Sent) {
+        let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
+        let used = io.outbox.parts(&mut parts);
+        (parts[..used].iter().map(|part| part.len()).sum(), self.link.send(&parts[..used]))
     }
 
     /// Waits for the end of the close handshake. None: the light thread has been parked.

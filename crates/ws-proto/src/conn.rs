@@ -86,16 +86,20 @@ impl Conn {
     /// message is under way: the rules it began with hold to its end. False as well for frame
     /// style where an extension was agreed on: its frames mean nothing by themselves.
     pub fn set_style(&mut self, style: Style) -> bool {
-        let between = match self.state {
-            State::First2 => self.field_len == 0 && !self.sequence.is_under_way(),
-            State::Over => true,
-            _ => false,
-        };
-        let possible = between && (style == Style::Messages || self.extension.is_none());
+        let possible = self.is_between() && (style == Style::Messages || self.extension.is_none());
         if possible {
             self.settings.style = style;
         }
         possible
+    }
+
+    /// Whether neither a frame nor a fragmented message is under way.
+    pub fn is_between(&self) -> bool {
+        match self.state {
+            State::First2 => self.field_len == 0 && !self.sequence.is_under_way(),
+            State::Over => true,
+            _ => false,
+        }
     }
 
     /// Takes bytes from the front of `input` (and advances it) until one event is whole. `None`

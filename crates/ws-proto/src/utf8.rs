@@ -16,6 +16,12 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+/// Whether a whole text is UTF-8.
+#[inline]
+pub fn is_valid(text: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(text).is_ok()
+}
+
 /// State of one text: the incomplete character at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Validator {
