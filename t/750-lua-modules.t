@@ -7,6 +7,7 @@ from lib.live import Cases, Tap, equal, run
 
 tap = Tap()
 FAMILIES = {
+    "lua-websockets": ["websockets"],
     "resty": ["resty.websocket.client", "resty.websocket.protocol", "resty.websocket.server"],
 }
 ALL = ["resty.websocket", *(name for names in FAMILIES.values() for name in names)]
@@ -27,12 +28,12 @@ LUA = f"""
 def library(ng):
     """A library of the user's with every one of the names; gives the section that finds it."""
     for name in ALL:
-        path = f"{ng.root}/mine/{name.replace('.', '/')}.lua"
+        path = f"{ng.root}/html/mine/{name.replace('.', '/')}.lua"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w") as out:
             out.write(f'return {{ mine = true, name = "{name}" }}\n')
     # The path is written once there is a root; what runs at the start waits for it.
-    return {"http": ng.sections["http"].replace("@MINE@", f"{ng.root}/mine")}
+    return {"http": ng.sections["http"].replace("@MINE@", f"{ng.root}/html/mine")}
 
 
 def place(title, directive, families, more=""):
@@ -71,7 +72,8 @@ def place(title, directive, families, more=""):
 place("without the directive all are ours", "", FAMILIES)
 place("all by name", "websocket_lua_modules resty tarantool lua-websockets;", FAMILIES)
 place("resty alone", "websocket_lua_modules resty;", ["resty"])
-place("others alone", "websocket_lua_modules lua-websockets tarantool;", [])
+place("lua-websockets alone", "websocket_lua_modules lua-websockets;", ["lua-websockets"])
+place("others alone", "websocket_lua_modules tarantool;", [])
 place("none", "websocket_lua_modules none;", [])
 place("none, lua_code_cache off", "websocket_lua_modules none;", [], "lua_code_cache off;")
 place("resty, lua_code_cache off", "websocket_lua_modules resty;", ["resty"], "lua_code_cache off;")

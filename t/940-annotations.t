@@ -49,6 +49,17 @@ cases.handler("/objects", DUMP + """
     client:close()
     ws:shutdown()
 """)
+cases.handler("/websockets", DUMP + """
+    local websockets = require "websockets"
+    local context = websockets.context{}
+    -- The metatables are hidden from programs, and not from debug.
+    local found
+    for i = 1, 60 do
+        local name, value = debug.getupvalue(websockets.context, i)
+        if name == "methods" then found = value.metatable.__index end
+    end
+    ngx.print(dump(debug.getmetatable(context).__index), "\\n\\n", dump(found))
+""")
 cases.handler("/echo", """
     local ws = require("resty.websocket").accept()
     ws:recv()
@@ -119,6 +130,14 @@ for module in sorted(FILES):
     def _(ng, module=module):
         _, kind, entries, _ = FILES[module]
         compare(module, own(ng, module), entries[kind])
+
+
+@cases("websockets: methods of contexts and websockets")
+def _(ng):
+    _, _, entries, _ = FILES["websockets"]
+    context, websocket = ng.get("/websockets").split("\n\n")
+    compare("websockets.Context", context, entries["websockets.Context"])
+    compare("websockets.Websocket", websocket, entries["websockets.Websocket"])
 
 
 @cases("resty.websocket: methods of connections and writers")

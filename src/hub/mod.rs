@@ -6,13 +6,14 @@ mod bus;
 mod local;
 mod mailbox;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ws_hub::topic::TopicError;
 use ws_hub::{ConnId, Counter};
 
-use crate::session::{Outgoing, Session};
+use crate::ngx::wake;
+use crate::session::{random, Outgoing, Session};
 pub use bus::smallest_zone;
 use bus::Bus;
 use local::{Local, Target};
@@ -21,6 +22,8 @@ pub use mailbox::Mailbox;
 thread_local! {
     // One thread per worker. None in the master and in helper processes.
     static HUB: RefCell<Option<Hub>> = const { RefCell::new(None) };
+    // Whether `start` was called, which it is once in a process.
+    static STARTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// This worker's part of the hub.
@@ -80,6 +83,10 @@ impl std::fmt::Display for Error {
 impl std::error::Error for Error {}
 
 fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result<R, Error> {
+    if !STARTED.get() && wake::is_worker() && wake::has_event_loop() {
+        // init_worker_by_lua: ngx_lua's turn comes before ours when a worker starts.
+        start();
+    }
     HUB.with_borrow_mut(|hub| work(hub.as_mut().ok_or(Error::NoWorker)?))
 }
 
@@ -88,8 +95,12 @@ pub fn prepare() -> bool {
     bus::prepare()
 }
 
-/// In a worker that has just been forked.
+/// In a worker that has just been forked. What is called there again does nothing.
 pub fn start() {
+    if STARTED.replace(true) {
+        return;
+    }
+    random::forget();
     if let Some(bus) = Bus::join(drain) {
         HUB.set(Some(Hub { local: Local::default(), bus }));
         drain();

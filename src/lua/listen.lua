@@ -352,11 +352,11 @@ local function serve_one(_, conn, handler, onerror)
 end
 
 
-local function accept_all(_, self, handler, onerror)
+local function accept_all(_, self, handler, onerror, onclose)
     while true do
         local conn = self:accept()
         if not conn then
-            return
+            return onclose and onclose()
         end
         local ok, err = ngx.timer.at(0, serve_one, conn, handler, onerror)
         if not ok then
@@ -368,9 +368,10 @@ end
 
 
 -- Calls handler(connection) in a light thread of its own for every connection, until the listener
--- closes. A handler that fails is logged with its traceback, or handed to onerror(err, connection).
-function listen.serve(self, handler, onerror)
-    return ngx.timer.at(0, accept_all, self, handler, onerror)
+-- closes: then onclose() is called. A handler that fails is logged with its traceback, or handed to
+-- onerror(err, connection).
+function listen.serve(self, handler, onerror, onclose)
+    return ngx.timer.at(0, accept_all, self, handler, onerror, onclose)
 end
 
 

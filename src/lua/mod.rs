@@ -12,5 +12,6 @@ mod message_natives;
 mod natives;
 mod peer_natives;
 mod preload;
+mod websockets_natives;
 
 pub use preload::register;

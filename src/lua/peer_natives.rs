@@ -7,10 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use ws_proto::ext;
 use ws_proto::handshake::client::Response;
+use ws_proto::Masking;
 
 use super::entry::{Args, Object, Outcome, Value};
 use super::message_natives::{deflate_config, ended, kind, strings, NOT_OURS, NO_REQUEST};
 use crate::conf::location_of;
+use crate::session::dialogue::Role;
 use crate::session::random;
 use crate::session::{broken_rule, IoError, Peer, PeerOptions};
 
@@ -57,6 +59,8 @@ pub fn open(args: &Args) -> Outcome {
     let max_message = word(5, location.max_message_size);
     let interval = word(7, location.ping_interval);
     let peer = Peer::new(PeerOptions {
+        role: Role::Client,
+        masking: Masking::Forbidden,
         max_frame: word(6, max_message as usize),
         max_message,
         heartbeat: (interval > 0).then(|| (interval, word(8, location.ping_timeout))),
@@ -76,7 +80,14 @@ pub fn open(args: &Args) -> Outcome {
 /// `peer_new(max_recv_len)` → peer, for a drop-in client object whose handshake is done.
 pub fn new(args: &Args) -> Outcome {
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let options = PeerOptions { max_frame: max, max_message: max, heartbeat: None, deflate: None };
+    let options = PeerOptions {
+        role: Role::Client,
+        masking: Masking::Forbidden,
+        max_frame: max,
+        max_message: max,
+        heartbeat: None,
+        deflate: None,
+    };
     Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(Peer::new(options))))))
 }
 

@@ -10,6 +10,7 @@ use std::ffi::{c_int, CStr};
 
 use mlua::ffi as lua;
 
+use super::websockets_natives;
 use super::{
     check_natives, codec_natives, entry, fast, hub_natives, listen_natives, mailbox_natives,
     message_natives, natives, peer_natives,
@@ -104,6 +105,17 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"peer_open", peer_natives::open),
     native!(c"peer_output", peer_natives::output),
     native!(c"peer_take", peer_natives::take),
+    native!(c"websockets_gone", websockets_natives::gone),
+    native!(c"websockets_goodbye", websockets_natives::goodbye),
+    native!(c"websockets_host", websockets_natives::host),
+    native!(c"websockets_interface", websockets_natives::interface),
+    native!(c"websockets_open", websockets_natives::open),
+    native!(c"websockets_refusal", websockets_natives::refusal),
+    native!(c"websockets_request", websockets_natives::request),
+    native!(c"websockets_settings", websockets_natives::settings),
+    native!(c"websockets_slow", websockets_natives::slow),
+    native!(c"websockets_status", websockets_natives::status),
+    native!(c"websockets_write", websockets_natives::write),
 ];
 
 /// A module of ours.
@@ -141,6 +153,7 @@ macro_rules! module {
 }
 
 const RESTY: Shown = Shown::If(LuaModules::Resty);
+const LUA_WEBSOCKETS: Shown = Shown::If(LuaModules::LuaWebsockets);
 const PART: Shown = Shown::Never;
 
 const MODULES: &[Module] = &[
@@ -160,6 +173,15 @@ const MODULES: &[Module] = &[
         PART
     ),
     module!(c"resty.websocket.options", c"@resty/websocket/options.lua", "options.lua", PART),
+    module!(c"websockets", c"@websockets.lua", "websockets.lua", LUA_WEBSOCKETS),
+    module!(
+        c"websockets.connection",
+        c"@websockets/connection.lua",
+        "websockets_connection.lua",
+        PART
+    ),
+    module!(c"websockets.methods", c"@websockets/methods.lua", "websockets_methods.lua", PART),
+    module!(c"websockets.reader", c"@websockets/reader.lua", "websockets_reader.lua", PART),
 ];
 
 /// Makes the modules that `chosen` says known to every Lua VM of this configuration, those of

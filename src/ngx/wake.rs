@@ -109,6 +109,12 @@ pub fn this_process() -> (u32, u16) {
     unsafe { (std::process::id(), ffi::ngx_process_slot.max(0) as u16) }
 }
 
+/// Whether nginx has set the event loop of this process up; in init_by_lua it has not.
+pub fn has_event_loop() -> bool {
+    // SAFETY: a pointer that nginx sets once, when the event module's process starts.
+    unsafe { !(*ffi::ngx_cycle).connections.is_null() }
+}
+
 /// Whether this process runs a worker's event loop (and is no cache manager or helper).
 pub fn is_worker() -> bool {
     // SAFETY: plain integers set by nginx before a process starts.

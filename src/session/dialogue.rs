@@ -152,6 +152,8 @@ pub struct Dialogue {
     close_sent: bool,
     end: Option<End>,
     ending: Option<Ending>,
+    /// Whether what comes after our own close frame is handed out too.
+    late: bool,
     stream: Option<Stream>,
     /// Shared frames that came while a stream was open: messages cannot interleave.
     deferred: Vec<Bytes>,
@@ -170,11 +172,17 @@ impl Dialogue {
             close_sent: false,
             end: None,
             ending: None,
+            late: false,
             stream: None,
             deferred: Vec::new(),
             encoder,
             tally: Tally::default(),
         }
+    }
+
+    /// Hands out what comes between our close frame and the peer's.
+    pub fn hear_out(&mut self) {
+        self.late = true;
     }
 
     /// Whether no more should be read until messages are taken.
@@ -219,8 +227,8 @@ impl Dialogue {
         match event {
             Event::Message { text, payload } => {
                 self.tally.message_in(payload.len());
-                // What comes after our own close frame is read only to find the peer's.
-                if !self.close_sent {
+                // What comes after our own close frame is read only to find the peer's, as a rule.
+                if !self.close_sent || self.late {
                     let data = match payload {
                         Payload::Slice(bytes) => BytesMut::from(bytes),
                         Payload::Owned(bytes) => bytes,
@@ -427,6 +435,25 @@ impl Dialogue {
             out.push_shared(frame);
         }
         true
+    }
+
+    /// Queues a frame as it is asked for: fragments may come in any order, text is not looked at.
+    pub fn raw(
+        &mut self,
+        fin: bool,
+        op: u8,
+        data: &[u8],
+        out: &mut Outbox,
+    ) -> Result<usize, SendError> {
+        self.check_open()?;
+        if opcode::is_control(op) {
+            self.close_sent = op == opcode::CLOSE;
+        } else if fin {
+            self.tally.message_out(data.len());
+        } else {
+            self.tally.bytes_out += data.len() as u64;
+        }
+        Ok(self.push(out, fin, 0, op, data))
     }
 
     fn check_open(&self) -> Result<(), SendError> {

@@ -1,5 +1,6 @@
-//! The client's side of a conversation in whole messages. A cosocket carries its bytes: the Lua
-//! shim feeds what it received and sends what this queues. No I/O here.
+//! One side of a conversation in whole messages whose bytes somebody else carries: a client's
+//! cosocket, a connection of a listener. The Lua shim feeds what came and sends what this queues.
+//! No I/O here.
 
 use bytes::BytesMut;
 use ws_proto::ext::{self, Agreed, Encoder};
@@ -12,9 +13,13 @@ use super::stats::{self, Counter};
 use super::IoError;
 use crate::ngx::clock::now_ms;
 
-/// What a client peer is opened with. Times in milliseconds, sizes in bytes.
+/// What a peer is opened with. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct PeerOptions {
+    /// Our end.
+    pub role: Role,
+    /// What is expected of the other end's frames.
+    pub masking: Masking,
     /// Longest payload of a received frame.
     pub max_frame: u64,
     /// Longest received message.
@@ -25,9 +30,20 @@ pub struct PeerOptions {
     pub deflate: Option<Agreed>,
 }
 
-/// A client's conversation.
+/// Where a conversation stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// A message waits to be taken.
+    pub has_messages: bool,
+    /// Nothing more is to be read until messages are taken.
+    pub is_full: bool,
+    /// Nothing more will come.
+    pub is_over: bool,
+}
+
+/// A conversation.
 ///
-/// Owned by one Lua userdata; it knows neither the cosocket nor the request, so it may outlive both.
+/// Owned by one Lua userdata; it knows neither the socket nor the request, so it may outlive both.
 pub struct Peer {
     conn: Conn,
     dialogue: Dialogue,
@@ -43,21 +59,24 @@ impl Peer {
     pub fn new(options: PeerOptions) -> Peer {
         let settings = Settings {
             style: Style::Messages,
-            masking: Masking::Forbidden,
+            masking: options.masking,
             max_frame: options.max_frame,
             max_message: options.max_message,
             max_fragments: super::server::MAX_FRAGMENTS,
         };
+        let side = match options.role {
+            Role::Client => ext::Role::Client,
+            Role::Server => ext::Role::Server,
+        };
         let (conn, encoder) = match &options.deflate {
-            Some(agreed) => (
-                Conn::with_deflate(settings, agreed, ext::Role::Client),
-                Some(Encoder::new(agreed, ext::Role::Client)),
-            ),
+            Some(agreed) => {
+                (Conn::with_deflate(settings, agreed, side), Some(Encoder::new(agreed, side)))
+            }
             None => (Conn::new(settings), None),
         };
         Peer {
             conn,
-            dialogue: Dialogue::new(Role::Client, encoder),
+            dialogue: Dialogue::new(options.role, encoder),
             outbox: Outbox::default(),
             heartbeat: options
                 .heartbeat
@@ -67,7 +86,21 @@ impl Peer {
         }
     }
 
-    /// Takes bytes that the cosocket received. Returns the rule they broke.
+    /// Hands out what comes between our close frame and the peer's, which is dropped otherwise.
+    pub fn hear_out(&mut self) {
+        self.dialogue.hear_out();
+    }
+
+    /// What a reader and a sender have to know.
+    pub fn status(&self) -> Status {
+        Status {
+            has_messages: self.dialogue.has_messages(),
+            is_full: self.dialogue.is_full(),
+            is_over: self.dialogue.end().is_some() || self.dialogue.is_ending(),
+        }
+    }
+
+    /// Takes bytes that the socket received. Returns the rule they broke.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ws_proto::Error> {
         self.last_in = now_ms();
         let mut copy = bytes.to_vec();
@@ -87,7 +120,7 @@ impl Peer {
         Ok(())
     }
 
-    /// The cosocket ended or failed.
+    /// The socket ended or failed.
     pub fn lost(&mut self, err: IoError) {
         self.dialogue.finish(End::Lost(err));
     }
@@ -133,12 +166,21 @@ impl Peer {
         self.dialogue.end()
     }
 
+    /// Whether it ended by anybody's fault: a broken rule, a failed transport.
+    pub fn failed(&self) -> bool {
+        let good = |end: &End| {
+            matches!(end, End::Closed { .. } | End::Ended { .. } | End::Dropped)
+                || *end == End::Lost(IoError::Closed)
+        };
+        !self.end().is_none_or(good)
+    }
+
     /// Whether our close frame was queued.
     pub fn is_closing(&self) -> bool {
         self.dialogue.is_closing()
     }
 
-    /// Bytes queued and not yet given to the cosocket.
+    /// Bytes queued and not yet given to the socket.
     pub fn buffered(&self) -> usize {
         self.outbox.len()
     }

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod fields;
+pub mod head;
 pub mod server;
 
 use base64::{engine::general_purpose::STANDARD, Engine as _};

@@ -24,6 +24,16 @@ impl<'a> Request<'a> {
         fields::values(self.headers.iter().copied(), name)
     }
 
+    /// Whether the client asks for the WebSocket protocol, rightly or not.
+    pub fn asks_upgrade(&self) -> bool {
+        self.has_token("upgrade", "websocket")
+    }
+
+    /// The subprotocols that the client offers, in its order.
+    pub fn offered_protocols(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.values("sec-websocket-protocol").flat_map(fields::elements)
+    }
+
     /// Whether a list header has this token, in any case, on any of its lines.
     fn has_token(&self, name: &'static str, token: &str) -> bool {
         self.values(name)
@@ -201,8 +211,7 @@ fn is_nonce(key: &[u8]) -> bool {
 
 /// The first of the server's subprotocols that the client offers (names are case-sensitive).
 fn choose<'a>(request: &Request<'a>, ours: &[&[u8]]) -> Option<&'a [u8]> {
-    let offered = || request.values("sec-websocket-protocol").flat_map(fields::elements);
-    ours.iter().find_map(|name| offered().find(|offer| offer == name))
+    ours.iter().find_map(|name| request.offered_protocols().find(|offer| offer == name))
 }
 
 fn check_origin(request: &Request<'_>, policy: &Policy<'_>) -> Result<(), Refusal> {

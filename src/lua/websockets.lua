@@ -1,0 +1,435 @@
+-- websockets: the API of lua-websockets' binding of libwebsockets. This shim has the contexts: their
+-- configuration, what is due in them, service() and its relatives. Connections and the methods of
+-- websockets are in files of their own, ports in resty.websocket.listen.
+--
+-- A program's callbacks run in whatever light thread calls service(), as they did in whatever
+-- thread called it; waiting there goes on with nginx's event loop.
+
+local natives = ...
+
+local bit = require "bit"
+local listen = natives.module "resty.websocket.listen"
+local connection = natives.module "websockets.connection"
+local methods = natives.module "websockets.methods"
+
+local bad_argument = methods.bad_argument
+local broadcast = methods.broadcast
+local check_data = methods.check_data
+local run = connection.run
+local serve = natives.module("websockets.reader").serve
+local take_letters = methods.take_letters
+local error = error
+local getmetatable = getmetatable
+local ipairs = ipairs
+local newproxy = newproxy
+local pairs = pairs
+local select = select
+local setmetatable = setmetatable
+local tostring = tostring
+local type = type
+local ngx = ngx
+local now = ngx.now
+
+-- service() looks at deadlines, and whether its worker is to end, at least this often. Seconds.
+local SLICE = 1
+local HANDSHAKE_TIMEOUT = 10000
+-- A hub's topic has 255 bytes.
+local MAX_NAME = 200
+
+local _M = {
+    WRITE_TEXT = 0, WRITE_BINARY = 1, WRITE_CONTINUATION = 2, WRITE_HTTP = 3, WRITE_CLOSE = 4,
+    WRITE_PING = 5, WRITE_PONG = 6, WRITE_NO_FIN = 0x40, WRITE_CLIENT_IGNORE_XOR_MASK = 0x80,
+    SERVER_OPTIONS_DEFEAT_CLIENT_MASK = 1, SERVER_OPTION_REQUIRE_VALID_OPENSSL_CLIENT_CERT = 2,
+    POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16,
+}
+
+
+-- Service ----------------------------------------------------------------------------------------
+
+-- Runs what is due now, and nothing that becomes due meanwhile. Returns whether there was something.
+local function run_due(state)
+    local some = take_letters(state)
+    local ready = state.ready
+    local last = ready.last
+    while ready.first <= last and not state.destroyed do
+        local conn = ready[ready.first]
+        ready[ready.first] = nil
+        ready.first = ready.first + 1
+        if conn.queued then
+            some = true
+            run(conn)
+        end
+    end
+    local time = now()
+    for conn, deadline in pairs(state.closing) do
+        if deadline <= time then
+            connection.finish(conn)
+            some = true
+            -- Callbacks may have changed the list: the rest comes the next time.
+            break
+        end
+    end
+    return some
+end
+
+
+-- Its worker is told to quit: the port is closed already, and connections are told so.
+local function begin_quit(state)
+    state.quitting = true
+    local connections = {}
+    for conn in pairs(state.connections) do
+        connections[#connections + 1] = conn
+    end
+    for _, conn in ipairs(connections) do
+        if conn.established and not conn.closing and state.bye then
+            connection.begin_close(conn, state.bye, state.bye_reason)
+        end
+    end
+end
+
+
+-- 0 | -1 when there is nothing left to serve. Seconds; negative: until something was done.
+local function service(state, timeout)
+    if state.destroyed then
+        return -1
+    end
+    local deadline = timeout >= 0 and now() + timeout
+    local waited = false
+    while not run_due(state) do
+        if ngx.worker.exiting() then
+            if not state.quitting then
+                begin_quit(state)
+            end
+            if state.count == 0 then
+                return -1
+            end
+        end
+        local left = deadline and deadline - now() or SLICE
+        if left <= 0 and waited then
+            return 0
+        end
+        for _, close_by in pairs(state.closing) do
+            left = left < close_by - now() and left or close_by - now()
+        end
+        left = left > SLICE and SLICE or left
+        -- Even without a time to wait the others get their turn.
+        local woken, err = natives.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
+        if woken == nil then
+            error(err, 3)
+        end
+        waited = true
+        if state.destroyed then
+            return -1
+        end
+    end
+    return 0
+end
+
+
+local function destroy(state)
+    state.destroyed = true
+    if state.listener then
+        state.listener:close()
+    end
+    local connections = {}
+    for conn in pairs(state.connections) do
+        connections[#connections + 1] = conn
+    end
+    for _, conn in ipairs(connections) do
+        connection.leave(conn)
+    end
+    natives.mailbox_wake(state.mailbox)
+end
+
+
+-- Contexts ---------------------------------------------------------------------------------------
+
+local states = setmetatable({}, { __mode = "k" })
+
+local context = {}
+
+
+local function state_of(self)
+    local state = states[self] or error("bad argument #1 (context expected)", 3)
+    if state.destroyed then
+        error("websocket context destroyed", 3)
+    end
+    return state
+end
+
+
+function context.destroy(self)
+    local state = state_of(self)
+    destroy(state)
+    if state.on_del_fd and state.listener then
+        state.on_del_fd(state.door.fd)
+    end
+end
+
+
+function context.service(self, timeout_ms)
+    local state = state_of(self)
+    if timeout_ms ~= nil and type(timeout_ms) ~= "number" then
+        bad_argument(1, "service", "number", timeout_ms)
+    end
+    if state.over then
+        -- The worker ends, and a loop around service() must not keep it.
+        ngx.exit(ngx.OK)
+    end
+    local result = service(state, (timeout_ms or 0) / 1000)
+    state.over = result < 0 and ngx.worker.exiting()
+    return result
+end
+
+
+-- Waits until service_fd(fd) has something to do: true | false, after `timeout_ms` | nil for a
+-- descriptor that is not, or no longer, the context's.
+function context.wait(self, fd, timeout_ms)
+    local state = state_of(self)
+    local deadline = timeout_ms and now() + timeout_ms / 1000
+    while true do
+        local conn = state.by_fd[fd]
+        if not conn or state.destroyed then
+            return nil
+        end
+        local left = deadline and deadline - now() or SLICE
+        if connection.watch(conn, left > SLICE and SLICE or left > 0 and left or 0) then
+            return true
+        elseif left <= 0 then
+            return false
+        end
+        if ngx.worker.exiting() then
+            -- Nobody else may be there to look at deadlines.
+            service(state, 0)
+            if state.count == 0 then
+                return nil
+            end
+        end
+    end
+end
+
+
+function context.service_fd(self, fd, ...)
+    local state = state_of(self)
+    if type(fd) ~= "number" then
+        bad_argument(1, "service_fd", "number", fd)
+    end
+    local events = 0
+    for i = 1, select("#", ...) do
+        local event = select(i, ...)
+        if type(event) ~= "number" then
+            bad_argument(i + 1, "service_fd", "number", event)
+        end
+        events = bit.bor(events, event)
+    end
+    take_letters(state)
+    local conn = state.by_fd[fd]
+    if events == 0 or not conn then
+        return 0
+    end
+    if not conn.queued then
+        -- A loop around this must not keep the others from their turn.
+        natives.mailbox_wait(state.mailbox, 1)
+        return 0
+    end
+    return run(conn) and 1 or 0
+end
+
+
+function context.broadcast(self, protocol, data)
+    local state = state_of(self)
+    protocol = check_data(1, "broadcast", protocol)
+    data = check_data(2, "broadcast", data)
+    if not state.members[protocol] then
+        error("websocket unknown protocol", 2)
+    end
+    return broadcast(state, protocol, data)
+end
+
+
+function context.canonical_hostname(self)
+    return state_of(self).hostname
+end
+
+
+-- The context is serviced in the background, and the caller goes on.
+function context.fork_service_loop(self)
+    local state = state_of(self)
+    local ok = ngx.timer.at(0, function()
+        -- Holds the context, as the forked process did.
+        local _ = self
+        while service(state, -1) == 0 do end
+    end)
+    return ok and 0 or -1
+end
+
+
+local FIELDS = {
+    port = "number", protocols = "table", on_http = "function", on_add_fd = "function",
+    on_del_fd = "function", interf = "string", ssl_cert_filepath = "string",
+    ssl_private_key_filepath = "string", ssl_ca_filepath = "string", ssl_cert_path = "string",
+    ssl_private_key_path = "string", gid = "number", uid = "number", options = "number",
+    rx_buffer_size = "number", max_message_size = "number", handshake_timeout = "number",
+    backlog = "number", workers = "number",
+}
+
+
+local function check_config(config)
+    if type(config) ~= "table" then
+        bad_argument(1, "context", "table", config, 3)
+    end
+    for name, expected in pairs(FIELDS) do
+        local value = config[name]
+        if value ~= nil and type(value) ~= expected then
+            error("bad argument #1 to 'context' (" .. name .. ": " .. expected .. " expected, got "
+                  .. type(value) .. ")", 3)
+        end
+    end
+    for name in pairs(config.protocols or {}) do
+        if type(name) ~= "string" or #name > MAX_NAME or not name:find("^[!#-'*+%-.0-9A-Z^-z|~]+$")
+        then
+            error("bad argument #1 to 'context' (protocols: \"" .. tostring(name)
+                  .. "\" is no name of a subprotocol)", 3)
+        end
+    end
+end
+
+
+-- The address to listen on: all, a network interface's, or one that is given as it is.
+local function host_of(interf)
+    if not interf or interf:find("^[%x:.]*[:.][%x:.]*$") then
+        return interf or "0.0.0.0"
+    end
+    return natives.websockets_interface(interf)
+end
+
+
+local function open_port(config)
+    local host = host_of(config.interf)
+    if not host then
+        return nil, 'no interface "' .. config.interf .. '"'
+    end
+    local certificate = config.ssl_cert_filepath or config.ssl_cert_path
+    local key = config.ssl_private_key_filepath or config.ssl_private_key_path
+    local tls
+    if certificate and key then
+        local verified = bit.band(config.options or 0, 2) ~= 0
+        tls = { certificate = certificate, key = key, ca = config.ssl_ca_filepath,
+                verify = verified and "require" or nil }
+    end
+    return listen.open { host = host, port = config.port, backlog = config.backlog, tls = tls,
+                         workers = config.workers }
+end
+
+
+local function fail(err)
+    error("websocket could not create context: " .. err, 3)
+end
+
+
+local function enter_hub(state, port)
+    state.mailbox, state.id = natives.mailbox_open()
+    if not state.mailbox then
+        return nil, state.id
+    end
+    for _, name in ipairs(state.names) do
+        local topic = "websockets:" .. port .. ":" .. name
+        local ok, err = natives.hub_subscribe(state.id, topic)
+        if ok == nil then
+            return nil, err
+        end
+    end
+    state.topic = "websockets:" .. port .. ":"
+    return true
+end
+
+
+function _M.context(config)
+    check_config(config)
+    local max_message_size, send_buffer, close_slow = natives.websockets_settings()
+    local state = {
+        protocols = config.protocols or {}, on_http = config.on_http,
+        on_add_fd = config.on_add_fd, on_del_fd = config.on_del_fd,
+        rx_buffer_size = config.rx_buffer_size, names = {}, members = {}, connections = {},
+        by_fd = {}, closing = {}, count = 0, ready = { first = 1, last = 0 },
+        max_message_size = config.max_message_size or max_message_size,
+        handshake_timeout = config.handshake_timeout or HANDSHAKE_TIMEOUT,
+        unmasked = bit.band(config.options or 0, 1) ~= 0, hostname = natives.websockets_host(),
+        send_buffer = send_buffer, close_slow = close_slow,
+    }
+    state.bye, state.bye_reason = natives.websockets_goodbye()
+    for name in pairs(state.protocols) do
+        state.names[#state.names + 1] = name
+        state.members[name] = {}
+    end
+
+    local port, listener, err = config.port or 0, nil, nil
+    if port ~= 0 then
+        listener, err = open_port(config)
+        if not listener and err ~= "another worker's" then
+            fail(err)
+        end
+    end
+    local ok
+    ok, err = enter_hub(state, port)
+    if not ok then
+        if listener then
+            listener:close()
+        end
+        fail(err)
+    end
+    if config.gid or config.uid then
+        ngx.log(ngx.NOTICE, "websockets: gid and uid are the business of nginx's user directive")
+    end
+
+    -- What waits for the collector is the program's object: a context that it forgot goes.
+    local self = newproxy(true)
+    local mt = getmetatable(self)
+    mt.__index = context
+    mt.__metatable = "websockets.ctx"
+    mt.__tostring = function(ctx)
+        state_of(ctx)
+        return ("context %p"):format(state)
+    end
+    mt.__gc = function()
+        if not state.destroyed then
+            -- The collector may come anywhere: not a place to call the program.
+            state.on_del_fd = nil
+            destroy(state)
+        end
+    end
+    states[self] = state
+
+    if listener then
+        local fd = listener:fd()
+        local door = { state = state, announced = true, came = {}, fd = fd }
+        function door.run()
+            local came = door.came
+            door.came = {}
+            for _, conn in ipairs(came) do
+                connection.announce(conn)
+            end
+        end
+        state.listener, state.door = listener, door
+        state.by_fd[fd] = door
+        ok, err = listen.serve(listener, function(peer)
+            serve(state, peer, methods.metatable)
+        end, nil, function()
+            -- Maybe because the worker is to quit, which service() wants to know at once.
+            natives.mailbox_wake(state.mailbox)
+        end)
+        if not ok then
+            destroy(state)
+            fail(err)
+        end
+        if state.on_add_fd then
+            state.on_add_fd(fd)
+        end
+    end
+    return self
+end
+
+
+rawset(_G, "websockets", _M)
+
+return _M

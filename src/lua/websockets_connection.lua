@@ -1,0 +1,410 @@
+-- websockets.connection: one connection of a `websockets` context as the program sees it: callbacks,
+-- writing, the end. What is to be told the program waits in the context until service() comes for
+-- it. Frames and buffers are the natives'. Used by the other parts of websockets.
+--
+-- A context's state, as far as it is used here: ready (what service() has to run, by number),
+-- mailbox, members (established connections by protocol), by_fd, closing (deadlines), count, and
+-- the fields of the configuration.
+
+local natives = ...
+
+local native_drain = natives.socket_drain
+local native_output = natives.peer_output
+local native_send = natives.socket_send
+local native_state = natives.socket_state
+local native_status = natives.websockets_status
+local native_take = natives.peer_take
+local native_write = natives.websockets_write
+local sub = string.sub
+local tostring = tostring
+local type = type
+local xpcall = xpcall
+local ngx = ngx
+local now = ngx.now
+local traceback = debug.traceback
+
+-- Messages of one connection that are handed out before it is another one's turn.
+local TURN = 16
+-- libwebsockets gives a peer five seconds for its close frame.
+local CLOSE_WAIT = 5
+-- write() answers -1 when so many times `websocket_send_buffer` is waiting for the peer.
+local WRITE_CAP = 16
+
+local connection = {}
+
+
+-- Telling service() ------------------------------------------------------------------------------
+
+local function post(semaphore)
+    if semaphore and semaphore:count() < 0 then
+        semaphore:post(-semaphore:count())
+    end
+end
+
+
+local function park(owner, name, seconds)
+    local semaphore = owner[name]
+    if not semaphore then
+        semaphore = require("ngx.semaphore").new()
+        owner[name] = semaphore
+    end
+    return semaphore:wait(seconds)
+end
+
+
+-- There is something for the program here. Not before on_add_fd has been called.
+local function make_due(conn)
+    if conn.queued or conn.finished then
+        return
+    end
+    if not conn.announced then
+        conn.late = true
+        return
+    end
+    conn.queued = true
+    local ready = conn.state.ready
+    ready.last = ready.last + 1
+    ready[ready.last] = conn
+    natives.mailbox_wake(conn.state.mailbox)
+    post(conn.watchers)
+end
+
+
+local function wake_reader(conn)
+    post(conn.reader)
+end
+
+
+connection.make_due = make_due
+connection.park = park
+
+
+-- Waits until there is something for the program here: context:wait().
+function connection.watch(conn, seconds)
+    if not (conn.queued or conn.finished) then
+        park(conn, "watchers", seconds)
+    end
+    return conn.queued
+end
+
+
+-- The end ----------------------------------------------------------------------------------------
+
+local function log_failure(name, err)
+    ngx.log(ngx.ERR, "websockets: ", name, " failed: ", tostring(err))
+end
+
+
+local function tell(name, callback, ...)
+    if callback then
+        local ok, err = xpcall(callback, traceback, ...)
+        if not ok then
+            log_failure(name, err)
+        end
+    end
+end
+
+
+local function push(conn)
+    local out = native_output(conn.session)
+    if out and not native_send(conn.peer.handle, out) then
+        natives.peer_lost(conn.session)
+        make_due(conn)
+        return false
+    end
+    return true
+end
+
+
+-- Takes the connection out of the context. Returns whether it ended by an error; nil: it had ended.
+local function forget(conn)
+    if conn.finished then
+        return nil
+    end
+    conn.finished = true
+    local state, failed = conn.state, false
+    if conn.session then
+        push(conn)
+        failed = natives.websockets_gone(conn.session)
+    end
+    conn.peer:close()
+    state.count = state.count - 1
+    state.closing[conn] = nil
+    state.connections[conn] = nil
+    state.by_fd[conn.fd] = nil
+    if conn.protocol then
+        state.members[conn.protocol][conn] = nil
+    end
+    wake_reader(conn)
+    post(conn.watchers)
+    if conn.announced then
+        tell("on_del_fd", state.on_del_fd, conn.fd)
+    end
+    return failed
+end
+
+
+local function finish(conn)
+    local failed = forget(conn)
+    if failed ~= nil and conn.established then
+        tell("on_closed", conn.on_closed, conn.ws)
+    end
+    return failed
+end
+
+
+-- Queues a close frame; the peer has a while to answer it.
+local function begin_close(conn, code, reason)
+    natives.peer_close(conn.session, code, reason)
+    push(conn)
+    conn.closing = true
+    conn.state.closing[conn] = now() + CLOSE_WAIT
+    -- Who waits in service() may wait too long now.
+    natives.mailbox_wake(conn.state.mailbox)
+    wake_reader(conn)
+end
+
+
+-- Closes with 1001, because the context goes. Without a word to the program.
+function connection.leave(conn)
+    if conn.established and not conn.finished then
+        natives.peer_close(conn.session, 1001, "")
+    end
+    forget(conn)
+end
+
+
+connection.begin_close = begin_close
+connection.finish = finish
+connection.forget = forget
+connection.push = push
+
+
+-- A callback of this connection. One that fails costs its own connection, and nobody else's.
+local function call(conn, name, callback, ...)
+    local ok, err = xpcall(callback, traceback, conn.ws, ...)
+    if not ok then
+        log_failure(name, err)
+        if conn.session and not conn.finished then
+            natives.peer_close(conn.session, 1011, "")
+        end
+        finish(conn)
+    end
+    return ok
+end
+
+
+-- The program's side of service() ----------------------------------------------------------------
+
+-- Whether so much waits for the peer that its next message has to wait as well.
+local function is_gated(conn)
+    local _, _, _, waiting = native_state(conn.peer.handle)
+    return (waiting or 0) > conn.state.send_buffer
+end
+
+
+local function wait_for_peer(_, conn)
+    local handle, mark = conn.peer.handle, conn.state.send_buffer
+    local drained = native_drain(handle, mark)
+    while drained == true or drained == false do
+        drained = native_drain(handle, mark, true)
+    end
+    if not drained then
+        natives.peer_lost(conn.session)
+    end
+    conn.gated = nil
+    make_due(conn)
+end
+
+
+-- Until the peer has read, which is waited for elsewhere.
+local function gate(conn)
+    if not conn.gated then
+        -- Without a timer the message is handed out all the same.
+        conn.gated = ngx.timer.at(0, wait_for_peer, conn)
+    end
+    return conn.gated
+end
+
+
+-- Hands out a message, in pieces where the context asks for them. False: not all of it, now.
+local function hand_out(conn, data, from)
+    local size = conn.state.rx_buffer_size or #data
+    repeat
+        local piece = size >= #data and data or sub(data, from, from + size - 1)
+        from = from + #piece
+        conn.remaining = #data - from + 1
+        if conn.on_receive and not call(conn, "on_receive", conn.on_receive, piece) then
+            return false
+        end
+        if conn.finished then
+            return false
+        end
+        if from <= #data and conn.paused then
+            conn.partial, conn.from = data, from
+            return false
+        end
+    until from > #data
+    conn.partial = nil
+    return true
+end
+
+
+local function run_messages(conn)
+    local session = conn.session
+    if conn.wants_room and not conn.gated then
+        conn.wants_room = nil
+        local callback = conn.on_server_writeable
+        if callback and not call(conn, "on_server_writeable", callback) then
+            return
+        end
+    end
+    for _ = 1, TURN do
+        local _, _, over = native_status(session)
+        if conn.paused and not over then
+            return
+        end
+        if not over and is_gated(conn) and gate(conn) then
+            return
+        end
+        local data, typ, from = conn.partial, nil, conn.from
+        if not data then
+            from = 1
+            data, typ = native_take(session)
+        end
+        if data then
+            if not hand_out(conn, data, from) then
+                return
+            end
+        else
+            push(conn)
+            if typ then
+                return finish(conn)
+            end
+            return
+        end
+    end
+    make_due(conn)
+end
+
+
+-- The handshake is done.
+function connection.run_open(conn)
+    conn.run = run_messages
+    conn.established = true
+    local state = conn.state
+    state.members[conn.protocol][conn] = true
+    local callback = state.protocols[conn.protocol]
+    if type(callback) == "function" and not call(conn, "protocol " .. conn.protocol, callback) then
+        return
+    end
+    if not conn.finished then
+        run_messages(conn)
+    end
+end
+
+
+-- A plain request came. Its answer leaves when this is over.
+function connection.run_http(conn)
+    conn.run = finish
+    conn.answer = {}
+    call(conn, "on_http", conn.state.on_http, conn.uri)
+    conn.answered = true
+    wake_reader(conn)
+end
+
+
+-- What service() does with a connection that is due. Returns whether it ended by an error.
+function connection.run(conn)
+    conn.queued = nil
+    if conn.finished then
+        return nil
+    end
+    if conn.running then
+        -- A callback of it waits in another light thread.
+        conn.late = true
+        return nil
+    end
+    conn.running, conn.late = true, nil
+    local failed = conn.run(conn)
+    conn.running = nil
+    if conn.late then
+        conn.late = nil
+        make_due(conn)
+    end
+    -- There may be room for more messages now.
+    wake_reader(conn)
+    return failed
+end
+
+
+function connection.announce(conn)
+    conn.announced = true
+    tell("on_add_fd", conn.state.on_add_fd, conn.fd)
+    if conn.late then
+        conn.late = nil
+        make_due(conn)
+    end
+end
+
+
+-- The methods' side ------------------------------------------------------------------------------
+
+-- 0 | -1, as the original's write().
+function connection.write(conn, data, typ)
+    if not conn.established or conn.finished or conn.closing then
+        return -1
+    end
+    local _, _, _, waiting = native_state(conn.peer.handle)
+    if (waiting or 0) > conn.state.send_buffer * WRITE_CAP then
+        conn.wants_room = true
+        gate(conn)
+        return -1
+    end
+    if not native_write(conn.session, data, typ) then
+        return -1
+    end
+    return push(conn) and 0 or -1
+end
+
+
+-- Forwards a broadcast, as far as the peer keeps up.
+function connection.forward(conn, data, typ)
+    local state = conn.state
+    local _, _, _, waiting = native_state(conn.peer.handle)
+    if (waiting or 0) > 0 and waiting + #data > state.send_buffer then
+        natives.websockets_slow(state.close_slow)
+        if state.close_slow then
+            begin_close(conn, 1013, "slow consumer")
+        end
+        return
+    end
+    if native_write(conn.session, data, typ) then
+        push(conn)
+    end
+end
+
+
+function connection.broadcast(conn, data)
+    if conn.finished or conn.closing then
+        return
+    end
+    local mode = conn.on_broadcast
+    if type(mode) == "function" then
+        call(conn, "on_broadcast", mode, data)
+    else
+        connection.forward(conn, data, mode or 0)
+    end
+end
+
+
+function connection.pause(conn, paused)
+    conn.paused = paused
+    if not paused then
+        make_due(conn)
+        wake_reader(conn)
+    end
+end
+
+
+return connection

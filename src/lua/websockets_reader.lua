@@ -1,0 +1,169 @@
+-- websockets.reader: the light thread that every connection of a `websockets` context has: reads the
+-- request, then frames, and says so to service(). What the bytes mean is the natives' business.
+
+local natives = ...
+
+local connection = natives.module "websockets.connection"
+
+local finish = connection.finish
+local forget = connection.forget
+local make_due = connection.make_due
+local native_feed = natives.peer_feed
+local native_send = natives.socket_send
+local native_status = natives.websockets_status
+local park = connection.park
+local push = connection.push
+local ipairs = ipairs
+local setmetatable = setmetatable
+local sub = string.sub
+local tostring = tostring
+local type = type
+local xpcall = xpcall
+local ngx = ngx
+local now = ngx.now
+local traceback = debug.traceback
+
+local READ_SIZE = 16 * 1024
+local FILE_PIECE = 64 * 1024
+local FOR_EVER = 0x7fffffff
+
+local reader = {}
+
+
+-- Until service() has seen to the connection's end.
+local function rest(conn, field)
+    while not (conn[field] or conn.finished) do
+        park(conn, "reader", 60)
+    end
+end
+
+
+local function read_frames(conn)
+    local session, peer = conn.session, conn.peer
+    while not conn.finished do
+        local waiting, full, over = native_status(session)
+        -- What waits for the program's or the peer's leave is looked at again when that is given.
+        if over or waiting and not (conn.paused or conn.gated) then
+            make_due(conn)
+        end
+        if over then
+            return
+        end
+        if (full or conn.paused) and not conn.closing then
+            park(conn, "reader", 60)
+        else
+            peer:settimeouts(nil, nil, natives.peer_beat(session) or FOR_EVER)
+            push(conn)
+            local data, err = peer:receiveany(READ_SIZE)
+            if data then
+                native_feed(session, data)
+            elseif err ~= "timeout" then
+                natives.peer_lost(session)
+            end
+            push(conn)
+        end
+    end
+end
+
+
+local function send_answer(conn)
+    local peer = conn.peer
+    for _, part in ipairs(conn.answer or {}) do
+        if type(part) == "string" then
+            peer:send(part)
+        else
+            local sent = true
+            while sent do
+                local piece = part:read(FILE_PIECE)
+                sent = piece and peer:send(piece)
+            end
+            part:close()
+        end
+    end
+end
+
+
+-- Reads the request head: what it is | nil, refusal to be sent | nil.
+local function read_head(conn)
+    local state, peer = conn.state, conn.peer
+    local deadline = now() + state.handshake_timeout / 1000
+    local bytes = ""
+    while true do
+        local left = (deadline - now()) * 1000
+        peer:settimeouts(nil, nil, left > 1 and left or 1)
+        local data, err = peer:receiveany(READ_SIZE)
+        if not data or left <= 0 then
+            if err == "timeout" or left <= 0 then
+                local _, response = natives.websockets_refusal(408, "no request in time")
+                return nil, response
+            end
+            return nil
+        end
+        bytes = bytes .. data
+        local kind, first, protocol, length = natives.websockets_request(bytes, state.names,
+                                                                         state.on_http)
+        if kind == "refused" then
+            return nil, first
+        elseif kind then
+            return kind, first, protocol, sub(bytes, length + 1)
+        end
+    end
+end
+
+
+local function converse(conn)
+    local kind, first, protocol, more = read_head(conn)
+    if conn.finished then
+        return
+    end
+    if kind == "http" then
+        conn.uri, conn.run = first, connection.run_http
+        make_due(conn)
+        rest(conn, "answered")
+        send_answer(conn)
+    elseif kind then
+        local state = conn.state
+        conn.session = natives.websockets_open(state.max_message_size, state.unmasked)
+        conn.protocol, conn.run = protocol, connection.run_open
+        native_send(conn.peer.handle, first)
+        if more ~= "" then
+            native_feed(conn.session, more)
+            push(conn)
+        end
+        make_due(conn)
+        return read_frames(conn)
+    elseif first then
+        conn.peer:send(first)
+    end
+    conn.run = finish
+    make_due(conn)
+end
+
+
+-- A connection that came, in the light thread that is its own.
+function reader.serve(state, peer, methods)
+    if state.destroyed then
+        return
+    end
+    local conn = { state = state, peer = peer, fd = peer:fd(), run = finish, remaining = 0 }
+    conn.ws = setmetatable({ conn }, methods)
+    state.count = state.count + 1
+    state.connections[conn] = true
+    state.by_fd[conn.fd] = conn
+    if state.on_add_fd then
+        local door = state.door
+        door.came[#door.came + 1] = conn
+        make_due(door)
+    else
+        conn.announced = true
+    end
+    local ok, err = xpcall(converse, traceback, conn)
+    if not ok then
+        ngx.log(ngx.ERR, "websockets: ", tostring(err))
+        forget(conn)
+    end
+    rest(conn, "finished")
+end
+
+
+return reader

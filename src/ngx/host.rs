@@ -1,0 +1,49 @@
+//! What the machine calls itself and its network interfaces.
+
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ptr;
+
+use crate::ffi;
+
+/// The machine's name, as nginx read it when it started.
+pub fn name() -> Vec<u8> {
+    // SAFETY: the cycle lives as long as the process runs, and its name with it.
+    unsafe { (*ffi::ngx_cycle).hostname.as_bytes().to_vec() }
+}
+
+/// The address of the network interface of this name: IPv4 if it has one.
+pub fn interface(name: &[u8]) -> Option<IpAddr> {
+    let mut list = ptr::null_mut();
+    // SAFETY: `list` is an out-parameter.
+    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+        return None;
+    }
+    let mut found = None;
+    let mut entry = list;
+    while !entry.is_null() {
+        // SAFETY: entries of the list are valid until it is freed; names are NUL-terminated; an
+        // address, where there is one, is of the size that its family says.
+        unsafe {
+            let address = (*entry).ifa_addr;
+            if CStr::from_ptr((*entry).ifa_name).to_bytes() == name && !address.is_null() {
+                match i32::from((*address).sa_family) {
+                    libc::AF_INET => {
+                        let bits = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                        found = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(bits))));
+                        break;
+                    }
+                    libc::AF_INET6 if found.is_none() => {
+                        let bytes = (*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
+                        found = Some(IpAddr::V6(Ipv6Addr::from(bytes)));
+                    }
+                    _ => {}
+                }
+            }
+            entry = (*entry).ifa_next;
+        }
+    }
+    // SAFETY: the list of above, freed once.
+    unsafe { libc::freeifaddrs(list) };
+    found
+}
