@@ -9,7 +9,7 @@ mkdir -p build/run
 conf=nginx-conf/nginx.conf
 
 if [ -n "${LISTEN:-}" ]; then
-    sed -e "s|listen 127\.0\.0\.1:8080;|listen $LISTEN;|" \
+    sed -e "s|listen 127\.0\.0\.1:8080 |listen $LISTEN |" \
         -e 's|include \([a-z]*\.conf\);|include ../../nginx-conf/\1;|' "$conf" > build/run/nginx.conf
     conf=build/run/nginx.conf
 fi

@@ -4,48 +4,17 @@
 "use strict";
 
 const assert = require("node:assert/strict");
-const fs = require("node:fs");
-const os = require("node:os");
 const path = require("node:path");
-const { chromium } = require("playwright-core");
 const { check, finish } = require("./checks.cjs");
+const { withBrowser, openPage } = require("./chromium.cjs");
 
 const [pageUrl, screenshots, executablePath] = process.argv.slice(2);
 const wsBase = pageUrl.replace(/^http/, "ws").replace(/\/$/, "");
 
-async function main() {
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ws-browser-"));
-  const browser = await chromium.launchPersistentContext(profile, {
-    executablePath,
-    headless: true,
-    viewport: { width: 1100, height: 860 },
-    reducedMotion: "reduce", // no screenshot in the middle of a change of colour
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-  try {
-    const page = await browser.newPage();
-    page.setDefaultTimeout(10000);
-    await checkPage(page);
-  } finally {
-    await browser.close();
-    fs.rmSync(profile, { recursive: true, force: true });
-  }
-}
-
-async function checkPage(page) {
+async function checkPage(browser) {
   const trouble = [];
   const foreign = [];
-  page.on("pageerror", (error) => trouble.push(error.message));
-  page.on("console", (message) => {
-    // A refused connection is what some checks ask for, and Chromium tells it here.
-    if (message.type() === "error" && !message.text().startsWith("WebSocket connection to")) {
-      trouble.push(message.text());
-    }
-  });
-  page.on("request", (request) => {
-    if (!request.url().startsWith(pageUrl)) foreign.push(request.url());
-  });
+  const page = await openPage(browser, pageUrl, trouble, foreign);
 
   const state = (value) => page.waitForSelector(`#state[data-state=${value}]`);
   const closed = () => page.textContent("#closed");
@@ -281,7 +250,7 @@ async function checkPage(page) {
   });
 }
 
-main().then(finish, (error) => {
+withBrowser(executablePath, checkPage).then(finish, (error) => {
   console.log(String(error.stack || error).replace(/^/gm, "# "));
   process.exit(1);
 });

@@ -74,6 +74,7 @@ fi
 if wants chromium; then
     chromium=${CHROMIUM:-$(command -v chromium || true)}
     [ -n "$chromium" ] || { apt_install chromium; chromium=$(command -v chromium); }
+    command -v curl >/dev/null || apt_install curl
 fi
 [ -f "$work/cert.pem" ] || certificate
 [ -z "$prepare" ] || exit 0
@@ -186,6 +187,7 @@ if wants chromium; then
     read -r port < <(free_ports 1)
     start "$port" "$work/demo.log" env LISTEN="127.0.0.1:$port" nginx-conf/start.sh
     client chromium node "$here/browser.cjs" "http://127.0.0.1:$port/" "$work" "$chromium"
+    client chat node "$here/chat.cjs" "http://127.0.0.1:$port/" "$work" "$chromium" build/run/nginx.pid
     stop_servers
     quiet_log chromium "$work/demo.log"
 fi

@@ -1,0 +1,46 @@
+// What the programs that drive Chromium share: a browser with a profile of its own, which is gone
+// afterwards, and what a page must not do. Used by browser.cjs and chat.cjs.
+"use strict";
+
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { chromium } = require("playwright-core");
+
+// Runs body(browser) with the system's Chromium.
+async function withBrowser(executablePath, body) {
+  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ws-browser-"));
+  const browser = await chromium.launchPersistentContext(profile, {
+    executablePath,
+    headless: true,
+    viewport: { width: 1100, height: 860 },
+    reducedMotion: "reduce", // no screenshot in the middle of a change of colour
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+  try {
+    await body(browser);
+  } finally {
+    await browser.close();
+    fs.rmSync(profile, { recursive: true, force: true });
+  }
+}
+
+// A new page; errors it throws or tells come into `trouble`, requests to elsewhere into `foreign`.
+async function openPage(browser, base, trouble, foreign) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(10000);
+  page.on("pageerror", (error) => trouble.push(error.message));
+  page.on("console", (message) => {
+    // A refused connection is what some checks ask for, and Chromium tells it here.
+    if (message.type() === "error" && !message.text().startsWith("WebSocket connection to")) {
+      trouble.push(message.text());
+    }
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(base)) foreign.push(request.url());
+  });
+  return page;
+}
+
+module.exports = { withBrowser, openPage };
