@@ -18,7 +18,7 @@ use crate::hub::Mailbox;
 use crate::ngx::guard::guarded;
 use crate::ngx::listener::Listener;
 use crate::ngx::request::Request;
-use crate::session::{Peer, Session, Stream};
+use crate::session::{Framed, Peer, Session, Stream};
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -62,6 +62,8 @@ pub enum Object {
     Stream(Rc<Stream>),
     /// The rules of messages, for who reads frames.
     FrameCheck(Box<RefCell<FrameCheck>>),
+    /// A conversation in single frames.
+    Framed(Box<RefCell<Framed>>),
 }
 
 /// What a native ends with.
@@ -200,6 +202,14 @@ impl<'l> Args<'l> {
     pub fn stream(&self, index: c_int) -> Option<&'l Rc<Stream>> {
         match self.object(index)? {
             Object::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The conversation in frames at `index`.
+    pub fn framed(&self, index: c_int) -> Option<&'l RefCell<Framed>> {
+        match self.object(index)? {
+            Object::Framed(framed) => Some(framed),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ mod message_natives;
 mod natives;
 mod peer_natives;
 mod preload;
+mod tarantool_natives;
 mod websockets_natives;
 
 pub use preload::register;

@@ -13,7 +13,7 @@ use mlua::ffi as lua;
 use super::websockets_natives;
 use super::{
     check_natives, codec_natives, entry, fast, hub_natives, listen_natives, mailbox_natives,
-    message_natives, natives, peer_natives,
+    message_natives, natives, peer_natives, tarantool_natives,
 };
 use crate::conf::LuaModules;
 use crate::ffi;
@@ -105,6 +105,25 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"peer_open", peer_natives::open),
     native!(c"peer_output", peer_natives::output),
     native!(c"peer_take", peer_natives::take),
+    native!(c"accept_key", tarantool_natives::accept),
+    native!(c"close_read", tarantool_natives::close_read),
+    native!(c"frame_decode", tarantool_natives::decode),
+    native!(c"frame_mask", tarantool_natives::mask_data),
+    native!(c"framed_close", tarantool_natives::close_framed),
+    native!(c"framed_feed", tarantool_natives::feed),
+    native!(c"framed_judge", tarantool_natives::judge),
+    native!(c"framed_lost", tarantool_natives::lost),
+    native!(c"framed_new", tarantool_natives::new),
+    native!(c"framed_next", tarantool_natives::next),
+    native!(c"framed_output", tarantool_natives::output),
+    native!(c"framed_ping", tarantool_natives::ping),
+    native!(c"framed_rules", tarantool_natives::rules),
+    native!(c"framed_send", tarantool_natives::send),
+    native!(c"framed_state", tarantool_natives::state),
+    native!(c"http_request", tarantool_natives::http_request),
+    native!(c"http_response", tarantool_natives::http_response),
+    native!(c"http_upgrade", tarantool_natives::http_upgrade),
+    native!(c"utf8_check", tarantool_natives::utf8),
     native!(c"websockets_gone", websockets_natives::gone),
     native!(c"websockets_goodbye", websockets_natives::goodbye),
     native!(c"websockets_host", websockets_natives::host),
@@ -155,6 +174,7 @@ macro_rules! module {
 const RESTY: Shown = Shown::If(LuaModules::Resty);
 const LUA_WEBSOCKETS: Shown = Shown::If(LuaModules::LuaWebsockets);
 const PART: Shown = Shown::Never;
+const TARANTOOL: Shown = Shown::If(LuaModules::Tarantool);
 
 const MODULES: &[Module] = &[
     module!(c"resty.websocket", c"@resty/websocket.lua", "websocket.lua", Shown::Always),
@@ -173,6 +193,22 @@ const MODULES: &[Module] = &[
         PART
     ),
     module!(c"resty.websocket.options", c"@resty/websocket/options.lua", "options.lua", PART),
+    module!(c"websocket", c"@websocket.lua", "tarantool/websocket.lua", TARANTOOL),
+    module!(c"websocket.frame", c"@websocket/frame.lua", "tarantool/frame.lua", TARANTOOL),
+    module!(
+        c"websocket.handshake",
+        c"@websocket/handshake.lua",
+        "tarantool/handshake.lua",
+        TARANTOOL
+    ),
+    module!(c"websocket.socket", c"@websocket/socket.lua", "tarantool/socket.lua", PART),
+    module!(c"websocket.ssl", c"@websocket/ssl.lua", "tarantool/ssl.lua", TARANTOOL),
+    module!(
+        c"websocket.utf8_validator",
+        c"@websocket/utf8_validator.lua",
+        "tarantool/utf8_validator.lua",
+        TARANTOOL
+    ),
     module!(c"websockets", c"@websockets.lua", "websockets.lua", LUA_WEBSOCKETS),
     module!(
         c"websockets.connection",

@@ -2,6 +2,7 @@
 //! threads that wait. Safe code only; the `ngx` folder carries every pointer.
 
 pub mod dialogue;
+mod framed;
 mod frames;
 mod heartbeat;
 mod intake;
@@ -17,6 +18,7 @@ mod stash;
 pub mod stats;
 mod stream;
 
+pub use framed::{check_frame, frame_check, Fault, Framed, Over};
 pub use frames::{Sending, Taken};
 pub use intake::RecvError;
 pub use io_error::IoError;

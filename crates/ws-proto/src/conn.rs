@@ -126,6 +126,12 @@ impl Conn {
         }
     }
 
+    /// The frame that broke a rule, for who wants to name it: its head as it stands there, and, in
+    /// frame style, its length where that was the fault. Of no meaning before an error.
+    pub fn refused(&self) -> (Head, usize) {
+        (self.frame.head, self.frame.missing)
+    }
+
     /// Whether a part of a frame came and the rest is missing.
     pub fn is_mid_frame(&self) -> bool {
         match self.state {
@@ -177,7 +183,8 @@ impl Conn {
                 State::First2 => {
                     let Some(field) = self.field(input) else { return Ok(None) };
                     let rsv = self.rsv_allowed(field[0] & 0x0F);
-                    self.frame.head = Head::parse(field, rsv, self.settings.masking)?;
+                    self.frame.head = Head::parse(field, rsv, self.settings.masking)
+                        .inspect_err(|_| self.frame.head = Head::read(field))?;
                     self.state = State::Len;
                 }
                 State::Len => {
@@ -242,6 +249,7 @@ impl Conn {
         let len = match self.settings.style {
             Style::Frames => {
                 let len = head.payload_len(ext, Lengths::Lenient)?;
+                self.frame.missing = usize::try_from(len).unwrap_or(usize::MAX);
                 head.check(len, max)?;
                 len
             }

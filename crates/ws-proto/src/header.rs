@@ -40,17 +40,23 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads the first two bytes. Checks reserved bits, opcode and masking, in this order;
-    /// `rsv_allowed` are the bits that negotiated extensions own.
+    /// Reads the first two bytes, and judges nothing.
     #[inline]
-    pub fn parse(b: [u8; 2], rsv_allowed: u8, masking: Masking) -> Result<Head, Error> {
-        let head = Head {
+    pub const fn read(b: [u8; 2]) -> Head {
+        Head {
             fin: b[0] & 0x80 != 0,
             rsv: b[0] & 0x70,
             opcode: b[0] & 0x0F,
             masked: b[1] & 0x80 != 0,
             len7: b[1] & 0x7F,
-        };
+        }
+    }
+
+    /// Reads the first two bytes. Checks reserved bits, opcode and masking, in this order;
+    /// `rsv_allowed` are the bits that negotiated extensions own.
+    #[inline]
+    pub fn parse(b: [u8; 2], rsv_allowed: u8, masking: Masking) -> Result<Head, Error> {
+        let head = Head::read(b);
         if head.rsv & !rsv_allowed != 0 {
             return Err(Error::BadRsv);
         }

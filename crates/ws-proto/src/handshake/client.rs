@@ -4,7 +4,7 @@
 mod response;
 mod uri;
 
-pub use response::Response;
+pub use response::{Response, ResponseHead};
 pub use uri::Uri;
 
 use super::fields;

@@ -13,6 +13,42 @@ pub struct Response {
     pub extensions: Vec<Vec<u8>>,
 }
 
+/// A response head as it stands there, unjudged. The slices stay the caller's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead<'a> {
+    /// HTTP/1.1; otherwise HTTP/1.0.
+    pub http11: bool,
+    /// The status code.
+    pub status: u16,
+    /// The words after it.
+    pub reason: &'a [u8],
+    /// Header lines in order.
+    pub headers: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// Parses a head, the empty line at its end included. None: it is none.
+    pub fn parse(head: &'a [u8]) -> Option<ResponseHead<'a>> {
+        // One place for each line end: there cannot be more headers than that.
+        let mut lines = vec![EMPTY_HEADER; head.iter().filter(|&&b| b == b'\n').count()];
+        let mut parsed = httparse::Response::new(&mut lines);
+        // What curious servers do to other header lines is no reason to refuse them.
+        let parser = ParserConfig::default()
+            .allow_multiple_spaces_in_response_status_delimiters(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
+            .clone();
+        parser.parse_response(&mut parsed, head).ok()?;
+        Some(ResponseHead {
+            http11: parsed.version == Some(1),
+            status: parsed.code?,
+            reason: parsed.reason.unwrap_or_default().as_bytes(),
+            headers: parsed.headers.iter().map(|line| (line.name.as_bytes(), line.value)).collect(),
+        })
+    }
+}
+
 impl Response {
     /// Checks a response head, given without the empty line that ends it, against the key that
     /// was sent: status, Upgrade, Connection and Sec-WebSocket-Accept.
@@ -23,27 +59,13 @@ impl Response {
             return Err(status_line());
         }
         text.extend_from_slice(b"\r\n\r\n");
-        // One place for each line end: there cannot be more headers than that.
-        let mut lines = vec![EMPTY_HEADER; text.iter().filter(|&&b| b == b'\n').count()];
-        let mut parsed = httparse::Response::new(&mut lines);
-        // What curious servers do to other header lines is no reason to refuse them.
-        let parser = ParserConfig::default()
-            .allow_multiple_spaces_in_response_status_delimiters(true)
-            .allow_spaces_after_header_name_in_responses(true)
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .ignore_invalid_headers_in_responses(true)
-            .clone();
-        parser.parse_response(&mut parsed, &text).map_err(|_| status_line())?;
-        match parsed.code {
-            Some(101) => {}
-            Some(code) => return Err(Error::Status(code)),
-            None => return Err(status_line()),
+        let parsed = ResponseHead::parse(&text).ok_or_else(status_line)?;
+        if parsed.status != 101 {
+            return Err(Error::Status(parsed.status));
         }
 
-        let values = |name| {
-            let lines = parsed.headers.iter().map(|line| (line.name.as_bytes(), line.value));
-            fields::values(lines, name).map(<[u8]>::trim_ascii)
-        };
+        let values =
+            |name| fields::values(parsed.headers.iter().copied(), name).map(<[u8]>::trim_ascii);
         let demand = |name, fulfilled: bool| {
             if fulfilled {
                 return Ok(());

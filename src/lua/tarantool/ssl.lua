@@ -1,0 +1,201 @@
+-- websocket.ssl: TLS contexts of tarantool/websocket, and sockets with them. A context names PEM
+-- files and rules; nginx's OpenSSL reads them where a port is opened or a connection made.
+
+local natives = ...
+
+local socket = natives.module("websocket.socket")
+local listen = natives.module("resty.websocket.listen")
+
+local error = error
+local io_open = io.open
+local setmetatable = setmetatable
+local type = type
+
+local _M = {}
+
+-- What a context speaks; `tls` is whatever both sides know, from TLS 1.2 on.
+_M.methods = {
+    tls = { protocols = {} },
+    tlsv1 = { protocols = { "TLSv1" } },
+    tlsv11 = { protocols = { "TLSv1.1" } },
+    tlsv12 = { protocols = { "TLSv1.2" } },
+    tlsv13 = { protocols = { "TLSv1.3" } },
+}
+
+local ctx_mt = { __name = "websocket.ssl.ctx" }
+
+
+function _M.ctx(method)
+    method = method or _M.methods.tls
+    if type(method) ~= "table" or not method.protocols then
+        error('bad "method" argument: one of ssl.methods expected', 2)
+    end
+    return setmetatable({ protocols = method.protocols }, ctx_mt)
+end
+
+
+local function check(ctx, file)
+    if getmetatable(ctx) ~= ctx_mt then
+        error('bad "ctx" argument: a context of ssl.ctx() expected', 3)
+    end
+    if type(file) ~= "string" then
+        error('bad file name: string expected, got ' .. type(file), 3)
+    end
+end
+
+
+-- Whether the file holds what `parse` (of ngx.ssl) reads.
+local function readable(file, parse)
+    local handle, err = io_open(file, "rb")
+    if not handle then
+        return false, err
+    end
+    local text = handle:read("*a")
+    handle:close()
+    local parsed
+    parsed, err = require("ngx.ssl")[parse](text or "")
+    if not parsed then
+        return false, err
+    end
+    return true
+end
+
+
+-- true | false, why. The file is PEM.
+function _M.ctx_use_private_key_file(ctx, file)
+    check(ctx, file)
+    local ok, err = readable(file, "parse_pem_priv_key")
+    if ok then
+        ctx.key = file
+    end
+    return ok, err
+end
+
+
+-- true | false, why. PEM: the certificate, and behind it the chain above it.
+function _M.ctx_use_certificate_file(ctx, file)
+    check(ctx, file)
+    local ok, err = readable(file, "parse_pem_cert")
+    if ok then
+        ctx.certificate = file
+    end
+    return ok, err
+end
+
+
+-- Of a port: the authorities of client certificates. (A client's are lua_ssl_trusted_certificate.)
+function _M.ctx_use_ca_file(ctx, file)
+    check(ctx, file)
+    local ok, err = readable(file, "parse_pem_cert")
+    if ok then
+        ctx.ca = file
+    end
+    return ok, err
+end
+
+
+-- Whether the other side's certificate is verified. Of a port: "none", "optional" or "require"; of
+-- a client every mode but "none" and false. true is "require".
+function _M.ctx_set_verify(ctx, mode)
+    check(ctx, "")
+    if mode == true then
+        mode = "require"
+    elseif not mode then
+        mode = "none"
+    end
+    if mode ~= "none" and mode ~= "optional" and mode ~= "require" then
+        error('bad "mode" argument: boolean, "none", "optional" or "require" expected', 2)
+    end
+    ctx.verify = mode
+    return true
+end
+
+
+-- The name a client asks for and verifies, in place of the URL's host.
+function _M.ctx_set_server_name(ctx, name)
+    check(ctx, name)
+    ctx.server_name = name
+    return true
+end
+
+
+-- OpenSSL's cipher list for TLS up to 1.2, of a port.
+function _M.ctx_set_ciphers(ctx, ciphers)
+    check(ctx, ciphers)
+    ctx.ciphers = ciphers
+    return true
+end
+
+
+-- For a port: what listen.open takes | nil, err.
+function natives.tarantool_server_tls(ctx)
+    if not ctx or not ctx.certificate or not ctx.key then
+        return nil, "a TLS port needs a ctx with certificate and private key"
+    end
+    check(ctx, "")
+    return { certificate = ctx.certificate, key = ctx.key, ca = ctx.ca, verify = ctx.verify,
+             ciphers = ctx.ciphers, protocols = ctx.protocols }
+end
+
+
+-- For a connection to `host`.
+function natives.tarantool_client_tls(ctx, host)
+    return { ctx = ctx, verify = ctx and ctx.verify ~= nil and ctx.verify ~= "none",
+             -- An address is no name to ask for (RFC 6066 3).
+             name = ctx and ctx.server_name or not host:find(":", 1, true) and host or nil }
+end
+
+
+-- Sockets with TLS ------------------------------------------------------------------------------
+
+function _M.tcp_connect(host, port, timeout, ctx)
+    return socket.connect(host, port, timeout, natives.tarantool_client_tls(ctx, host))
+end
+
+
+local function is_tls(sock)
+    local own = socket.wrap(sock)
+    if not own.sock.is_tls or not own.sock:is_tls() then
+        return nil, "the port was opened without ctx"
+    end
+    return own
+end
+
+
+-- A connection of a port that was opened with a ctx has TLS already.
+function _M.wrap_accepted_socket(sock, _)
+    return is_tls(sock)
+end
+
+
+function _M.accept(server, ctx)
+    local sock, err = server:accept()
+    if not sock then
+        return nil, err
+    end
+    return _M.wrap_accepted_socket(sock.peer or sock, ctx)
+end
+
+
+-- Calls handler(socket) in a light thread of its own for every connection.
+function _M.tcp_server(host, port, handler, _, ctx)
+    if type(handler) == "table" then
+        handler = handler.handler
+    end
+    local tls, err = natives.tarantool_server_tls(ctx)
+    if not tls then
+        return nil, err
+    end
+    local listener
+    listener, err = socket.open(host, port, { tls = tls })
+    if not listener then
+        return nil, err
+    end
+    listen.serve(listener, function(conn)
+        return handler(socket.wrap(conn))
+    end)
+    return socket.server(listener, socket.wrap), listener:name()
+end
+
+
+return _M

@@ -1,0 +1,327 @@
+//! The natives behind `websocket` (tarantool's) and its parts: conversations in single frames with
+//! that system's texts, its opening handshake, and frames, close payloads and UTF-8 by themselves.
+
+use std::cell::RefCell;
+
+use ws_proto::handshake::accept_key;
+use ws_proto::handshake::client::ResponseHead;
+use ws_proto::handshake::head::{Fault as HeadFault, Head as RequestHead};
+use ws_proto::handshake::server::{check_lenient, Request};
+use ws_proto::header::Head;
+use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths};
+
+use super::entry::{Args, Object, Outcome, Value};
+use super::message_natives::NOT_OURS;
+use crate::session::dialogue::Role;
+use crate::session::{check_frame, frame_check, Fault, Framed, Over};
+
+/// Longest response head of a server.
+const MAX_RESPONSE: usize = 64 * 1024;
+
+/// `framed_new(is_client, max_frame)` → conversation
+pub fn new(args: &Args) -> Outcome {
+    let role = if args.truth(1) { Role::Client } else { Role::Server };
+    let framed = Framed::new(role, args.number(2).unwrap_or(f64::INFINITY) as u64);
+    Outcome::one(Value::Object(Object::Framed(Box::new(RefCell::new(framed)))))
+}
+
+/// `framed_feed(conversation, bytes)`: what the socket received.
+pub fn feed(args: &Args) -> Outcome {
+    let (Some(framed), Some(bytes)) = (args.framed(1), args.bytes(2)) else {
+        return Outcome::Raise(NOT_OURS.into());
+    };
+    let mut framed = framed.borrow_mut();
+    let fault = framed.feed(bytes);
+    tell(args, &mut framed, fault);
+    Outcome::none()
+}
+
+/// Answers a peer that broke a rule.
+fn tell(args: &Args, framed: &mut Framed, fault: Option<Fault>) {
+    let Some(fault) = fault else { return };
+    framed.close(Some(fault.error.close_code()), text(&fault).as_bytes());
+    if let Some(r) = args.request() {
+        r.info(&crate::session::broken_rule(fault.error));
+    }
+}
+
+/// `framed_next(conversation)` → opcode, fin, data | "closed" (by a close frame), "broken", "limit"
+/// or "lost" once nothing more comes | nothing yet
+pub fn next(args: &Args) -> Outcome {
+    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let mut framed = framed.borrow_mut();
+    let (frame, fault) = framed.take();
+    tell(args, &mut framed, fault);
+    if let Some(frame) = frame {
+        return Outcome::three(
+            Value::Int(frame.opcode.into()),
+            Value::Bool(frame.fin),
+            Value::Bytes(frame.data.into()),
+        );
+    }
+    match framed.over() {
+        None => Outcome::none(),
+        Some(Over::Closed(_)) => Outcome::one(Value::Str("closed")),
+        Some(Over::Broken(Fault { error: Error::FrameTooLarge, .. })) => {
+            Outcome::one(Value::Str("limit"))
+        }
+        Some(Over::Broken(_)) => Outcome::one(Value::Str("broken")),
+        Some(Over::Lost) => Outcome::one(Value::Str("lost")),
+    }
+}
+
+/// `framed_output(conversation)` → bytes to send, or nothing
+pub fn output(args: &Args) -> Outcome {
+    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    match framed.borrow_mut().output() {
+        Some(bytes) => Outcome::one(Value::Bytes(bytes)),
+        None => Outcome::none(),
+    }
+}
+
+/// `framed_send(conversation, fin, opcode, data)` → bytes on the wire | nothing after a close frame
+pub fn send(args: &Args) -> Outcome {
+    let (Some(framed), Some(op)) = (args.framed(1), args.number(3)) else {
+        return Outcome::Raise(NOT_OURS.into());
+    };
+    match framed.borrow_mut().send(args.truth(2), op as u8, args.bytes(4).unwrap_or_default()) {
+        Some(bytes) => Outcome::one(Value::Int(bytes as i64)),
+        None => Outcome::none(),
+    }
+}
+
+/// `framed_ping(conversation)`: queues a ping.
+pub fn ping(args: &Args) -> Outcome {
+    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    framed.borrow_mut().ping();
+    Outcome::none()
+}
+
+/// `framed_close(conversation, code or nil, reason)` → whether a close frame was queued: one is
+/// enough.
+pub fn close_framed(args: &Args) -> Outcome {
+    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let code = args.number(2).map(|code| code as u16);
+    let queued = framed.borrow_mut().close(code, args.bytes(3).unwrap_or_default());
+    Outcome::one(Value::Bool(queued))
+}
+
+/// `framed_lost(conversation)`: the socket ended.
+pub fn lost(args: &Args) -> Outcome {
+    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    framed.borrow_mut().end(Over::Lost);
+    Outcome::none()
+}
+
+/// `framed_state(conversation)` → pongs so far, whether frames wait that must be taken first,
+/// whether it is over, whether a close frame was sent
+pub fn state(args: &Args) -> Outcome {
+    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let framed = framed.borrow();
+    Outcome::four(
+        Value::Int(framed.pongs() as i64),
+        Value::Bool(framed.is_full()),
+        Value::Bool(framed.over().is_some()),
+        Value::Bool(framed.is_closing()),
+    )
+}
+
+/// tarantool's words for a fault, which are also the close frame's reason.
+fn text(fault: &Fault) -> String {
+    let (head, len) = (&fault.head, fault.len);
+    match fault.error {
+        Error::ReservedData | Error::ReservedControl => format!("opcode invalid: {}", head.opcode),
+        Error::ControlTooLong => format!("control frame length greater than 125: {len}"),
+        Error::BadRsv => format!("frame rsv invalid: {}", head.rsv),
+        Error::ControlFragmented => "fragmented control frame not allloed".into(),
+        Error::MessageInterleaved => "fragmented frame should be continuation".into(),
+        Error::LoneContinuation => "continuation frame without head frame".into(),
+        Error::InvalidUtf8 if head.opcode == opcode::CLOSE => {
+            "utf8 data in close frame invalid".into()
+        }
+        Error::InvalidUtf8 => "utf8 data invalid".into(),
+        Error::CloseOneByte => "invalid close frame".into(),
+        Error::CloseBadCode => "close code invalid".into(),
+        Error::FrameTooLarge => "Payload size limit reached".into(),
+        Error::LenTooLarge => "Invalid payload frame size".into(),
+        other => other.to_string(),
+    }
+}
+
+/// `framed_rules()` → a judge of frames that Lua code reads by itself
+pub fn rules(_args: &Args) -> Outcome {
+    Outcome::one(Value::Object(Object::FrameCheck(Box::new(RefCell::new(frame_check())))))
+}
+
+/// `framed_judge(judge, opcode, fin, rsv, data)` → nothing where the frame may come now | code,
+/// text. In tarantool's order: what stands in the head first.
+pub fn judge(args: &Args) -> Outcome {
+    let Some(Object::FrameCheck(check)) = args.object(1) else {
+        return Outcome::Raise(NOT_OURS.into());
+    };
+    let data = args.bytes(5).unwrap_or_default();
+    let head = Head {
+        opcode: args.number(2).unwrap_or(0.0) as u8,
+        fin: args.truth(3),
+        rsv: args.number(4).unwrap_or(0.0) as u8,
+        ..Head::default()
+    };
+    match judged(&mut check.borrow_mut(), head, data) {
+        Ok(()) => Outcome::none(),
+        Err(error) => {
+            let fault = Fault { error, head, len: data.len() };
+            let code = Value::Int(error.close_code().into());
+            Outcome::two(code, Value::Bytes(text(&fault).into_bytes()))
+        }
+    }
+}
+
+fn judged(check: &mut FrameCheck, head: Head, data: &[u8]) -> Result<(), Error> {
+    let control = opcode::is_control(head.opcode);
+    match head.opcode {
+        0x3..=0x7 => Err(Error::ReservedData),
+        0xB.. => Err(Error::ReservedControl),
+        _ if control && data.len() > 125 => Err(Error::ControlTooLong),
+        _ if head.rsv != 0 => Err(Error::BadRsv),
+        _ if control && !head.fin => Err(Error::ControlFragmented),
+        _ => check_frame(check, head.fin, head.opcode, data),
+    }
+}
+
+/// `http_request(bytes)` → nothing while the head is not whole | { method, uri, version, name,
+/// value, ... }, length of the head | false, "too large" or "malformed"
+pub fn http_request(args: &Args) -> Outcome {
+    let bytes = args.bytes(1).unwrap_or_default();
+    match RequestHead::parse(bytes) {
+        Ok(None) => Outcome::none(),
+        Ok(Some(head)) => {
+            let version = if head.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" };
+            let list = [head.method, head.target, version].map(<[u8]>::to_vec);
+            fields(list.to_vec(), &head.headers, head.len)
+        }
+        Err(HeadFault::TooLarge) => Outcome::two(Value::Bool(false), Value::Str("too large")),
+        Err(HeadFault::Malformed) => Outcome::two(Value::Bool(false), Value::Str("malformed")),
+    }
+}
+
+/// `http_response(bytes)` → nothing while the head is not whole | { version, code, reason, name,
+/// value, ... }, length of the head | false
+pub fn http_response(args: &Args) -> Outcome {
+    let bytes = args.bytes(1).unwrap_or_default();
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return match bytes.len() > MAX_RESPONSE {
+            true => Outcome::one(Value::Bool(false)),
+            false => Outcome::none(),
+        };
+    };
+    let Some(head) = ResponseHead::parse(&bytes[..end + 4]) else {
+        return Outcome::one(Value::Bool(false));
+    };
+    let version = if head.http11 { "HTTP/1.1" } else { "HTTP/1.0" };
+    let status = head.status.to_string();
+    let list = [version.as_bytes(), status.as_bytes(), head.reason].map(<[u8]>::to_vec);
+    fields(list.to_vec(), &head.headers, end + 4)
+}
+
+fn fields(mut list: Vec<Vec<u8>>, headers: &[(&[u8], &[u8])], len: usize) -> Outcome {
+    for (name, value) in headers {
+        list.push(name.to_ascii_lowercase());
+        list.push(value.trim_ascii().to_vec());
+    }
+    Outcome::two(Value::List(list), Value::Int(len as i64))
+}
+
+/// `http_upgrade(upgrade, connection, key, version)` → Sec-WebSocket-Accept | nothing where these
+/// header values do not ask for an upgrade
+pub fn http_upgrade(args: &Args) -> Outcome {
+    let names = ["upgrade", "connection", "sec-websocket-key", "sec-websocket-version"];
+    let headers: Vec<(&[u8], &[u8])> = names
+        .iter()
+        .enumerate()
+        .filter_map(|(i, name)| Some((name.as_bytes(), args.bytes(i as i32 + 1)?)))
+        .collect();
+    // Method and version are not looked at: these rules are lua-resty-websocket's as well.
+    let request = Request { method: b"GET", http11: true, host: true, headers: &headers };
+    match check_lenient(&request) {
+        Ok(upgrade) => Outcome::one(Value::Bytes(upgrade.accept.into_bytes())),
+        Err(_) => Outcome::none(),
+    }
+}
+
+/// `accept_key(key)` → Sec-WebSocket-Accept
+pub fn accept(args: &Args) -> Outcome {
+    match args.bytes(1) {
+        Some(key) => Outcome::one(Value::Bytes(accept_key(key).into_bytes())),
+        None => Outcome::Raise("bad \"key\" argument (string expected)".into()),
+    }
+}
+
+/// `frame_decode(bytes)` → how many bytes a frame has at least, where there are fewer | data,
+/// opcode, fin, rsv | nil, err. Judges the length only.
+pub fn decode(args: &Args) -> Outcome {
+    let bytes = args.bytes(1).unwrap_or_default();
+    let Some((first, rest)) = bytes.split_first_chunk() else { return Outcome::one(Value::Int(2)) };
+    let head = Head::read(*first);
+    let Some((ext, rest)) = rest.split_at_checked(head.ext_len()) else {
+        return Outcome::one(Value::Int(2 + head.ext_len() as i64));
+    };
+    let Ok(len) = head.payload_len(ext, Lengths::Lenient) else { return bad_length() };
+    if head.ext_len() == 8 && len < 65535 {
+        return bad_length();
+    }
+    let key_len = if head.masked { 4 } else { 0 };
+    let missing = (len as usize + key_len).saturating_sub(rest.len());
+    if missing > 0 {
+        return Outcome::one(Value::Int((bytes.len() + missing) as i64));
+    }
+    let mut data = rest[key_len..key_len + len as usize].to_vec();
+    if let (true, Some(key)) = (head.masked, rest.first_chunk()) {
+        mask::apply(*key, 0, &mut data);
+    }
+    Outcome::four(
+        Value::Bytes(data),
+        Value::Int(head.opcode.into()),
+        Value::Bool(head.fin),
+        Value::Int(head.rsv.into()),
+    )
+}
+
+fn bad_length() -> Outcome {
+    Outcome::nil_err("Invalid payload frame size")
+}
+
+/// `frame_mask(data, key of four bytes)` → data masked, or unmasked
+pub fn mask_data(args: &Args) -> Outcome {
+    let (Some(data), Some(key)) = (args.bytes(1), args.bytes(2).and_then(<[u8]>::first_chunk))
+    else {
+        return Outcome::Raise("bad data or mask".into());
+    };
+    let mut out = Vec::new();
+    mask::extend(*key, data, &mut out);
+    Outcome::one(Value::Bytes(out))
+}
+
+/// `close_read(payload)` → code, reason | nil, nil
+pub fn close_read(args: &Args) -> Outcome {
+    match close::parse(args.bytes(1).unwrap_or_default()) {
+        Ok((Some(code), reason)) => {
+            let reason = match reason.is_empty() {
+                true => Value::Nil,
+                false => Value::Bytes(reason.to_vec()),
+            };
+            Outcome::two(Value::Int(code.into()), reason)
+        }
+        _ => Outcome::two(Value::Nil, Value::Nil),
+    }
+}
+
+/// `utf8_check(text)` → true | false, index of the first byte that is wrong
+pub fn utf8(args: &Args) -> Outcome {
+    let Some(text) = args.bytes(1) else {
+        return Outcome::Raise("bad argument #1 (string expected)".into());
+    };
+    match std::str::from_utf8(text) {
+        Ok(_) => Outcome::one(Value::Bool(true)),
+        Err(err) => Outcome::two(Value::Bool(false), Value::Int(err.valid_up_to() as i64 + 1)),
+    }
+}
