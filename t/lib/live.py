@@ -159,6 +159,8 @@ http {{
     def kill(self):
         """For a test that failed: no nginx is left behind."""
         if self.child and self.child.poll() is None:
+            # Stopped, so that it does not replace the workers that are killed.
+            self.child.send_signal(signal.SIGSTOP)
             for pid in self.children():
                 os.kill(pid, signal.SIGKILL)
             self.child.kill()
