@@ -97,9 +97,10 @@ for file in sorted(glob.glob(f"{REPO}/lua/meta/**/*.lua", recursive=True)):
 
 
 def compare(what, real, annotations, fields_too=True):
-    """`real` is what dump() printed. Parameters of functions in C have no names. The first parameter
-    of a constructor is the module itself, whatever it is called."""
-    real, left = set(real.split("\n")), set(annotations)
+    """`real` is what dump() printed. Parameters of functions in C have no names, and metamethods no
+    annotation. The first parameter of a constructor is the module itself, whatever it is called."""
+    real = {entry for entry in real.split("\n") if not entry.startswith("__")}
+    left = set(annotations)
     for entry in sorted(real):
         name = entry.split("(")[0]
         found = [a for a in left if a.split("(")[0] == name]

@@ -102,6 +102,11 @@ function M.count(topic) end
 ---@return table<string, number|table<string, number>>
 function M.info() end
 
+---The rules of messages, for a handler that reads frames: asked with what each `recv_frame` returned.
+---@param max_message_size? integer
+---@return fun(data: string?, typ: string?, err: any): true?, string?, integer?
+function M.frame_checker(max_message_size) end
+
 ---What both sides have in common.
 ---@class resty.websocket.CommonConnection
 ---@field protocol? string the subprotocol chosen
