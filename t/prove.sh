@@ -5,7 +5,8 @@
 #
 # Test::Nginx is taken from CPAN if it is installed, from t/lib otherwise. Every test file
 # gets a port range of 20 (TEST_NGINX_SERVER_PORT and up) and a server root of its own, locked
-# for as long as it runs, so that -j and several calls at a time do not disturb each other.
+# for as long as it runs, so that -j and several calls at a time do not disturb each other. Files
+# wait more than they work: four run at a time, one with valgrind.
 # Exits non-zero when something failed and when no test was run.
 set -euo pipefail
 
@@ -40,7 +41,7 @@ if [[ ${1:-} == --in-slot ]]; then
     exit 1
 fi
 
-options=()
+options=(-j "$([[ -n ${TEST_NGINX_USE_VALGRIND:-} ]] && echo 1 || echo 4)")
 files=()
 while (($#)); do
     case $1 in
