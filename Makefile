@@ -44,7 +44,7 @@ check: ## formatting, clippy with warnings as errors, layering, documents
 	@tools/deps.sh build
 	cargo fmt --all --check
 	@$(HEADERS); cargo clippy --release --workspace --all-targets -- -D warnings
-	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto
+	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto -p ws-hub
 	@python3 tools/check_layers.py
 	@python3 tools/check_docs.py
 

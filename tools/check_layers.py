@@ -3,7 +3,7 @@
 
 A file may use (`crate::x`) only the layers before its own; `unsafe` stands only where the list
 below allows it, each block with a SAFETY line (clippy checks that line); mlua is named in src/lua
-alone, nginx's raw bindings in ffi, ngx, the Lua entry and lib.rs alone.
+alone, nginx's raw bindings in ffi, ngx, the Lua entry and lib.rs alone. The crates likewise.
 """
 import pathlib
 import re
@@ -44,10 +44,21 @@ for path in sorted(root.glob("src/**/*.rs")):
     if not any(name.startswith(p) for p in RAW) and re.search(r"\b(nginx_sys|crate::ffi)\b", code):
         faults.append(f"{name}: names nginx's raw bindings")
 
-for crate in ("ws-proto",):
-    lib = (root / "crates" / crate / "src/lib.rs").read_text()
-    if "#![forbid(unsafe_code)]" not in lib:
-        faults.append(f"crates/{crate}: forbid(unsafe_code) is gone")
+# Of the crates, ws-proto has no unsafe at all, ws-hub only in its view of shared memory; neither
+# names nginx, Lua or another crate of ours.
+CRATES = {"ws-proto": ("forbid", []), "ws-hub": ("deny", ["memory.rs"])}
+for crate, (level, allowed) in CRATES.items():
+    sources = root / "crates" / crate / "src"
+    if f"#![{level}(unsafe_code)]" not in (sources / "lib.rs").read_text():
+        faults.append(f"crates/{crate}: {level}(unsafe_code) is gone")
+    for path in sorted(sources.glob("**/*.rs")):
+        name = path.relative_to(sources).as_posix()
+        code = code_of(path.read_text())
+        seen += 1
+        if name not in allowed and re.search(r"\bunsafe\b|\ballow\(unsafe_code\)", code):
+            faults.append(f"crates/{crate}/src/{name}: unsafe outside {allowed or 'nothing'}")
+        for used in re.findall(r"\b(ngx|nginx_sys|mlua|ws_proto|ws_hub)::", code):
+            faults.append(f"crates/{crate}/src/{name}: names {used}")
 
 for fault in faults:
     print(f"layering: {fault}", file=sys.stderr)
