@@ -10,7 +10,7 @@ use ws_proto::Style;
 use super::location_of;
 use crate::hub::{self, Error, Scope};
 use crate::ngx::request::Request;
-use crate::ngx::respond::{body_of, discard_body, respond, upgrade};
+use crate::ngx::respond::{add_header, body_of, discard_body, respond, upgrade};
 use crate::session::{stats, Options, Session};
 
 /// Whether the request may publish at all: POST, or PUT.
@@ -69,7 +69,14 @@ pub fn subscribe(r: Request, topics: Vec<Vec<u8>>) -> isize {
         Err(refusal) => {
             stats::add(stats::Counter::refused(refusal.rule()), 1);
             let rc = discard_body(r);
-            return if rc == 0 { refusal.status() as isize } else { rc };
+            if rc != 0 {
+                return rc;
+            }
+            // RFC 6455 4.4: a wrong version is told the right one.
+            if refusal.status() == 426 && !add_header(r, "Sec-WebSocket-Version", "13") {
+                return 500;
+            }
+            return refusal.status() as isize;
         }
     };
     let offers: Vec<&[u8]> = headers

@@ -86,34 +86,41 @@ pub fn discard_body(r: Request) -> isize {
     unsafe { ffi::ngx_http_discard_request_body(r.as_ptr()) }
 }
 
+/// Adds a header to the response. False: no memory.
+pub fn add_header(r: Request, name: &'static str, value: &str) -> bool {
+    let r = r.as_ptr();
+    // SAFETY: r is alive; the value is copied into its pool, the name is static.
+    unsafe {
+        let header =
+            ffi::ngx_list_push(&mut (*r).headers_out.headers).cast::<ffi::ngx_table_elt_t>();
+        let data = ffi::ngx_pnalloc((*r).pool, value.len().max(1)).cast::<u8>();
+        if header.is_null() || data.is_null() {
+            return false;
+        }
+        // Newer versions chain headers of one name: all of the element must be ours.
+        ptr::write_bytes(header, 0, 1);
+        ptr::copy_nonoverlapping(value.as_ptr(), data, value.len());
+        (*header).hash = 1;
+        (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+        (*header).value = ffi::ngx_str_t { len: value.len(), data };
+    }
+    true
+}
+
 /// Sends the 101 of an accepted upgrade, and sees to it that it has left before anything else does.
 /// False: it could not be sent.
-pub fn upgrade(r: Request, accept: &str, extensions: Option<&str>) -> bool {
-    let r = r.as_ptr();
-    // SAFETY: r is alive; header values are copied into its pool.
+pub fn upgrade(request: Request, accept: &str, extensions: Option<&str>) -> bool {
+    let set = |name, value: &str| add_header(request, name, value);
+    let ready = set("Upgrade", "websocket")
+        && set("Sec-WebSocket-Accept", accept)
+        && extensions.is_none_or(|value| set("Sec-WebSocket-Extensions", value));
+    let r = request.as_ptr();
+    // SAFETY: r is alive.
     unsafe {
         (*r).headers_out.status = 101;
         (*r).headers_out.content_length_n = -1;
         (*r).set_keepalive(0);
         (*r).set_lingering_close(1);
-        let set = |name: &'static str, value: &str| {
-            let header =
-                ffi::ngx_list_push(&mut (*r).headers_out.headers).cast::<ffi::ngx_table_elt_t>();
-            let data = ffi::ngx_pnalloc((*r).pool, value.len().max(1)).cast::<u8>();
-            if header.is_null() || data.is_null() {
-                return false;
-            }
-            // Newer versions chain headers of one name: all of the element must be ours.
-            ptr::write_bytes(header, 0, 1);
-            ptr::copy_nonoverlapping(value.as_ptr(), data, value.len());
-            (*header).hash = 1;
-            (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
-            (*header).value = ffi::ngx_str_t { len: value.len(), data };
-            true
-        };
-        let ready = set("Upgrade", "websocket")
-            && set("Sec-WebSocket-Accept", accept)
-            && extensions.is_none_or(|value| set("Sec-WebSocket-Extensions", value));
         ready
             && ffi::ngx_http_send_header(r) != ffi::NGX_ERROR as isize
             && ffi::ngx_http_send_special(r, ffi::NGX_HTTP_FLUSH as usize) == ffi::NGX_OK as isize
