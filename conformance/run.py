@@ -26,7 +26,9 @@ WORK = ROOT / "build/conformance"
 SUITE = [str(ROOT / "build/autobahn/python2"), str(ROOT / "conformance/suite.py")]
 NGINX = os.environ.get("NGINX_BIN", "nginx")
 
-ROLES = ["server-frame", "server-message", "client-frame", "client-message"]
+ROLES = ["server-frame", "server-message", "server-websockets", "client-frame", "client-message"]
+# Server styles that are no location of nginx's own ports, and the subprotocol they ask for.
+OWN_PORTS = {"websockets": "echo"}
 
 PROTOCOL = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 LIMITS = ["9.1.1", "9.1.2", "9.2.2", "9.3.4", "9.4.4", "9.5.3", "9.6.3", "9.7.1", "9.8.1"]
@@ -58,9 +60,13 @@ def free_ports(count):
 
 @contextlib.contextmanager
 def nginx():
-    """nginx as our child; gives its plain and its TLS address."""
-    port, tls_port = free_ports(2)
+    """nginx as our child; gives its plain and its TLS address, by style where that has its own."""
+    port, tls_port, *own = free_ports(2 + 2 * len(OWN_PORTS))
+    addresses = {None: (f"127.0.0.1:{port}", f"127.0.0.1:{tls_port}")}
     names = {"MODULE": os.environ["MODULE"], "HTTP_PORT": port, "HTTPS_PORT": tls_port}
+    for style, plain, tls in zip(OWN_PORTS, own[::2], own[1::2]):
+        addresses[style] = (f"127.0.0.1:{plain}", f"127.0.0.1:{tls}")
+        names.update({f"{style.upper()}_PORT": plain, f"{style.upper()}_TLS_PORT": tls})
     text = (ROOT / "conformance/nginx.conf").read_text()
     (WORK / "nginx.conf").write_text(re.sub("@([A-Z_]+)@", lambda m: str(names[m[1]]), text))
     log = WORK / "nginx.log"
@@ -75,7 +81,7 @@ def nginx():
             if child.poll() is not None:
                 raise Trouble(f"nginx did not start:\n{log.read_text()}")
             time.sleep(0.02)
-        yield f"127.0.0.1:{port}", f"127.0.0.1:{tls_port}"
+        yield addresses
     finally:
         end(child)
 
@@ -170,10 +176,13 @@ def run(role, tls, patterns, shares, limit, addresses):
             out = folder / f"share-{i}"
             cases = ["--cases", ",".join(patterns), "--share", f"{i}/{shares}"]
             if side == "server":
-                url = f"{'wss' if tls else 'ws'}://{addresses[tls]}/{style}"
+                address = addresses.get(style, addresses[None])[tls]
+                url = f"{'wss' if tls else 'ws'}://{address}/{style}"
+                if OWN_PORTS.get(style):
+                    cases += ["--protocol", OWN_PORTS[style]]
                 waiting.append(pool.submit(fuzz_server, url, cases, out, limit))
             else:
-                walk = f"http://{addresses[False]}/walk/{style}"
+                walk = f"http://{addresses[None][False]}/walk/{style}"
                 waiting.append(pool.submit(fuzz_client, walk, tls, cases, out, limit))
     troubles = [str(share.exception()) for share in waiting if share.exception()]
     wanted, records, version = read(sorted(folder.glob("*.json")))

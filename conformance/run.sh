@@ -25,6 +25,7 @@ if [ ! -f "$work/cert.pem" ]; then
         -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
         -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 fi
+chmod 644 "$work/key.pem"    # ports that programs open are opened by workers, which run as nobody
 
 export MODULE=$module
 exec python3 conformance/run.py "$@"

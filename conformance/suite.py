@@ -103,6 +103,7 @@ parser.add_argument("--cases", required=True, help="comma-separated patterns, as
 parser.add_argument("--share", default="0/1", help="N/M: the Nth of M parts, from 0")
 parser.add_argument("--limit", type=float, default=500, help="seconds for a case")
 parser.add_argument("--out", type=argparse.FileType("w"), required=True)
+parser.add_argument("--protocol", action="append", help="client: offer this subprotocol")
 parser.add_argument("--key", help="server: private key, for TLS")
 parser.add_argument("--cert", help="server: certificate, for TLS")
 options = parser.parse_args()
@@ -111,7 +112,7 @@ options.share = [int(n) for n in options.share.split("/")]
 spec = {"cases": options.cases.split(","), "options": {}}
 report, sys.stdout = sys.stdout, sys.stderr  # the suite chats on stdout
 if options.role == "client":
-    spec["servers"] = [{"agent": "nginx", "url": options.url}]
+    spec["servers"] = [{"agent": "nginx", "url": options.url, "protocols": options.protocol or []}]
     if not Client(spec).specCases:
         sys.exit()
 else:

@@ -43,8 +43,8 @@ PROGRAM = """
 
     -- What came, as it came.
     function protocols.pieces(ws)
-        ws:on_receive(function(ws, data)
-            ws:write(#data .. " " .. ws:remaining_packet_payload(), websockets.WRITE_TEXT)
+        ws:on_receive(function(ws, data, typ)
+            ws:write(#data .. " " .. ws:remaining_packet_payload(), typ)
         end)
     end
 
@@ -194,7 +194,7 @@ def _(ng):
     equal(ws.frame(), (PONG, b"in between"))
     equal(ws.text(), "5003 0")
     ws.send(frame(BINARY_FRAME, b"\x00\xff"))
-    equal(ws.text(), "2 0")
+    equal(ws.frame(), (BINARY_FRAME, b"2 0"))
     ws.send(frame(PONG, "nobody asked") + frame(TEXT, ""))
     equal(ws.text(), "0 0")
     ws.leave()

@@ -90,7 +90,7 @@ function context:fork_service_loop() end
 ---@return integer result 0, or -1
 function websocket:write(data, typ) end
 
----@param callback fun(ws: websockets.Websocket, data: string)
+---@param callback fun(ws: websockets.Websocket, data: string, typ: integer)
 function websocket:on_receive(callback) end
 
 ---@param callback fun(ws: websockets.Websocket)

@@ -29,6 +29,7 @@ local TURN = 16
 local CLOSE_WAIT = 5
 -- write() answers -1 when so many times `websocket_send_buffer` is waiting for the peer.
 local WRITE_CAP = 16
+local WRITE_TEXT, WRITE_BINARY = 0, 1
 
 local connection = {}
 
@@ -228,20 +229,20 @@ end
 
 
 -- Hands out a message, in pieces where the context asks for them. False: not all of it, now.
-local function hand_out(conn, data, from)
+local function hand_out(conn, data, typ, from)
     local size = conn.state.rx_buffer_size or #data
     repeat
         local piece = size >= #data and data or sub(data, from, from + size - 1)
         from = from + #piece
         conn.remaining = #data - from + 1
-        if conn.on_receive and not call(conn, "on_receive", conn.on_receive, piece) then
+        if conn.on_receive and not call(conn, "on_receive", conn.on_receive, piece, typ) then
             return false
         end
         if conn.finished then
             return false
         end
         if from <= #data and conn.paused then
-            conn.partial, conn.from = data, from
+            conn.partial, conn.partial_type, conn.from = data, typ, from
             return false
         end
     until from > #data
@@ -267,13 +268,16 @@ local function run_messages(conn)
         if not over and is_gated(conn) and gate(conn) then
             return
         end
-        local data, typ, from = conn.partial, nil, conn.from
+        local data, typ, from = conn.partial, conn.partial_type, conn.from
         if not data then
             from = 1
             data, typ = native_take(session)
+            if data then
+                typ = typ == "text" and WRITE_TEXT or WRITE_BINARY
+            end
         end
         if data then
-            if not hand_out(conn, data, from) then
+            if not hand_out(conn, data, typ, from) then
                 return
             end
         else
