@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Real clients against the built module: Python's "websockets" and Node's "ws" against nginx.conf
 # in this folder, Chromium against the demo as `make run` starts it; and the module's own client
-# ("lua") against servers of Python's "websockets", Node's "ws" and nchan. Installs what is missing
+# ("lua") against servers of Python's "websockets", Node's "ws" and nchan; all three of them ("ports")
+# against programs that open ports by themselves, those of nginx-conf. Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
-#   run.sh [python|node|lua|chromium ...]   only these clients
+#   run.sh [python|node|lua|chromium|ports ...]   only these clients
 #   run.sh --prepare       installs what is missing, and no more
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
 set -euo pipefail
@@ -16,7 +17,7 @@ module=${MODULE:-build/ngx_http_lua_websocket_module.so}
 prepare=
 if [ "${1:-}" = --prepare ]; then prepare=1; shift; fi
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium)
+[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium ports)
 
 wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
 die() { echo "$here/run.sh: $*" >&2; exit 1; }
@@ -64,14 +65,14 @@ certificate() {
         -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 }
 
-if wants python || wants lua; then install_once python "$here/requirements.txt" -- python_client; fi
-if wants node || wants chromium || wants lua; then
+if wants python || wants lua || wants ports; then install_once python "$here/requirements.txt" -- python_client; fi
+if wants node || wants chromium || wants lua || wants ports; then
     install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
 fi
 if wants lua && [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
     apt_install libnginx-mod-nchan
 fi
-if wants chromium; then
+if wants chromium || wants ports; then
     chromium=${CHROMIUM:-$(command -v chromium || true)}
     [ -n "$chromium" ] || { apt_install chromium; chromium=$(command -v chromium); }
     command -v curl >/dev/null || apt_install curl
@@ -190,6 +191,24 @@ if wants chromium; then
     client chat node "$here/chat.cjs" "http://127.0.0.1:$port/" "$work" "$chromium" build/run/nginx.pid
     stop_servers
     quiet_log chromium "$work/demo.log"
+fi
+
+if wants ports; then
+    read -r echo_port server_port tls_port < <(free_ports 3)
+    chmod 644 "$work/key.pem"    # ports of programs are opened by workers, which run as nobody
+    sed "s|@MODULE@|$module|; s|@ECHO@|$echo_port|; s|@SERVER@|$server_port|; s|@TLS@|$tls_port|" \
+        "$here/ports.conf" > "$work/ports.conf"
+    start "$tls_port" "$work/ports.log" \
+        "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$work/ports.conf"
+    for port in "$echo_port" "$server_port"; do
+        until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do sleep 0.02; done
+    done
+    target=("ws://127.0.0.1:$echo_port" "ws://127.0.0.1:$server_port" "wss://127.0.0.1:$tls_port"
+        "$work/cert.pem")
+    client ports-python "$work/venv/bin/python" "$here/ports.py" "${target[@]}"
+    client ports-node node "$here/ports.cjs" "${target[@]}" "$work" "$chromium"
+    stop_servers
+    quiet_log ports "$work/ports.log"
 fi
 
 echo "$passed passed, $failed failed"
