@@ -11,6 +11,8 @@ local floor = math.floor
 local max = math.max
 local min = math.min
 local now = ngx.now
+local rawget = rawget
+local rawset = rawset
 local setmetatable = setmetatable
 local sub = string.sub
 local type = type
@@ -30,6 +32,9 @@ local NUMBERS = {
     ["Address already in use"] = 98, ["Cannot assign requested address"] = 99,
     ["Permission denied"] = 13, ["Bad file descriptor"] = 9,
 }
+
+-- Where a socket keeps what was made of it: bytes read ahead must not be lost.
+local MADE = {}
 
 local _M = {}
 
@@ -86,7 +91,9 @@ function _M.wrap(sock)
     if not sock.receiveany or not sock.send then
         error("bad peer (cosocket or accepted connection expected)", 3)
     end
-    return make(sock, { accepted = sock.handle ~= nil })
+    local made = rawget(sock, MADE) or make(sock, { accepted = sock.handle ~= nil })
+    rawset(sock, MADE, made)
+    return made
 end
 
 
@@ -283,7 +290,11 @@ function socket.close(self)
         return false
     end
     own.closed = true
-    self.sock:close(true)
+    if own.accepted then
+        self.sock:close(true)
+    else
+        self.sock:close()
+    end
     return true
 end
 

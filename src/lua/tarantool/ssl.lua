@@ -173,7 +173,14 @@ function _M.accept(server, ctx)
     if not sock then
         return nil, err
     end
-    return _M.wrap_accepted_socket(sock.peer or sock, ctx)
+    sock = type(sock.peer) == "table" and sock.peer or sock
+    local own
+    own, err = _M.wrap_accepted_socket(sock, ctx)
+    if not own then
+        sock:close()
+        return nil, err
+    end
+    return own
 end
 
 
