@@ -3,7 +3,7 @@
 //! is resumed with `true` or `false, "timeout"` and asks again (wake-ups may be spurious, so a
 //! killed light thread does no harm).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ptr::NonNull;
 
@@ -13,6 +13,8 @@ use crate::ffi;
 thread_local! {
     /// This worker's semaphores.
     static LIVE: RefCell<HashSet<NonNull<ffi::ngx_http_lua_sema_t>>> = RefCell::default();
+    /// Whether all have been given back, because the worker exits.
+    static OVER: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What `Semaphore::park` did.
@@ -58,12 +60,18 @@ impl Semaphore {
 
     /// How many light threads wait and have not been posted to yet.
     pub fn waiters(&self) -> i32 {
-        // SAFETY: the semaphore is alive as long as self.
+        if OVER.get() {
+            return 0;
+        }
+        // SAFETY: the semaphore is alive as long as self, but for the worker's exit.
         (-unsafe { ffi::ngx_http_lua_ffi_sema_count(self.0.as_ptr()) }).max(0)
     }
 
     /// Queues the light thread that runs now in `r` for at most `ms` milliseconds (1 at least).
     pub fn park(&self, r: Request, ms: u64) -> Parking {
+        if OVER.get() {
+            return Parking::Denied("process exiting".to_string());
+        }
         let mut text = [0u8; 128];
         let ms = ms.clamp(1, i32::MAX as u64) as i32;
         loop {
@@ -104,6 +112,7 @@ impl Drop for Semaphore {
 /// are still in use when it frees their memory. Nothing runs in this worker afterwards but the
 /// destructors of its Lua VM, which use no semaphore.
 pub fn free_all() {
+    OVER.set(true);
     for sem in LIVE.take() {
         // SAFETY: alive until now, as its owner has not dropped it, and forgotten from here on.
         unsafe { ffi::ngx_http_lua_ffi_sema_gc(sem.as_ptr()) };
