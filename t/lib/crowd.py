@@ -85,7 +85,7 @@ class Line:
 
     def end(self):
         answer = self.http.getresponse()
-        body = answer.read().decode()
+        body = answer.read().decode(errors="replace")
         if answer.status >= 300:
             raise AssertionError(f"status {answer.status}: {body}")
         return body
@@ -227,12 +227,12 @@ class Crowd(list):
                 if not key.data.take():
                     self.selector.unregister(key.data.sock)
 
-    def next(self):
+    def next(self, what="a frame"):
         """The next frame of each."""
         def whole(one):
             one.first = getattr(one, "first", None) or one.frame()
             return one.first
-        self.until(whole, what="a frame")
+        self.until(whole, what=what)
         frames = [one.first for one in self]
         for one in self:
             one.first = None
