@@ -65,10 +65,13 @@ for suite in "${suites[@]}"; do
         die "$suite: without network make build says: $said"
     [ "$before" = "$(in_chroot dpkg-query -W | sha256sum)" ] || die "$suite: it has changed packages"
     quietly deps in_chroot tools/deps.sh build test
-    quietly clients in_chroot t/clients/run.sh --prepare
-    stage "all packages and crates"
+    stage "packages and crates for make run"
+    # What only make test needs comes while make run compiles; each in a namespace of its own.
+    quietly clients in_chroot t/clients/run.sh --prepare &
+    clients=$!
     run_and_ask "${commands[0]}"
     stage "${commands[0]} answers"
+    wait $clients || die "$suite: the clients' packages are missing"
     quietly test in_chroot --offline ${commands[1]}
     stage "${commands[1]}: $(grep -c '^test result: ok' "$(log test)") crates' results," \
         "$(grep '^Files=' "$(log test)" | cut -d, -f1-2), clients: $(tail -n 1 "$(log test)")"

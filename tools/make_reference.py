@@ -10,8 +10,8 @@ import sys
 
 root = pathlib.Path(__file__).resolve().parent.parent
 TARGET = root / "docs/reference.md"
-# From and to which of README's sections.
-FIRST, LAST = "`resty.websocket`: whole messages", "Differences from lua-resty-websocket"
+# From and to which of README's sections, and how those begin that are no reference.
+FIRST, LAST, OTHER = "`resty.websocket`: whole messages", "Licence", "Differences"
 CODE = re.compile(r"`[^`]+`")
 HEAD = """# Reference
 
@@ -25,11 +25,12 @@ the other modules below, or a directive.
 
 
 def sections():
-    """(title, text) of README's sections, in its order, without LAST."""
+    """(title, text) of README's sections, in its order, from FIRST up to LAST."""
     parts = re.split(r"^## (.+)\n", (root / "README.md").read_text(), flags=re.M)[1:]
     pairs = list(zip(parts[::2], parts[1::2]))
     titles = [title for title, _ in pairs]
-    return pairs[titles.index(FIRST):titles.index(LAST)]
+    chosen = pairs[titles.index(FIRST):titles.index(LAST)]
+    return [pair for pair in chosen if not pair[0].startswith(OTHER)]
 
 
 def cells(line):
@@ -120,7 +121,7 @@ class Reference:
         listed = "\n".join(
             f"- [`{name}`](#{anchor}), {title}" for name, anchor, title in
             sorted(self.index, key=lambda entry: (entry[0].split(" = ")[-1].lower(), entry[2])))
-        whole = "\n".join(self.out) + f"\n## Index\n\n{listed}\n"
+        whole = "\n".join(self.out).replace("](docs/", "](") + f"\n## Index\n\n{listed}\n"
         return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)^(- .+)\n\n(?=- )", r"\1\n", whole))
 
 

@@ -2,8 +2,10 @@
 # The versions the module runs on, by trial: for each suite of Debian a new chroot, a build against
 # that suite's nginx and the whole of t/ in it, without network; and the same for nginx 1.28 with
 # ngx_lua linked in, as OpenResty does, made from the sources that crates.io (nginx-src) and Debian
-# publish. Writes the table of README between its two marks when every row was run.
-# Usage: tools/matrix.sh [bookworm|trixie|sid|static ...]   default: all; T="t/1*.t" for some files
+# publish. A row that passed is kept in build/matrix; when all are there, README's table is written
+# from them, between its two marks.
+# Usage: tools/matrix.sh [bookworm|trixie|static|sid ...]   default: all; T="t/1*.t" for some files,
+# which then is a trial and no row
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/chroot.sh
@@ -88,21 +90,28 @@ run_row() {
 }
 
 chroot_prepare
-table="| system | nginx | ngx_lua | Rust | passed |
-|---|---|---|---|---|"
-failed=0
+kept=$PWD/build/matrix
+mkdir -p "$kept"
+failed=()
 for row in "${rows[@]}"; do
     begun=$SECONDS
     if line=$(run_row "$row"); then
-        table+=$'\n'$line
         say "$line ($((SECONDS - begun)) s)"
+        [ -n "${T:-}" ] || echo "$line" >"$kept/$row"
     else
-        failed=1
+        failed+=("$row")
+        rm -f "$kept/$row"
         say "$row: FAILED after $((SECONDS - begun)) s"
     fi
 done
-[ $failed = 0 ] || die "not all rows passed"
-if [ "${rows[*]}" = "${ALL[*]}" ] && [ -z "${T:-}" ]; then
+
+table="| system | nginx | ngx_lua | Rust | passed |
+|---|---|---|---|---|"
+for row in "${ALL[@]}"; do
+    [ -f "$kept/$row" ] || { table=; break; }
+    table+=$'\n'$(cat "$kept/$row")
+done
+if [ -n "$table" ] && [ -z "${T:-}" ]; then
     TABLE=$table python3 - <<'PYTHON'
 import os, re
 text = open("README.md").read()
@@ -113,3 +122,4 @@ open("README.md", "w").write(new)
 PYTHON
     say "README's table is written"
 fi
+[ ${#failed[@]} = 0 ] || die "failed: ${failed[*]}"
