@@ -90,7 +90,7 @@ in_chroot() {
         done
     fi
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL \
-        PIP_DEFAULT_TIMEOUT NPM_CONFIG_REGISTRY T; do
+        PIP_DEFAULT_TIMEOUT NPM_CONFIG_REGISTRY T "${!CARGO_PROFILE_@}"; do
         [ -z "${!name:-}" ] || variables+=("$name=${!name}")
     done
     unshare --mount --pid --fork --kill-child "${net[@]}" bash -euc '

@@ -65,10 +65,15 @@ run_row() {
             TEST_NGINX_LOAD_MODULES=/srv/nginx-lua-websocket/build/ngx_http_lua_websocket_module.so)
     fi
     chroot_lock "$suite"
-    chroot_new "$suite" "matrix-$row"
-    step tools in_chroot apt-get install -y -q --no-install-recommends git make || return 1
-    chroot_clone
-    step deps in_chroot tools/deps.sh build test || return 1
+    if [ "$row" = static ] && [ -n "$reusable" ]; then
+        chroot=$chroots/matrix-$STATIC_SUITE
+        inside=/srv/nginx-lua-websocket
+    else
+        chroot_new "$suite" "matrix-$row"
+        step tools in_chroot apt-get install -y -q --no-install-recommends git make || return 1
+        chroot_clone
+        step deps in_chroot tools/deps.sh build test || return 1
+    fi
     if [ "$row" = static ]; then step nginx build_static || return 1; fi
     step build in_chroot --offline "${environment[@]}" make build || return 1
     # shellcheck disable=SC2086
@@ -86,20 +91,24 @@ run_row() {
     fi
     echo "| $(name_of "$row") | $result | $lua |" \
         "$(in_chroot rustc --version | cut -d' ' -f2) | $files files, $tests tests |"
-    rm -rf "$chroot"
 }
 
 chroot_prepare
 kept=$PWD/build/matrix
 mkdir -p "$kept"
 failed=()
+reusable=
 for row in "${rows[@]}"; do
     begun=$SECONDS
     if line=$(run_row "$row"); then
+        # The next row may go on in this one's system, whose packages and crates are there.
+        reusable=$([ "$row" != $STATIC_SUITE ] || echo yes)
+        [ -n "$reusable" ] || rm -rf "$chroots/matrix-$row" "$chroots/matrix-$STATIC_SUITE"
         say "$line ($((SECONDS - begun)) s)"
         [ -n "${T:-}" ] || echo "$line" >"$kept/$row"
     else
         failed+=("$row")
+        reusable=
         rm -f "$kept/$row"
         say "$row: FAILED after $((SECONDS - begun)) s"
     fi
