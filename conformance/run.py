@@ -26,9 +26,10 @@ WORK = ROOT / "build/conformance"
 SUITE = [str(ROOT / "build/autobahn/python2"), str(ROOT / "conformance/suite.py")]
 NGINX = os.environ.get("NGINX_BIN", "nginx")
 
-ROLES = ["server-frame", "server-message", "server-websockets", "client-frame", "client-message"]
+ROLES = ["server-frame", "server-message", "server-websockets", "server-tarantool", "client-frame",
+         "client-message"]
 # Server styles that are no location of nginx's own ports, and the subprotocol they ask for.
-OWN_PORTS = {"websockets": "echo"}
+OWN_PORTS = {"websockets": "echo", "tarantool": None}
 
 PROTOCOL = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 LIMITS = ["9.1.1", "9.1.2", "9.2.2", "9.3.4", "9.4.4", "9.5.3", "9.6.3", "9.7.1", "9.8.1"]

@@ -30,15 +30,12 @@ pub fn feed(args: &Args) -> Outcome {
     let (Some(framed), Some(bytes)) = (args.framed(1), args.bytes(2)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    let mut framed = framed.borrow_mut();
-    let fault = framed.feed(bytes);
-    tell(args, &mut framed, fault);
+    framed.borrow_mut().feed(bytes);
     Outcome::none()
 }
 
 /// Answers a peer that broke a rule.
-fn tell(args: &Args, framed: &mut Framed, fault: Option<Fault>) {
-    let Some(fault) = fault else { return };
+fn tell(args: &Args, framed: &mut Framed, fault: Fault) {
     framed.close(Some(fault.error.close_code()), text(&fault).as_bytes());
     if let Some(r) = args.request() {
         r.info(&crate::session::broken_rule(fault.error));
@@ -50,14 +47,16 @@ fn tell(args: &Args, framed: &mut Framed, fault: Option<Fault>) {
 pub fn next(args: &Args) -> Outcome {
     let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut framed = framed.borrow_mut();
-    let (frame, fault) = framed.take();
-    tell(args, &mut framed, fault);
-    if let Some(frame) = frame {
-        return Outcome::three(
-            Value::Int(frame.opcode.into()),
-            Value::Bool(frame.fin),
-            Value::Bytes(frame.data.into()),
-        );
+    match framed.take() {
+        Some(Ok(frame)) => {
+            return Outcome::three(
+                Value::Int(frame.opcode.into()),
+                Value::Bool(frame.fin),
+                Value::Bytes(frame.data.into()),
+            );
+        }
+        Some(Err(fault)) => tell(args, &mut framed, fault),
+        None => {}
     }
     match framed.over() {
         None => Outcome::none(),
@@ -121,7 +120,7 @@ pub fn state(args: &Args) -> Outcome {
     Outcome::four(
         Value::Int(framed.pongs() as i64),
         Value::Bool(framed.is_full()),
-        Value::Bool(framed.over().is_some()),
+        Value::Bool(framed.is_over()),
         Value::Bool(framed.is_closing()),
     )
 }

@@ -75,6 +75,8 @@ pub struct Framed {
     check: FrameCheck,
     /// Received while the queue was full.
     stash: Vec<u8>,
+    /// Found behind frames that still wait: it counts once they are taken.
+    fault: Option<Fault>,
     queue: VecDeque<Frame>,
     queued: usize,
     outbox: Outbox,
@@ -108,6 +110,7 @@ impl Framed {
             conn: Conn::new(settings),
             check: frame_check(),
             stash: Vec::new(),
+            fault: None,
             queue: VecDeque::new(),
             queued: 0,
             outbox: Outbox::default(),
@@ -119,21 +122,29 @@ impl Framed {
         }
     }
 
-    /// Takes bytes that the socket received. Returns the fault among them; the caller closes then.
-    pub fn feed(&mut self, bytes: &[u8]) -> Option<Fault> {
+    /// Takes bytes that the socket received.
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.stash.extend_from_slice(bytes);
-        self.scan()
+        self.scan();
     }
 
-    /// The oldest frame not taken yet. Makes room, so more may be read: a fault as in `feed`.
-    pub fn take(&mut self) -> (Option<Frame>, Option<Fault>) {
-        let Some(frame) = self.queue.pop_front() else { return (None, None) };
+    /// The oldest frame not taken yet; Err: a fault comes next, and the caller closes then. None:
+    /// nothing has come, or nothing more will (`over`).
+    pub fn take(&mut self) -> Option<Result<Frame, Fault>> {
+        let Some(frame) = self.queue.pop_front() else {
+            let fault = self.fault.take()?;
+            stats::add(Counter::protocol_error(fault.error.rule()), 1);
+            self.end(Over::Broken(fault));
+            return Some(Err(fault));
+        };
         self.queued -= frame.data.len();
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
-        let fault = if self.stash.is_empty() { None } else { self.scan() };
-        (Some(frame), fault)
+        if !self.stash.is_empty() {
+            self.scan();
+        }
+        Some(Ok(frame))
     }
 
     /// Whether nothing more is read into frames until some are taken.
@@ -141,39 +152,41 @@ impl Framed {
         self.queue.len() >= QUEUE_FRAMES || self.queued >= QUEUE_BYTES
     }
 
-    fn scan(&mut self) -> Option<Fault> {
+    fn scan(&mut self) {
         let mut bytes = std::mem::take(&mut self.stash);
         let mut input = &mut bytes[..];
-        let mut fault = None;
-        while !input.is_empty() && self.over.is_none() && !self.is_full() {
-            match self.conn.feed(&mut input) {
-                Ok(None) => {}
+        while !input.is_empty() && !self.is_over() && !self.is_full() {
+            let (error, head, len) = match self.conn.feed(&mut input) {
+                Ok(None) => continue,
                 Ok(Some(Event::Frame { fin, opcode, payload })) => {
-                    let judged = check_frame(&mut self.check, fin, opcode, payload.as_ref());
-                    if let Err(error) = judged {
-                        let head = Head { fin, opcode, ..Head::default() };
-                        fault = Some(Fault { error, head, len: payload.len() });
-                    } else {
-                        self.arrived(fin, opcode, payload);
+                    match check_frame(&mut self.check, fin, opcode, payload.as_ref()) {
+                        Ok(()) => {
+                            self.arrived(fin, opcode, payload);
+                            continue;
+                        }
+                        Err(error) => {
+                            (error, Head { fin, opcode, ..Head::default() }, payload.len())
+                        }
                     }
                 }
                 Ok(Some(_)) => unreachable!("a codec in frame style finds frames only"),
                 Err(error) => {
                     let (head, len) = self.conn.refused();
-                    fault = Some(Fault { error, head, len });
+                    (error, head, len)
                 }
-            }
-            if let Some(fault) = fault {
-                stats::add(Counter::protocol_error(fault.error.rule()), 1);
-                self.end(Over::Broken(fault));
-            }
+            };
+            self.fault = Some(Fault { error, head, len });
         }
         let left = input.len();
-        if self.over.is_none() && left > 0 {
+        if !self.is_over() && left > 0 {
             bytes.drain(..bytes.len() - left);
             self.stash = bytes;
         }
-        fault
+    }
+
+    /// Whether what still comes is of no meaning.
+    pub fn is_over(&self) -> bool {
+        self.over.is_some() || self.fault.is_some()
     }
 
     fn arrived(&mut self, fin: bool, op: u8, payload: Payload<'_>) {

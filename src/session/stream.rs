@@ -20,6 +20,9 @@ const HIGH_WATER: usize = 256 * 1024;
 /// Longest line: what a remote peer may have us keep without an end in sight.
 const MAX_LINE: usize = 64 * 1024;
 
+/// How long the last output of a closed stream may stay without progress, at most.
+const DRAIN_MS: u64 = 60_000;
+
 /// What a read waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -323,7 +326,7 @@ impl Stream {
             self.socket.close();
         } else if pending {
             io.leaving = Some(self.clone());
-            self.socket.limit_drain(io.send_timeout);
+            self.socket.limit_drain(io.send_timeout.min(DRAIN_MS));
         } else {
             self.socket.close_gently();
         }
@@ -448,7 +451,7 @@ impl Events for Stream {
         }
         let (pending, failed) = (self.has_pending(&io), io.write_end.is_some());
         if pending {
-            self.socket.limit_drain(io.send_timeout);
+            self.socket.limit_drain(io.send_timeout.min(DRAIN_MS));
         }
         drop(io);
         if !pending {
