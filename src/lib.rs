@@ -71,8 +71,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// In the master, when a configuration has been loaded and before its workers are forked.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: nginx passes the cycle whose configuration has been loaded.
-    unsafe { ngx::zone::adopt(cycle) };
-    status(hub::prepare())
+    let workers = unsafe {
+        ngx::zone::adopt(cycle);
+        ngx::wake::worker_processes(cycle)
+    };
+    status(hub::prepare(workers))
 }
 
 /// In each worker, right after it was forked.

@@ -150,7 +150,7 @@ def difference(after, before):
 def _(ng):
     line = Line(ng)
     before = line.info()
-    crowd = Crowd(ng, 4 * WORKERS)
+    crowd = Crowd(ng, 16)
     n = len(crowd)
     hello = sum(len(f"{one.pid} {one.id}") for one in crowd)
     for one in crowd:

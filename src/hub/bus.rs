@@ -12,8 +12,9 @@ use super::{Error, Worker};
 use crate::ngx::{clock, log, wake, zone};
 use crate::session::{random, stats, Delivery};
 
-/// Workers at a time, old generations that still drain included.
-pub const ROWS: usize = 64;
+/// Workers at a time, old generations that still drain included: at least so many, and at most.
+const ROWS: usize = 64;
+const MAX_ROWS: usize = 1024;
 
 /// A seat in the zone.
 ///
@@ -46,17 +47,18 @@ pub struct Bus {
 const TURN_MESSAGES: usize = 256;
 const TURN_BYTES: usize = 1024 * 1024;
 
-/// Makes the zone and the wake-ups, before workers are forked.
-pub fn prepare() -> bool {
+/// Makes the zone and the wake-ups, before so many workers are forked.
+pub fn prepare(workers: usize) -> bool {
     let Some(words) = zone::memory() else { return true };
     // Fresh memory is zero, and no zone.
-    if Zone::attach(words).is_ok() {
-        return wake::prepare(ROWS, true);
+    if let Ok(zone) = Zone::attach(words) {
+        return wake::prepare(zone.directory().capacity().into(), true);
     }
-    match Zone::init(words, ROWS) {
-        Ok(_) => wake::prepare(ROWS, false),
+    // Four generations of them, three of which still drain.
+    match Zone::init(words, (4 * workers).clamp(ROWS, MAX_ROWS)) {
+        Ok(zone) => wake::prepare(zone.directory().capacity().into(), false),
         Err(err) => {
-            log::alert(&format!("websocket: {err}"));
+            log::alert(&format!("websocket: {err} for {workers} workers"));
             false
         }
     }

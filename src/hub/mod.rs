@@ -90,9 +90,9 @@ fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result<R, Error> 
     HUB.with_borrow_mut(|hub| work(hub.as_mut().ok_or(Error::NoWorker)?))
 }
 
-/// Before the workers are forked: whatever they all share.
-pub fn prepare() -> bool {
-    bus::prepare()
+/// Before so many workers are forked: whatever they all share.
+pub fn prepare(workers: usize) -> bool {
+    bus::prepare(workers)
 }
 
 /// In a worker that has just been forked. What is called there again does nothing.

@@ -9,33 +9,44 @@ use super::guard::guarded;
 use super::log;
 use crate::ffi;
 
-/// Most rows there can be.
-const ROWS: usize = 64;
+/// Most rows there can be: as many as nginx has process slots (NGX_MAX_PROCESSES).
+const ROWS: usize = 1024;
 
 /// By row, -1 where there is none. Made before the first fork; closed in the master when another
 /// zone takes the place of theirs, while the workers that still use that one keep their copies.
 static FDS: [AtomicI32; ROWS] = [const { AtomicI32::new(-1) }; ROWS];
 
-/// Makes the eventfds for a zone, or keeps those there are if it is the same one as before: two
-/// workers must never listen on one. To be called in the master before it forks. False: no
-/// descriptors.
+/// Makes the eventfds for a zone of so many rows, or keeps those there are if it is the same zone
+/// as before: two workers must never listen on one. To be called in the master before it forks.
+/// False: no descriptors.
 pub fn prepare(rows: usize, same_zone: bool) -> bool {
-    FDS[..rows.min(ROWS)].iter().all(|slot| {
-        let old = slot.load(Ordering::Relaxed);
-        if old >= 0 && same_zone {
-            return true;
+    FDS.iter().enumerate().all(|(row, slot)| {
+        let mut fd = slot.load(Ordering::Relaxed);
+        if fd >= 0 && !same_zone {
+            // SAFETY: the descriptor is ours, and nothing in the master listens on it.
+            unsafe { libc::close(fd) };
+            fd = -1;
         }
-        // SAFETY: system calls without memory arguments; the descriptor closed is ours, and
-        // nothing in the master listens on it.
-        let new = unsafe {
-            if old >= 0 {
-                libc::close(old);
-            }
-            libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-        };
-        slot.store(new, Ordering::Relaxed);
-        new >= 0
+        if fd < 0 && row < rows {
+            // SAFETY: a system call without memory arguments.
+            fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        }
+        slot.store(fd, Ordering::Relaxed);
+        fd >= 0 || row >= rows
     })
+}
+
+/// How many workers a configuration asks for.
+///
+/// # Safety
+/// `cycle` must be what nginx passes to init_module.
+pub unsafe fn worker_processes(cycle: *mut ffi::ngx_cycle_t) -> usize {
+    // SAFETY: the core module's configuration exists in every cycle, and has been completed.
+    unsafe {
+        let index = (*ptr::addr_of!(ffi::ngx_core_module)).index;
+        let conf = (*(*cycle).conf_ctx.add(index)).cast::<ffi::ngx_core_conf_t>();
+        (*conf).worker_processes.max(1) as usize
+    }
 }
 
 /// The eventfd of a row.
