@@ -88,6 +88,12 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
             data,
         );
         ffi::ngx_handle_read_event((*c).read, 0);
+        // As nginx does for the WebSockets it proxies: a message must not wait until the peer has
+        // acknowledged the one before (RFC 896). It does nothing on a Unix socket.
+        let core = *(*r).loc_conf.add(ffi::ngx_http_core_module.ctx_index);
+        if (*core.cast::<ffi::ngx_http_core_loc_conf_t>()).tcp_nodelay != 0 {
+            ffi::ngx_tcp_nodelay(c);
+        }
         Some(first)
     }
 }

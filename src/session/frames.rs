@@ -5,6 +5,7 @@ use ws_proto::{close, header, opcode, Event, Payload, Style};
 
 use super::intake::RecvError;
 use super::random::masking_key;
+use super::scratch;
 use super::server::{Io, Session};
 use super::IoError;
 use crate::ngx::clock::now_ms;
@@ -92,7 +93,7 @@ impl Session {
             io.lent = Some(payload);
             return Taken::Frame(view);
         }
-        io.lent = None;
+        io.free_lent();
         if !self.link.is_open() {
             return Taken::Failed(io.intake.end().unwrap_or(RecvError::Ended));
         }
@@ -134,7 +135,7 @@ impl Session {
         if !plain || self.reader.waiters() > 0 {
             return None;
         }
-        io.lent = None;
+        io.free_lent();
         io.intake.set_max_frame(max_frame);
         let lent = &mut io.lent;
         let view = io.intake.next(&self.link, |event| lend(lent, event))?.ok()?;
@@ -229,6 +230,14 @@ impl Session {
 }
 
 impl Io {
+    /// What was handed out has been copied.
+    #[inline]
+    pub(super) fn free_lent(&mut self) {
+        if let Some(lent) = self.lent.take() {
+            scratch::recycle(lent);
+        }
+    }
+
     /// Keeps count of a frame handed out.
     fn note(&mut self, frame: &FrameView) {
         if !opcode::is_control(frame.opcode) {

@@ -114,7 +114,7 @@ impl Intake {
     fn run<R>(
         &mut self,
         link: &Link,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         sink: impl FnOnce(Event<'_>) -> R,
     ) -> Result<Option<R>, RecvError> {
         self.stash.tidy();
@@ -131,6 +131,7 @@ impl Intake {
             self.stash.tidy();
         }
         while link.read_ready() {
+            self.offer_memory();
             let body = self.conn.body_room().filter(|(_, missing)| *missing >= DIRECT_READ);
             if let Some((body, missing)) = body {
                 let got = link.recv_into(body, missing);
@@ -144,11 +145,24 @@ impl Intake {
             let Some(n) = self.arrived(link, got)? else { return Ok(None) };
             let mut input = &mut buffer[..n];
             if let Some(event) = self.conn.feed(&mut input).map_err(RecvError::Protocol)? {
-                self.stash.fill(input);
-                return Ok(Some(sink(event)));
+                let left = input.len();
+                let done = sink(event);
+                self.stash.fill(buffer, n - left, n);
+                return Ok(Some(done));
             }
         }
         Ok(None)
+    }
+
+    /// Where a large payload needs more memory than it has, gives it the worker's spare: that is
+    /// there already, so what a header announces still allocates nothing.
+    fn offer_memory(&mut self) {
+        let Some((missing, have, room)) = self.conn.body_awaited() else { return };
+        if missing >= DIRECT_READ && room < DIRECT_READ {
+            if let Some(spare) = scratch::spare_body(have + missing.min(have.max(DIRECT_READ))) {
+                scratch::recycle(self.conn.assemble_in(spare));
+            }
+        }
     }
 
     /// Notes what a read brought: so many bytes, nothing now, or the end.

@@ -87,7 +87,7 @@ impl Session {
             }
             io.style = Style::Messages;
         }
-        io.lent = None;
+        io.free_lent();
         if !self.link.is_open() {
             return Received::Ended(io.dialogue.end().cloned().unwrap_or(End::Dropped));
         }
@@ -131,7 +131,7 @@ impl Session {
         if !plain || self.reader.waiters() > 0 || !self.link.is_open() {
             return None;
         }
-        io.lent = None;
+        io.free_lent();
         if io.dialogue.has_messages() {
             // `receive` knows what to do about reading that had stopped.
             return if io.dialogue.is_full() { None } else { io.next_message() };

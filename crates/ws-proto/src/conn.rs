@@ -141,6 +141,23 @@ impl Conn {
         }
     }
 
+    /// Of the payload that is awaited: how many bytes are missing, how many are assembled, and for
+    /// how many more there is room. `None` as for [`Conn::body_room`].
+    pub fn body_awaited(&mut self) -> Option<(usize, usize, usize)> {
+        if self.state != State::Body || self.is_coded() {
+            return None;
+        }
+        let missing = self.frame.missing;
+        let assembly = self.assembly();
+        Some((missing, assembly.len(), assembly.spare()))
+    }
+
+    /// Has the payload that is awaited assembled in `memory`, which is empty and has room for what
+    /// came already. Returns the memory used before, to be dropped or used elsewhere.
+    pub fn assemble_in(&mut self, memory: BytesMut) -> BytesMut {
+        self.assembly().move_to(memory)
+    }
+
     /// For large frames: the buffer that the payload is assembled in, with room made in it, and
     /// how many bytes of this frame are missing. The owner may append at most that many bytes
     /// from the socket, within the buffer's spare capacity, and then must call

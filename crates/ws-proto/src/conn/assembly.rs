@@ -40,12 +40,20 @@ impl Assembly {
         &mut self.buf[start..]
     }
 
+    /// Goes on in `memory`. Returns what it used before.
+    pub fn move_to(&mut self, mut memory: BytesMut) -> BytesMut {
+        memory.clear();
+        memory.extend_from_slice(&self.buf);
+        std::mem::replace(&mut self.buf, memory)
+    }
+
     /// Gives the payload away.
     pub fn finish(&mut self) -> BytesMut {
         std::mem::take(&mut self.buf)
     }
 
-    fn spare(&self) -> usize {
+    /// How many bytes fit without growing.
+    pub fn spare(&self) -> usize {
         self.buf.capacity() - self.buf.len()
     }
 
