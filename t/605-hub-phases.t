@@ -39,7 +39,7 @@ HTTP = f"""
             assert(require("ngx.balancer").set_current_peer("127.0.0.1", ngx.var.server_port))
         }}
     }}
-    proxy_temp_path proxy;
+    proxy_temp_path proxy_temp;
 """
 
 # What one connection is sent, in this order, by its own handler.

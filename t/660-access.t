@@ -140,5 +140,5 @@ def _(ng):
 
 run(case, workers=WORKERS, listen="reuseport", http="""
     limit_conn_zone $binary_remote_addr zone=listeners:1m;
-    client_body_temp_path client_body;
+    client_body_temp_path client_body_temp;
 """)
