@@ -42,10 +42,12 @@ pub struct Bus {
     uncountable: Rarely,
 }
 
-/// How much a worker reads in one turn of the event loop, in messages that it wants and in their
-/// bytes: what it has queued for its connections by then should leave before more is queued.
+/// How much a worker reads in one turn of the event loop, in messages that it wants, in their bytes,
+/// and in connections that they were handed to: what is queued by then should leave before more
+/// is queued, and other events have their turn.
 const TURN_MESSAGES: usize = 256;
 const TURN_BYTES: usize = 1024 * 1024;
+const TURN_DELIVERIES: usize = 20_000;
 
 /// Makes the zone and the wake-ups, before so many workers are forked.
 pub fn prepare(workers: usize) -> bool {
@@ -248,14 +250,15 @@ impl Bus {
     }
 
     /// Reads what is in the ring now and hands over what concerns this worker: all of it, or only
-    /// as much as is good for one turn of the event loop, and then the rest in the next.
-    pub fn drain(&mut self, all: bool, mut take: impl FnMut(&Bus, &Envelope<'_>)) {
+    /// as much as is good for one turn of the event loop, and then the rest in the next. `take`
+    /// says to how many connections it has handed the message.
+    pub fn drain(&mut self, all: bool, mut take: impl FnMut(&Bus, &Envelope<'_>) -> usize) {
         self.directory.begin_drain(&self.seat);
         let mut buffer = std::mem::take(&mut self.incoming);
         let own = self.seat.row();
         // What comes meanwhile wakes this worker again.
         let end = self.ring.end();
-        let (mut messages, mut bytes) = (0, 0);
+        let (mut messages, mut bytes, mut deliveries) = (0, 0, 0);
         while self.reader.next_seq() < end {
             // What we published ourselves was handed out when it was published.
             let interest = &self.interest;
@@ -267,13 +270,15 @@ impl Bus {
                 Read::Overrun { lost } => self.overrun(lost),
                 Read::Message(_) => {
                     if let Ok(envelope) = Envelope::decode(&buffer) {
-                        take(self, &envelope);
+                        deliveries += take(self, &envelope);
                     }
                     messages += 1;
                     bytes += buffer.len();
                 }
             }
-            if !all && (messages >= TURN_MESSAGES || bytes >= TURN_BYTES) {
+            let enough =
+                messages >= TURN_MESSAGES || bytes >= TURN_BYTES || deliveries >= TURN_DELIVERIES;
+            if enough && !all {
                 wake::wake(own);
                 break;
             }

@@ -91,22 +91,20 @@ impl Local {
         reached
     }
 
-    /// Takes a message from another worker.
-    pub fn receive(&self, bus: &Bus, message: &Envelope<'_>) {
+    /// Takes a message from another worker. Returns how many connections took it.
+    pub fn receive(&self, bus: &Bus, message: &Envelope<'_>) -> usize {
         let outgoing = Outgoing::new(message.typ == Type::Text, message.payload);
         match message.kind {
-            Kind::Publish { topic } => {
-                self.fan_out(bus, topic, &outgoing, message.except);
-            }
+            Kind::Publish { topic } => self.fan_out(bus, topic, &outgoing, message.except),
             Kind::ToConnection { id } => {
-                if let Some(session) = self.session(&id) {
-                    bus.delivered(session.deliver(&outgoing));
-                }
+                let Some(session) = self.session(&id) else { return 0 };
+                bus.delivered(session.deliver(&outgoing));
+                1
             }
             Kind::CloseConnection { id, code, reason } => {
-                if let Some(session) = self.session(&id) {
-                    session.end_with(code, reason.as_bytes());
-                }
+                let Some(session) = self.session(&id) else { return 0 };
+                session.end_with(code, reason.as_bytes());
+                1
             }
         }
     }
