@@ -252,6 +252,29 @@ def _(ng):
     equal(ng.stop(), 0)
 
 
+@nginx("a configuration without an http block in between")
+def _(ng):
+    crowd = Crowd(ng, 2 * WORKERS, "/stays")
+    with open(ng.conf) as f:
+        whole = f.read()
+    with open(ng.conf, "w") as f:
+        f.write(whole[:whole.index("http {")])
+    old = reload(ng)
+    with open(ng.conf, "w") as f:
+        f.write(whole)
+    without = reload(ng)
+    await_(lambda: gone(without), "workers without http have nothing to wait for")
+    fresh = Crowd(ng, 2 * WORKERS)
+    for line in lines(ng).values():
+        line.ask("/push?data=again")
+        equal(set(fresh.next()), {(TEXT, b"again")})
+        line.close()
+    crowd.close()
+    fresh.close()
+    await_(lambda: gone(old), "the old workers end")
+    equal(ng.stop(), 0)
+
+
 FAILED = r"bind\(\) to 192\.0\.2\.1:\d+ failed"
 
 

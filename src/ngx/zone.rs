@@ -76,7 +76,7 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, data: *mut c_void) -> 
     ffi::NGX_OK as _
 }
 
-/// Finds our piece in a configuration that has been loaded.
+/// Finds our piece in a configuration that has been loaded; without an http block there is none.
 ///
 /// # Safety
 /// `cycle` must be what nginx passes to init_module.
@@ -85,6 +85,8 @@ pub unsafe fn adopt(cycle: *mut ffi::ngx_cycle_t) {
     // nginx's: parts of `nelts` zones each.
     unsafe {
         let tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast::<c_void>();
+        MEMORY.store(ptr::null_mut(), Ordering::Relaxed);
+        LENGTH.store(0, Ordering::Relaxed);
         let mut part: *const ffi::ngx_list_part_t = &(*cycle).shared_memory.part;
         while !part.is_null() {
             let zones = (*part).elts.cast::<ffi::ngx_shm_zone_t>();
