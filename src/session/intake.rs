@@ -104,32 +104,44 @@ impl Intake {
         if let Some(end) = self.end {
             return Some(Err(end));
         }
-        let result = scratch::lend(|buffer| self.run(link, buffer, sink)).transpose();
+        let result = if self.stash.is_empty() {
+            self.stash.tidy();
+            scratch::lend(|buffer| self.read(link, buffer, sink))
+        } else {
+            self.run(link, sink)
+        };
+        let result = result.transpose();
         if let Some(Err(end)) = result {
             self.end = Some(end);
         }
         result
     }
 
+    /// What the stash holds comes first.
     fn run<R>(
+        &mut self,
+        link: &Link,
+        sink: impl FnOnce(Event<'_>) -> R,
+    ) -> Result<Option<R>, RecvError> {
+        let mut input = self.stash.rest();
+        let event = self.conn.feed(&mut input).map_err(RecvError::Protocol)?;
+        let left = input.len();
+        if let Some(event) = event {
+            let done = sink(event);
+            self.stash.keep_last(left);
+            return Ok(Some(done));
+        }
+        self.stash.keep_last(left);
+        self.stash.tidy();
+        scratch::lend(|buffer| self.read(link, buffer, sink))
+    }
+
+    fn read<R>(
         &mut self,
         link: &Link,
         buffer: &mut Vec<u8>,
         sink: impl FnOnce(Event<'_>) -> R,
     ) -> Result<Option<R>, RecvError> {
-        self.stash.tidy();
-        if !self.stash.is_empty() {
-            let mut input = self.stash.rest();
-            let event = self.conn.feed(&mut input).map_err(RecvError::Protocol)?;
-            let left = input.len();
-            if let Some(event) = event {
-                let done = sink(event);
-                self.stash.keep_last(left);
-                return Ok(Some(done));
-            }
-            self.stash.keep_last(left);
-            self.stash.tidy();
-        }
         while link.read_ready() {
             self.offer_memory();
             let body = self.conn.body_room().filter(|(_, missing)| *missing >= DIRECT_READ);

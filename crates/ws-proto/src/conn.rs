@@ -12,8 +12,8 @@ mod sequence;
 mod settings;
 
 use crate::ext::{self, Extension};
-use crate::header::{Head, Lengths};
-use crate::{close, opcode, Error};
+use crate::header::{Head, Lengths, Masking};
+use crate::{close, mask, opcode, utf8, Error};
 use assembly::Assembly;
 use bytes::BytesMut;
 use progress::{Frame, State};
@@ -109,11 +109,56 @@ impl Conn {
     /// input and returns `None` (RFC 6455 5.5.1, 7.1.7). In frame style a close frame is a
     /// frame like any other, and only an error ends the connection.
     pub fn feed<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Event<'a>>, Error> {
+        if let Some(event) = self.plain(input) {
+            return Ok(Some(event));
+        }
         let result = self.run(input);
         if result.is_err() {
             self.stop();
         }
         result
+    }
+
+    /// What nearly every message of a client is, in one step: an unfragmented data frame below
+    /// 64 KiB that lies in `input` as a whole. Whatever is not quite that, or breaks a rule,
+    /// changes nothing here and is left to `run`.
+    #[inline]
+    fn plain<'a>(&mut self, input: &mut &'a mut [u8]) -> Option<Event<'a>> {
+        let between = self.state == State::First2 && self.field_len == 0;
+        if !between || self.sequence.is_under_way() {
+            return None;
+        }
+        let (&mut [first, second], rest) = input.split_first_chunk_mut()?;
+        let opcode = first & 0x0F;
+        let text = opcode == opcode::TEXT;
+        if first & 0xF0 != 0x80 || !(text || opcode == opcode::BINARY) || second & 0x80 == 0 {
+            return None;
+        }
+        let (head, len) = match second & 0x7F {
+            127 => return None,
+            126 => (4, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),
+            len => (2, usize::from(len)),
+        };
+        let Settings { style, masking, max_frame, max_message, max_fragments } = self.settings;
+        let messages = style == Style::Messages;
+        let max = if messages { max_frame.min(max_message) } else { max_frame };
+        let odd = head == 4 && len <= 125 || max_fragments == 0 || masking == Masking::Forbidden;
+        if odd || len as u64 > max || input.len() < head + 4 + len {
+            return None;
+        }
+        let key = *input[head..].first_chunk()?;
+        let payload = &mut input[head + 4..head + 4 + len];
+        mask::apply(key, 0, payload);
+        if messages && text && !utf8::is_valid(payload) {
+            mask::apply(key, 0, payload);
+            return None;
+        }
+        let payload = Payload::Slice(&take_front(input, head + 4 + len)[head + 4..]);
+        Some(if messages {
+            Event::Message { text, payload }
+        } else {
+            Event::Frame { fin: true, opcode, payload }
+        })
     }
 
     /// What the next bytes belong to: what a read that now fails or times out was reading.
