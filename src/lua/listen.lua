@@ -32,13 +32,16 @@ local socket = {}
 local socket_mt = { __index = socket }
 
 
-local function receive(self, want, n)
+-- `ms`: all the time this call has, whatever others have set; nil: the socket's time-out.
+local function receive(self, want, n, ms)
     local handle = self.handle
-    local data, err, partial = native_receive(handle, want, n)
+    local deadline = ms and now() * 1000 + ms
+    local data, err, partial = native_receive(handle, want, n, nil, ms)
 
     -- A boolean is a wake-up: look again.
     while data == true or data == false do
-        data, err, partial = native_receive(handle, want, n, true)
+        data, err, partial = native_receive(handle, want, n, true,
+                                            deadline and deadline - now() * 1000)
     end
     if data then
         return data
@@ -60,20 +63,21 @@ function socket.receive(self, pattern)
 end
 
 
-function socket.receiveany(self, max)
+function socket.receiveany(self, max, ms)
     if type(max) ~= "number" or max < 1 then
         error("bad argument #1 to 'receiveany' (bad max argument)", 2)
     end
-    return receive(self, "any", max)
+    return receive(self, "any", max, ms)
 end
 
 
 -- Waits until at most `mark` bytes are left to send.
-local function drain(self, mark)
+local function drain(self, mark, ms)
     local handle = self.handle
-    local drained, err = native_drain(handle, mark)
+    local deadline = ms and now() * 1000 + ms
+    local drained, err = native_drain(handle, mark, nil, ms)
     while drained == true or drained == false do
-        drained, err = native_drain(handle, mark, true)
+        drained, err = native_drain(handle, mark, true, deadline and deadline - now() * 1000)
     end
     if drained then
         return 1
@@ -83,17 +87,28 @@ end
 
 
 -- Queues bytes, which leave at the end of this turn of the event loop; waits for the peer where
--- much is pending. `data` is a string, a number or an array of strings.
-function socket.send(self, data)
+-- much is pending, `ms` at most (nil: the socket's time-out). `data` is a string, a number or an
+-- array of strings.
+function socket.send(self, data, ms)
     local bytes, over = native_send(self.handle, data)
     if not bytes then
         return nil, over
     end
     if over then
-        local drained, err = drain(self)
+        local drained, err = drain(self, nil, ms)
         if not drained then
             return nil, err
         end
+    end
+    return bytes
+end
+
+
+-- Queues bytes, as send() does, and never waits.
+function socket.queue(self, data)
+    local bytes, err = native_send(self.handle, data)
+    if not bytes then
+        return nil, err
     end
     return bytes
 end
@@ -331,6 +346,13 @@ function listen.open(opts)
 end
 
 
+-- For a log line: where the client is.
+function listen.client(conn)
+    local peer = conn:peer()
+    return peer and ", client: " .. peer.host .. ":" .. peer.port or ""
+end
+
+
 -- A connection in a request context of its own: whatever happens to its handler happens to it
 -- alone, and the end of that context closes it.
 local function serve_one(_, conn, handler, onerror)
@@ -345,7 +367,7 @@ local function serve_one(_, conn, handler, onerror)
         if onerror then
             onerror(err, conn)
         else
-            ngx.log(ngx.ERR, "websocket handler failed: ", tostring(err))
+            ngx.log(ngx.ERR, "websocket handler failed: ", tostring(err), listen.client(conn))
         end
     end
     conn:close()

@@ -143,8 +143,9 @@ pub fn bind(args: &Args) -> Outcome {
     Outcome::one(Value::Int(1))
 }
 
-/// `socket_receive(stream, want, n, again)` → data | nil, err, partial; or yields, and then returns
-/// a boolean: the shim calls again with `again` = true. `want`: "any", "exactly", "line", "all".
+/// `socket_receive(stream, want, n, again, ms)` → data | nil, err, partial; or yields, and then
+/// returns a boolean: the shim calls again with `again` = true. `want`: "any", "exactly", "line",
+/// "all". `ms` is what is left of the caller's time; nil: the stream's time-out holds.
 pub fn receive(args: &Args) -> Outcome {
     let Some(stream) = args.stream(1) else { return Outcome::Raise(NOT_A_STREAM.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
@@ -155,7 +156,7 @@ pub fn receive(args: &Args) -> Outcome {
         Some(b"line") => Want::Line,
         _ => Want::All,
     };
-    match stream.receive(r, want, args.truth(4)) {
+    match stream.receive(r, want, args.truth(4), left(args, 5)) {
         Got::Data(data) => Outcome::one(Value::Bytes(data)),
         Got::Failed(err, partial) => Outcome::three(
             Value::Nil,
@@ -197,12 +198,13 @@ pub fn send(args: &Args) -> Outcome {
     }
 }
 
-/// `socket_drain(stream, mark or nil, again)` → 1 once at most `mark` bytes (nil: the high-water
+/// `socket_drain(stream, mark or nil, again, ms)` → 1 once at most `mark` bytes (nil: the high-water
 /// mark) wait to be sent | nil, err; or yields like `socket_receive`.
 pub fn drain(args: &Args) -> Outcome {
     let Some(stream) = args.stream(1) else { return Outcome::Raise(NOT_A_STREAM.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    awaited(stream.drained(r, args.number(2).map(|n| n as usize), args.truth(3)))
+    let mark = args.number(2).map(|n| n as usize);
+    awaited(stream.drained(r, mark, args.truth(3), left(args, 4)))
 }
 
 /// `socket_timeouts(stream, send, receive)` in milliseconds; nil leaves one as it is.
@@ -293,6 +295,11 @@ fn awaited(outcome: Await) -> Outcome {
         Await::Failed(err) => Outcome::nil_err(err.to_string()),
         Await::Denied(text) => Outcome::Raise(text),
     }
+}
+
+/// What is left of the caller's own time, in milliseconds.
+fn left(args: &Args, index: i32) -> Option<u64> {
+    args.number(index).map(|ms| ms.max(0.0).ceil() as u64)
 }
 
 /// A wait in milliseconds; nil waits for as long as it takes.

@@ -154,8 +154,9 @@ impl Stream {
         io.recv_timeout = recv.unwrap_or(io.recv_timeout);
     }
 
-    /// Reads. `again` says that the caller was parked by the call before.
-    pub fn receive(&self, r: Request, want: Want, again: bool) -> Got {
+    /// Reads. `again` says that the caller was parked by the call before; `left` is the time it
+    /// still has, in milliseconds, where it keeps that itself (None: the stream's time-out).
+    pub fn receive(&self, r: Request, want: Want, again: bool, left: Option<u64>) -> Got {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if !again && self.reader.waiters() > 0 {
@@ -189,11 +190,14 @@ impl Stream {
         if !again {
             io.reading_since = now;
         }
-        let deadline = io.reading_since.saturating_add(io.recv_timeout);
-        if now >= deadline && (again || io.recv_timeout == 0) {
+        let deadline = match left {
+            Some(left) => now.saturating_add(left),
+            None => io.reading_since.saturating_add(io.recv_timeout),
+        };
+        if now >= deadline {
             return Got::Failed(IoError::Timeout, io.take(usize::MAX));
         }
-        match self.reader.park(r, deadline - now) {
+        match self.reader.park(r, deadline.saturating_sub(now)) {
             Parking::Parked => Got::Parked,
             Parking::Denied(text) => Got::Denied(text),
         }
@@ -249,8 +253,14 @@ impl Stream {
     }
 
     /// Whether output is below `mark` bytes (None: the high-water mark); parks the light thread
-    /// that runs in `r` if not.
-    pub fn drained(&self, r: Request, mark: Option<usize>, again: bool) -> Await {
+    /// that runs in `r` if not. `again` and `left` as in `receive`.
+    pub fn drained(
+        &self,
+        r: Request,
+        mark: Option<usize>,
+        again: bool,
+        left: Option<u64>,
+    ) -> Await {
         let mut io = self.io.borrow_mut();
         let mark = mark.unwrap_or(HIGH_WATER);
         if io.write_end.is_none() && !io.closed && mark < HIGH_WATER {
@@ -269,8 +279,12 @@ impl Stream {
         if !again && self.writers.borrow().as_ref().is_none_or(|writers| writers.waiters() == 0) {
             io.draining_since = now;
         }
-        let deadline = io.draining_since.max(io.last_out).saturating_add(io.send_timeout);
-        if now >= deadline && (again || io.send_timeout == 0) {
+        let deadline = match left {
+            Some(left) => now.saturating_add(left),
+            None => io.draining_since.max(io.last_out).saturating_add(io.send_timeout),
+        };
+        // A time-out of the stream counts from its last progress, which may be long ago.
+        if now >= deadline && (again || left.is_some() || io.send_timeout == 0) {
             return Await::Failed(IoError::Timeout);
         }
         let mut writers = self.writers.borrow_mut();
@@ -278,7 +292,7 @@ impl Stream {
             *writers = Semaphore::new();
         }
         match &*writers {
-            Some(writers) => park(writers.park(r, deadline - now)),
+            Some(writers) => park(writers.park(r, deadline.saturating_sub(now))),
             None => Await::Denied("no memory".to_string()),
         }
     }

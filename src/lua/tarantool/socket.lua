@@ -191,9 +191,13 @@ function _M.receive_some(self, seconds)
     if not ok then
         return fail(self, err)
     end
-    sock:settimeouts(nil, nil, ms)
     local data
-    data, err = sock:receiveany(READ_SIZE)
+    if own.accepted then
+        data, err = sock:receiveany(READ_SIZE, ms)
+    else
+        sock:settimeouts(nil, nil, ms)
+        data, err = sock:receiveany(READ_SIZE)
+    end
     if not data then
         return fail(self, err)
     end
@@ -208,10 +212,13 @@ function _M.send_all(self, data, seconds)
     if not ok then
         return fail(self, err)
     end
-    local sock = self.sock
-    sock:settimeouts(nil, ms, nil)
-    local bytes
-    bytes, err = sock:send(data)
+    local sock, bytes = self.sock, nil
+    if self.own.accepted then
+        bytes, err = sock:send(data, ms)
+    else
+        sock:settimeouts(nil, ms, nil)
+        bytes, err = sock:send(data)
+    end
     if not bytes then
         return fail(self, err)
     end

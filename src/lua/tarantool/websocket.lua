@@ -24,7 +24,9 @@ local now = ngx.now
 local pairs = pairs
 local rawget = rawget
 local rawset = rawset
+local running = coroutine.running
 local setmetatable = setmetatable
+local status = coroutine.status
 local sub = string.sub
 local tonumber = tonumber
 local tostring = tostring
@@ -60,35 +62,46 @@ local function left_of(deadline)
 end
 
 
--- Sends what is queued. One light thread sends at a time, what others queue meanwhile goes with it;
--- they wait for it (but for readers, who must not).
+-- Sends what is queued. A connection of a port takes bytes in order, whoever brings them. A cosocket
+-- has one sender at a time: what others queue meanwhile goes with it, and they wait for it (but for
+-- readers, who must not).
 local function push(self, deadline, reads)
-    local own = self.own
-    if own.pushing then
-        while own.pushing and not reads do
-            local waiters = own.waiters or require("ngx.semaphore").new()
-            own.waiters = waiters
-            waiters:wait(min(left_of(deadline) or 1, 1))
-            if deadline and now() >= deadline then
-                break
+    local own, peer = self.own, self.peer
+    local codec = own.codec
+    if peer.own.accepted then
+        local out = native_output(codec)
+        if out then
+            local ok, err
+            if reads then
+                ok, err = peer.sock:queue(out)
+            else
+                ok, err = send_all(peer, out, left_of(deadline))
             end
-        end
-        if own.send_error then
-            return nil, own.send_error
+            if not ok then
+                return nil, err
+            end
         end
         return true
     end
-    own.pushing = true
-    local codec, peer = own.codec, self.peer
+
+    while own.pushing and status(own.pushing) ~= "dead" do
+        if reads then
+            return true
+        end
+        local waiters = own.waiters or require("ngx.semaphore").new()
+        own.waiters = waiters
+        waiters:wait(max(0, min(left_of(deadline) or 1, 1)))
+        if deadline and now() >= deadline then
+            return nil, "timeout"
+        end
+    end
+    own.pushing = running()
     local out, ok, err = native_output(codec), true, nil
     while out and ok do
         ok, err = send_all(peer, out, left_of(deadline))
         out = ok and native_output(codec)
     end
-    own.pushing = false
-    if not ok then
-        own.send_error = err
-    end
+    own.pushing = nil
     local waiters = own.waiters
     if waiters and waiters:count() < 0 then
         waiters:post(-waiters:count())
@@ -659,7 +672,7 @@ function wspeer.server(url, handler, options)
         finish(conn)
     end, function(failure, conn)
         finish(conn)
-        ngx.log(ngx.ERR, "websocket handler failed: ", tostring(failure))
+        ngx.log(ngx.ERR, "websocket handler failed: ", tostring(failure), listen.client(conn))
     end)
     if not ok then
         listener:close()
