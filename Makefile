@@ -38,7 +38,7 @@ test-clients: build ## Python websockets, Node ws and Chromium against a real ng
 
 test-valgrind: build ## t/*.t (or T=...) with nginx under valgrind; fails on an error or a definite leak of ours
 	@tools/deps.sh valgrind
-	@TEST_NGINX_USE_VALGRIND=1 t/prove.sh $(T)
+	@TEST_NGINX_USE_VALGRIND=1 TEST_NGINX_TIMEOUT=$${TEST_NGINX_TIMEOUT:-30} t/prove.sh $(T)
 
 check: ## formatting, clippy with warnings as errors, layering, documents
 	@tools/deps.sh build
