@@ -29,6 +29,12 @@ case.handler("/stays", IDLER, "websocket_shutdown_close off;")
 case.handler("/half-a-minute", IDLER, "websocket_shutdown_close 1012 later over=30s;")
 case.server += """
     location = /alone { websocket_subscribe room; }
+    location = /alone-beats {
+        websocket_subscribe room;
+        websocket_shutdown_close off;
+        websocket_ping_interval 20ms;
+        websocket_ping_timeout 60s;
+    }
     location = /alone-stays { websocket_subscribe room; websocket_shutdown_close off; }
 """
 
@@ -194,6 +200,31 @@ def _(ng):
     crowd.close()
     alone.close()
     await_(lambda: gone(old), "the old workers end")
+    equal(ng.stop(), 0)
+
+
+@nginx("websocket_shutdown_close off without a handler: the old worker stays for them", workers=1)
+def _(ng):
+    plain = Crowd(ng, 3, "/alone-stays", hello=False)
+    beating = Crowd(ng, 3, "/alone-beats", hello=False)
+    old = reload(ng)
+    line = Line(ng)
+    # A worker that quits looks for timers in every turn of its loop: several turns.
+    for n in range(5):
+        line.ask(f"/push?data=still-{n}")
+        equal(set(plain.next()), {(TEXT, b"still-%d" % n)})
+        beating.until(lambda s: b"still-%d" % n in s.data)
+    beating.until(lambda s: b"\x89\x00" in s.data, what="a ping")
+    assert not gone(old)
+    for one in beating:
+        one.send(frame(CLOSE, b"\x03\xe8"))
+    beating.until(lambda s: s.over)
+    beating.close()
+    line.ask("/push?data=only-you")
+    equal(set(plain.next()), {(TEXT, b"only-you")})
+    line.close()
+    plain.close()
+    await_(lambda: gone(old), "the old worker ends with the last of them")
     equal(ng.stop(), 0)
 
 

@@ -9,7 +9,7 @@ use ws_proto::{opcode, Event, Payload, Style};
 
 use super::dialogue::{Dialogue, End, SendError};
 use super::frames::{Sending, DIRECT_SEND};
-use super::heartbeat::Beat;
+use super::heartbeat::{Beat, Heartbeat};
 use super::intake::RecvError;
 use super::outbox::Outbox;
 use super::outgoing::{Delivery, Outgoing, SlowConsumer};
@@ -433,6 +433,7 @@ impl Session {
     /// request ends when the conversation has ended.
     pub fn run_alone(&self, each: Rc<Each>) {
         self.io.borrow_mut().alone = Some(each);
+        self.link.want_quit_notice();
         self.link.post_flush();
     }
 
@@ -483,6 +484,12 @@ impl Session {
     /// The worker has been told to quit: says goodbye, now or spread over some time. Done from a
     /// timer, because nginx calls the read handler outside of its event loop then.
     pub(super) fn quit(&self, io: &mut Io) {
+        if io.shutdown.is_none() && io.alone.is_some() && !io.stays {
+            // No handler waits here, whose timer would keep the worker: nginx ends a worker that
+            // quits as soon as no timer is left.
+            io.stays = true;
+            self.link.set_timer(io.heartbeat.as_ref().map_or(STAY, Heartbeat::interval), true);
+        }
         if let Some(shutdown) = io.shutdown.take() {
             let delay = match shutdown.over {
                 0 => 1,
@@ -511,20 +518,25 @@ impl Session {
         if io.dialogue.end().is_some() || io.dialogue.is_closing() || !self.link.is_open() {
             return;
         }
-        let Some(heartbeat) = &mut io.heartbeat else { return };
+        let Some(heartbeat) = &mut io.heartbeat else {
+            if io.stays {
+                self.link.set_timer(STAY, true);
+            }
+            return;
+        };
         // Reading has stopped because nobody takes the messages: silence says nothing then.
         if io.dialogue.is_full() {
-            self.link.set_timer(heartbeat.interval(), false);
+            self.link.set_timer(heartbeat.interval(), io.stays);
             return;
         }
         match heartbeat.beat(now_ms(), io.intake.last_in()) {
-            Beat::Wait(ms) => self.link.set_timer(ms, false),
+            Beat::Wait(ms) => self.link.set_timer(ms, io.stays),
             Beat::Ping(ms) => {
                 if io.dialogue.control(opcode::PING, &[], &mut io.outbox).is_ok() {
                     stats::add(Counter::PingsSent, 1);
                     self.queued(io);
                 }
-                self.link.set_timer(ms, false);
+                self.link.set_timer(ms, io.stays);
             }
             Beat::Dead => {
                 stats::add(Counter::PingTimeouts, 1);
@@ -534,6 +546,9 @@ impl Session {
         }
     }
 }
+
+/// Milliseconds between two signs of life of a connection that keeps a quitting worker alive.
+const STAY: u64 = 3_600_000;
 
 /// Told of every message of a connection without a handler: whether it is text, and its bytes.
 pub type Each = dyn Fn(bool, &[u8]);

@@ -120,6 +120,8 @@ pub(super) struct Io {
     pub log_errors: bool,
     /// Set where no handler reads: who is told of messages.
     pub alone: Option<Rc<Each>>,
+    /// The worker quits, and this connection keeps it until the peer ends it.
+    pub stays: bool,
 }
 
 /// A server-side connection.
@@ -197,6 +199,7 @@ impl Session {
                 goodbye: None,
                 log_errors: conf.log_errors(r),
                 alone: None,
+                stays: false,
             }),
         });
         let first = takeover::take(r, session.clone())?;
