@@ -9,7 +9,7 @@ import time
 
 from lib.crowd import WORKERS, Crowd, Line, lines, room
 from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal
-from lib.peer import CLOSE, TEXT, Peer, frame
+from lib.peer import CLOSE, TEXT, Peer, frame, head
 
 tap = Tap()
 case = Cases()
@@ -27,8 +27,30 @@ IDLER = """
 case.handler("/idle", IDLER)
 case.handler("/stays", IDLER, "websocket_shutdown_close off;")
 case.handler("/half-a-minute", IDLER, "websocket_shutdown_close 1012 later over=30s;")
+case.handler("/late", """
+    ngx.req.set_uri_args("id=1")
+    live.take_signal()
+    local ws = assert(require("resty.websocket").accept())
+    ws:recv()
+""")
+WAIT = """access_by_lua_block {
+    ngx.req.set_uri_args("id=%d")
+    require("live").take_signal()
+}"""
+case.server += f"""
+    location = /late-alone {{ {WAIT % 2} websocket_subscribe room; }}
+    location = /late-stays {{
+        {WAIT % 3}
+        websocket_subscribe room;
+        websocket_shutdown_close off;
+    }}
+"""
 case.server += """
     location = /alone { websocket_subscribe room; }
+    location = /alone-spread {
+        websocket_subscribe room;
+        websocket_shutdown_close 1001 bye over=400ms;
+    }
     location = /alone-beats {
         websocket_subscribe room;
         websocket_shutdown_close off;
@@ -225,6 +247,44 @@ def _(ng):
     line.close()
     plain.close()
     await_(lambda: gone(old), "the old worker ends with the last of them")
+    equal(ng.stop(), 0)
+
+
+@nginx("connections that are upgraded when their worker has been told already", workers=1)
+def _(ng):
+    peers = [Peer(ng, request=head(path)) for path in ("/late", "/late-alone", "/late-stays")]
+    await_(lambda: ng.connections() == 3, "they wait")
+    old = reload(ng)
+    for id in 1, 2, 3:
+        ng.get(f"/live/signal?id={id}")
+    for peer in peers:
+        assert peer.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    for peer in peers[:2]:
+        equal(peer.frame(), (CLOSE, b"\x03\xe9server is shutting down"))
+        equal(peer.rest(), b"")
+        peer.close()
+    line = Line(ng)
+    await_(lambda: line.ask("/count?topic=room") == "1", "the third stays")
+    line.ask("/push?data=you")
+    equal(peers[2].frame(), (TEXT, b"you"))
+    line.close()
+    assert not gone(old)
+    peers[2].close()
+    await_(lambda: gone(old), "the old worker ends")
+    equal(ng.stop(), 0)
+
+
+@nginx("connections without a handler that talk on while they wait to be told", workers=1)
+def _(ng):
+    crowd = Crowd(ng, 20, "/alone-spread", hello=False)
+    old = reload(ng)
+    for _ in range(3):
+        for one in crowd:
+            one.send(frame(TEXT, "talk"))
+    crowd.until(lambda s: s.over)
+    equal({tuple(one.frames()) for one in crowd}, {((CLOSE, b"\x03\xe9bye"),)})
+    crowd.close()
+    await_(lambda: gone(old), "the old worker ends")
     equal(ng.stop(), 0)
 
 

@@ -126,6 +126,12 @@ pub fn has_event_loop() -> bool {
     unsafe { !(*ffi::ngx_cycle).connections.is_null() }
 }
 
+/// Whether this worker has been told to quit gracefully, and has told its idle connections.
+pub fn is_quitting() -> bool {
+    // SAFETY: a plain integer that only this thread writes.
+    unsafe { ffi::ngx_exiting != 0 }
+}
+
 /// Whether this process runs a worker's event loop (and is no cache manager or helper).
 pub fn is_worker() -> bool {
     // SAFETY: plain integers set by nginx before a process starts.

@@ -20,6 +20,7 @@ use super::IoError;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Parking;
 use crate::ngx::request::Request;
+use crate::ngx::wake;
 
 /// nginx does not say when a handler has ended and its connection lingers. A reader in another
 /// request looks so often, in milliseconds; one in the session's own request ends with it.
@@ -432,8 +433,14 @@ impl Session {
     /// Lets the connection live without a handler: `each` is called with every message, and the
     /// request ends when the conversation has ended.
     pub fn run_alone(&self, each: Rc<Each>) {
-        self.io.borrow_mut().alone = Some(each);
-        self.link.want_quit_notice();
+        {
+            let mut io = self.io.borrow_mut();
+            io.alone = Some(each);
+            self.link.want_quit_notice();
+            if wake::is_quitting() {
+                self.quit(&mut io);
+            }
+        }
         self.link.post_flush();
     }
 
@@ -484,7 +491,8 @@ impl Session {
     /// The worker has been told to quit: says goodbye, now or spread over some time. Done from a
     /// timer, because nginx calls the read handler outside of its event loop then.
     pub(super) fn quit(&self, io: &mut Io) {
-        if io.shutdown.is_none() && io.alone.is_some() && !io.stays {
+        let is_told = io.shutdown.is_some() || io.goodbye.is_some() || io.dialogue.end().is_some();
+        if !is_told && io.alone.is_some() && !io.stays {
             // No handler waits here, whose timer would keep the worker: nginx ends a worker that
             // quits as soon as no timer is left.
             io.stays = true;

@@ -23,6 +23,7 @@ use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::{Parking, Semaphore};
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
+use crate::ngx::wake;
 use crate::ngx::wire::{Sent, MAX_PARTS};
 
 thread_local! {
@@ -211,6 +212,10 @@ impl Session {
             }
             if io.shutdown.is_some() {
                 session.link.want_quit_notice();
+            }
+            // Too late for nginx's notice.
+            if wake::is_quitting() {
+                session.quit(&mut io);
             }
             // A connection that nobody reads from yet must answer pings all the same.
             if io.style == Style::Messages {
