@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import goals
+import reasons
 import servers
 
 NAMES = {"floor": "floor", "fastwebsockets": "fastwebsockets", "tungstenite": "tokio-tungstenite",
@@ -113,11 +114,15 @@ def goal_table(results):
         lines.append([goal.text, f"{number(goal.value)} {goal.unit}", f"{sign} {goal.limit:g} {goal.unit}", state])
     met = sum(goal.met is True for goal in found)
     text = f"## What it must reach: {met} of {len(found)} met\n\n" + table(["goal", "measured", "limit", ""], lines)
-    reasons = [f"- {goal.text}: {goals.REASONS[goal.text]}" for goal in found
-               if goal.met is False and goal.text in goals.REASONS]
+    missed = {}
+    for goal in found:
+        if goal.met is False:
+            reason = reasons.explain(goal.text) or "not looked into yet."
+            missed.setdefault(reason, []).append(f"{goal.text} ({number(goal.value)} {goal.unit})")
     if not results.get("broadcast", {}).get("two"):
         text += "\nThe hub's broadcast rows wait for `websocket.publish`.\n"
-    return text + ("\nWhy, and what was tried:\n\n" + "\n".join(reasons) + "\n" if reasons else "")
+    why = [f"- *{'; '.join(names)}*: {reason}" for reason, names in missed.items()]
+    return text + ("\nWhy goals are missed, and what was tried:\n\n" + "\n".join(why) + "\n" if why else "")
 
 
 def echo(rows):

@@ -75,7 +75,7 @@ class Peer(Server):
 class Nginx(Server):
     """nginx with one of our configurations."""
 
-    def __init__(self, conf="nginx.conf", workers=1, listen=""):
+    def __init__(self, conf="nginx.conf", workers=1, listen="", http=""):
         super().__init__(conf)
         self.tls_port = next(self.ports)
         self.folder = TARGET / "run" / f"{self.port}"
@@ -83,7 +83,7 @@ class Nginx(Server):
         certificate(self.folder)
         text = (BENCH / conf).read_text()
         values = {"MODULE": MODULE, "WORKERS": workers, "BENCH": BENCH, "PORT": self.port,
-                  "TLS_PORT": self.tls_port, "LISTEN": listen}
+                  "TLS_PORT": self.tls_port, "LISTEN": listen, "HTTP": http}
         for key, value in values.items():
             text = text.replace(f"@{key}@", str(value))
         (self.folder / "nginx.conf").write_text(text)

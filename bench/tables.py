@@ -169,6 +169,10 @@ def broadcast(pace):
         return found
 
 
+# What an operator can do for small handshakes: nginx's own memory of a request is most of it.
+SMALL_POOLS = "request_pool_size 6k; connection_pool_size 256; client_header_buffer_size 512;"
+
+
 def memory(pace):
     def measure(make, name, path="/", messages=()):
         sizes = [option for size in messages for option in ("--message", size)]
@@ -182,6 +186,16 @@ def memory(pace):
         names = [(c.name, c.path) for c in ours(nginx)]
     for name, path in names:
         found[name] = measure(Nginx, name, path, [16 * KIB, MIB])
+        lean = f"{name}, small pools"
+        found[lean] = measure(lambda: Nginx(http=SMALL_POOLS), lean, path, [16 * KIB, MIB])
+    if names[1:]:
+        # Compressors are large: fewer connections tell as much.
+        some = dataclasses.replace(pace, idle=pace.idle // 10)
+        for name in ("takeover", "fresh"):
+            kept = {"takeover": "deflate, contexts kept", "fresh": "deflate, no context takeover"}[name]
+            with Nginx() as server:
+                found[kept] = load("idle", Contender(kept, server, f"/deflate/{name}"), some, "--deflate",
+                                   "--connections", some.idle, "--message", 16 * KIB, seconds=0.5)
     found["fastwebsockets"] = measure(lambda: Peer("fastwebsockets"), "fastwebsockets", "/", [16 * KIB])
     found["tungstenite"] = measure(lambda: Peer("tungstenite"), "tungstenite", "/", [16 * KIB])
     found["nchan"] = measure(lambda: Nginx("nchan.conf"), "nchan", "/sub")

@@ -34,9 +34,10 @@ end
 
 
 -- The module's own.
-function _M.messages()
+function _M.messages(compression)
     local websocket = require "resty.websocket"
-    local ws, err, status = websocket.accept({ max_message_size = MAX, timeout = TIMEOUT })
+    local ws, err, status = websocket.accept({ max_message_size = MAX, timeout = TIMEOUT,
+                                               compression = compression })
     if not ws then
         ngx.log(ngx.ERR, "failed to accept: ", err)
         return ngx.exit(status)

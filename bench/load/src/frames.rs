@@ -74,6 +74,32 @@ pub fn close() -> Vec<u8> {
     out
 }
 
+/// A message of `size` bytes (at most 65535) that compresses well, as permessage-deflate sends it
+/// (RFC 7692 7.2.3.3, a block without compression), masked: the server has to inflate it, and to
+/// compress the answer.
+pub fn deflated(size: u16) -> Vec<u8> {
+    let mut payload = vec![0];
+    payload.extend_from_slice(&size.to_le_bytes());
+    payload.extend_from_slice(&(!size).to_le_bytes());
+    payload.extend((0..size).map(|i| b"websocket frames"[usize::from(i % 16)]));
+    payload.push(0);
+    let mut out = Vec::new();
+    masked(RSV1 | 2, &payload, [1, 2, 3, 4], &mut out);
+    out
+}
+
+/// Marks a compressed message.
+pub const RSV1: u8 = 0x40;
+
+/// Length of the unmasked frame that `bytes` begins with, once its header is there.
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    match bytes.get(1)? {
+        127 => Some(10 + u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize),
+        126 => Some(4 + usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+        len => Some(2 + usize::from(*len)),
+    }
+}
+
 /// Appends one masked frame.
 fn masked(opcode: u8, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
     header(opcode, payload.len(), 0x80, out);

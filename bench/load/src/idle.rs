@@ -24,6 +24,9 @@ pub struct Options {
     /// Sizes of the messages that each sends, one after another.
     #[arg(long = "message")]
     messages: Vec<usize>,
+    /// Compress them (permessage-deflate); then none is longer than 65535 bytes.
+    #[arg(long)]
+    deflate: bool,
 }
 
 /// Runs the mode.
@@ -32,9 +35,9 @@ pub fn run(options: &Options) -> Result<Value> {
     let server = Server::new(&common.pids)?;
     // What the first connections make the server load or allocate for all is not theirs.
     for index in 0..50 {
-        let mut stream = Stream::open(common.target, index, common.tls, Some(&common.path))?;
+        let mut stream = open(options, index)?;
         for size in &options.messages {
-            exchange(&mut stream, &burst(*size))?;
+            talk(&mut stream, options, *size)?;
         }
     }
     settle(&server)?;
@@ -42,7 +45,7 @@ pub fn run(options: &Options) -> Result<Value> {
 
     let mut streams = Vec::with_capacity(options.connections);
     for index in 0..options.connections {
-        streams.push(Stream::open(common.target, index, common.tls, Some(&common.path))?);
+        streams.push(open(options, index)?);
     }
     settle(&server)?;
     let each =
@@ -51,9 +54,8 @@ pub fn run(options: &Options) -> Result<Value> {
     line.insert("connections".into(), json!(options.connections));
     line.insert("fresh_kb".into(), each(server.memory()?));
     for size in &options.messages {
-        let burst = burst(*size);
         for stream in &mut streams {
-            exchange(stream, &burst)?;
+            talk(stream, options, *size)?;
         }
         settle(&server)?;
         line.insert(format!("after_{size}_kb"), each(server.memory()?));
@@ -66,8 +68,36 @@ pub fn run(options: &Options) -> Result<Value> {
     Ok(line.into())
 }
 
-fn burst(size: usize) -> Burst {
-    frames::bursts(Kind::Binary, size, 1, 1, false).remove(0)
+fn open(options: &Options, index: usize) -> Result<Stream> {
+    let common = &options.common;
+    let offer = if options.deflate { "permessage-deflate" } else { "" };
+    Stream::offering(common.target, index, common.tls, Some(&common.path), offer)
+}
+
+fn talk(stream: &mut Stream, options: &Options, size: usize) -> Result<()> {
+    if options.deflate {
+        exchange_deflated(stream, &frames::deflated(size.try_into()?))
+    } else {
+        exchange(stream, &frames::bursts(Kind::Binary, size, 1, 1, false).remove(0))
+    }
+}
+
+/// One compressed message there, and one back.
+fn exchange_deflated(stream: &mut Stream, out: &[u8]) -> Result<()> {
+    let (mut sent, mut back, mut buf) = (0, Vec::new(), [0; 4096]);
+    let limit = Instant::now() + Duration::from_secs(10);
+    while frames::length(&back).is_none_or(|len| back.len() < len) {
+        if sent < out.len() {
+            sent += stream.write(&out[sent..])?;
+        }
+        stream.flush()?;
+        if let Some(n) = stream.read(&mut buf)? {
+            back.extend_from_slice(&buf[..n]);
+        }
+        ensure!(Instant::now() < limit, "no answer for 10 seconds");
+    }
+    ensure!(back[0] & frames::RSV1 != 0, "the answer is not compressed");
+    Ok(())
 }
 
 /// One message there and back.

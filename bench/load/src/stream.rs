@@ -18,9 +18,18 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The client's request.
 pub fn request(path: &str) -> Vec<u8> {
+    offering(path, "")
+}
+
+/// The same with an offer of extensions, if it is not empty.
+fn offering(path: &str, extensions: &str) -> Vec<u8> {
+    let offer = match extensions {
+        "" => String::new(),
+        offer => format!("Sec-WebSocket-Extensions: {offer}\r\n"),
+    };
     format!(
         "GET {path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
 }
@@ -76,6 +85,17 @@ impl Stream {
 
     /// Connects, and waits for TLS and (unless `path` is None) the opening handshake.
     pub fn open(target: SocketAddr, index: usize, tls: bool, path: Option<&str>) -> Result<Stream> {
+        Stream::offering(target, index, tls, path, "")
+    }
+
+    /// The same with an offer of extensions.
+    pub fn offering(
+        target: SocketAddr,
+        index: usize,
+        tls: bool,
+        path: Option<&str>,
+        extensions: &str,
+    ) -> Result<Stream> {
         let mut stream = Stream::start(target, index)?;
         stream.wait(libc::POLLOUT)?;
         if tls {
@@ -85,13 +105,13 @@ impl Stream {
             stream.tls = Some(Box::new(Tls { session, records: Records::default() }));
         }
         if let Some(path) = path {
-            stream.handshake(path).with_context(|| format!("handshake of connection {index}"))?;
+            stream.handshake(path, extensions).with_context(|| format!("handshake of connection {index}"))?;
         }
         Ok(stream)
     }
 
-    fn handshake(&mut self, path: &str) -> Result<()> {
-        let request = request(path);
+    fn handshake(&mut self, path: &str, extensions: &str) -> Result<()> {
+        let request = offering(path, extensions);
         let mut sent = 0;
         let mut head = Vec::new();
         let mut buf = [0; 4096];

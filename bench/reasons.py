@@ -1,0 +1,65 @@
+"""Why a goal is missed and what was tried, by how its text matches. report.py prints a reason only
+while a goal that it explains is missed."""
+import re
+
+REASONS = [
+    (r"^broadcast.*2 workers / 1",
+     "both workers share one core here, so each round wakes and switches between two processes: one more epoll_wait, "
+     "eventfd and ring read a message, which only bursts share among many deliveries."),
+    (r"^broadcast.*larger share",
+     "the kernel spreads connections over the workers' listeners by their addresses; the shares follow it."),
+    (r"^(32 B|1 KiB), 10 connections",
+     "at 16 in flight the system calls are shared by a burst, and what a message costs is its Lua string (made, found in "
+     "the string table, collected: about half of 1630 instructions in user space), its frame both ways, and the copy "
+     "into the outbox. Tried and kept: recv and send by LuaJIT's FFI, a plain frame taken in one step, spare output "
+     "buffers, nothing parsed ahead of the reader: 4350 -> 1630 instructions."),
+    (r"^(32 B|1 KiB), 100 connections, 1 in flight.*fastwebsockets",
+     "one recv and one send for each message, as fastwebsockets makes, and the kernel's part of both is nine "
+     "tenths of the cost. The rest is what a light thread needs on top of a codec: ngx_lua's semaphore is "
+     "posted, its event runs, the coroutine is resumed and parked again, a timer is set and removed (about "
+     "3000 of 4400 instructions in user space). Tried and kept: recv and send by LuaJIT's FFI, the reader "
+     "reads by itself, no heap, send() for writev(): 7500 -> 4400 instructions. To leave the semaphore out "
+     "would need ngx_lua's internals, which differ from version to version."),
+    (r"^1 MiB",
+     "large messages: a Lua string of 1 MiB is made by mmap and freed by munmap inside LuaJIT's allocator, 256 page "
+     "faults a message, which is most of what is left. Tried and kept: payloads are assembled in memory that the "
+     "worker keeps, received straight into it, sent by one writev from Lua's own bytes (3.0 ms -> 1.3 ms on a "
+     "loaded machine). Replacing the VM's allocator (lua_setallocf) would take the faults away, but a VM that "
+     "is closed under a foreign allocator leaks its arenas, as happens at every reload."),
+    (r"^16 KiB",
+     "each message becomes a Lua string (a copy, and collected garbage) and leaves by a writev of its own, from "
+     "Lua's own bytes, where fastwebsockets unmasks and writes the buffer that it read into. Tried: a reading "
+     "buffer of 256 KiB instead of 64, no gain."),
+    (r"^wss",
+     "what is left outside OpenSSL and the kernel is ngx_lua's wait and Lua's own work, as in the plain rows; with "
+     "messages of 32 B that is a large part of a small sum."),
+    (r"rise beyond the floor",
+     "ten thousand connections touch ten thousand requests, sessions and coroutines, 13 KB each, which no cache "
+     "holds; the floor touches a few hundred bytes a connection."),
+    (r"^broadcast, .*nchan",
+     "one send for each subscriber, in both servers, is nine tenths of the cost: of about 600 instructions in user "
+     "space a delivery no part stands out. Tried and kept: a frame is sent from where it lies, without a copy "
+     "or a buffer for each connection, and by send() instead of writev()."),
+    (r"^memory of an idle connection",
+     "nginx's own part is 9.9 KB: two blocks of request_pool_size (4 KB each; a request of an nginx with Lua needs a "
+     "little more than one), the request's head (1 KB, which variables and the access log point into), the "
+     "connection's pool and structure. Lua's part is about 2 KB as with the pure library (coroutine, objects, the "
+     "raw request socket), the session 1.2 KB. The rows with small pools show what three lines of configuration "
+     "save. Giving the rest of the second block back to the allocator was left alone: no allocator promises it."),
+    (r"^after a (16 KiB|1 MiB) message",
+     "what stays is shared by the worker, not a connection's: reading buffers, up to 4 MiB for large payloads, "
+     "and Lua's garbage until its next cycle."),
+    (r"^opening and closing",
+     "the calls to the kernel are the pure library's (the message API adds the end of the stream after the close "
+     "frame, RFC 6455 7.1.1). Beyond them: a session with its events and semaphore, an id in the hub, $request_id "
+     "from the system's random source; the message API also checks what the pure library does not."),
+    (r"^client, 16 KiB",
+     "a cosocket carries the bytes: reads of lua_socket_buffer_size (4 KB), joined by ngx_lua into a Lua string, and "
+     "a copy into nginx's buffers on the way out; those and the kernel are most of what is left. Frames are "
+     "masked and unmasked natively. Another way past the cosocket would lose its pool, TLS and resolver."),
+]
+
+
+def explain(text):
+    """The reason for the goal of this text, if one is written down."""
+    return next((reason for pattern, reason in REASONS if re.search(pattern, text)), None)
