@@ -198,6 +198,7 @@ program("/echo", f"""
                           "ws://localhost:{ECHO}/path?query" }} do
         local ws = assert(websocket.connect(url, nil, {{ timeout = 3 }}))
         say(ws.is_client, ws.handshaked, ws.peerhost, ws.ping_freq)
+        assert(ws:check_client_handshake(5) and ws:check_client_handshake(0))
         ws:write("HELLO")
         show(ws:read())
         for _, size in ipairs{{ 125, 126, 65536, 1000000 }} do

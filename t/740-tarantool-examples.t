@@ -23,7 +23,7 @@ OTHER = f"""
         end))
         local cases = 0
         assert(websocket.server("ws://127.0.0.1:{SUITE}", function(ws)
-            ws:read(0.01)
+            assert(ws:check_handshake(10) and ws:check_handshake(0))
             local uri = ws.handshake_packets.request.uri
             if uri == "/getCaseCount" then
                 ws:write("3")

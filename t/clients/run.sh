@@ -2,9 +2,10 @@
 # Real clients against the built module: Python's "websockets" and Node's "ws" against nginx.conf
 # in this folder, Chromium against the demo as `make run` starts it; and the module's own client
 # ("lua") against servers of Python's "websockets", Node's "ws" and nchan; all three of them ("ports")
-# against programs that open ports by themselves, those of nginx-conf. Installs what is missing
+# against programs that open ports by themselves, those of nginx-conf; Python's and Node's ("tarantool")
+# against programs of tarantool/websocket. Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
-#   run.sh [python|node|lua|chromium|ports ...]   only these clients
+#   run.sh [python|node|lua|chromium|ports|tarantool ...]   only these clients
 #   run.sh --prepare       installs what is missing, and no more
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
 set -euo pipefail
@@ -17,7 +18,7 @@ module=${MODULE:-build/ngx_http_lua_websocket_module.so}
 prepare=
 if [ "${1:-}" = --prepare ]; then prepare=1; shift; fi
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium ports)
+[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium ports tarantool)
 
 wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
 die() { echo "$here/run.sh: $*" >&2; exit 1; }
@@ -65,8 +66,8 @@ certificate() {
         -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 }
 
-if wants python || wants lua || wants ports; then install_once python "$here/requirements.txt" -- python_client; fi
-if wants node || wants chromium || wants lua || wants ports; then
+if wants python || wants lua || wants ports || wants tarantool; then install_once python "$here/requirements.txt" -- python_client; fi
+if wants node || wants chromium || wants lua || wants ports || wants tarantool; then
     install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
 fi
 if wants lua && [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
@@ -209,6 +210,20 @@ if wants ports; then
     client ports-node node "$here/ports.cjs" "${target[@]}" "$work" "$chromium"
     stop_servers
     quiet_log ports "$work/ports.log"
+fi
+
+if wants tarantool; then
+    read -r plain_port tls_port < <(free_ports 2)
+    chmod 644 "$work/key.pem"
+    sed "s|@MODULE@|$module|; s|@PLAIN@|$plain_port|; s|@TLS@|$tls_port|" \
+        "$here/tarantool.conf" > "$work/tarantool.conf"
+    start "$tls_port" "$work/tarantool.log" \
+        "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$work/tarantool.conf"
+    target=("ws://127.0.0.1:$plain_port" "wss://127.0.0.1:$tls_port" "$work/cert.pem")
+    client tarantool-python "$work/venv/bin/python" "$here/tarantool.py" "${target[@]}"
+    client tarantool-node node "$here/tarantool.cjs" "${target[@]}"
+    stop_servers
+    quiet_log tarantool "$work/tarantool.log"
 fi
 
 echo "$passed passed, $failed failed"

@@ -162,9 +162,23 @@ local function is_worth_parsing(input)
 end
 
 
+-- Whether the handshake is done; if not, its time begins with the first call.
+local function is_done(self)
+    check_open(self)
+    local own = self.own
+    if not own.codec and self.handshaked then
+        own.codec = natives.framed_new(self.is_client, own.max_payload)
+    end
+    own.handshake_deadline = own.handshake_deadline or now() + own.handshake_timeout
+    return own.codec ~= nil
+end
+
+
 -- As the server: true | nil, err. Goes on where a time-out has left it.
 function wspeer.check_handshake(self, timeout)
-    check_open(self)
+    if is_done(self) then
+        return true
+    end
     local own = self.own
     local deadline = timeout and now() + timeout
     while not own.failed do
@@ -225,7 +239,9 @@ end
 -- As the client: true | false or nil, err. Goes on where a time-out has left it: the request is
 -- sent once.
 function wspeer.check_client_handshake(self, timeout)
-    check_open(self)
+    if is_done(self) then
+        return true
+    end
     local own = self.own
     if own.failed then
         return nil, own.failed
@@ -268,15 +284,9 @@ end
 
 -- true | nil, err
 local function shake_hands(self, deadline)
-    local own = self.own
-    if own.codec then
+    if self.own.codec then
         return true
     end
-    if self.handshaked then
-        own.codec = natives.framed_new(self.is_client, own.max_payload)
-        return true
-    end
-    own.handshake_deadline = own.handshake_deadline or now() + own.handshake_timeout
     local ok, err
     if self.is_client then
         ok, err = self:check_client_handshake(left_of(deadline))
