@@ -148,7 +148,8 @@ pub unsafe fn provides(conf: *const c_void, family: LuaModules) -> bool {
     unsafe { (*conf.cast::<Main>()).provides(family) }
 }
 
-/// Asks nginx for the hub's zone, once the configuration has been read. False: nginx has logged
+/// Asks nginx for the hub's zone, once the configuration has been read, and keeps the http block's
+/// own values for `merge_loc_conf`. False: nginx has logged
 /// why not.
 ///
 /// # Safety
@@ -160,6 +161,7 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
         let ctx = (*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>();
         let index = ffi::ngx_http_lua_websocket_module.ctx_index;
         let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
+        (*main).top = (*(*ctx).loc_conf.add(index)).cast::<Location>();
         zone::request(cf, (*main).zone_size())
     }
 }
@@ -217,12 +219,21 @@ unsafe extern "C" fn drop_loc_conf(conf: *mut c_void) {
 /// # Safety
 /// Both pointers must come from `create_loc_conf`.
 pub unsafe extern "C" fn merge_loc_conf(
-    _cf: *mut ffi::ngx_conf_t,
+    cf: *mut ffi::ngx_conf_t,
     prev: *mut c_void,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: by contract; nginx never passes the same struct as both.
-    unsafe { (*conf.cast::<Location>()).merge(&*prev.cast::<Location>()) };
+    // SAFETY: by contract; nginx never passes the same struct as both. In the http block `ctx` is
+    // nginx's ngx_http_conf_ctx_t, and our main conf was made by `create_main_conf`.
+    unsafe {
+        let ctx = (*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>();
+        let index = ffi::ngx_http_lua_websocket_module.ctx_index;
+        let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
+        // A worker that starts: for init_worker_by_lua ngx_lua merges anew, with nothing above
+        // where the http block would be.
+        let above = if (*main).top.is_null() { prev.cast::<Location>() } else { (*main).top };
+        (*conf.cast::<Location>()).merge(&*above);
+    }
     ptr::null_mut()
 }
 

@@ -211,6 +211,9 @@ pub struct Main {
     pub zone: usize,
     /// `websocket_lua_modules`: a bit for each `LuaModules`.
     pub lua_modules: usize,
+    /// What stands in the http block itself, once all has been read; null before. For what runs
+    /// outside of any server: init_worker_by_lua and its timers.
+    pub top: *const Location,
 }
 
 /// A family of Lua modules, named after the library that brought these names up.
@@ -239,7 +242,7 @@ impl LuaModules {
 impl Main {
     /// Nothing given.
     pub fn unset() -> Main {
-        Main { zone: UNSET, lua_modules: UNSET }
+        Main { zone: UNSET, lua_modules: UNSET, top: std::ptr::null() }
     }
 
     /// Whether `require` is to find the modules of this family; all where nothing was given.

@@ -417,6 +417,7 @@ function _M.context(config)
         end, nil, function()
             -- Maybe because the worker is to quit, which service() wants to know at once.
             natives.mailbox_wake(state.mailbox)
+            connection.hurry(state)
         end)
         if not ok then
             destroy(state)

@@ -15,6 +15,7 @@ local native_state = natives.socket_state
 local native_status = natives.websockets_status
 local native_take = natives.peer_take
 local native_write = natives.websockets_write
+local pairs = pairs
 local sub = string.sub
 local tostring = tostring
 local type = type
@@ -31,7 +32,7 @@ local CLOSE_WAIT = 5
 local WRITE_CAP = 16
 local WRITE_TEXT, WRITE_BINARY = 0, 1
 
-local connection = {}
+local connection = { CLOSE_WAIT = CLOSE_WAIT }
 
 
 -- Telling service() ------------------------------------------------------------------------------
@@ -78,6 +79,14 @@ end
 
 connection.make_due = make_due
 connection.park = park
+
+
+-- The worker is to quit: readers that wait for the program look how long they may.
+function connection.hurry(state)
+    for conn in pairs(state.connections) do
+        wake_reader(conn)
+    end
+end
 
 
 -- Waits until there is something for the program here: context:wait().

@@ -13,6 +13,7 @@ local native_send = natives.socket_send
 local native_status = natives.websockets_status
 local park = connection.park
 local push = connection.push
+local find = string.find
 local ipairs = ipairs
 local setmetatable = setmetatable
 local sub = string.sub
@@ -23,17 +24,28 @@ local ngx = ngx
 local now = ngx.now
 local traceback = debug.traceback
 
+local CLOSE_WAIT = connection.CLOSE_WAIT
 local READ_SIZE = 16 * 1024
 local FILE_PIECE = 64 * 1024
 local FOR_EVER = 0x7fffffff
+-- A longer request head is refused, line or no line.
+local MOST = 30 * 1024
 
 local reader = {}
 
 
--- Until service() has seen to the connection's end.
+-- Until service() has seen to it. A worker that ends waits as long for a service() that nobody calls
+-- as for a peer's close frame.
 local function rest(conn, field)
+    local patience = CLOSE_WAIT
     while not (conn[field] or conn.finished) do
-        park(conn, "reader", 60)
+        local exiting = ngx.worker.exiting()
+        if not park(conn, "reader", exiting and 1 or 60) and exiting then
+            patience = patience - 1
+            if patience <= 0 then
+                forget(conn)
+            end
+        end
     end
 end
 
@@ -41,6 +53,8 @@ end
 local function read_frames(conn)
     local session, peer = conn.session, conn.peer
     while not conn.finished do
+        -- A ping may be due, or the peer be given up.
+        local beat = natives.peer_beat(session)
         local waiting, full, over = native_status(session)
         -- What waits for the program's or the peer's leave is looked at again when that is given.
         if over or waiting and not (conn.paused or conn.gated) then
@@ -52,7 +66,7 @@ local function read_frames(conn)
         if (full or conn.paused) and not conn.closing then
             park(conn, "reader", 60)
         else
-            peer:settimeouts(nil, nil, natives.peer_beat(session) or FOR_EVER)
+            peer:settimeouts(nil, nil, beat or FOR_EVER)
             push(conn)
             local data, err = peer:receiveany(READ_SIZE)
             if data then
@@ -99,9 +113,14 @@ local function read_head(conn)
             end
             return nil
         end
+        -- Looked at when a line has ended, not at every byte of a client that sends one at a time.
+        local look = bytes == "" or #bytes > MOST or find(data, "\n", 1, true)
         bytes = bytes .. data
-        local kind, first, protocol, length = natives.websockets_request(bytes, state.names,
-                                                                         state.on_http)
+        local kind, first, protocol, length
+        if look then
+            kind, first, protocol, length = natives.websockets_request(bytes, state.names,
+                                                                       state.on_http)
+        end
         if kind == "refused" then
             return nil, first
         elseif kind then
