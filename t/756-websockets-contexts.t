@@ -84,6 +84,21 @@ def _(ng):
     equal(result(ng), "0")
 
 
+case.handler("/publish-ev", """
+    ngx.print(require("resty.websocket").publish("websockets:@EV@:echo", "published"))
+""".replace("@EV@", str(EV)))
+
+
+@case("without service(): broadcasts of others come by the port's descriptor")
+def _(ng):
+    ws = Ws(ng, "echo", EV)
+    equal(ws.ask("x"), "x")
+    ng.get("/publish-ev")
+    equal(ws.text(), "published")
+    ws.leave()
+    result(ng)
+
+
 @case("close(0) calls on_closed before it returns")
 def _(ng):
     ws = Ws(ng, "order", EV)

@@ -46,6 +46,20 @@ local _M = {
 
 -- Service ----------------------------------------------------------------------------------------
 
+-- Ends a connection whose peer has not answered a close frame in time, if there is one: callbacks may
+-- change the list, the rest comes the next time.
+local function end_overdue(state)
+    local time = now()
+    for conn, deadline in pairs(state.closing) do
+        if deadline <= time then
+            connection.finish(conn)
+            return true
+        end
+    end
+    return false
+end
+
+
 -- Runs what is due now, and nothing that becomes due meanwhile. Returns whether there was something.
 local function run_due(state)
     local some = take_letters(state)
@@ -60,16 +74,7 @@ local function run_due(state)
             run(conn)
         end
     end
-    local time = now()
-    for conn, deadline in pairs(state.closing) do
-        if deadline <= time then
-            connection.finish(conn)
-            some = true
-            -- Callbacks may have changed the list: the rest comes the next time.
-            break
-        end
-    end
-    return some
+    return end_overdue(state) or some
 end
 
 
@@ -187,13 +192,25 @@ end
 function context.wait(self, fd, timeout_ms)
     local state = state_of(self)
     local deadline = timeout_ms and now() + timeout_ms / 1000
+    local conn = state.by_fd[fd]
     while true do
-        local conn = state.by_fd[fd]
-        if not conn or state.destroyed then
+        -- The number may be another connection's by now.
+        if not conn or conn.finished or state.destroyed then
             return nil
         end
         local left = deadline and deadline - now() or SLICE
-        if connection.watch(conn, left > SLICE and SLICE or left > 0 and left or 0) then
+        left = left > SLICE and SLICE or left > 0 and left or 0
+        if conn == state.door then
+            -- Who watches the port sees to what is no connection's own.
+            take_letters(state)
+            end_overdue(state)
+            if not conn.queued then
+                natives.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
+            end
+        else
+            connection.watch(conn, left)
+        end
+        if conn.queued then
             return true
         elseif left <= 0 then
             return false
@@ -223,6 +240,7 @@ function context.service_fd(self, fd, ...)
         events = bit.bor(events, event)
     end
     take_letters(state)
+    end_overdue(state)
     local conn = state.by_fd[fd]
     if events == 0 or not conn then
         return 0

@@ -50,7 +50,8 @@ local function park(owner, name, seconds)
         semaphore = require("ngx.semaphore").new()
         owner[name] = semaphore
     end
-    return semaphore:wait(seconds)
+    -- Less than a millisecond would not wait at all, and the clock stands still meanwhile.
+    return semaphore:wait(seconds > 0.001 and seconds or 0.001)
 end
 
 
@@ -94,7 +95,6 @@ function connection.watch(conn, seconds)
     if not (conn.queued or conn.finished) then
         park(conn, "watchers", seconds)
     end
-    return conn.queued
 end
 
 
