@@ -34,7 +34,9 @@ base_of() { # base_of SUITE: makes build/chroots/base-SUITE.tar
     local suite=$1 tar=$chroots/base-$1.tar root=$chroots/base-$1 mirror security
     [ -z "$(find "$tar" -mtime -7 2>/dev/null)" ] || return 0
     mirror=$(mirror_of debian)
-    [ -n "$mirror" ] || die "apt knows no Debian mirror: run apt-get update first"
+    # An image may come without apt's lists.
+    [ -n "$mirror" ] || { apt-get update -q >/dev/null 2>&1 && mirror=$(mirror_of debian); } || true
+    [ -n "$mirror" ] || die "apt knows no Debian mirror"
     security=$(mirror_of debian-security)
     say "debootstrap $suite"
     rm -rf "$root"
