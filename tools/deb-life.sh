@@ -25,6 +25,10 @@ master() { cat /run/nginx.pid; }
 loaded() { grep -q "$so\( (deleted)\)\?$" "/proc/$(master)/maps"; }
 not_loaded() { ! loaded; }
 
+# A chroot has no init; this answer lets the packages run nginx by its script all the same.
+printf '#!/bin/sh\nexit 0\n' >/usr/sbin/policy-rc.d
+chmod +x /usr/sbin/policy-rc.d
+
 logged apt-get install -y -q "./$package"
 [ "$(readlink $enabled)" = /usr/share/nginx/modules-available/mod-http-lua-websocket.conf ] ||
     fail "$enabled is no link to modules-available"
@@ -49,10 +53,14 @@ logged apt-get install -y -q ./next.deb
 [ "$(dpkg-query -W -f='${Version}' $name)" = "$(dpkg-deb -f next.deb Version)" ] || fail "not upgraded"
 [ "$(stat -c %i $so)" != "$first" ] || fail "the module's file is the old one"
 [ "$(master)" = "$before" ] || fail "the upgrade has restarted nginx"
-until_true "the running nginx has not loaded the new file" \
-    grep -q " $(stat -c %i $so) .*$so\$" "/proc/$before/maps"
 until_true "no echo after the upgrade" echoes "after the upgrade"
-ok "an upgrade: nginx was reloaded by the package and answers with the new file"
+# A reload finds the module by its path among what is loaded; another process reads the file.
+logged invoke-rc.d nginx upgrade
+renewed() { [ "$(master)" != "$before" ] && grep -q " $(stat -c %i $so) .*$so\$" "/proc/$(master)/maps"; }
+until_true "the new nginx has not loaded the new file" renewed
+until_true "no echo by the new nginx" echoes "by the new nginx"
+before=$(master)
+ok "an upgrade: nginx goes on, and reads the new file when it is told to (service nginx upgrade)"
 
 rm $enabled /etc/nginx/conf.d/echo.conf
 logged apt-get install -y -q --allow-downgrades "./$package"
