@@ -26,7 +26,7 @@ for group in "${groups[@]}"; do
         build) want+=("${toolchain[@]}" "${nginx[@]}") ;;
         test) want+=("${toolchain[@]}" "${nginx[@]}" "${test[@]}") ;;
         valgrind) want+=("${toolchain[@]}" "${nginx[@]}" "${test[@]}" valgrind) ;;
-        deb) want+=("${toolchain[@]}" "${nginx[@]}" dpkg-dev debhelper) ;;
+        deb) want+=("${toolchain[@]}" "${nginx[@]}" build-essential dpkg-dev debhelper) ;;
         chroot) want+=(debootstrap git iproute2 util-linux) ;;
         *) die "unknown group '$group' (build, test, valgrind, deb, chroot)" ;;
     esac
