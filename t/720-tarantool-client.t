@@ -386,7 +386,7 @@ program("/tls", f"""
 
 
 @case("TLS: SNI, verification on request, client certificates, the wrong kind of port",
-      logs="lua ssl|SSL_|certificate")
+      logs=r"lua ssl|SSL_|certificate|recv\(\) failed \(104")
 def _(ng):
     got = ng.get("/tls").split("\n")
     echoed = "1 | true | over TLS | 0"

@@ -4,8 +4,9 @@
 # ngx_lua linked in, as OpenResty does, made from the sources that crates.io (nginx-src) and Debian
 # publish. A row that passed is kept in build/matrix; when all are there, README's table is written
 # from them, between its two marks.
-# Usage: tools/matrix.sh [bookworm|trixie|static|sid ...]   default: all; T="t/1*.t" for some files,
-# which then is a trial and no row
+# Usage: tools/matrix.sh [bookworm|trixie|static|sid ...]   default: all
+#   T="t/1*.t"   some files, which then is a trial and no row
+#   REUSE=1      goes on in the systems that failed runs have left, with the clone brought up to date
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/chroot.sh
@@ -68,13 +69,19 @@ run_row() {
     if [ "$row" = static ] && [ -n "$reusable" ]; then
         chroot=$chroots/matrix-$STATIC_SUITE
         inside=/srv/nginx-lua-websocket
+    elif [ -n "${REUSE:-}" ] && [ -d "$chroots/matrix-$row/srv/nginx-lua-websocket" ]; then
+        chroot=$chroots/matrix-$row
+        inside=/srv/nginx-lua-websocket
+        git -C "$chroot$inside" fetch -q "$PWD" HEAD
+        git -C "$chroot$inside" reset -q --hard FETCH_HEAD
+        step deps in_chroot tools/deps.sh build test || return 1
     else
         chroot_new "$suite" "matrix-$row"
         step tools in_chroot apt-get install -y -q --no-install-recommends git make || return 1
         chroot_clone
         step deps in_chroot tools/deps.sh build test || return 1
     fi
-    if [ "$row" = static ]; then step nginx build_static || return 1; fi
+    if [ "$row" = static ] && [ ! -x "$chroot$nginx" ]; then step nginx build_static || return 1; fi
     step build in_chroot --offline "${environment[@]}" make build || return 1
     # shellcheck disable=SC2086
     step test in_chroot --offline "${environment[@]}" t/prove.sh ${T:-} || return 1
