@@ -2,7 +2,7 @@
 //! whoever took it from the listener (a stream of the session layer), which hears of events through
 //! `Events`. nginx's HTTP knows nothing of these connections.
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::HashSet;
 use std::ffi::c_void;
 use std::mem;
@@ -23,6 +23,14 @@ const LINGER_MS: u64 = 2000;
 thread_local! {
     /// This worker's connections, lingering ones included: closed when it exits.
     static LIVE: RefCell<HashSet<*mut ffi::ngx_connection_t>> = RefCell::default();
+    /// How many of them have no request context yet, which takes one of nginx's connections more.
+    static PROMISED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether nginx has a connection left for the request context of one that has just been accepted.
+pub(super) fn is_room() -> bool {
+    // SAFETY: `ngx_cycle` lives as long as the process.
+    unsafe { (*ffi::ngx_cycle).free_connection_n > PROMISED.get() }
 }
 
 /// What the owner of a connection is told.
@@ -51,6 +59,7 @@ pub struct Accepted {
     peer: Option<SocketAddr>,
     fd: i32,
     number: u64,
+    promised: Cell<bool>,
 }
 
 /// Reading and writing: `Wire`'s, until the connection is closed.
@@ -69,6 +78,7 @@ impl Accepted {
     /// `c` must be an accepted connection of this worker that nobody else owns.
     pub(super) unsafe fn new(c: *mut ffi::ngx_connection_t) -> Accepted {
         LIVE.with_borrow_mut(|live| live.insert(c));
+        PROMISED.set(PROMISED.get() + 1);
         // SAFETY: by contract; until `attach` events only mark the connection as ready.
         unsafe {
             (*c).data = ptr::null_mut();
@@ -81,6 +91,7 @@ impl Accepted {
                 peer: address((*c).sockaddr),
                 fd: (*c).fd,
                 number: (*c).number,
+                promised: Cell::new(true),
             }
         }
     }
@@ -102,6 +113,13 @@ impl Accepted {
             (*flush).handler = Some(flush_handler::<T>);
             (*flush).data = data;
             (*flush).log = (*c).log;
+        }
+    }
+
+    /// Its request context is there (or it needs none any more).
+    pub fn settle(&self) {
+        if self.promised.replace(false) {
+            PROMISED.set(PROMISED.get() - 1);
         }
     }
 
@@ -177,6 +195,7 @@ impl Accepted {
 
     /// Takes the connection out of our hands; null if it was gone.
     fn let_go(&self) -> *mut ffi::ngx_connection_t {
+        self.settle();
         let c = self.wire.replace(ptr::null_mut());
         // SAFETY: the event is ours.
         unsafe {

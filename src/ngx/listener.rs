@@ -17,9 +17,10 @@ use std::rc::Rc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::accepted::{close_connection, local_address, Accepted};
+use super::accepted::{close_connection, is_room, local_address, Accepted};
 use super::errno;
 use super::guard::guarded;
+use super::log;
 use super::lua_wait::{Parking, Semaphore};
 use super::request::Request;
 use super::tls::Tls;
@@ -397,6 +398,10 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
                 ptr::addr_of!(on).cast(),
                 mem::size_of_val(&on) as libc::socklen_t,
             );
+            if !is_room() {
+                log::info((*c).log, "connection refused: worker_connections are not enough");
+                return false;
+            }
             match &inner.tls {
                 None => inner.deliver(c),
                 Some(tls) => {
@@ -416,7 +421,7 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
         true
     });
     if !done {
-        // SAFETY: a panic of ours, or no memory: the connection is nobody's yet.
+        // SAFETY: no room, no memory, or a panic of ours: the connection is nobody's yet.
         unsafe { close_connection(c) };
     }
 }
