@@ -75,6 +75,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         ngx::zone::adopt(cycle);
         ngx::wake::worker_processes(cycle)
     };
+    ngx::handover::prepare();
     status(hub::prepare(workers))
 }
 

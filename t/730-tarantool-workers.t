@@ -210,6 +210,25 @@ def reloads(ng):
     equal(len(ng.children()), 1, "workers left")
 
 
+def slow(ng):
+    """The new worker's program takes its time: the old one's port stays open meanwhile."""
+    old, = ng.workers()
+    ng.write(http=f"init_worker_by_lua_block {{ os.execute('sleep 0.7') }} {HTTP}".replace(
+        "} \n    init_worker_by_lua_block {", ""))
+    ng.signal("HUP")
+    await_(lambda: old not in ng.workers(), "the old worker is told")
+    seen = set()
+    while old in seen or not seen:
+        client = Client(ng)  # is not refused
+        if client.worker != old:
+            break
+        seen.add(client.worker)
+        client.leave()
+    assert old in seen, "nobody was served by the old worker"
+    client.leave()
+    await_(lambda: not os.path.exists(f"/proc/{old}"), "the old worker exits")
+
+
 def quits(ng):
     """A worker that is told to quit closes its ports at once and serves who is there."""
     client = Client(ng)
@@ -249,6 +268,7 @@ with_nginx(f"{MANY} connections", many, events="worker_connections 22000;")
 with_nginx("two workers", two_workers, workers=2)
 with_nginx("a killed worker", killed)
 with_nginx("reloads", reloads)
+with_nginx("a reload with a slow program", slow)
 with_nginx("quit", quits)
 with_nginx("worker_shutdown_timeout", timed_out, main="worker_shutdown_timeout 300ms;")
 with_nginx("terminated", terminated)

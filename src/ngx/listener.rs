@@ -18,8 +18,10 @@ use std::rc::Rc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::accepted::{close_connection, is_room, local_address, Accepted};
+use super::clock::now_ms;
 use super::errno;
 use super::guard::guarded;
+use super::handover;
 use super::log;
 use super::lua_wait::{Parking, Semaphore};
 use super::request::Request;
@@ -29,6 +31,10 @@ use crate::ffi;
 
 /// Connections accepted in one turn of the event loop; then others have theirs.
 const BATCH: usize = 64;
+/// How long a worker that a reload has ended waits for its successors to open a port, and how often
+/// it looks.
+const HANDOVER_MS: u64 = 5000;
+const LOOK_MS: u64 = 10;
 /// Pause after the system ran out of descriptors.
 const RETRY_MS: u64 = 500;
 /// First pool of a connection: its log and addresses, no more.
@@ -102,6 +108,8 @@ struct Inner {
     limit: usize,
     paused: Cell<bool>,
     accepted: Cell<u64>,
+    /// When the worker was told to quit, on nginx's clock; 0: it was not.
+    quitting: Cell<u64>,
     taker: Semaphore,
 }
 
@@ -143,6 +151,7 @@ impl Listener {
             limit: limit.max(1),
             paused: Cell::new(false),
             accepted: Cell::new(0),
+            quitting: Cell::new(0),
             taker,
         });
         if !inner.start() {
@@ -151,6 +160,7 @@ impl Listener {
             return Err(ListenError::Connections);
         }
         OPEN.with_borrow_mut(|open| open.push(local));
+        handover::opened(local);
         Ok(Listener(inner))
     }
 
@@ -359,7 +369,8 @@ unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
                 // its mutex does it.
                 (*ev).set_timedout(0);
             }
-            if quits && !timedout {
+            if quits && inner.quitting.get() == 0 {
+                inner.quitting.set(now_ms().max(1));
                 // nginx says so outside its events: whoever is woken now would wait for the next
                 // one, so a timer brings us back.
                 ffi::ngx_add_timer(ev, 1);
@@ -368,7 +379,18 @@ unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
             quits
         };
         inner.run(quits);
-        if quits {
+        if !quits {
+            return;
+        }
+        let waited = now_ms().saturating_sub(inner.quitting.get());
+        if waited < HANDOVER_MS && handover::is_awaited(inner.local) {
+            // SAFETY: the listener is open, and the event its own.
+            unsafe {
+                if (*ev).timer_set() == 0 {
+                    ffi::ngx_add_timer(ev, LOOK_MS as ffi::ngx_msec_t);
+                }
+            }
+        } else {
             inner.close();
         }
     });

@@ -5,6 +5,7 @@ pub mod accepted;
 pub mod clock;
 pub mod errno;
 pub mod guard;
+pub mod handover;
 pub mod host;
 pub mod link;
 pub mod listener;
