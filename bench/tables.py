@@ -187,7 +187,7 @@ def memory(pace):
     for name, path in names:
         found[name] = measure(Nginx, name, path, [16 * KIB, MIB])
         lean = f"{name}, small pools"
-        found[lean] = measure(lambda: Nginx(http=SMALL_POOLS), lean, path, [16 * KIB, MIB])
+        found[lean] = measure(lambda: Nginx(http=SMALL_POOLS), lean, path)
     if names[1:]:
         # Compressors are large: fewer connections tell as much.
         some = dataclasses.replace(pace, idle=pace.idle // 10)

@@ -105,7 +105,9 @@ impl Stream {
             stream.tls = Some(Box::new(Tls { session, records: Records::default() }));
         }
         if let Some(path) = path {
-            stream.handshake(path, extensions).with_context(|| format!("handshake of connection {index}"))?;
+            stream
+                .handshake(path, extensions)
+                .with_context(|| format!("handshake of connection {index}"))?;
         }
         Ok(stream)
     }
