@@ -343,6 +343,51 @@ def _(ng):
     equal(ng.stop(), 0)
 
 
+@nginx("more workers than rows: each serves its own, and takes a row that is free later",
+       workers=1, logs="$^", killed="more workers than the zone has rows")
+def _(ng):
+    if VALGRIND:
+        return
+    # The zone was made for one worker, with 64 rows.
+    ng.write(workers=66)
+    reload(ng)
+    line = Line(ng)
+    crowd = Crowd(ng, 66, "/stays")
+    await_(lambda: len(line.info()["workers"]) == 64, "all rows are taken")
+    seated = {worker["pid"] for worker in line.info()["workers"]}
+    line.close()
+    rest = [one for one in crowd if one.pid not in seated]
+    equal(len({one.pid for one in rest}), 2)
+    pid = rest[0].pid
+    own = [one for one in crowd if one.pid == pid]
+    talker = Line(ng)
+    while talker.pid != pid:
+        talker.close()
+        talker = Line(ng)
+    equal(talker.ask("/push?data=own&scope=worker"), f"{len(own)} 0")
+    equal(talker.ask("/push?data=own"), "nil more workers than the zone has rows")
+    crowd.until(lambda s: s not in own or s.data == b"\x81\x03own" * 2)
+    equal(talker.ask("/count?topic=room"), str(len(own)))
+    for one in own:
+        one.data.clear()
+    talker.close()
+
+    ng.write(workers=2)
+    reload(ng)
+    for one in crowd:
+        if one not in own:
+            one.sock.close()
+    line = Line(ng)
+    await_(lambda: line.ask("/count?topic=room") == str(len(own)), "it has a row, and is heard of")
+    equal({worker["pid"] for worker in line.info()["workers"]}, {pid, *ng.workers()})
+    line.ask("/push?data=hello")
+    crowd.until(lambda s: s not in own or s.data == b"\x81\x05hello")
+    line.close()
+    for one in own:
+        one.sock.close()
+    equal(ng.stop(), 0)
+
+
 @nginx("a configuration without an http block in between")
 def _(ng):
     crowd = Crowd(ng, 2 * WORKERS, "/stays")

@@ -56,8 +56,8 @@ pub fn prepare(workers: usize) -> bool {
     if let Ok(zone) = Zone::attach(words) {
         return wake::prepare(zone.directory().capacity().into(), true);
     }
-    // Four generations of them, three of which still drain.
-    match Zone::init(words, (4 * workers).clamp(ROWS, MAX_ROWS)) {
+    // Eight generations of them, seven of which still drain.
+    match Zone::init(words, (8 * workers).clamp(ROWS, MAX_ROWS)) {
         Ok(zone) => wake::prepare(zone.directory().capacity().into(), false),
         Err(err) => {
             log::alert(&format!("websocket: {err} for {workers} workers"));
@@ -71,24 +71,82 @@ pub fn smallest_zone() -> usize {
     Zone::min_len(ROWS).unwrap_or(1 << 20) + zone::OVERHEAD
 }
 
+/// The zone as this worker finds it, seat or not; None in a process that has none. Workers that
+/// are gone and will not be replaced (killed while they drained) have no row any more.
+fn living_zone() -> Option<Zone<'static>> {
+    let zone = Zone::attach(zone::memory()?).ok()?;
+    zone.directory().free_dead(wake::process_exists);
+    Some(zone)
+}
+
+/// Every number, summed over all workers.
+pub fn sums() -> Vec<(&'static Entry, u64)> {
+    let zone = living_zone();
+    let sum = |counter| zone.map_or(0, |zone| zone.sum(counter));
+    TABLE.iter().map(|entry| (entry, sum(entry.counter))).collect()
+}
+
+/// Connections of all workers that have a seat.
+pub fn connections() -> u64 {
+    living_zone().map_or(0, |zone| zone.sum(Counter::Open))
+}
+
+/// The numbers of each worker.
+pub fn workers() -> Vec<Worker> {
+    let Some(zone) = living_zone() else { return Vec::new() };
+    let of = |row| {
+        let (slot, pid) = zone.directory().worker(row)?;
+        let counters = zone.counters().row(row);
+        Some(Worker {
+            pid,
+            slot,
+            open: counters.get(Counter::Open),
+            messages_in: counters.get(Counter::MessagesIn),
+            messages_out: counters.get(Counter::MessagesOut),
+            bytes_in: counters.get(Counter::BytesIn),
+            bytes_out: counters.get(Counter::BytesOut),
+        })
+    };
+    zone.directory().joined().filter_map(of).collect()
+}
+
+/// An id for a connection of a worker without a seat: nobody else can send to it.
+pub fn seatless_id() -> ConnId {
+    ConnId::new(u16::MAX, 0, random::bytes())
+}
+
+/// Counts what became of a message for one connection.
+pub fn delivered(delivery: Delivery) {
+    let counter = match delivery {
+        Delivery::Queued => Counter::Delivered,
+        Delivery::Dropped => Counter::SlowDropped,
+        Delivery::Closed => Counter::SlowClosed,
+        Delivery::Gone => return,
+    };
+    stats::add(counter, 1);
+}
+
 impl Bus {
-    /// Takes a seat. None: there is no zone, or no free row.
-    pub fn join(woken: fn()) -> Option<Bus> {
+    /// Takes a seat. None: there is no zone, or no free row, which is logged if `loud`.
+    pub fn join(woken: fn(), loud: bool) -> Option<Bus> {
         let zone = Zone::attach(zone::memory()?).ok()?;
         let (pid, slot) = wake::this_process();
         let directory = zone.directory();
         let seat = match zone.join(slot, pid, wake::process_exists) {
             Ok(seat) => seat,
             Err(err) => {
-                log::alert(&format!("websocket: {err}"));
+                if loud {
+                    log::alert(&format!("websocket: {err}"));
+                }
                 return None;
             }
         };
         let counters = zone.counters().row(seat.row());
-        stats::attach(counters);
         if !wake::listen(seat.row(), woken) {
+            zone.leave(&seat);
             return None;
         }
+        stats::attach(counters);
         // A predecessor may have been killed between its message and its wake-ups.
         directory.others(seat.row()).for_each(wake::wake);
         Some(Bus {
@@ -137,7 +195,7 @@ impl Bus {
     pub fn counted(&mut self, topic: &[u8], before: usize, now: usize) {
         let (had, has) = self.zone.census().set(self.seat.row(), TopicHash::of(topic), now);
         if before > 0 && had == Entered::No {
-            self.uncounted -= 1;
+            self.uncounted = self.uncounted.saturating_sub(1);
         }
         if now > 0 && has == Entered::No {
             self.uncounted += 1;
@@ -153,14 +211,8 @@ impl Bus {
 
     /// A topic's subscribers in the other workers.
     pub fn elsewhere(&self, topic: &[u8]) -> u64 {
-        self.bury_dead();
-        self.zone.subscribers(TopicHash::of(topic), self.seat.row())
-    }
-
-    /// Frees the rows of workers that are gone and will not be replaced (killed while they
-    /// drained): what they had is not counted then.
-    fn bury_dead(&self) {
         self.directory.free_dead(wake::process_exists);
+        self.zone.subscribers(TopicHash::of(topic), self.seat.row())
     }
 
     /// The largest message.
@@ -252,7 +304,7 @@ impl Bus {
     /// Reads what is in the ring now and hands over what concerns this worker: all of it, or only
     /// as much as is good for one turn of the event loop, and then the rest in the next. `take`
     /// says to how many connections it has handed the message.
-    pub fn drain(&mut self, all: bool, mut take: impl FnMut(&Bus, &Envelope<'_>) -> usize) {
+    pub fn drain(&mut self, all: bool, mut take: impl FnMut(&Envelope<'_>) -> usize) {
         self.directory.begin_drain(&self.seat);
         let mut buffer = std::mem::take(&mut self.incoming);
         let own = self.seat.row();
@@ -270,7 +322,7 @@ impl Bus {
                 Read::Overrun { lost } => self.overrun(lost),
                 Read::Message(_) => {
                     if let Ok(envelope) = Envelope::decode(&buffer) {
-                        deliveries += take(self, &envelope);
+                        deliveries += take(&envelope);
                     }
                     messages += 1;
                     bytes += buffer.len();
@@ -298,58 +350,6 @@ impl Bus {
                  a larger websocket_zone holds more"
             ));
         }
-    }
-
-    /// Counts what became of a message for one connection.
-    pub fn delivered(&self, delivery: Delivery) {
-        let counter = match delivery {
-            Delivery::Queued => Counter::Delivered,
-            Delivery::Dropped => Counter::SlowDropped,
-            Delivery::Closed => Counter::SlowClosed,
-            Delivery::Gone => return,
-        };
-        self.counters.add(counter, 1);
-    }
-
-    /// Counts.
-    pub fn count(&self, counter: Counter, n: u64) {
-        self.counters.add(counter, n);
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, counter: Counter, value: u64) {
-        self.counters.set(counter, value);
-    }
-
-    /// The numbers of each worker.
-    pub fn workers(&self) -> Vec<Worker> {
-        self.bury_dead();
-        let of = |row| {
-            let (slot, pid) = self.directory.worker(row)?;
-            let counters = self.zone.counters().row(row);
-            Some(Worker {
-                pid,
-                slot,
-                open: counters.get(Counter::Open),
-                messages_in: counters.get(Counter::MessagesIn),
-                messages_out: counters.get(Counter::MessagesOut),
-                bytes_in: counters.get(Counter::BytesIn),
-                bytes_out: counters.get(Counter::BytesOut),
-            })
-        };
-        self.directory.joined().filter_map(of).collect()
-    }
-
-    /// Every number, summed over all workers.
-    pub fn sums(&self) -> Vec<(&'static Entry, u64)> {
-        self.bury_dead();
-        TABLE.iter().map(|entry| (entry, self.zone.sum(entry.counter))).collect()
-    }
-
-    /// Connections of all workers.
-    pub fn connections(&self) -> u64 {
-        self.bury_dead();
-        self.zone.sum(Counter::Open)
     }
 }
 

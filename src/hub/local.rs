@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ws_hub::envelope::{Kind, Type};
 use ws_hub::{ConnId, Envelope, TopicIndex};
 
-use super::bus::Bus;
+use super::bus::delivered;
 use super::mailbox::Queue;
 use crate::session::{Delivery, Outgoing, Session};
 
@@ -68,13 +68,7 @@ impl Local {
     }
 
     /// Hands a message to every subscriber but one. Returns how many took it.
-    pub fn fan_out(
-        &self,
-        bus: &Bus,
-        topic: &[u8],
-        message: &Outgoing<'_>,
-        except: Option<ConnId>,
-    ) -> usize {
+    pub fn fan_out(&self, topic: &[u8], message: &Outgoing<'_>, except: Option<ConnId>) -> usize {
         let mut reached = 0;
         for &handle in self.topics.subscribers(topic) {
             let Some(Some(member)) = self.members.get(handle as usize) else { continue };
@@ -85,20 +79,20 @@ impl Local {
                 Target::Session(session) => session.deliver(message),
                 Target::Mailbox(queue) => queue.deliver(topic, message.payload()),
             };
-            bus.delivered(delivery);
+            delivered(delivery);
             reached += usize::from(delivery == Delivery::Queued);
         }
         reached
     }
 
     /// Takes a message from another worker. Returns how many connections took it.
-    pub fn receive(&self, bus: &Bus, message: &Envelope<'_>) -> usize {
+    pub fn receive(&self, message: &Envelope<'_>) -> usize {
         let outgoing = Outgoing::new(message.typ == Type::Text, message.payload);
         match message.kind {
-            Kind::Publish { topic } => self.fan_out(bus, topic, &outgoing, message.except),
+            Kind::Publish { topic } => self.fan_out(topic, &outgoing, message.except),
             Kind::ToConnection { id } => {
                 let Some(session) = self.session(&id) else { return 0 };
-                bus.delivered(session.deliver(&outgoing));
+                delivered(session.deliver(&outgoing));
                 1
             }
             Kind::CloseConnection { id, code, reason } => {

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use ws_hub::topic::TopicError;
 use ws_hub::{ConnId, Counter};
 
-use crate::ngx::wake;
-use crate::session::{random, Outgoing, Session};
+use crate::ngx::{wake, zone};
+use crate::session::{random, stats, Outgoing, Session};
 pub use bus::smallest_zone;
 use bus::Bus;
 use local::{Local, Target};
@@ -32,8 +32,12 @@ thread_local! {
 /// session and gives it back when the session's request ends.
 struct Hub {
     local: Local,
-    bus: Bus,
+    /// None while every row of the zone is taken: this worker then serves its own subscribers.
+    bus: Option<Bus>,
 }
+
+/// Milliseconds until a worker without a seat tries to get one.
+const TRY_EVERY: u64 = 1000;
 
 /// Where a published message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub enum Scope {
 pub enum Error {
     /// Not in a worker.
     NoWorker,
+    /// This worker has no row in the zone.
+    NoRow,
     /// The topic's name.
     Topic(TopicError),
     /// Above what the zone carries.
@@ -69,6 +75,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Error::NoWorker => "no worker process",
+            Error::NoRow => "more workers than the zone has rows",
             Error::Topic(err) => return err.fmt(f),
             Error::TooLarge => "message too large for the zone",
             Error::Overrun => "zone overrun while publishing",
@@ -87,7 +94,10 @@ fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result<R, Error> 
         // init_worker_by_lua: ngx_lua's turn comes before ours when a worker starts.
         start();
     }
-    HUB.with_borrow_mut(|hub| work(hub.as_mut().ok_or(Error::NoWorker)?))
+    HUB.with_borrow_mut(|hub| {
+        let hub = hub.as_mut().ok_or(Error::NoWorker)?;
+        work(hub)
+    })
 }
 
 /// Before so many workers are forked: whatever they all share.
@@ -101,7 +111,11 @@ pub fn start() {
         return;
     }
     random::forget();
-    if let Some(bus) = Bus::join(drain) {
+    if zone::memory().is_some() {
+        let bus = Bus::join(drain, true);
+        if bus.is_none() {
+            wake::later(TRY_EVERY, try_to_join);
+        }
         HUB.set(Some(Hub { local: Local::default(), bus }));
         drain();
     }
@@ -109,8 +123,8 @@ pub fn start() {
 
 /// In a worker that is about to exit.
 pub fn stop() {
-    if let Some(hub) = HUB.take() {
-        hub.bus.leave();
+    if let Some(bus) = HUB.take().and_then(|hub| hub.bus) {
+        bus.leave();
     }
 }
 
@@ -120,7 +134,7 @@ pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
         return Ok(id);
     }
     let (id, handle) = with(|hub| {
-        let id = hub.bus.new_id();
+        let id = hub.new_id();
         Ok((id, hub.local.add(id, Target::Session(session.clone()))))
     })?;
     session.set_id(id);
@@ -137,7 +151,7 @@ pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
 /// A new subscriber that is no connection.
 pub fn open_mailbox() -> Result<Mailbox, Error> {
     with(|hub| {
-        let id = hub.bus.new_id();
+        let id = hub.new_id();
         let queue = Rc::<mailbox::Queue>::default();
         let handle = hub.local.add(id, Target::Mailbox(queue.clone()));
         Ok(Mailbox::new(queue, id, handle))
@@ -159,14 +173,16 @@ pub fn subscribe(id: &ConnId, topic: &[u8]) -> Result<bool, Error> {
     with(|hub| {
         let handle = hub.local.handle(id).ok_or(Error::Closed)?;
         if hub.local.topics.count(topic) == 0 {
-            hub.bus.listen_to(topic);
+            if let Some(bus) = &mut hub.bus {
+                bus.listen_to(topic);
+            }
             // What was published before belongs to nobody here, see ws-hub.
             hub.drain(true);
         }
         let fresh = hub.local.topics.subscribe(topic, handle);
-        if fresh {
+        if let (true, Some(bus)) = (fresh, &mut hub.bus) {
             let now = hub.local.topics.count(topic);
-            hub.bus.counted(topic, now - 1, now);
+            bus.counted(topic, now - 1, now);
         }
         hub.note_topics();
         Ok(fresh)
@@ -180,8 +196,8 @@ pub fn unsubscribe(id: &ConnId, topic: Option<&[u8]>) -> Result<usize, Error> {
         let ended = match topic {
             Some(topic) => {
                 let ended = hub.local.topics.unsubscribe(topic, handle);
-                if ended {
-                    hub.bus.left(topic, hub.local.topics.count(topic));
+                if let (true, Some(bus)) = (ended, &mut hub.bus) {
+                    bus.left(topic, hub.local.topics.count(topic));
                 }
                 usize::from(ended)
             }
@@ -213,15 +229,17 @@ pub fn publish(
         return Err(Error::InvalidUtf8);
     }
     with(|hub| {
-        if scope == Scope::Node && data.len() + 512 > hub.bus.max_message() {
-            hub.bus.count(Counter::PublishFailed, 1);
+        let most = hub.bus.as_ref().map_or(usize::MAX, Bus::max_message);
+        if scope == Scope::Node && data.len().saturating_add(512) > most {
+            stats::add(Counter::PublishFailed, 1);
             return Err(Error::TooLarge);
         }
-        let reached = hub.fan_out(topic, &Outgoing::new(text, data), except);
-        hub.bus.count(Counter::Published, 1);
-        let seq = match scope {
-            Scope::Worker => hub.bus.end(),
-            Scope::Node => hub.bus.publish(topic, text, data, except)?,
+        let reached = hub.local.fan_out(topic, &Outgoing::new(text, data), except);
+        stats::add(Counter::Published, 1);
+        let seq = match (scope, &mut hub.bus) {
+            (Scope::Worker, bus) => bus.as_ref().map_or(0, Bus::end),
+            (Scope::Node, Some(bus)) => bus.publish(topic, text, data, except)?,
+            (Scope::Node, None) => return Err(Error::NoRow),
         };
         hub.keep_up();
         Ok((reached, seq))
@@ -235,11 +253,11 @@ pub fn send(id: &ConnId, text: bool, data: &[u8]) -> Result<(), Error> {
     }
     with(|hub| match hub.local.session(id) {
         Some(session) => {
-            hub.bus.delivered(session.deliver(&Outgoing::new(text, data)));
+            bus::delivered(session.deliver(&Outgoing::new(text, data)));
             Ok(())
         }
         None => {
-            hub.bus.send(id, text, data)?;
+            hub.bus.as_mut().ok_or(Error::NoRow)?.send(id, text, data)?;
             hub.keep_up();
             Ok(())
         }
@@ -253,28 +271,32 @@ pub fn close(id: &ConnId, code: u16, reason: &str) -> Result<(), Error> {
             session.end_with(code, reason.as_bytes());
             Ok(())
         }
-        None => hub.bus.close(id, code, reason),
+        None => {
+            hub.bus.as_mut().ok_or(Error::NoRow)?.close(id, code, reason)?;
+            hub.keep_up();
+            Ok(())
+        }
     })
 }
 
 /// Connections of all workers.
 pub fn connections() -> u64 {
-    with(|hub| Ok(hub.bus.connections())).unwrap_or(0)
+    bus::connections()
 }
 
 /// Subscribers of a topic in all workers.
 pub fn subscribers(topic: &[u8]) -> u64 {
-    with(|hub| Ok(hub.local.topics.count(topic) as u64 + hub.bus.elsewhere(topic))).unwrap_or(0)
+    with(|hub| Ok(hub.local.topics.count(topic) as u64 + hub.elsewhere(topic))).unwrap_or(0)
 }
 
 /// Subscribers of a topic in the other workers.
 pub fn elsewhere(topic: &[u8]) -> u64 {
-    with(|hub| Ok(hub.bus.elsewhere(topic))).unwrap_or(0)
+    with(|hub| Ok(hub.elsewhere(topic))).unwrap_or(0)
 }
 
 /// The name (with its label), and the sum over all workers, of every number kept.
 pub fn metrics() -> Vec<(&'static ws_hub::counters::Entry, u64)> {
-    with(|hub| Ok(hub.bus.sums())).unwrap_or_default()
+    bus::sums()
 }
 
 /// One worker's numbers.
@@ -298,38 +320,65 @@ pub struct Worker {
 
 /// The workers that live now, old generations that still drain included.
 pub fn workers() -> Vec<Worker> {
-    with(|hub| Ok(hub.bus.workers())).unwrap_or_default()
+    bus::workers()
+}
+
+/// Old workers may have ended meanwhile. Whoever subscribed here before is heard of then.
+fn try_to_join() {
+    let _ = with(|hub| {
+        let Some(mut bus) = Bus::join(drain, false) else {
+            wake::later(TRY_EVERY, try_to_join);
+            return Ok(());
+        };
+        for (topic, subscribers) in hub.local.topics.all() {
+            bus.listen_to(topic);
+            bus.counted(topic, 0, subscribers);
+        }
+        hub.bus = Some(bus);
+        hub.note_topics();
+        Ok(())
+    });
 }
 
 /// Somebody has woken this worker: read what the others have published.
 fn drain() {
     let _ = with(|hub| {
-        hub.bus.count(Counter::WakeupsReceived, 1);
+        stats::add(Counter::WakeupsReceived, 1);
         hub.drain(false);
         Ok(())
     });
 }
 
 impl Hub {
+    fn new_id(&self) -> ConnId {
+        self.bus.as_ref().map_or_else(bus::seatless_id, Bus::new_id)
+    }
+
+    fn elsewhere(&self, topic: &[u8]) -> u64 {
+        self.bus.as_ref().map_or(0, |bus| bus.elsewhere(topic))
+    }
+
     fn drain(&mut self, all: bool) {
-        let Hub { local, bus } = self;
-        bus.drain(all, |bus, message| local.receive(bus, message));
+        let Hub { local, bus, .. } = self;
+        if let Some(bus) = bus {
+            bus.drain(all, |message| local.receive(message));
+        }
     }
 
     /// After publishing to the ring.
     fn keep_up(&mut self) {
-        if self.bus.take_due() {
+        if self.bus.as_mut().is_some_and(Bus::take_due) {
             self.drain(true);
         }
     }
 
-    fn fan_out(&mut self, topic: &[u8], message: &Outgoing<'_>, except: Option<ConnId>) -> usize {
-        self.local.fan_out(&self.bus, topic, message, except)
-    }
-
     fn unsubscribe_all(&mut self, handle: u32) -> usize {
-        let Hub { local, bus } = self;
-        local.topics.unsubscribe_all(handle, |topic, rest| bus.left(topic, rest))
+        let Hub { local, bus, .. } = self;
+        local.topics.unsubscribe_all(handle, |topic, rest| {
+            if let Some(bus) = bus {
+                bus.left(topic, rest);
+            }
+        })
     }
 
     fn remove(&mut self, handle: u32) {
@@ -340,7 +389,7 @@ impl Hub {
 
     fn note_topics(&self) {
         let totals = self.local.topics.totals();
-        self.bus.set(Counter::Topics, totals.topics as u64);
-        self.bus.set(Counter::Subscriptions, totals.subscriptions as u64);
+        stats::set(Counter::Topics, totals.topics as u64);
+        stats::set(Counter::Subscriptions, totals.subscriptions as u64);
     }
 }

@@ -2,6 +2,7 @@
 //! with the zone and shared by every generation of workers that uses it (they inherit the
 //! descriptors). A worker listens on its own row's.
 
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -105,6 +106,43 @@ unsafe extern "C" fn handler(ev: *mut ffi::ngx_event_t) {
             std::mem::transmute::<*mut std::ffi::c_void, fn()>((*c).data)
         };
         woken();
+    });
+}
+
+thread_local! {
+    // Made by the first `later`, never freed: nginx's timer tree may hold it until the end.
+    static TIMER: Cell<*mut ffi::ngx_event_t> = const { Cell::new(ptr::null_mut()) };
+    static DUE: Cell<Option<fn()>> = const { Cell::new(None) };
+}
+
+/// Has `due` called in `ms` milliseconds on this worker's event loop; one call is under way at a
+/// time. Does not keep a quitting worker alive.
+pub fn later(ms: u64, due: fn()) {
+    DUE.set(Some(due));
+    let mut ev = TIMER.get();
+    // SAFETY: zeroed structs are nginx's own initial state (ngx_calloc); both live for ever. A
+    // timer's data is a connection, whose descriptor nginx writes into debug logs.
+    unsafe {
+        if ev.is_null() {
+            let mut c: Box<ffi::ngx_connection_t> = Box::new(std::mem::zeroed());
+            c.fd = -1;
+            let mut event: Box<ffi::ngx_event_t> = Box::new(std::mem::zeroed());
+            event.data = Box::into_raw(c).cast();
+            event.handler = Some(timer);
+            event.log = (*ffi::ngx_cycle).log;
+            event.set_cancelable(1);
+            ev = Box::into_raw(event);
+            TIMER.set(ev);
+        }
+        ffi::ngx_add_timer(ev, ms as ffi::ngx_msec_t);
+    }
+}
+
+unsafe extern "C" fn timer(_ev: *mut ffi::ngx_event_t) {
+    guarded("timer", (), || {
+        if let Some(due) = DUE.take() {
+            due();
+        }
     });
 }
 

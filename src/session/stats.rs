@@ -8,10 +8,13 @@ pub use ws_hub::Counter;
 thread_local! {
     // One thread per worker: a thread-local is a per-worker static without locks.
     static ROW: Cell<Option<Row<'static>>> = const { Cell::new(None) };
+    // Counted without a seat too, for the seat that may come.
+    static OPEN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Counting goes to `row` from now on: the hub has a seat.
 pub fn attach(row: Row<'static>) {
+    row.set(Counter::Open, OPEN.get());
     ROW.set(Some(row));
 }
 
@@ -27,14 +30,23 @@ pub fn add(counter: Counter, n: u64) {
     }
 }
 
+/// Sets a gauge.
+pub fn set(counter: Counter, value: u64) {
+    if let Some(row) = ROW.get() {
+        row.set(counter, value);
+    }
+}
+
 /// A connection was upgraded.
 pub fn opened() {
+    OPEN.set(OPEN.get() + 1);
     add(Counter::Open, 1);
     add(Counter::Accepted, 1);
 }
 
 /// The request of an upgraded connection ended; `code` describes how (RFC 6455 7.1.5).
 pub fn closed(code: u16) {
+    OPEN.set(OPEN.get().saturating_sub(1));
     if let Some(row) = ROW.get() {
         row.sub(Counter::Open, 1);
         row.add(Counter::closed(code), 1);
