@@ -2,6 +2,7 @@
 
 mod common;
 
+use bytes::BytesMut;
 use common::{feed_all, frame, frames, messages};
 use ws_proto::{header, opcode, Conn, Event, Payload, Settings};
 
@@ -74,6 +75,41 @@ fn whole_frames_and_headers_hold_no_buffer() {
     // Between the two halves of a masking key there is no body to read yet.
     feed_all(&mut conn, &mut b"\x81\x85\x01\x02".to_vec(), &mut seen).unwrap();
     assert_eq!(held(&mut conn), 0);
+}
+
+#[test]
+fn a_payload_moves_to_other_memory() {
+    for settings in [messages(), frames()] {
+        let mut conn = Conn::new(settings);
+        assert_eq!(conn.body_awaited(), None);
+        let key = Some([1, 2, 3, 4]);
+        let payload: Vec<u8> = (0..9000).map(|i| i as u8).collect();
+        let mut wire = frame(true, opcode::BINARY, &payload, key);
+        let head = wire.len() - payload.len();
+        let (first, rest) = wire.split_at_mut(head + 5000);
+        assert_eq!(conn.feed(&mut &mut first[..]), Ok(None));
+        assert_eq!(
+            conn.body_awaited().map(|(missing, have, _)| (missing, have)),
+            Some((4000, 5000))
+        );
+
+        // What lay in the memory before does not matter.
+        let mut spare = BytesMut::with_capacity(1 << 16);
+        spare.extend_from_slice(b"old");
+        let start = spare.as_ptr();
+        let used = conn.assemble_in(spare);
+        assert_eq!(used.len(), 5000);
+        assert_eq!(conn.body_awaited(), Some((4000, 5000, (1 << 16) - 5000)));
+        conn.body_room().unwrap().0.extend_from_slice(rest);
+        let event = conn.body_filled(4000).unwrap().unwrap();
+        let (Event::Message { payload: Payload::Owned(got), .. }
+        | Event::Frame { payload: Payload::Owned(got), .. }) = event
+        else {
+            panic!("not an assembled payload: {event:?}")
+        };
+        assert_eq!(got, payload);
+        assert_eq!(got.as_ptr(), start);
+    }
 }
 
 #[test]
