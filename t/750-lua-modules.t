@@ -7,6 +7,8 @@ from lib.live import Cases, Tap, equal, run
 
 tap = Tap()
 FAMILIES = {
+    "tarantool": ["websocket", "websocket.frame", "websocket.handshake", "websocket.ssl",
+                  "websocket.utf8_validator"],
     "lua-websockets": ["websockets"],
     "resty": ["resty.websocket.client", "resty.websocket.protocol", "resty.websocket.server"],
 }
@@ -18,7 +20,7 @@ LUA = f"""
     function owners()
         local found = {{}}
         for _, name in ipairs {LIST} do
-            found[#found + 1] = name .. "=" .. (require(name).mine and "mine" or "ours")
+            found[#found + 1] = name .. "=" .. (rawget(require(name), "mine") and "mine" or "ours")
         end
         return table.concat(found, " ")
     end
@@ -73,7 +75,7 @@ place("without the directive all are ours", "", FAMILIES)
 place("all by name", "websocket_lua_modules resty tarantool lua-websockets;", FAMILIES)
 place("resty alone", "websocket_lua_modules resty;", ["resty"])
 place("lua-websockets alone", "websocket_lua_modules lua-websockets;", ["lua-websockets"])
-place("others alone", "websocket_lua_modules tarantool;", [])
+place("tarantool alone", "websocket_lua_modules tarantool;", ["tarantool"])
 place("none", "websocket_lua_modules none;", [])
 place("none, lua_code_cache off", "websocket_lua_modules none;", [], "lua_code_cache off;")
 place("resty, lua_code_cache off", "websocket_lua_modules resty;", ["resty"], "lua_code_cache off;")

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 
-from lib.live import PORT, Cases, Nginx, Tap, await_, equal
+from lib.live import PORT, VALGRIND, Cases, Nginx, Tap, await_, equal
 from lib.lws import Ws, is_open, seen
 from lib.peer import CLOSE, PING, TEXT, frame
 
@@ -199,7 +199,9 @@ def handed_over(ng):
             except (ConnectionError, AssertionError):
                 pass  # a reset: it was in the backlog of a socket that closed
         await_(lambda: len(ng.workers()) == 1, "the new worker")
-    equal(refused, 0, f"refused beside {served} served")
+    # nginx gives new workers a tenth of a second, which is not enough under valgrind.
+    if not VALGRIND:
+        equal(refused, 0, f"refused beside {served} served")
 
 
 def destroyed(ng):

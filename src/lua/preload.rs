@@ -209,15 +209,15 @@ const MODULES: &[Module] = &[
         "tarantool/utf8_validator.lua",
         TARANTOOL
     ),
-    module!(c"websockets", c"@websockets.lua", "websockets.lua", LUA_WEBSOCKETS),
+    module!(c"websockets", c"@websockets.lua", "websockets/websockets.lua", LUA_WEBSOCKETS),
     module!(
         c"websockets.connection",
         c"@websockets/connection.lua",
-        "websockets_connection.lua",
+        "websockets/connection.lua",
         PART
     ),
-    module!(c"websockets.methods", c"@websockets/methods.lua", "websockets_methods.lua", PART),
-    module!(c"websockets.reader", c"@websockets/reader.lua", "websockets_reader.lua", PART),
+    module!(c"websockets.methods", c"@websockets/methods.lua", "websockets/methods.lua", PART),
+    module!(c"websockets.reader", c"@websockets/reader.lua", "websockets/reader.lua", PART),
 ];
 
 /// Makes the modules that `chosen` says known to every Lua VM of this configuration, those of
