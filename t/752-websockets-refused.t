@@ -152,6 +152,25 @@ def _(ng):
     assert b"\r\nSec-WebSocket-Version: 13\r\n" in head, head
 
 
+@case("refusals are counted by reason")
+def _(ng):
+    def counts():
+        return dict(part.split("=") for part in ng.get("/refused").split())
+    before = counts()
+    status(BARE, GET + HOST + UPGRADE + KEY + ECHO + "Sec-WebSocket-Version: 7\r\n\r\n")
+    status(BARE, GET + HOST + UPGRADE + KEY + VERSION + "\r\n")
+    after = counts()
+    changed = {name: int(after[name]) - int(before[name]) for name in after}
+    equal({name: n for name, n in changed.items() if n}, {"version": 1, "other": 1})
+
+
+case.handler("/refused", """
+    for name, n in pairs(require("resty.websocket").info().connections_refused) do
+        ngx.print(name, "=", n, " ")
+    end
+""")
+
+
 @case("half a handshake, or none, is ended by a time limit; many of them disturb nobody")
 def _(ng):
     witness = Ws(ng, "echo", BARE)

@@ -3,6 +3,7 @@
 //! here, a row of `TARGETS`, a file in fuzz_targets/ and seeds in seeds/.
 
 use ws_proto::ext::{self, Agreed, DeflateConfig, Encoder, Role};
+use ws_proto::handshake::head::{Head, MAX_HEAD};
 use ws_proto::handshake::{client, server};
 use ws_proto::utf8::Validator;
 use ws_proto::{close, header, opcode, Conn, Error, Event, Masking, Settings, Style};
@@ -172,6 +173,18 @@ pub fn handshake(data: &[u8]) {
     }
     if let Err(refusal) = server::check_lenient(&request) {
         refusal.to_bytes();
+    }
+
+    // As bytes, in two parts: what the whole says, the beginning must not have denied.
+    let (begun, whole) = (Head::parse(&data[..data.len() / 2]), Head::parse(data));
+    match (&begun, &whole) {
+        (Ok(Some(early)), late) => assert_eq!(late.as_ref(), Ok(&Some(early.clone()))),
+        (Err(_), late) => assert!(late.is_err()),
+        (Ok(None), _) => {}
+    }
+    if let Ok(Some(head)) = whole {
+        assert!(head.len <= data.len() && head.len <= MAX_HEAD);
+        let _ = server::check_strict(&head.request(), &policy);
     }
 
     let key = b"dGhlIHNhbXBsZSBub25jZQ==";

@@ -67,10 +67,14 @@ pub fn request(args: &Args) -> Outcome {
     }
     let upgrade = match check_strict(&request, &Policy::default()) {
         Ok(upgrade) => upgrade,
-        Err(refusal) => return refuse(refusal.status(), &refusal.to_string()),
+        Err(refusal) => {
+            stats::add(stats::Counter::refused(refusal.rule()), 1);
+            return refuse(refusal.status(), &refusal.to_string());
+        }
     };
     let known = |offer: &&[u8]| protocols.iter().any(|name| name == offer);
     let Some(protocol) = request.offered_protocols().find(known) else {
+        stats::add(stats::Counter::refused("protocol"), 1);
         return refuse(400, "no such subprotocol");
     };
     let response = [
