@@ -201,6 +201,8 @@ const MODULES: &[Module] = &[
         "tarantool/handshake.lua",
         TARANTOOL
     ),
+    module!(c"websocket.opening", c"@websocket/opening.lua", "tarantool/opening.lua", PART),
+    module!(c"websocket.peer", c"@websocket/peer.lua", "tarantool/peer.lua", PART),
     module!(c"websocket.socket", c"@websocket/socket.lua", "tarantool/socket.lua", PART),
     module!(c"websocket.ssl", c"@websocket/ssl.lua", "tarantool/ssl.lua", TARANTOOL),
     module!(

@@ -1,0 +1,356 @@
+-- websocket: a peer, which reads and writes frames over a cosocket or a connection of a port opened
+-- from Lua. This shim keeps each call within its time, in seconds; frames, their rules and the answers
+-- to them are the natives'. Made by websocket.lua.
+
+local natives = ...
+
+local opening = natives.module("websocket.opening")
+local socket = natives.module("websocket.socket")
+local frame = natives.module("websocket.frame")
+
+local check_open = opening.check_open
+local left_of = opening.left_of
+local shake_hands = opening.shake_hands
+local receive_some = socket.receive_some
+local send_all = socket.send_all
+local strerror = socket.strerror
+local native_next = natives.framed_next
+local native_output = natives.framed_output
+local native_state = natives.framed_state
+local error = error
+local max = math.max
+local min = math.min
+local now = ngx.now
+local rawset = rawset
+local running = coroutine.running
+local status = coroutine.status
+local tostring = tostring
+local type = type
+
+-- How long a peer may take to answer a close frame, where the program does not say.
+local CLOSE_TIMEOUT = 3
+
+local wspeer = {
+    TEXT = frame.TEXT,
+    BINARY = frame.BINARY,
+    check_handshake = opening.check_handshake,
+    check_client_handshake = opening.check_client_handshake,
+}
+wspeer.__index = wspeer
+
+
+function wspeer.__newindex()
+    error("Attempt to modify read-only wspeer properties", 2)
+end
+
+
+-- Sends what is queued. A connection of a port takes bytes in order, whoever brings them. A cosocket
+-- has one sender at a time: what others queue meanwhile goes with it, and they wait for it (but for
+-- readers, who must not).
+local function push(self, deadline, reads)
+    local own, peer = self.own, self.peer
+    local codec = own.codec
+    if peer.own.accepted then
+        local out = native_output(codec)
+        if out then
+            local ok, err
+            if reads then
+                ok, err = peer.sock:queue(out)
+            else
+                ok, err = send_all(peer, out, left_of(deadline))
+            end
+            if not ok then
+                return nil, err
+            end
+        end
+        return true
+    end
+
+    while own.pushing and status(own.pushing) ~= "dead" do
+        if reads then
+            return true
+        end
+        local waiters = own.waiters or require("ngx.semaphore").new()
+        own.waiters = waiters
+        waiters:wait(max(0, min(left_of(deadline) or 1, 1)))
+        if deadline and now() >= deadline then
+            return nil, "timeout"
+        end
+    end
+    own.pushing = running()
+    local out, ok, err = native_output(codec), true, nil
+    while out and ok do
+        ok, err = send_all(peer, out, left_of(deadline))
+        out = ok and native_output(codec)
+    end
+    own.pushing = nil
+    local waiters = own.waiters
+    if waiters and waiters:count() < 0 then
+        waiters:post(-waiters:count())
+    end
+    if not ok then
+        return nil, err
+    end
+    return true
+end
+
+
+-- Pings -----------------------------------------------------------------------------------------
+
+local function has_pong(self)
+    local own = self.own
+    local pongs = native_state(own.codec)
+    if pongs > own.pongs then
+        own.pongs = pongs
+        rawset(self, "ping_sended", false)
+    end
+    return not self.ping_sended
+end
+
+
+-- A program that only writes has its pongs noticed too: what lies there is taken into frames, which
+-- stay for read(). Somebody who reads, or frames that nobody takes, stand in for a pong.
+local function look_for_pong(self)
+    local codec = self.own.codec
+    while not has_pong(self) do
+        local _, full, over = native_state(codec)
+        if full or over then
+            return full
+        end
+        local data, err = receive_some(self.peer, 0)
+        if not data then
+            return err:find("busy", 1, true) ~= nil
+        end
+        natives.framed_feed(codec, data)
+    end
+    return true
+end
+
+
+-- Pings where it is time: true | nil, err.
+function wspeer.check_ping_pong(self, timeout)
+    check_open(self)
+    local freq, own = self.ping_freq, self.own
+    if not freq or not own.codec then
+        return true
+    end
+    local last = self.last_ping_sended
+    if last and now() - last < freq then
+        return true
+    end
+    if last and not has_pong(self) and not look_for_pong(self) then
+        self:shutdown(1000, "pong timeout", 0)
+        return nil, "Pong timeout"
+    end
+    rawset(self, "last_ping_sended", now())
+    rawset(self, "ping_sended", true)
+    natives.framed_ping(own.codec)
+    if not push(self, timeout and now() + timeout, true) then
+        return nil, "Connection write error"
+    end
+    return true
+end
+
+
+-- Frames ----------------------------------------------------------------------------------------
+
+-- Nothing more comes, for the reason `why`. The first to notice ends the connection.
+local function ended(self, why)
+    local own = self.own
+    local told = own.told
+    own.told = true
+    if told or why == "lost" then
+        return {}
+    end
+    rawset(self, "close_received", why == "closed")
+    if why == "closed" then
+        natives.framed_close(own.codec, 1000)
+    end
+    rawset(self, "close_sended", true)
+    push(self, now() + CLOSE_TIMEOUT, true)
+    self.peer:shutdown()
+    if own.closers then
+        own.closers:post(1)
+    end
+    if why == "limit" then
+        error("Payload size limit reached", 3)
+    end
+    return nil, why == "closed" and "Close handshaked" or "Validation error"
+end
+
+
+-- The next data frame { opcode, fin, data, rsv } | {} at the end of the stream | nil, err
+function wspeer.read(self, timeout)
+    check_open(self)
+    local deadline = timeout and now() + timeout
+    local ok, err = shake_hands(self, deadline)
+    if not ok then
+        return nil, err
+    end
+    local codec, freq = self.own.codec, self.ping_freq
+    while true do
+        local opcode, fin, data = native_next(codec)
+        push(self, deadline, true)
+        if type(opcode) == "number" then
+            rawset(self, "last_opcode", not fin and (opcode ~= 0 and opcode or self.last_opcode)
+                                        or nil)
+            return { opcode = opcode, fin = fin, data = data, rsv = 0 }
+        elseif opcode then
+            return ended(self, opcode)
+        end
+
+        ok, err = self:check_ping_pong(left_of(deadline))
+        if not ok then
+            return nil, err
+        end
+        local left = left_of(deadline)
+        local wait = left
+        if freq then
+            local due = self.last_ping_sended + freq - now()
+            wait = min(left or due, due)
+        end
+        local chunk
+        chunk, err = receive_some(self.peer, wait)
+        if chunk then
+            natives.framed_feed(codec, chunk)
+        elseif err == "closed" then
+            natives.framed_lost(codec)
+        elseif err ~= "timeout" then
+            if not err:find("busy", 1, true) then
+                natives.framed_lost(codec)
+            end
+            return nil, strerror(err)
+        elseif deadline and now() >= deadline then
+            return nil, strerror(err)
+        end
+    end
+end
+
+
+-- Sends a string as text, or a frame { opcode, fin, data }: bytes on the wire | nil, err
+function wspeer.write(self, data, timeout)
+    check_open(self)
+    local opcode, fin = frame.TEXT, true
+    if type(data) == "table" then
+        opcode, fin, data = data.opcode, data.fin ~= false, data.data
+    end
+    if opcode ~= 0 and opcode ~= frame.TEXT and opcode ~= frame.BINARY then
+        return nil, "You can send only text or binary frame"
+    end
+    if data ~= nil and type(data) ~= "string" then
+        error("bad frame data (string expected, got " .. type(data) .. ")", 2)
+    end
+    local deadline = timeout and now() + timeout
+    local ok, err = shake_hands(self, deadline)
+    if not ok then
+        return nil, err
+    end
+    ok, err = self:check_ping_pong(left_of(deadline))
+    if not ok then
+        return nil, err
+    end
+    local bytes = natives.framed_send(self.own.codec, fin, opcode, data)
+    if not bytes then
+        return nil, "Broken pipe"
+    end
+    ok, err = push(self, deadline)
+    if not ok then
+        return nil, strerror(err)
+    end
+    return bytes
+end
+
+
+-- Whether a frame may come now, by the frames validated before: true | false, { code, message }
+function wspeer.validate(self, fr)
+    local own = self.own
+    own.judge = own.judge or natives.framed_rules()
+    local code, message = natives.framed_judge(own.judge, fr.opcode, fr.fin ~= false, fr.rsv,
+                                               fr.data)
+    if code then
+        return false, { code = code, message = message }
+    end
+    return true
+end
+
+
+-- Reads on until the peer's close frame: what comes before it is dropped.
+local function await_close(self, deadline)
+    local own = self.own
+    local codec = own.codec
+    while true do
+        local kind = native_next(codec)
+        push(self, deadline, true)
+        if type(kind) == "string" then
+            rawset(self, "close_received", kind == "closed")
+            return
+        elseif kind == nil then
+            local data, err = receive_some(self.peer, left_of(deadline))
+            if data then
+                natives.framed_feed(codec, data)
+            elseif err:find("busy", 1, true) then
+                -- Then the light thread in read() finds it.
+                own.closers = own.closers or require("ngx.semaphore").new()
+                own.closers:wait(max(0, left_of(deadline)))
+                return
+            else
+                natives.framed_lost(codec)
+                return
+            end
+        end
+    end
+end
+
+
+-- Closes with a close frame, waits for the peer's and ends the connection: true | nil, err
+function wspeer.shutdown(self, code, reason, timeout)
+    check_open(self)
+    if code ~= nil and (type(code) ~= "number" or code < 0 or code > 65535) then
+        error("bad argument #1 to 'shutdown' (close code expected)", 2)
+    end
+    local own = self.own
+    local deadline = now() + (timeout or CLOSE_TIMEOUT)
+    if own.codec and not own.told then
+        natives.framed_close(own.codec, code, reason and tostring(reason))
+        rawset(self, "close_sended", true)
+        rawset(self, "closed_by_me", true)
+        local ok, err = push(self, deadline)
+        if not ok then
+            natives.framed_lost(own.codec)
+            own.told = true
+            return nil, strerror(err)
+        end
+        await_close(self, deadline)
+        natives.framed_lost(own.codec)
+        own.told = true
+    end
+    self.peer:shutdown()
+    return true
+end
+
+
+-- Closes the socket at once.
+function wspeer.close(self)
+    local own = self.own
+    if own.codec then
+        natives.framed_lost(own.codec)
+    end
+    self.peer:close()
+end
+
+
+-- The text of the last socket error, or nil.
+function wspeer.error(self)
+    check_open(self)
+    return self.peer:error()
+end
+
+
+-- Its number; 0 where there was none.
+function wspeer.errno(self)
+    check_open(self)
+    return self.peer:errno()
+end
+
+
+return wspeer
