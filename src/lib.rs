@@ -91,7 +91,7 @@ unsafe extern "C" fn init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
 /// In each worker, before it exits.
 unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
     hub::stop();
-    ngx::accepted::close_all();
+    ngx::goodbye::close_all();
     ngx::lua_wait::free_all();
 }
 

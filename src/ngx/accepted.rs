@@ -1,29 +1,23 @@
-//! A connection that a listener of ours accepted: its events, its addresses and its end. Owned by
+//! A connection that a listener of ours accepted: its events and its addresses (its end is
+//! `goodbye`'s). Owned by
 //! whoever took it from the listener (a stream of the session layer), which hears of events through
 //! `Events`. nginx's HTTP knows nothing of these connections.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::collections::HashSet;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::mem;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::OnceLock;
 
+use super::goodbye;
 use super::guard::guarded;
 use super::wire::Wire;
 use crate::ffi;
 
-/// How long a connection that we closed may go on sending before it is cut: closing with bytes
-/// unread would reset it, and the peer might never read our last ones.
-const LINGER_MS: u64 = 2000;
-
 thread_local! {
-    /// This worker's connections, lingering ones included: closed when it exits.
-    static LIVE: RefCell<HashSet<*mut ffi::ngx_connection_t>> = RefCell::default();
-    /// How many of them have no request context yet, which takes one of nginx's connections more.
+    /// How many connections have no request context yet, which takes one of nginx's connections more.
     static PROMISED: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -51,7 +45,7 @@ pub trait Events: 'static {
 ///
 /// Owned by one stream; dropping it closes the connection at once. While `attach`ed, nginx's
 /// events point to the owner without a count: that is sound because the owner's end closes the
-/// connection, and with it its events. A worker that exits closes what is left (`close_all`);
+/// connection, and with it its events. A worker that exits closes what is left (`goodbye::close_all`);
 /// the owners find their connections gone then.
 pub struct Accepted {
     wire: Wire,
@@ -77,7 +71,7 @@ impl Accepted {
     /// # Safety
     /// `c` must be an accepted connection of this worker that nobody else owns.
     pub(super) unsafe fn new(c: *mut ffi::ngx_connection_t) -> Accepted {
-        LIVE.with_borrow_mut(|live| live.insert(c));
+        goodbye::begin(c);
         PROMISED.set(PROMISED.get() + 1);
         // SAFETY: by contract; until `attach` events only mark the connection as ready.
         unsafe {
@@ -179,7 +173,7 @@ impl Accepted {
         let c = self.let_go();
         if !c.is_null() {
             // SAFETY: alive until now, and nobody else's.
-            unsafe { close_connection(c) };
+            unsafe { goodbye::close(c) };
         }
     }
 
@@ -189,7 +183,7 @@ impl Accepted {
         let c = self.let_go();
         if !c.is_null() {
             // SAFETY: alive until now, and nobody else's; it belongs to its events from here on.
-            unsafe { end_output(c) };
+            unsafe { goodbye::end_output(c) };
         }
     }
 
@@ -203,10 +197,10 @@ impl Accepted {
                 ffi::ngx_delete_posted_event(self.flush.get());
             }
         }
-        if c.is_null() || !LIVE.with_borrow(|live| live.contains(&c)) {
+        if c.is_null() || !goodbye::is_live(c) {
             return ptr::null_mut();
         }
-        // SAFETY: c is alive, as LIVE says.
+        // SAFETY: c is alive, as `goodbye` says.
         unsafe {
             (*c).data = ptr::null_mut();
             if (*(*c).write).timer_set() != 0 {
@@ -220,19 +214,6 @@ impl Accepted {
 impl Drop for Accepted {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// Closes this worker's connections, because it exits: nginx would complain of open sockets.
-pub fn close_all() {
-    for c in LIVE.take() {
-        // SAFETY: alive as long as it was in LIVE. Owners are asked no more: LIVE tells them.
-        unsafe {
-            if !(*c).ssl.is_null() {
-                (*(*c).ssl).set_no_send_shutdown(1);
-            }
-            close_connection(c);
-        }
     }
 }
 
@@ -338,7 +319,7 @@ unsafe extern "C" fn flush_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
 }
 
 /// Nobody has attached yet: nginx has marked the event as ready, which is all.
-unsafe extern "C" fn idle_handler(_ev: *mut ffi::ngx_event_t) {}
+pub(super) unsafe extern "C" fn idle_handler(_ev: *mut ffi::ngx_event_t) {}
 
 /// Runs an event's body; a panic (a bug of ours) ends this one connection.
 fn event<T: Events>(what: &str, owner: &T, body: impl FnOnce()) {
@@ -348,130 +329,5 @@ fn event<T: Events>(what: &str, owner: &T, body: impl FnOnce()) {
     });
     if !done {
         guarded("end of a connection", (), || owner.socket().close());
-    }
-}
-
-// What follows runs without an owner: the connection is closed, step by step.
-
-/// Says goodbye in TLS, ends our side of the stream and lets the peer finish.
-///
-/// # Safety
-/// `c` must be alive and nobody's.
-unsafe fn end_output(c: *mut ffi::ngx_connection_t) {
-    // SAFETY: by contract. What nginx does for a lingering close (ngx_http_set_lingering_close):
-    // TLS is shut down without waiting for the peer's goodbye, its memory stays for the close.
-    unsafe {
-        let ssl = (*c).ssl;
-        if !ssl.is_null() {
-            (*ssl).set_no_wait_shutdown(1);
-            (*ssl).set_shutdown_without_free(1);
-            match ffi::ngx_ssl_shutdown(c) {
-                rc if rc == ffi::NGX_AGAIN as isize => {
-                    (*ssl).handler = Some(tls_ended);
-                    return;
-                }
-                rc if rc != ffi::NGX_OK as isize => return close_connection(c),
-                _ => {}
-            }
-        }
-        linger(c);
-    }
-}
-
-unsafe extern "C" fn tls_ended(c: *mut ffi::ngx_connection_t) {
-    // SAFETY: nginx calls this when the shutdown it had put off is done, or has timed out.
-    unsafe {
-        if (*c).timedout() != 0 || (*c).error() != 0 {
-            close_connection(c);
-        } else {
-            linger(c);
-        }
-    }
-}
-
-/// # Safety
-/// `c` must be alive and nobody's.
-unsafe fn linger(c: *mut ffi::ngx_connection_t) {
-    // SAFETY: by contract.
-    unsafe {
-        if (*(*c).read).pending_eof() != 0 || (*(*c).read).eof() != 0 {
-            return close_connection(c);
-        }
-        libc::shutdown((*c).fd, libc::SHUT_WR);
-        (*(*c).read).handler = Some(linger_handler);
-        (*(*c).write).handler = Some(idle_handler);
-        ffi::ngx_add_timer((*c).read, LINGER_MS as ffi::ngx_msec_t);
-        linger_handler((*c).read);
-    }
-}
-
-unsafe extern "C" fn linger_handler(ev: *mut ffi::ngx_event_t) {
-    // SAFETY: nginx calls this with the read event of a connection that nobody owns. The bytes are
-    // read past TLS, which is over, and thrown away.
-    unsafe {
-        let c = (*ev).data.cast::<ffi::ngx_connection_t>();
-        let mut sink = mem::MaybeUninit::<[u8; 16384]>::uninit();
-        let mut rounds = 0;
-        while (*ev).timedout() == 0 && (*c).close() == 0 && rounds < 64 {
-            let n = libc::recv((*c).fd, sink.as_mut_ptr().cast(), 16384, libc::MSG_DONTWAIT);
-            if n > 0 {
-                rounds += 1;
-                continue;
-            }
-            if n < 0 && *libc::__errno_location() == libc::EAGAIN {
-                (*ev).set_ready(0);
-                ffi::ngx_handle_read_event(ev, 0);
-                return;
-            }
-            break;
-        }
-        close_connection(c);
-    }
-}
-
-/// Frees everything of a connection (ngx_http_close_connection).
-///
-/// # Safety
-/// `c` must be alive and nobody's.
-pub(super) unsafe fn close_connection(c: *mut ffi::ngx_connection_t) {
-    // SAFETY: by contract; nginx's own order.
-    unsafe {
-        if !(*c).ssl.is_null() {
-            (*(*c).ssl).set_no_wait_shutdown(1);
-            (*(*c).ssl).set_shutdown_without_free(0);
-            if ffi::ngx_ssl_shutdown(c) == ffi::NGX_AGAIN as isize {
-                (*(*c).ssl).handler = Some(close_connection_event);
-                return;
-            }
-        }
-        LIVE.with_borrow_mut(|live| live.remove(&c));
-        uncount();
-        (*c).set_destroyed(1);
-        let pool = (*c).pool;
-        ffi::ngx_close_connection(c);
-        ffi::ngx_destroy_pool(pool);
-    }
-}
-
-unsafe extern "C" fn close_connection_event(c: *mut ffi::ngx_connection_t) {
-    // SAFETY: nginx calls this when the TLS shutdown it had put off is over.
-    unsafe { close_connection(c) };
-}
-
-/// Takes one off the open connections of stub_status, where nginx has that: it counted this one
-/// when it accepted it (ngx_event_accept).
-fn uncount() {
-    static ACTIVE: OnceLock<usize> = OnceLock::new();
-    let active = *ACTIVE.get_or_init(|| {
-        // SAFETY: looks a symbol up; null where nginx was built without stub_status.
-        unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_stat_active".as_ptr()) as usize }
-    });
-    if active != 0 {
-        // SAFETY: the symbol is a pointer to a counter in memory shared by all workers, which
-        // nginx changes atomically too.
-        unsafe {
-            let counter = *(active as *const *const std::sync::atomic::AtomicUsize);
-            (*counter).fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        }
     }
 }

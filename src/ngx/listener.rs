@@ -17,9 +17,10 @@ use std::rc::Rc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::accepted::{close_connection, is_room, local_address, Accepted};
+use super::accepted::{is_room, local_address, Accepted};
 use super::clock::now_ms;
 use super::errno;
+use super::goodbye;
 use super::guard::guarded;
 use super::handover;
 use super::log;
@@ -444,7 +445,7 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
     });
     if !done {
         // SAFETY: no room, no memory, or a panic of ours: the connection is nobody's yet.
-        unsafe { close_connection(c) };
+        unsafe { goodbye::close(c) };
     }
 }
 
@@ -464,7 +465,7 @@ unsafe extern "C" fn handshaked(c: *mut ffi::ngx_connection_t) {
             if admitted {
                 inner.deliver(c);
             } else {
-                close_connection(c);
+                goodbye::close(c);
             }
         }
     });

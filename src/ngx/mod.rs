@@ -4,6 +4,7 @@
 pub mod accepted;
 pub mod clock;
 pub mod errno;
+pub mod goodbye;
 pub mod guard;
 pub mod handover;
 pub mod host;

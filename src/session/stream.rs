@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::inbox::{Inbox, Want, MAX_LINE};
 use super::outbox::Outbox;
 use super::{scratch, IoError};
 use crate::ngx::accepted::{Accepted, Events};
@@ -17,24 +18,9 @@ use crate::ngx::wire::{Recv, Sent, MAX_PARTS};
 const DEFAULT_TIMEOUT_MS: u64 = 60_000;
 /// A send that leaves more than this pending waits for the peer.
 const HIGH_WATER: usize = 256 * 1024;
-/// Longest line: what a remote peer may have us keep without an end in sight.
-const MAX_LINE: usize = 64 * 1024;
 
 /// How long the last output of a closed stream may stay without progress, at most.
 const DRAIN_MS: u64 = 60_000;
-
-/// What a read waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Whatever is there, at most so many bytes.
-    Any(usize),
-    /// So many bytes.
-    Exactly(usize),
-    /// A line; its end (LF, and CR before it) is not part of it.
-    Line,
-    /// Everything up to the end of the stream.
-    All,
-}
 
 /// Result of a read.
 pub enum Got {
@@ -74,9 +60,7 @@ pub enum Side {
 }
 
 struct Io {
-    /// Received and not taken, from `head` on.
-    inbox: Vec<u8>,
-    head: usize,
+    inbox: Inbox,
     read_end: Option<IoError>,
     write_end: Option<IoError>,
     outbox: Outbox,
@@ -117,8 +101,7 @@ impl Stream {
             reader: Semaphore::new()?,
             writers: RefCell::new(None),
             io: RefCell::new(Io {
-                inbox: Vec::new(),
-                head: 0,
+                inbox: Inbox::default(),
                 read_end: None,
                 write_end: None,
                 outbox: Outbox::default(),
@@ -166,17 +149,17 @@ impl Stream {
             return Got::Data(Vec::new());
         }
         loop {
-            if let Some(data) = io.taken(want) {
+            if let Some(data) = io.inbox.taken(want) {
                 return Got::Data(data);
             }
-            if want == Want::Line && io.inbox.len() - io.head > MAX_LINE {
+            if want == Want::Line && io.inbox.len() > MAX_LINE {
                 return Got::LineTooLong;
             }
             if io.closed {
                 return Got::Failed(IoError::Closed, Vec::new());
             }
             if let Some(err) = io.read_end {
-                let rest = io.take(usize::MAX);
+                let rest = io.inbox.take(usize::MAX);
                 return match (want, err) {
                     (Want::All, IoError::Closed) => Got::Data(rest),
                     _ => Got::Failed(err, rest),
@@ -195,7 +178,7 @@ impl Stream {
             None => io.reading_since.saturating_add(io.recv_timeout),
         };
         if now >= deadline {
-            return Got::Failed(IoError::Timeout, io.take(usize::MAX));
+            return Got::Failed(IoError::Timeout, io.inbox.take(usize::MAX));
         }
         match self.reader.park(r, deadline.saturating_sub(now)) {
             Parking::Parked => Got::Parked,
@@ -211,10 +194,10 @@ impl Stream {
         if io.closed {
             return Await::Failed(IoError::Closed);
         }
-        if !io.has_input() && io.read_end.is_none() {
+        if io.inbox.is_empty() && io.read_end.is_none() {
             self.fill(io);
         }
-        if io.has_input() || io.read_end.is_some() {
+        if !io.inbox.is_empty() || io.read_end.is_some() {
             return Await::Done;
         }
         let now = now_ms();
@@ -315,7 +298,7 @@ impl Stream {
         }
         if side != Side::Write {
             io.read_end.get_or_insert(IoError::Closed);
-            io.take(usize::MAX);
+            io.inbox.take(usize::MAX);
             self.reader.wake_all();
         }
         if side != Side::Read {
@@ -332,8 +315,7 @@ impl Stream {
             return;
         }
         io.closed = true;
-        io.inbox = Vec::new();
-        io.head = 0;
+        io.inbox = Inbox::default();
         self.flush_now(&mut io);
         let pending = self.has_pending(&io);
         if io.write_end.is_some() || (pending && now) {
@@ -367,7 +349,8 @@ impl Stream {
         let got = scratch::lend(|buffer| {
             let got = self.socket.recv(buffer);
             if let Recv::Data(n) = got {
-                io.append(&buffer[..n]);
+                io.inbox.append(&buffer[..n]);
+                io.moved.0 += n as u64;
             }
             got
         });
@@ -485,54 +468,5 @@ impl Events for Stream {
         drop(io);
         self.leave(false);
         self.wake_all();
-    }
-}
-
-impl Io {
-    fn has_input(&self) -> bool {
-        self.head < self.inbox.len()
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if self.head > 0 && self.head == self.inbox.len() {
-            self.inbox.clear();
-            self.head = 0;
-        }
-        self.moved.0 += bytes.len() as u64;
-        self.inbox.extend_from_slice(bytes);
-    }
-
-    /// Takes at most `n` of the bytes received.
-    fn take(&mut self, n: usize) -> Vec<u8> {
-        let n = n.min(self.inbox.len() - self.head);
-        let bytes = if self.head == 0 && n == self.inbox.len() {
-            std::mem::take(&mut self.inbox)
-        } else {
-            self.inbox[self.head..self.head + n].to_vec()
-        };
-        self.head += n;
-        if self.head >= self.inbox.len() {
-            // An idle connection holds no buffer.
-            self.inbox = Vec::new();
-            self.head = 0;
-        }
-        bytes
-    }
-
-    /// What is wanted, if it has come.
-    fn taken(&mut self, want: Want) -> Option<Vec<u8>> {
-        let have = self.inbox.len() - self.head;
-        match want {
-            Want::Any(n) if have > 0 => Some(self.take(n)),
-            Want::Exactly(n) if have >= n => Some(self.take(n)),
-            Want::Line => {
-                let rest = &self.inbox[self.head..];
-                let end = rest.iter().take(MAX_LINE + 1).position(|&b| b == b'\n')?;
-                let mut line = self.take(end + 1);
-                line.retain(|&b| b != b'\n' && b != b'\r');
-                Some(line)
-            }
-            _ => None,
-        }
     }
 }
