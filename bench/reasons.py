@@ -13,7 +13,7 @@ REASONS = [
      "the string table, collected: about half of 1630 instructions in user space), its frame both ways, and the copy "
      "into the outbox. Tried and kept: recv and send by LuaJIT's FFI, a plain frame taken in one step, spare output "
      "buffers, nothing parsed ahead of the reader: 4350 -> 1630 instructions."),
-    (r"^(32 B|1 KiB), 100 connections, 1 in flight.*fastwebsockets",
+    (r"^(32 B|1 KiB), 100 connections, 1 in flight",
      "one recv and one send for each message, as fastwebsockets makes, and the kernel's part of both is nine "
      "tenths of the cost. The rest is what a light thread needs on top of a codec: ngx_lua's semaphore is "
      "posted, its event runs, the coroutine is resumed and parked again, a timer is set and removed (about "
@@ -40,6 +40,13 @@ REASONS = [
      "one send for each subscriber, in both servers, is nine tenths of the cost: of about 600 instructions in user "
      "space a delivery no part stands out. Tried and kept: a frame is sent from where it lies, without a copy "
      "or a buffer for each connection, and by send() instead of writev()."),
+    (r"^broadcast: 100 topics",
+     "a connection's other topics are not looked at when it gets a message; they only take memory, and with it cache."),
+    (r"^memory with deflate",
+     "without context takeover the compressors are given back after each message; what stays is shared."),
+    (r"^reload",
+     "new workers start while the old ones still serve; on two cores with the client on one of them they wait for each "
+     "other."),
     (r"^memory of an idle connection",
      "nginx's own part is 9.9 KB: two blocks of request_pool_size (4 KB each; a request of an nginx with Lua needs a "
      "little more than one), the request's head (1 KB, which variables and the access log point into), the "
