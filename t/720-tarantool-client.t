@@ -546,6 +546,37 @@ def _(ng):
     lines(ng, "/many", ["3000015"] * 8 + ["36"])
 
 
+program("/reopen", """
+    local function greet(ws) ws:write("welcome") ws:read() end
+    local server, addr = websocket.server("ws://127.0.0.1:0", greet)
+    local url = "ws://127.0.0.1:" .. addr.port
+    local function visit()
+        local ws, err = websocket.connect(url, nil, { timeout = 1 })
+        if not ws then return say(ws, err) end
+        show(ws:read(5))
+        return ws
+    end
+    local stays = visit()
+    say(websocket.server(url, greet))
+    say(websocket.bind(url))
+    say(server:close(), server:close(), server:accept(1))
+    visit()
+    server = assert(websocket.server(url, greet))
+    visit():close()
+    stays:write("still there")
+    show(stays:read(5))
+    server:close()
+""")
+
+
+@case("a port that is taken, closed, opened again; who is connected stays")
+def _(ng):
+    welcome = "1 | true | welcome | 0"
+    lines(ng, "/reopen", [welcome, "nil | Address already in use", "false | Address already in use",
+                          "true | false | nil | Connection reset by peer",
+                          "nil | Connection refused", welcome, "nil | nil | nil | nil"])
+
+
 program("/judge", """
     local ws = websocket.new(ngx.socket.tcp(), nil, true, true)
     local function judge(opcode, fin, data, rsv)
