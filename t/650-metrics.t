@@ -129,7 +129,7 @@ def _(ng):
         line.start("/chosen", method, "x")
         answer = line.http.getresponse()
         answer.read()
-        equal(answer.status, 405, method)
+        equal((answer.status, answer.getheader("Allow")), (405, "GET, HEAD"), method)
     line.close()
 
 

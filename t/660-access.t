@@ -97,6 +97,10 @@ def _(ng):
     published = line.info()["published"]
     for method in "GET", "HEAD", "DELETE", "PATCH", "OPTIONS":
         equal(ask(ng, "/publish/?topic=t", method, "x" if method != "HEAD" else None)[0], 405, method)
+    line.start("/publish/?topic=t")
+    answer = line.http.getresponse()
+    answer.read()
+    equal(answer.getheader("Allow"), "POST, PUT")
     for headers in {}, {"Transfer-Encoding": "chunked"}:
         body = b"0\r\n\r\n" if headers else b""
         status, answer = ask(ng, "/publish/?topic=t", "POST", body, headers=headers)
@@ -117,7 +121,7 @@ def _(ng):
         equal(peer.frame(), (TEXT, body))
     equal(ask(ng, path, "PUT", iter([b"in ", b"pieces"]))[0], 202)
     equal(peer.frame(), (TEXT, b"in pieces"))
-    equal(ask(ng, path, "POST", b"\0\xff", headers={"Content-Type": "application/octet-stream"})[0], 202)
+    equal(ask(ng, path, "POST", b"\0\xff", headers={"Content-Type": "Application/Octet-Stream; x=y"})[0], 202)
     equal(peer.frame(), (0x82, b"\0\xff"))
     peer.close()
     line.close()

@@ -18,17 +18,24 @@ pub fn may_publish(r: Request) -> Result<(), isize> {
     match r.method() {
         b"POST" | b"PUT" => Ok(()),
         _ => Err(match discard_body(r) {
-            0 => 405,
+            // RFC 9110 15.5.6.
+            0 if add_header(r, "Allow", "POST, PUT") => 405,
+            0 => 500,
             rc => rc,
         }),
     }
 }
 
+/// The type of a body that is published as a binary message.
+const BINARY: &[u8] = b"application/octet-stream";
+
 /// Publishes the body that has been read, and answers.
 pub fn publish(r: Request, topic: &[u8]) -> isize {
     let Some(body) = body_of(r) else { return 500 };
     let binary = r.headers().iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case(b"content-type") && value.starts_with(b"application/octet-stream")
+        // RFC 9110 8.3.1: in any case, parameters behind it or not.
+        name.eq_ignore_ascii_case(b"content-type")
+            && value.get(..BINARY.len()).is_some_and(|start| start.eq_ignore_ascii_case(BINARY))
     });
     if body.is_empty() {
         return answer(r, 400, "no message: the request has no body");
