@@ -33,7 +33,8 @@ case.handler("/only-ours", """
     if not ws then return ngx.exit(status) end
 """)
 case.handler("/pings", """
-    local ws = assert(require("resty.websocket").accept{ ping_interval = 50, ping_timeout = 50 })
+    local ws = assert(require("resty.websocket").accept{
+        ping_interval = 50, ping_timeout = tonumber(ngx.var.arg_timeout) })
     ws:recv()
 """)
 case.handler("/logged", """
@@ -201,7 +202,7 @@ def _(ng):
 def _(ng):
     line = Line(ng)
     before = line.info()
-    answers, silent = Peer(ng, "/pings"), Peer(ng, "/pings")
+    answers, silent = Peer(ng, "/pings?timeout=60000"), Peer(ng, "/pings?timeout=50")
     for _ in range(3):
         equal(answers.frame(), (PING, b""))
         answers.send(frame(PONG))
