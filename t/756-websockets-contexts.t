@@ -4,7 +4,7 @@ BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 import socket
 import time
 
-from lib.live import PORT, Cases, Tap, await_, equal, run
+from lib.live import PORT, Cases, Nginx, Tap, await_, equal, run
 from lib.lws import Ws, is_open, seen
 from lib.peer import CLOSE, PING, PONG, TEXT, frame
 
@@ -248,4 +248,24 @@ def _(ng):
 
 
 run(case, tap=tap, http="lua_code_cache off; init_worker_by_lua_block {" + ECHO + "}")
+
+# --- a worker that ends ---------------------------------------------------------------------------
+
+seen.clear()
+ng = Nginx(http="init_worker_by_lua_block {" + ECHO.replace(":fork_service_loop()", "").replace(
+    "websockets.context", "kept = websockets.context") + "}")
+try:
+    ng.start()
+    ws = Ws(ng, "echo", LOCAL)
+
+    def end():
+        started = time.monotonic()
+        equal(ng.stop(), 0, "exit code of nginx")
+        assert 3 < time.monotonic() - started < 9, f"{time.monotonic() - started} s"
+        equal(ws.frame(), (CLOSE, b"\x03\xe9server is shutting down"))
+        equal(ws.rest(), b"")
+        assert not ng.loud()
+    tap.attempt("a connection that nobody services does not keep its worker", end)
+finally:
+    ng.kill()
 tap.done()

@@ -22,6 +22,7 @@ local error = error
 local getmetatable = getmetatable
 local ipairs = ipairs
 local newproxy = newproxy
+local next = next
 local pairs = pairs
 local select = select
 local setmetatable = setmetatable
@@ -86,8 +87,28 @@ local function begin_quit(state)
         connections[#connections + 1] = conn
     end
     for _, conn in ipairs(connections) do
-        if conn.established and not conn.closing and state.bye then
+        if conn.session and not conn.closing and state.bye then
             connection.begin_close(conn, state.bye, state.bye_reason)
+        end
+    end
+end
+
+
+-- The same where service() may not be called any more: what it has not seen to in its time ends here,
+-- so that no program keeps a worker.
+local function quit_alone(state)
+    connection.hurry(state)
+    if not state.quitting then
+        begin_quit(state)
+    end
+    local give_up = now() + connection.CLOSE_WAIT + SLICE
+    while next(state.closing) and not state.destroyed do
+        ngx.sleep(0.1)
+        if now() > give_up then
+            for _ = 1, state.count do
+                end_overdue(state)
+            end
+            return
         end
     end
 end
@@ -435,7 +456,9 @@ function _M.context(config)
         end, nil, function()
             -- Maybe because the worker is to quit, which service() wants to know at once.
             natives.mailbox_wake(state.mailbox)
-            connection.hurry(state)
+            if ngx.worker.exiting() then
+                quit_alone(state)
+            end
         end)
         if not ok then
             destroy(state)
