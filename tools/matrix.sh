@@ -38,15 +38,17 @@ step() {
 # nginx 1.28 and ngx_lua in one binary, /srv/static/nginx/objs/nginx of the chroot.
 build_static() {
     in_chroot bash -euc '
-        mkdir -p /srv/static/crate/src && cd /srv/static
+        rm -rf /srv/static
+        mkdir -p /srv/static/crate/src /srv/static/ngx_lua
+        cd /srv/static
         touch crate/src/lib.rs
         printf "[package]\nname=\"x\"\nversion=\"0.0.0\"\n[dependencies]\nnginx-src = \"~1.28\"\n" \
             >crate/Cargo.toml
         (cd crate && cargo vendor -q >/dev/null)
         cp -r crate/vendor/nginx-src/nginx nginx
         apt-get install -y -q --no-install-recommends dpkg-dev libluajit-5.1-dev
-        apt-get source -q --download-only libnginx-mod-http-lua
-        dpkg-source -x --skip-patches libnginx-mod-http-lua_*.dsc ngx_lua
+        apt-get source -q --tar-only libnginx-mod-http-lua
+        tar -C ngx_lua --strip 1 -xf libnginx-mod-http-lua_*.orig.tar.*
         cd nginx
         export LUAJIT_LIB=/usr/lib/$(gcc -print-multiarch) LUAJIT_INC=/usr/include/luajit-2.1
         auto/configure --prefix=/srv/static/run --with-compat --with-threads --with-http_ssl_module \
