@@ -379,7 +379,8 @@ def _(ng):
             one.sock.close()
     line = Line(ng)
     await_(lambda: line.ask("/count?topic=room") == str(len(own)), "it has a row, and is heard of")
-    equal({worker["pid"] for worker in line.info()["workers"]}, {pid, *ng.workers()})
+    await_(lambda: {worker["pid"] for worker in line.info()["workers"]} == {pid, *ng.workers()},
+           "the new workers have rows too")
     line.ask("/push?data=hello")
     crowd.until(lambda s: s not in own or s.data == b"\x81\x05hello")
     line.close()
