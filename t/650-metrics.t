@@ -232,6 +232,7 @@ def _(ng):
     peer.rest()
     peer.close()
     alone = Peer(ng, "/alone-logged")
+    await_(lambda: line.ask("/count?topic=logged") == "1", "it is subscribed")
     line.ask("/push?topic=logged&data=abcdef")
     equal(alone.frame(), (TEXT, b"abcdef"))
     alone.rst()

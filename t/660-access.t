@@ -39,6 +39,11 @@ def cookie(token):
 ANN, BOB = cookie("ann-s-secret"), cookie("bob-s-secret")
 
 
+def listening(ng, topic, count=1):
+    """Until a topic has so many subscribers: they are that a moment after their 101."""
+    await_(lambda: ng.get(f"/count?topic={topic}") == str(count), f"subscribers of {topic}")
+
+
 def refused(ng, path, lines=()):
     """Status of an upgrade that is refused."""
     peer = Peer(ng, request=head(path, lines))
@@ -53,6 +58,7 @@ def _(ng):
     equal(refused(ng, "/private/feed", cookie("guess")), 403)
     ann = Peer(ng, "/private/feed", lines=ANN)
     bob = Peer(ng, "/private/feed", lines=BOB)
+    listening(ng, "everybody", 2)
     status, body = ask(ng, "/private/publish?user=ann", "POST", "for Ann")
     equal((status, json.loads(body)["subscribers"]), (202, 1))
     equal(ann.frame(), (TEXT, b"for Ann"))
@@ -69,6 +75,7 @@ def _(ng):
 @case("allow and deny: who may publish", logs="access forbidden by rule|too large body")
 def _(ng):
     ann = Peer(ng, "/private/feed", lines=ANN)
+    listening(ng, "everybody")
     equal(ask(ng, "/private/publish?user=ann", "POST", "x", "127.0.0.2")[0], 403)
     equal(ask(ng, "/private/publish?user=ann", "POST", "x" * 5000)[0], 413)
     equal(ask(ng, "/private/publish?user=ann", "POST", "from here")[0], 202)
@@ -115,6 +122,7 @@ def _(ng):
 
     peer = Peer(ng, "/open?topic=" + "t" * 255)
     path = "/publish/?topic=" + "t" * 255
+    listening(ng, "t" * 255)
     # In memory, in nginx's temporary file, in chunks.
     for body in b"short", b"y" * 90_000:
         equal(ask(ng, path, "POST", body)[0], 202)

@@ -518,11 +518,12 @@ impl Takeover for Session {
 
     fn ended(&self) {
         let code = self.io.borrow().dialogue.end().map_or(1006, End::code);
-        stats::closed(code);
         self.wake_all();
         let told = self.on_end.borrow_mut().take();
         if let Some(told) = told {
             told();
         }
+        // Last: whoever sees it gone in the numbers finds no subscription of it either.
+        stats::closed(code);
     }
 }
