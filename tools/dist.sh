@@ -16,8 +16,15 @@ git archive HEAD | tar -x -C "$work/$name"
 [ -z "$(git status --porcelain)" ] || echo "dist: what is not committed is not in the archive" >&2
 
 mkdir -p "$work/$name/.cargo"
-(cd "$work/$name" && cargo vendor -q --locked --versioned-dirs vendor >.cargo/config.toml) ||
+(cd "$work/$name" && cargo vendor -q --locked --versioned-dirs vendor >/dev/null) ||
     die "crates cannot be fetched (no network?)"
+cat >"$work/$name/.cargo/config.toml" <<'CONFIG'
+[source.crates-io]
+replace-with = "vendored-sources"
+
+[source.vendored-sources]
+directory = "vendor"
+CONFIG
 # Crates for Windows are in Cargo.lock, but nothing here is built from them, and they are most of the
 # size: their manifests stay, for cargo to resolve, and an empty library.
 (cd "$work/$name/vendor" && python3 - winapi* windows*) <<'PYTHON'
@@ -35,7 +42,7 @@ for name in sys.argv[1:]:
 PYTHON
 time=$(git log -1 --format=%ct)
 tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$time" -c "$name" |
-    xz -T0 -6 >"build/$name.tar.xz.new"
+    xz -T0 -3 >"build/$name.tar.xz.new"
 
 offline=(unshare --net)
 [ "$(id -u)" = 0 ] || offline=(unshare --net --map-root-user)

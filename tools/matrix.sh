@@ -39,7 +39,7 @@ step() {
 build_static() {
     in_chroot bash -euc '
         rm -rf /srv/static
-        mkdir -p /srv/static/crate/src /srv/static/ngx_lua
+        mkdir -p /srv/static/crate/src
         cd /srv/static
         touch crate/src/lib.rs
         printf "[package]\nname=\"x\"\nversion=\"0.0.0\"\n[dependencies]\nnginx-src = \"~1.28\"\n" \
@@ -47,14 +47,17 @@ build_static() {
         (cd crate && cargo vendor -q >/dev/null)
         cp -r crate/vendor/nginx-src/nginx nginx
         apt-get install -y -q --no-install-recommends dpkg-dev libluajit-5.1-dev
-        apt-get source -q --tar-only libnginx-mod-http-lua
-        tar -C ngx_lua --strip 1 -xf libnginx-mod-http-lua_*.orig.tar.*
+        for module in ndk lua; do
+            mkdir ngx_$module
+            apt-get source -q --tar-only libnginx-mod-http-$module
+            tar -C ngx_$module --strip 1 -xf libnginx-mod-http-${module}_*.orig.tar.*
+        done
         cd nginx
         export LUAJIT_LIB=/usr/lib/$(gcc -print-multiarch) LUAJIT_INC=/usr/include/luajit-2.1
         auto/configure --prefix=/srv/static/run --with-compat --with-threads --with-http_ssl_module \
             --with-http_v2_module --with-http_realip_module --with-http_stub_status_module \
             --with-http_addition_module --with-http_gunzip_module --with-http_auth_request_module \
-            --add-module=../ngx_lua
+            --add-module=../ngx_ndk --add-module=../ngx_lua
         make -j"$(nproc)"'
 }
 
