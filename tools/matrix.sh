@@ -54,7 +54,7 @@ build_static() {
         done
         cd nginx
         export LUAJIT_LIB=/usr/lib/$(gcc -print-multiarch) LUAJIT_INC=/usr/include/luajit-2.1
-        auto/configure --prefix=/srv/static/run --with-compat --with-threads --with-http_ssl_module \
+        auto/configure --prefix=/srv/static/run --with-compat --with-debug --with-threads --with-http_ssl_module \
             --with-http_v2_module --with-http_realip_module --with-http_stub_status_module \
             --with-http_addition_module --with-http_gunzip_module --with-http_auth_request_module \
             --add-module=../ngx_ndk --add-module=../ngx_lua
