@@ -7,7 +7,8 @@
 
 chroots=$PWD/build/chroots
 home=/root
-say() { echo "${0##*/}: $*"; }
+# Progress goes beside what a command prints for others to keep.
+say() { echo "${0##*/}: $*" >&2; }
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
 # What this needs of the machine; to be called first.
