@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ws_proto::mask;
 
-use crate::ngx::wire::MAX_PARTS;
+use super::IoError;
+use crate::ngx::wire::{Sent, Wire, MAX_PARTS};
 
 /// Frames are appended to the last buffer until it holds this much.
 const PACK: usize = 16 * 1024;
@@ -157,8 +158,40 @@ impl Outbox {
         self.first.iter().chain(&self.more)
     }
 
+    /// Sends as much as the kernel takes, and asks for the write event where it does not take all.
+    /// Returns the bytes sent; after an error nothing waits any more.
+    pub fn flush(&mut self, wire: &Wire) -> Result<usize, IoError> {
+        let mut sent = 0;
+        while !self.is_empty() || wire.tls_pending() {
+            let (offered, taken) = match self.single() {
+                Some(part) => (part.len(), wire.send_one(part)),
+                None => {
+                    let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
+                    let used = self.parts(&mut parts);
+                    let offered = parts[..used].iter().map(|part| part.len()).sum();
+                    (offered, wire.send(&parts[..used]))
+                }
+            };
+            match taken {
+                Sent::Bytes(n) => {
+                    self.advance(n);
+                    sent += n;
+                    if n < offered || wire.tls_pending() {
+                        wire.want_write();
+                        break;
+                    }
+                }
+                Sent::Failed(errno) => {
+                    self.clear();
+                    return Err(IoError::from_errno(errno));
+                }
+            }
+        }
+        Ok(sent)
+    }
+
     /// All that waits, where it lies in one piece.
-    pub fn single(&self) -> Option<&[u8]> {
+    fn single(&self) -> Option<&[u8]> {
         match &self.first {
             Some(first) if self.more.is_empty() => Some(&first.bytes()[self.sent..]),
             _ => None,
@@ -166,7 +199,7 @@ impl Outbox {
     }
 
     /// The next bytes to send, at most `MAX_PARTS` pieces. Returns how many of `parts` are set.
-    pub fn parts<'a>(&'a self, parts: &mut [&'a [u8]; MAX_PARTS]) -> usize {
+    fn parts<'a>(&'a self, parts: &mut [&'a [u8]; MAX_PARTS]) -> usize {
         let mut used = 0;
         for (slot, chunk) in parts.iter_mut().zip(self.chunks()) {
             let chunk = chunk.bytes();
@@ -177,7 +210,7 @@ impl Outbox {
     }
 
     /// `n` bytes were sent.
-    pub fn advance(&mut self, n: usize) {
+    fn advance(&mut self, n: usize) {
         self.bytes -= n;
         let mut left = self.sent + n;
         while let Some(first) = &self.first {

@@ -24,7 +24,7 @@ use crate::ngx::lua_wait::{Parking, Semaphore};
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
 use crate::ngx::wake;
-use crate::ngx::wire::{Sent, MAX_PARTS};
+use crate::ngx::wire::Sent;
 
 thread_local! {
     static CONF: Cell<Option<LuaConf>> = const { Cell::new(None) };
@@ -369,26 +369,10 @@ impl Session {
 
     /// Sends as much as the kernel takes.
     pub(super) fn flush_now(&self, io: &mut Io) {
-        while self.has_pending(io) {
-            let (offered, sent) = match io.outbox.single() {
-                Some(part) => (part.len(), self.link.send_one(part)),
-                None => self.send_parts(io),
-            };
-            match sent {
-                Sent::Bytes(n) => {
-                    io.outbox.advance(n);
-                    io.last_out = if n > 0 { now_ms() } else { io.last_out };
-                    if n < offered || self.link.tls_pending() {
-                        self.link.want_write();
-                        break;
-                    }
-                }
-                Sent::Failed(errno) => {
-                    io.write_end = Some(IoError::from_errno(errno));
-                    io.outbox.clear();
-                    break;
-                }
-            }
+        match io.outbox.flush(&self.link) {
+            Ok(0) => {}
+            Ok(_) => io.last_out = now_ms(),
+            Err(err) => io.write_end = Some(err),
         }
         let pending = io.write_end.is_none() && self.has_pending(io);
         self.link.set_pending(pending);
@@ -402,13 +386,6 @@ impl Session {
         if io.outbox.len() <= io.high_water {
             wake(&self.writers);
         }
-    }
-
-    /// How many bytes were offered, and what became of them.
-    fn send_parts(&self, io: &Io) -> (usize, Sent) {
-        let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
-        let used = io.outbox.parts(&mut parts);
-        (parts[..used].iter().map(|part| part.len()).sum(), self.link.send(&parts[..used]))
     }
 
     /// Waits for the end of the close handshake. None: the light thread has been parked.

@@ -12,7 +12,7 @@ use crate::ngx::accepted::{Accepted, Events};
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::{Parking, Semaphore};
 use crate::ngx::request::Request;
-use crate::ngx::wire::{Recv, Sent, MAX_PARTS};
+use crate::ngx::wire::Recv;
 
 /// As ngx_lua's cosockets without time-outs of their own.
 const DEFAULT_TIMEOUT_MS: u64 = 60_000;
@@ -373,24 +373,14 @@ impl Stream {
 
     /// Sends as much as the kernel takes.
     fn flush_now(&self, io: &mut Io) {
-        while self.has_pending(io) {
-            let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
-            let used = io.outbox.parts(&mut parts);
-            let offered: usize = parts[..used].iter().map(|part| part.len()).sum();
-            match self.socket.send(&parts[..used]) {
-                Sent::Bytes(n) => {
-                    io.outbox.advance(n);
+        if self.has_pending(io) {
+            match io.outbox.flush(&self.socket) {
+                Ok(0) => {}
+                Ok(n) => {
                     io.moved.1 += n as u64;
-                    io.last_out = if n > 0 { now_ms() } else { io.last_out };
-                    if n < offered || self.socket.tls_pending() {
-                        self.socket.want_write();
-                        break;
-                    }
+                    io.last_out = now_ms();
                 }
-                Sent::Failed(errno) => {
-                    io.write_end = Some(IoError::from_errno(errno));
-                    io.outbox.clear();
-                }
+                Err(err) => io.write_end = Some(err),
             }
         }
         if !self.has_pending(io) {
