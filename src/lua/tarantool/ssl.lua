@@ -61,37 +61,24 @@ local function readable(file, parse)
 end
 
 
--- true | false, why. The file is PEM.
-function _M.ctx_use_private_key_file(ctx, file)
-    check(ctx, file)
-    local ok, err = readable(file, "parse_pem_priv_key")
-    if ok then
-        ctx.key = file
+-- A function that notes a PEM file: true | false, why.
+local function file_setter(field, parse)
+    return function(ctx, file)
+        check(ctx, file)
+        local ok, err = readable(file, parse)
+        if ok then
+            ctx[field] = file
+        end
+        return ok, err
     end
-    return ok, err
 end
 
 
--- true | false, why. PEM: the certificate, and behind it the chain above it.
-function _M.ctx_use_certificate_file(ctx, file)
-    check(ctx, file)
-    local ok, err = readable(file, "parse_pem_cert")
-    if ok then
-        ctx.certificate = file
-    end
-    return ok, err
-end
-
-
+_M.ctx_use_private_key_file = file_setter("key", "parse_pem_priv_key")
+-- The certificate, and behind it the chain above it.
+_M.ctx_use_certificate_file = file_setter("certificate", "parse_pem_cert")
 -- Of a port: the authorities of client certificates. (A client's are lua_ssl_trusted_certificate.)
-function _M.ctx_use_ca_file(ctx, file)
-    check(ctx, file)
-    local ok, err = readable(file, "parse_pem_cert")
-    if ok then
-        ctx.ca = file
-    end
-    return ok, err
-end
+_M.ctx_use_ca_file = file_setter("ca", "parse_pem_cert")
 
 
 -- Whether the other side's certificate is verified. Of a port: "none", "optional" or "require"; of
