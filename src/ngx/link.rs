@@ -138,6 +138,19 @@ impl Link {
         }
     }
 
+    /// Lets nginx close a plain connection as soon as the request ends, if all that has come is read
+    /// by then (and `lingering_close always` does not ask for more). TLS says goodbye in both
+    /// directions, and lingers.
+    pub fn no_linger(&self) {
+        let (c, r) = (self.c.get(), self.r.get());
+        // SAFETY: not null means alive; ngx_lua has set the mark for the raw request socket.
+        unsafe {
+            if !r.is_null() && (*c).ssl.is_null() {
+                (*(*r).main).set_lingering_close(0);
+            }
+        }
+    }
+
     /// Ends a request that `Request::hold` keeps alive. Output that is still pending is sent first.
     /// The link may be dead afterwards.
     pub fn finish_request(&self) {

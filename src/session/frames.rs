@@ -89,8 +89,8 @@ impl Session {
         }
         if let Some((fin, opcode, payload)) = io.ready.take() {
             let view = FrameView::new(fin, opcode, &payload);
-            io.note(&view);
             io.lent = Some(payload);
+            self.note(io, &view);
             return Taken::Frame(view);
         }
         io.free_lent();
@@ -101,7 +101,7 @@ impl Session {
         let lent = &mut io.lent;
         match io.intake.next(&self.link, |event| lend(lent, event)) {
             Some(Ok(view)) => {
-                io.note(&view);
+                self.note(io, &view);
                 return Taken::Frame(view);
             }
             Some(Err(end)) => return Taken::Failed(end),
@@ -139,7 +139,7 @@ impl Session {
         io.intake.set_max_frame(max_frame);
         let lent = &mut io.lent;
         let view = io.intake.next(&self.link, |event| lend(lent, event))?.ok()?;
-        io.note(&view);
+        self.note(io, &view);
         Some(view)
     }
 
@@ -204,6 +204,9 @@ impl Session {
             io.outbox.push(head, payload, key);
             self.queued(io);
         }
+        if op == opcode::CLOSE {
+            self.close_sent(io);
+        }
         Some(match io.write_end {
             Some(err) => Err(err),
             None => Ok(Sending { bytes, over: io.outbox.len() > io.high_water }),
@@ -229,20 +232,38 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Keeps count of a frame handed out.
+    #[inline]
+    fn note(&self, io: &mut Io, frame: &FrameView) {
+        if !opcode::is_control(frame.opcode) {
+            io.half_read = !frame.fin;
+            io.dialogue.tally.message_in(frame.len);
+        } else if frame.opcode == opcode::CLOSE {
+            io.closes.taken = true;
+            if io.closes.sent {
+                self.part(io);
+            }
+        }
+    }
+
+    /// Lua has sent a close frame. The last of two is the end of the conversation, and leaves at
+    /// once.
+    fn close_sent(&self, io: &mut Io) {
+        io.closes.sent = true;
+        if io.closes.taken {
+            self.flush_now(io);
+            self.part(io);
+        }
+    }
+}
+
 impl Io {
     /// What was handed out has been copied.
     #[inline]
     pub(super) fn free_lent(&mut self) {
         if let Some(lent) = self.lent.take() {
             scratch::recycle(lent);
-        }
-    }
-
-    /// Keeps count of a frame handed out.
-    fn note(&mut self, frame: &FrameView) {
-        if !opcode::is_control(frame.opcode) {
-            self.half_read = !frame.fin;
-            self.dialogue.tally.message_in(frame.len);
         }
     }
 }

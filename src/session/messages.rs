@@ -14,7 +14,7 @@ use super::intake::RecvError;
 use super::outbox::Outbox;
 use super::outgoing::{Delivery, Outgoing, SlowConsumer};
 use super::random::bytes;
-use super::server::{Closing, Io, Session};
+use super::server::{Closing, Ending, Io, Session};
 use super::stats::{self, Counter};
 use super::IoError;
 use crate::ngx::clock::now_ms;
@@ -253,10 +253,15 @@ impl Session {
         self.hang_up_politely(io);
     }
 
-    /// RFC 6455 7.1.1: the server ends TCP first, once its close frame is out.
+    /// RFC 6455 7.1.1: the server ends TCP first, once its close frame is out, which nothing can
+    /// follow and which therefore leaves at once.
     fn hang_up_politely(&self, io: &mut Io) {
-        io.end_output = true;
-        self.queued(io);
+        io.end_output = Ending::Asked;
+        self.flush_now(io);
+        self.link.post_flush();
+        if matches!(io.dialogue.end(), Some(End::Closed { .. })) {
+            self.part(io);
+        }
         self.wake_all();
     }
 
@@ -423,7 +428,7 @@ impl Session {
     fn finish(&self, io: &mut Io, end: End) {
         io.intake.stop(IoError::Closed);
         io.dialogue.finish(end);
-        io.end_output = true;
+        io.end_output = Ending::Asked;
         self.queued(io);
         // Where no handler reads, nobody else would notice (see `tend`).
         self.link.post_flush();

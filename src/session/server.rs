@@ -87,6 +87,27 @@ pub enum Drained {
     Denied(String),
 }
 
+/// How far our side of the stream is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Output goes on.
+    Open,
+    /// It ends when the outbox is empty.
+    Asked,
+    /// All has left. The stream ends with this turn of the event loop, unless nginx closes the
+    /// connection before.
+    Due,
+}
+
+/// Close frames that went through a session in frame style.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closes {
+    /// Lua has sent one.
+    pub sent: bool,
+    /// Lua was handed the peer's.
+    pub taken: bool,
+}
+
 pub(super) struct Io {
     pub intake: Intake,
     pub dialogue: Dialogue,
@@ -103,7 +124,9 @@ pub(super) struct Io {
     /// The end that is put off has been held up for one flush.
     pub last_call: bool,
     /// Our side of the stream ends when the outbox is empty.
-    pub end_output: bool,
+    pub end_output: Ending,
+    /// In frame style: which close frames there were.
+    pub closes: Closes,
     pub recv_timeout: u64,
     pub send_timeout: u64,
     pub high_water: usize,
@@ -184,7 +207,8 @@ impl Session {
                 outbox: Outbox::default(),
                 write_end: None,
                 last_call: false,
-                end_output: false,
+                end_output: Ending::Open,
+                closes: Closes::default(),
                 recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
                 send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
                 high_water: options.high_water,
@@ -379,12 +403,34 @@ impl Session {
         if !pending {
             self.link.shrink();
             self.link.want_write();
-            if std::mem::take(&mut io.end_output) {
-                self.link.end_output();
-            }
         }
         if io.outbox.len() <= io.high_water {
             wake(&self.writers);
+        }
+    }
+
+    /// Ends our side of the stream once all has left. A handler that was told of the end before
+    /// runs first: the connection is closed when it returns, and that ends the stream too.
+    fn end_stream(&self, io: &mut Io) {
+        if io.end_output == Ending::Open || io.write_end.is_some() || self.has_pending(io) {
+            return;
+        }
+        if io.end_output == Ending::Asked {
+            io.end_output = Ending::Due;
+            self.link.post_flush();
+        } else {
+            io.end_output = Ending::Open;
+            self.link.end_output();
+        }
+    }
+
+    /// After both close frames: nginx need not wait for the peer's end of the stream before it
+    /// closes the connection (RFC 6455 7.1.1 has the server close first), where everything of ours
+    /// has left and nothing of the peer's is unread, which would make a reset of the close.
+    pub(super) fn part(&self, io: &Io) {
+        let clean = io.write_end.is_none() && !self.has_pending(io);
+        if clean && !io.intake.has_bytes(&self.link) {
+            self.link.no_linger();
         }
     }
 
@@ -468,6 +514,7 @@ impl Takeover for Session {
                 self.last_call(&mut io);
             }
             self.flush_now(&mut io);
+            self.end_stream(&mut io);
         }
         self.tend();
     }
