@@ -27,7 +27,8 @@ case.server += f"""
         empty_gif;
     }}
     location = /from/log {{ return 204; {block("log")} }}
-    location = /from/balancer {{ proxy_pass http://balanced/pid; }}
+    # nginx since 1.29.7 keeps connections to upstreams unless told otherwise.
+    location = /from/balancer {{ proxy_http_version 1.0; proxy_pass http://balanced/pid; }}
 """
 HTTP = f"""
     init_worker_by_lua_block {{ {PUBLISH % "init_worker"} }}
