@@ -1,5 +1,7 @@
 //! zlib-rs as `ext` uses it beside zlib, on JSON: a message compressed and inflated alone, which
-//! is what a connection without context takeover pays. `cargo bench -p ws-proto --bench deflate`
+//! is what a connection without context takeover pays. In bench/: `cargo bench --bench deflate`
+
+#![allow(missing_docs)] // criterion_group! makes a public function
 
 use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion, Throughput};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};

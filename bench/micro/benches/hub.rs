@@ -1,5 +1,5 @@
-//! What a message costs between workers, and what the topic index costs in one: run with
-//! `cargo bench -p ws-hub`.
+//! What a message costs between workers, and what the topic index costs in one: run in
+//! bench/ with `cargo bench --bench hub`.
 
 #![allow(missing_docs)] // criterion_group! makes a public function
 
