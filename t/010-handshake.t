@@ -6,7 +6,7 @@ use t::Wire;
 
 add_block_preprocessor(sub { complete_block(@_) });
 repeat_each(2);
-plan tests => repeat_each() * 106;
+plan tests => repeat_each() * 110;
 no_long_string();
 run_tests();
 
@@ -353,3 +353,12 @@ $head =~ s{/ws}{/u};
 $head;
 --- error_code: 101
 --- response_body eval: ::plain(0x81, "7")
+
+
+
+=== TEST 24: what must not stand in a header is escaped in the echo
+--- head eval: "Sec-WebSocket-Protocol: a\x01b\tc\x7f"
+--- handler
+    wb:send_text("ok")
+--- raw_response_headers_like: Sec-WebSocket-Protocol: a%01b\tc%7F\r\n
+--- response_body eval: ::plain(0x81, "ok")

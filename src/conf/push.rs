@@ -4,13 +4,13 @@
 use std::rc::Rc;
 
 use ws_proto::ext;
-use ws_proto::handshake::server::{self, Policy, Request as Handshake};
+use ws_proto::handshake::server::{self, Policy};
 use ws_proto::Style;
 
 use super::location_of;
 use crate::hub::{self, Error, Scope};
 use crate::ngx::request::Request;
-use crate::ngx::respond::{add_header, body_of, discard_body, respond, upgrade};
+use crate::ngx::respond::{add_header, body_of, discard_body, respond, switch, Switch, Switched};
 use crate::session::{stats, Options, Session};
 
 /// Whether the request may publish at all: POST, or PUT.
@@ -65,12 +65,7 @@ pub fn subscribe(r: Request, topics: Vec<Vec<u8>>) -> isize {
         return answer(r, 400, &err.to_string());
     }
     let headers = r.headers();
-    let request = Handshake {
-        method: r.method(),
-        http11: r.is_http11(),
-        host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
-        headers: &headers,
-    };
+    let request = r.handshake(&headers);
     let accepted = match server::check_strict(&request, &Policy::default()) {
         Ok(accepted) => accepted,
         Err(refusal) => {
@@ -93,7 +88,13 @@ pub fn subscribe(r: Request, topics: Vec<Vec<u8>>) -> isize {
         .collect();
     let agreed = location.deflate().and_then(|config| ext::negotiate_server(&offers, config));
     let (deflate, header) = agreed.unzip();
-    if !upgrade(r, &accepted.accept, header.as_deref()) {
+    let with = Switch {
+        accept: &accepted.accept,
+        protocol: None,
+        extensions: header.as_deref(),
+        only: true,
+    };
+    if switch(r, &with) != Switched::Sent {
         return 500;
     }
     let interval = location.ping_interval as u64;

@@ -1,58 +1,67 @@
 //! The natives behind `resty.websocket` and its connection object. The same calls serve a
 //! server's session and a client's peer; those a client alone needs stand in `peer_natives`.
 
+use ws_hub::ConnId;
 use ws_proto::ext::{self, DeflateConfig};
-use ws_proto::handshake::server::{self, Policy, Request as Handshake};
+use ws_proto::handshake::server::{self, Policy, Upgrade};
 use ws_proto::{close, Style};
 
 use super::entry::{Args, Object, Outcome, Value};
+use super::natives::{switched, ASK_FIRST};
 use crate::conf::location_of;
 use crate::hub;
 use crate::ngx::request::Request;
+use crate::ngx::respond::Switch;
 use crate::session::dialogue::{Dialogue, End, SendError, MAX_REASON};
 use crate::session::stats::{self, Counter};
-use crate::session::{Closing, Options, Outbox, Peer, Phase, Received, Sending, Session};
+use crate::session::{random, Closing, Options, Outbox, Peer, Phase, Received, Sending, Session};
 
 pub(super) const NO_REQUEST: &str = "no request found";
 pub(super) const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
 
-/// `check_upgrade(protocols, origins, require_origin, compression)` → accept key, subprotocol or
-/// nil, extensions header or nil | nil, err, HTTP status.
-pub fn check_upgrade(args: &Args) -> Outcome {
+/// `switch_messages(ready, dry, protocols, origins, require_origin, compression)` → step, subprotocol
+/// or nil, extensions header or nil | nil, err, HTTP status. As `switch`, by the RFC; `dry` asks for
+/// the checks only.
+pub fn switch(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    if !args.truth(1) && !r.may_answer() {
+        return Outcome::one(Value::Int(ASK_FIRST));
+    }
     let headers = r.headers();
-    let request = Handshake {
-        method: r.method(),
-        http11: r.is_http11(),
-        host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
-        headers: &headers,
-    };
-    let (protocols, origins) = (strings(args, 1).unwrap_or_default(), strings(args, 2));
+    let (protocols, origins) = (strings(args, 3).unwrap_or_default(), strings(args, 4));
     let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
     let origins: Option<Vec<&[u8]>> =
         origins.as_ref().map(|list| list.iter().map(Vec::as_slice).collect());
     let policy = Policy {
         protocols: &protocols,
         origins: origins.as_deref(),
-        require_origin: args.truth(3),
+        require_origin: args.truth(5),
     };
-    match server::check_strict(&request, &policy) {
-        Ok(upgrade) => Outcome::three(
-            Value::Bytes(upgrade.accept.into_bytes()),
-            upgrade.protocol.map_or(Value::Nil, |name| Value::Bytes(name.to_vec())),
-            match negotiate(r, &headers, args.numbers(4).as_deref()) {
-                Some((_, header)) => Value::Bytes(header.into_bytes()),
-                None => Value::Nil,
-            },
-        ),
+    let Upgrade { accept, protocol } = match server::check_strict(&r.handshake(&headers), &policy) {
+        Ok(upgrade) => upgrade,
         Err(refusal) => {
             stats::add(Counter::refused(refusal.rule()), 1);
-            Outcome::three(
+            return Outcome::three(
                 Value::Nil,
                 Value::Bytes(refusal.to_bytes()),
                 Value::Int(refusal.status().into()),
-            )
+            );
         }
+    };
+    let extensions = negotiate(r, args.numbers(6).as_deref()).map(|(_, header)| header);
+    let step = if args.truth(2) {
+        Ok(ASK_FIRST)
+    } else {
+        let extensions = extensions.as_deref();
+        switched(r, &Switch { accept: &accept, protocol, extensions, only: true })
+    };
+    match step {
+        Ok(step) => Outcome::three(
+            Value::Int(step),
+            protocol.map_or(Value::Nil, |name| Value::Bytes(name.to_vec())),
+            extensions.map_or(Value::Nil, |header| Value::Bytes(header.into_bytes())),
+        ),
+        Err(text) => Outcome::three(Value::Nil, Value::Str(text), Value::Int(500)),
     }
 }
 
@@ -62,12 +71,9 @@ pub(super) fn strings(args: &Args, index: i32) -> Option<Vec<Vec<u8>>> {
 }
 
 /// The compression that is agreed for this request, the same at every call.
-fn negotiate(
-    r: Request,
-    headers: &[(&[u8], &[u8])],
-    wish: Option<&[f64]>,
-) -> Option<(ext::Agreed, String)> {
+fn negotiate(r: Request, wish: Option<&[f64]>) -> Option<(ext::Agreed, String)> {
     let config = deflate_config(r, wish)?;
+    let headers = r.headers();
     let offers: Vec<&[u8]> = headers
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-extensions"))
@@ -110,14 +116,14 @@ pub(super) fn deflate_config(r: Request, wish: Option<&[f64]>) -> Option<Deflate
 }
 
 /// `open(max_message, max_frame, recv_timeout, send_timeout, ping_interval, ping_timeout,
-/// compression)` → session, id. nil stands for the directive. The 101 response has been sent.
+/// compression)` → session, id, request id | nil, err. nil stands for the directive. The 101 response
+/// has been sent.
 pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let location = location_of(r);
     let word = |index, default: usize| args.number(index).map_or(default as u64, |n| n as u64);
     let max_message = word(1, location.max_message_size);
     let interval = word(5, location.ping_interval);
-    let headers = r.headers();
     let options = Options {
         style: Style::Messages,
         max_frame: word(2, max_message as usize),
@@ -127,16 +133,26 @@ pub fn open(args: &Args) -> Outcome {
         high_water: location.send_buffer,
         slow: location.slow(),
         heartbeat: (interval > 0).then(|| (interval, word(6, location.ping_timeout))),
-        deflate: negotiate(r, &headers, args.numbers(7).as_deref()).map(|(agreed, _)| agreed),
+        deflate: negotiate(r, args.numbers(7).as_deref()).map(|(agreed, _)| agreed),
         shutdown: location.goodbye(),
     };
     let Some(session) = Session::accept(r, options) else { return Outcome::nil_err("no memory") };
     match hub::register(&session) {
-        Ok(id) => Outcome::two(
+        Ok(id) => Outcome::three(
             Value::Object(Object::Session(session)),
             Value::Bytes(id.to_string().into_bytes()),
+            Value::Bytes(request_id(r)),
         ),
         Err(err) => Outcome::nil_err(err.to_string()),
+    }
+}
+
+/// `$request_id`. Where nothing in the configuration uses it nobody can compare it, and the bytes
+/// are ours.
+fn request_id(r: Request) -> Vec<u8> {
+    match r.used_variable(b"request_id") {
+        Some(id) => id.to_vec(),
+        None => ConnId::from_bytes(random::bytes()).to_string().into_bytes(),
     }
 }
 

@@ -1,36 +1,55 @@
 //! The natives behind `resty.websocket.server`: what its shim cannot do in Lua. Each takes the
 //! arguments its comment names and returns Lua values; texts are lua-resty-websocket's.
 
-use ws_proto::handshake::server::{self, Request as Handshake};
+use ws_proto::handshake::server::{self, Upgrade};
 use ws_proto::{close, opcode, Stage, Style};
 
 use super::entry::{Args, Object, Outcome, Value};
 use super::message_natives::MIXED;
 use crate::conf::location_of;
+use crate::ngx::request::Request;
+use crate::ngx::respond::{self, Switch, Switched};
 use crate::session::{Drained, IoError, Options, RecvError, Session, Taken};
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
 const NO_REQUEST: &str = "no request found";
 
-/// `handshake()` → accept key, subprotocol or nil | nil, err. Looks at the request's headers only.
-pub fn handshake(args: &Args) -> Outcome {
+/// `switch(ready)` → step | nil, err. Checks the request's headers and sends the 101 where it may;
+/// `ready` says that the shim has seen to what is asked for by a step of 0. See raw_stream.lua.
+pub fn switch(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    if !args.truth(1) && !r.may_answer() {
+        return Outcome::one(Value::Int(ASK_FIRST));
+    }
     let headers = r.headers();
-    let request = Handshake {
-        method: r.method(),
-        http11: r.is_http11(),
-        host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
-        headers: &headers,
+    let Upgrade { accept, protocol } = match server::check_lenient(&r.handshake(&headers)) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return Outcome::nil_err(refusal.to_bytes()),
     };
-    match server::check_lenient(&request) {
-        Ok(upgrade) => Outcome::two(
-            Value::Bytes(upgrade.accept.into_bytes()),
-            match upgrade.protocol {
-                Some(name) => Value::View(name.as_ptr(), name.len()),
-                None => Value::Nil,
-            },
-        ),
-        Err(refusal) => Outcome::nil_err(refusal.to_bytes()),
+    // What ngx.flush says to a header that nginx keeps to itself.
+    if r.is_subrequest() {
+        return Outcome::nil_err("failed to flush response header: nothing to flush");
+    }
+    let with = Switch { accept: &accept, protocol, extensions: None, only: false };
+    match switched(r, &with) {
+        Ok(step) => Outcome::one(Value::Int(step)),
+        Err(text) => Outcome::nil_err(text),
+    }
+}
+
+/// Steps of the opening handshake, for the shims: what ngx_lua has to be asked before anything can
+/// be sent; that the 101 has left; that ngx.flush(true) has to see to that.
+pub(super) const ASK_FIRST: i64 = 0;
+const SENT: i64 = 1;
+const WAITING: i64 = 2;
+
+/// Sends the 101. Returns its step.
+pub(super) fn switched(r: Request, with: &Switch<'_>) -> Result<i64, &'static str> {
+    match respond::switch(r, with) {
+        Switched::Sent => Ok(SENT),
+        Switched::Waiting => Ok(WAITING),
+        Switched::NoHeader => Err("failed to send response header: nginx output filter error"),
+        Switched::NoFlush => Err("failed to flush response header: nginx output filter error"),
     }
 }
 

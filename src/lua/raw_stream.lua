@@ -1,14 +1,31 @@
--- The mark that makes a request a raw stream for ngx_lua: ngx.say and its like refuse from then on,
--- keepalive is off and lingering close is on. Part of resty.websocket.server and resty.websocket.
+-- What the two kinds of server objects do alike around the natives' 101: they ask ngx_lua first where
+-- it has a say, and leave the mark that makes a request a raw stream for it, by which ngx.say and its
+-- like refuse from then on, keepalive is off and lingering close is on. Part of
+-- resty.websocket.server and resty.websocket.
 
 local getmetatable = getmetatable
 local type = type
 local ngx = ngx
+local req_socket = ngx.req.socket
+
+-- Steps of the natives' `switch`.
+local ASK_FIRST = 0
+local WAITING = 2
+
+-- A socket that has been let go of: one is as good as another.
+local dead
 
 
--- The socket object, whose calls all answer "closed"; nil and ngx_lua's error if it is refused.
-local function take()
-    local sock, err = ngx.req.socket(true)
+-- After the 101. The socket object, whose calls all answer "closed"; nil and an error.
+local function take(step)
+    if step == WAITING then
+        local ok, err = ngx.flush(true)
+        if not ok then
+            return nil, "failed to flush response header: " .. (err or "unknown")
+        end
+    end
+
+    local sock, err = req_socket(true)
     if not sock then
         return nil, err
     end
@@ -19,12 +36,14 @@ local function take()
     -- never reads nor closes would stay for ever. So it lets go now.
     local upstream = sock[1]
     local meta = type(upstream) == "userdata" and getmetatable(upstream)
-    if meta and meta.__gc then
-        meta.__gc(upstream)
+    if not (meta and meta.__gc) then
+        return sock
     end
+    meta.__gc(upstream)
 
-    return sock
+    dead = dead or sock
+    return dead
 end
 
 
-return { take = take }
+return { take = take, ASK_FIRST = ASK_FIRST }

@@ -5,12 +5,15 @@
 local natives = ...
 
 local raw_stream = natives.module("resty.websocket.raw_stream")
+local take_socket = raw_stream.take
+local ASK_FIRST = raw_stream.ASK_FIRST
 local fast = natives.module("resty.websocket.fast")
 
 local fast_recv = fast.recv_frame
 local fast_send = fast.send_frame
 local view = fast.view
 local copy = fast.string
+local native_switch = natives.switch
 local native_recv = natives.recv
 local native_send = natives.send
 local native_drain = natives.drain
@@ -66,42 +69,20 @@ function _M.new(_, opts)
     local max_send_len = check_number(opts, "max_send_len", huge) or max_len
     local timeout = check_number(opts, "timeout", MAX_TIMEOUT)
 
-    if ngx.headers_sent then
-        return nil, "response header already sent"
+    local step, err = native_switch()
+    if step == ASK_FIRST then
+        if ngx.headers_sent then
+            return nil, "response header already sent"
+        end
+        ngx.req.read_body()
+        step, err = native_switch(true)
     end
-
-    ngx.req.read_body()
-
-    if ngx.req.http_version() ~= 1.1 then
-        return nil, "bad http version"
-    end
-
-    local accept, protocol = natives.handshake()
-    if not accept then
-        return nil, protocol
-    end
-
-    local header = ngx.header
-    header["Upgrade"] = "websocket"
-    header["Sec-WebSocket-Accept"] = accept
-    header["Content-Type"] = nil
-    if protocol then
-        header["Sec-WebSocket-Protocol"] = protocol
-    end
-
-    ngx.status = 101
-    local ok, err = ngx.send_headers()
-    if not ok then
-        return nil, "failed to send response header: " .. (err or "unknown")
-    end
-
-    ok, err = ngx.flush(true)
-    if not ok then
-        return nil, "failed to flush response header: " .. (err or "unknown")
+    if not step then
+        return nil, err
     end
 
     local sock
-    sock, err = raw_stream.take()
+    sock, err = take_socket(step)
     if not sock then
         return nil, err
     end

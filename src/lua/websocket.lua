@@ -7,6 +7,8 @@ local natives = ...
 local options = natives.module("resty.websocket.options")
 local methods = natives.module("resty.websocket.methods")
 local raw_stream = natives.module("resty.websocket.raw_stream")
+local take_socket = raw_stream.take
+local ASK_FIRST = raw_stream.ASK_FIRST
 local client = natives.module("resty.websocket.connect")
 local hub = natives.module("resty.websocket.hub")
 
@@ -15,6 +17,8 @@ local fast = natives.module("resty.websocket.fast")
 local fast_receive = fast.recv_message
 local view = fast.view
 local copy = fast.string
+local native_switch = natives.switch_messages
+local native_open = natives.open
 local native_receive = natives.receive
 local native_drain = natives.drain
 local native_check = natives.check_frame
@@ -98,64 +102,59 @@ function server.shutdown(self)
 end
 
 
+-- The natives' `switch_messages`, by the options.
+local function check_and_switch(opts, ready, dry)
+    return native_switch(ready, dry, opts.protocols, opts.origins, opts.require_origin,
+                         opts.compression)
+end
+
+
 function _M.accept(opts)
     opts = options.check(opts, options.ACCEPT)
 
-    if ngx.headers_sent then
-        return nil, "response header already sent", 500
+    local step, protocol, extensions = ASK_FIRST
+    if not opts.headers then
+        step, protocol, extensions = check_and_switch(opts)
     end
-    if ngx.is_subrequest then
-        return nil, "a subrequest cannot be upgraded", 500
+    if step == ASK_FIRST then
+        if ngx.headers_sent then
+            return nil, "response header already sent", 500
+        end
+        if ngx.is_subrequest then
+            return nil, "a subrequest cannot be upgraded", 500
+        end
+        step, protocol, extensions = check_and_switch(opts, true, true)
+        if step then
+            ngx.req.read_body()
+            for name, value in pairs(opts.headers or {}) do
+                ngx.header[name] = value
+            end
+            step, protocol, extensions = check_and_switch(opts, true)
+        end
     end
-
-    local accept, protocol, extensions = natives.check_upgrade(opts.protocols, opts.origins,
-                                                               opts.require_origin,
-                                                               opts.compression)
-    local header = ngx.header
-    if not accept then
+    if not step then
         if extensions == 426 then
-            header["Sec-WebSocket-Version"] = "13"
+            ngx.header["Sec-WebSocket-Version"] = "13"
         end
         return nil, protocol, extensions
     end
 
-    ngx.req.read_body()
-
-    for name, value in pairs(opts.headers or {}) do
-        header[name] = value
-    end
-    header["Upgrade"] = "websocket"
-    header["Sec-WebSocket-Accept"] = accept
-    header["Content-Type"] = nil
-    header["Sec-WebSocket-Protocol"] = protocol
-    header["Sec-WebSocket-Extensions"] = extensions
-
-    ngx.status = 101
-    local ok, err = ngx.send_headers()
-    if not ok then
-        return nil, "failed to send response header: " .. (err or "unknown"), 500
-    end
-
-    ok, err = ngx.flush(true)
-    if not ok then
-        return nil, "failed to flush response header: " .. (err or "unknown"), 500
-    end
-
-    ok, err = raw_stream.take()
+    local ok, err = take_socket(step)
     if not ok then
         return nil, err, 500
     end
 
-    local session, id = natives.open(opts.max_message_size, opts.max_frame_size, opts.timeout,
-                                     opts.send_timeout, opts.ping_interval, opts.ping_timeout,
-                                     opts.compression)
+    local session, id, request_id = native_open(opts.max_message_size, opts.max_frame_size,
+                                                opts.timeout, opts.send_timeout,
+                                                opts.ping_interval, opts.ping_timeout,
+                                                opts.compression)
     if not session then
         return nil, id, 500
     end
 
     return setmetatable({
         session = session, id = id, protocol = protocol, extensions = extensions,
-        role = "server", request_id = ngx.var.request_id,
+        role = "server", request_id = request_id,
     }, server_mt)
 end
 

@@ -1,7 +1,10 @@
 //! nginx's request, as far as the opening handshake and the Lua entry need it.
 
+use std::ffi::c_int;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+
+use ws_proto::handshake::server::Request as Handshake;
 
 use super::guard::guarded;
 use super::log;
@@ -91,9 +94,67 @@ impl<'a> Request<'a> {
         unsafe { bytes(&self.raw().method_name) }
     }
 
+    /// The request as the opening handshake looks at it; `headers` are its own.
+    pub fn handshake<'h>(self, headers: &'h [(&'h [u8], &'h [u8])]) -> Handshake<'h>
+    where
+        'a: 'h,
+    {
+        Handshake {
+            method: self.method(),
+            http11: self.is_http11(),
+            host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
+            headers,
+        }
+    }
+
     /// Whether the client spoke HTTP/1.1 (not 1.0, 2 or 3).
-    pub fn is_http11(self) -> bool {
+    fn is_http11(self) -> bool {
         self.raw().http_version == ffi::NGX_HTTP_VERSION_11 as usize
+    }
+
+    /// Whether a header can be sent at once: a main request that has no body to be read and has not
+    /// been answered, in a phase of ngx_lua that may answer it.
+    pub fn may_answer(self) -> bool {
+        /// rewrite, access and content, in the bits that lua-resty-core knows phases by.
+        const PHASES: c_int = 0x2 | 0x4 | 0x8;
+        let r = self.raw();
+        let mut text = std::ptr::null_mut();
+        // SAFETY: alive by construction; the text is static, and not looked at.
+        let phase = unsafe { ffi::ngx_http_lua_ffi_get_phase(self.as_ptr(), &mut text) };
+        let body = r.headers_in.content_length_n >= 0 || r.headers_in.chunked() != 0;
+        phase > 0
+            && phase & !PHASES == 0
+            && std::ptr::eq(r.main, r)
+            && r.header_sent() == 0
+            && !body
+    }
+
+    /// Whether this is a request that nginx made itself, for a part of another one's answer.
+    pub fn is_subrequest(self) -> bool {
+        !std::ptr::eq(self.raw().main, self.raw())
+    }
+
+    /// The value of an nginx variable that something in the configuration uses, evaluated once for
+    /// the request. None for one that nothing uses: every look at it would be the first.
+    pub fn used_variable(self, name: &'static [u8]) -> Option<&'a [u8]> {
+        // SAFETY: alive by construction. The hash is nginx's, made when the configuration was read;
+        // names in it are in lower case, as `name` must be.
+        unsafe {
+            let conf = *self.raw().main_conf.add(ffi::ngx_http_core_module.ctx_index);
+            let conf = conf.cast::<ffi::ngx_http_core_main_conf_t>();
+            let text = name.as_ptr().cast_mut();
+            let key = ffi::ngx_hash_key(text, name.len());
+            let hash = std::ptr::addr_of_mut!((*conf).variables_hash);
+            let found = ffi::ngx_hash_find(hash, key, text, name.len());
+            let variable = found.cast::<ffi::ngx_http_variable_t>().as_ref()?;
+            if variable.flags & ffi::NGX_HTTP_VAR_INDEXED as ffi::ngx_uint_t == 0 {
+                return None;
+            }
+            let value =
+                ffi::ngx_http_get_indexed_variable(self.as_ptr(), variable.index).as_ref()?;
+            (value.not_found() == 0)
+                .then(|| std::slice::from_raw_parts(value.data, value.len() as usize))
+        }
     }
 }
 
