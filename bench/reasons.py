@@ -61,9 +61,10 @@ REASONS = [
      "frame, RFC 6455 7.1.1). Beyond them: a session with its events and semaphore, an id in the hub, $request_id "
      "from the system's random source; the message API also checks what the pure library does not."),
     (r"^client, 16 KiB",
-     "a cosocket carries the bytes: reads of lua_socket_buffer_size (4 KB), joined by ngx_lua into a Lua string, and "
-     "a copy into nginx's buffers on the way out; those and the kernel are most of what is left. Frames are "
-     "masked and unmasked natively. Another way past the cosocket would lose its pool, TLS and resolver."),
+     "two thirds of what is left is the kernel's: a send that wakes the echo server on the other core, and the copies. "
+     "A client in C that does nothing else (epoll, one recv, one send of a frame made beforehand) needs 10 µs where this "
+     "one needs 18 and the pure library 58. Large payloads are read and frames sent past the cosocket; what goes by it "
+     "still is the first read of each frame, of lua_socket_buffer_size (4 KB), since it is the one that waits."),
 ]
 
 

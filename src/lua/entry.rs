@@ -6,19 +6,22 @@
 //! Raw functions instead of mlua's safe ones because those cost 80 ns a call and cannot yield.
 
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use mlua::ffi as lua;
 use ws_proto::FrameCheck;
 
 use crate::ffi;
 use crate::hub::Mailbox;
+use crate::ngx::cosocket::Cosocket;
 use crate::ngx::guard::guarded;
 use crate::ngx::listener::Listener;
 use crate::ngx::request::Request;
-use crate::session::{Framed, Peer, Session, Stream};
+use crate::session::{recycle, Framed, LargeBody, Peer, Session, Stream};
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -42,6 +45,8 @@ pub enum Value {
     Arg(c_int),
     /// Bytes that lie in a session's memory and are copied before anything else happens.
     View(*const u8, usize),
+    /// Received bytes, whose memory is used again.
+    Payload(BytesMut),
     /// Something of ours, as userdata.
     Object(Object),
     /// An array of byte strings.
@@ -64,6 +69,8 @@ pub enum Object {
     FrameCheck(Box<RefCell<FrameCheck>>),
     /// A conversation in single frames.
     Framed(Box<RefCell<Framed>>),
+    /// The body of a frame of which the rest has yet to come.
+    Body(Box<RefCell<LargeBody>>),
 }
 
 /// What a native ends with.
@@ -214,6 +221,61 @@ impl<'l> Args<'l> {
         }
     }
 
+    /// The body of a frame at `index`.
+    pub fn body(&self, index: c_int) -> Option<&'l RefCell<LargeBody>> {
+        match self.object(index)? {
+            Object::Body(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The connection behind the cosocket at `index`. None for anything but a connected cosocket
+    /// of the current request.
+    pub fn cosocket(&self, index: c_int) -> Option<Cosocket<'l>> {
+        // Where ngx_lua keeps the userdata in the table that is the socket, also for
+        // lua-resty-core.
+        const USERDATA: lua::lua_Integer = 1;
+        let r = self.request()?;
+        // SAFETY: raw access never raises, and what is pushed is popped. The userdata stays in the
+        // table at `index`, and so alive, while this call runs; ngx_lua has initialised it.
+        unsafe {
+            if lua::lua_type(self.state, index) != lua::LUA_TTABLE {
+                return None;
+            }
+            lua::lua_rawgeti(self.state, index, USERDATA);
+            let full = lua::lua_type(self.state, -1) == lua::LUA_TUSERDATA;
+            let memory = lua::lua_touserdata(self.state, -1);
+            let len = if full { lua::lua_rawlen(self.state, -1) } else { 0 };
+            lua::lua_settop(self.state, -2);
+            Cosocket::find(memory, len, r)
+        }
+    }
+
+    /// Whether the methods of the table at `index` are C functions that it has from its metatable,
+    /// as a cosocket's are: a program may have put its own in their place.
+    pub fn has_native_methods(&self, index: c_int, names: &[&CStr]) -> bool {
+        // SAFETY: raw access never raises; what is pushed is popped.
+        unsafe {
+            let (state, top) = (self.state, lua::lua_gettop(self.state));
+            if lua::lua_getmetatable(state, index) == 0 {
+                return false;
+            }
+            let native = names.iter().all(|name| {
+                lua::lua_pushstring(state, name.as_ptr());
+                lua::lua_pushvalue(state, -1);
+                lua::lua_rawget(state, index);
+                let overridden = lua::lua_type(state, -1) != lua::LUA_TNIL;
+                lua::lua_settop(state, -2);
+                lua::lua_rawget(state, top + 1);
+                let native = lua::lua_iscfunction(state, -1) != 0;
+                lua::lua_settop(state, -2);
+                native && !overridden
+            });
+            lua::lua_settop(state, top);
+            native
+        }
+    }
+
     /// A userdata of ours.
     pub fn object(&self, index: c_int) -> Option<&'l Object> {
         // SAFETY: a full userdata of this size is read, and it is on the stack, so it is not
@@ -250,7 +312,7 @@ impl Slot {
 /// `state` must be the state Lua called the function with.
 pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
     let args = Args { state, call: PhantomData };
-    let fallback = Outcome::nil_err("internal error");
+    let fallback = Outcome::two(Value::Nil, Value::Str("internal error"));
     match guarded("a Lua function", fallback, || body(&args)) {
         Outcome::Return(values) => {
             let mut pushed = 0;
@@ -287,6 +349,10 @@ unsafe fn push(state: *mut lua::lua_State, value: Value) {
             Value::Int(n) => lua::lua_pushnumber(state, n as f64),
             Value::Str(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
             Value::Bytes(s) => lua::lua_pushlstring_(state, s.as_ptr().cast(), s.len()),
+            Value::Payload(bytes) => {
+                lua::lua_pushlstring_(state, bytes.as_ptr().cast(), bytes.len());
+                recycle(bytes);
+            }
             Value::View(data, len) => lua::lua_pushlstring_(state, data.cast::<c_char>(), len),
             Value::List(list) => {
                 lua::lua_createtable(state, list.len().min(1 << 16) as c_int, 0);

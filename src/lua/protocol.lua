@@ -7,8 +7,9 @@ local natives = ...
 local frame_head = natives.frame_head
 local frame_len = natives.frame_len
 local frame_body = natives.frame_body
+local frame_rest = natives.frame_rest
+local offer_frame = natives.offer_frame
 local native_build = natives.build_frame
-local checked_frame = natives.checked_frame
 local byte = string.byte
 local concat = table.concat
 local rawget = rawget
@@ -112,6 +113,34 @@ local function receive(sock, field, size, head, frame)
 end
 
 
+-- Reads a large body: the cosocket gives what its buffer holds and waits, everything else is read
+-- past it. `frame` is what came of it before a timeout.
+local function receive_large(sock, size, head, frame)
+    local have, body, failed = 0, nil, nil
+    if frame then
+        have, body = frame.have, frame.body
+    end
+
+    while true do
+        local piece, err = sock:receiveany(size - have)
+        if not piece then
+            if err == "timeout" and not failed then
+                keep(sock, { field = BODY, size = size, head = head, have = have, body = body,
+                             large = true })
+            end
+            return nil, nil, BODY.text .. (failed or err)
+        end
+
+        local data, typ
+        data, typ, err, failed = frame_rest(sock, head, size, piece, body)
+        if data ~= false then
+            return data, typ, err
+        end
+        have, body = typ, err
+    end
+end
+
+
 function _M.recv_frame(sock, max_payload_len, force_masking)
     local frame = type(sock) == "table" and take_up(sock) or nil
     local head, field, err
@@ -127,9 +156,9 @@ function _M.recv_frame(sock, max_payload_len, force_masking)
         frame, field = nil, nil
     end
 
-    local rest
+    local rest, large
     if field == BODY then
-        rest = frame.size
+        rest, large = frame.size, frame.large
 
     else
         local size
@@ -157,11 +186,15 @@ function _M.recv_frame(sock, max_payload_len, force_masking)
             end
             frame = nil
 
-            rest, err = frame_len(head, length, max_payload_len)
+            rest, large = frame_len(head, length, max_payload_len, sock)
             if not rest then
-                return nil, nil, err
+                return nil, nil, large
             end
         end
+    end
+
+    if large then
+        return receive_large(sock, rest, head, frame)
     end
 
     local body = ""
@@ -193,17 +226,19 @@ function _M.send_frame(sock, fin, opcode, payload, max_payload_len, masking)
         payload = payload and tostring(payload) or ""
     end
 
-    local frame, err = checked_frame(fin, opcode, payload, max_payload_len, masking)
-    if not frame then
+    local bytes, err, sent, failed = offer_frame(sock, fin, opcode, payload, max_payload_len,
+                                                 masking)
+    if not bytes then
         return nil, err
+    elseif bytes > 0 then
+        return bytes
     end
 
-    local bytes
-    bytes, err = sock:send(frame)
+    bytes, err = sock:send(err)
     if not bytes then
-        return nil, "failed to send frame: " .. (err or "unknown")
+        return nil, "failed to send frame: " .. (failed or err or "unknown")
     end
-    return bytes
+    return sent == 0 and bytes or sent + bytes
 end
 
 

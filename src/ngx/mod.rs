@@ -3,6 +3,7 @@
 
 pub mod accepted;
 pub mod clock;
+pub mod cosocket;
 pub mod errno;
 pub mod goodbye;
 pub mod guard;

@@ -1,0 +1,155 @@
+//! nginx's connection behind a connected cosocket of ngx_lua: so bytes of large frames go between
+//! the kernel and our memory without ngx_lua's buffers between. Waiting, time-outs, errors and the
+//! end stay the cosocket's: who uses this does so between two of its calls, takes no more than a
+//! frame's own bytes, and leaves the rest to it. Used by the natives of `resty.websocket.protocol`
+//! and of message clients.
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{mem, slice};
+
+use bytes::BytesMut;
+
+use super::request::Request;
+use super::wire::{Recv, Wire};
+use crate::ffi;
+
+const WORD: usize = mem::size_of::<usize>();
+
+/// Where connection and request were last found in a cosocket's memory: the first place to look.
+static WORDS: [Hint; 2] = [Hint(AtomicUsize::new(0)), Hint(AtomicUsize::new(0))];
+
+struct Hint(AtomicUsize);
+
+impl Hint {
+    /// The first of `words` that is what is sought, but the one that was last time if that is.
+    fn find(&self, words: &[usize], is_sought: impl Fn(&usize) -> bool) -> Option<usize> {
+        if let Some(&word) =
+            words.get(self.0.load(Ordering::Relaxed)).filter(|word| is_sought(word))
+        {
+            return Some(word);
+        }
+        let at = words.iter().position(is_sought)?;
+        self.0.store(at, Ordering::Relaxed);
+        Some(words[at])
+    }
+}
+
+/// The slot of nginx's connections that is at this address, if one is.
+fn slot_at(address: usize) -> Option<*const ffi::ngx_connection_t> {
+    const SLOT: usize = mem::size_of::<ffi::ngx_connection_t>();
+    // SAFETY: nginx sets ngx_cycle before any Lua code runs.
+    let (first, count) = unsafe { ((*ffi::ngx_cycle).connections, (*ffi::ngx_cycle).connection_n) };
+    let offset = address.wrapping_sub(first as usize);
+    (offset < count * SLOT && offset.is_multiple_of(SLOT))
+        .then(|| first.wrapping_add(offset / SLOT).cast_const())
+}
+
+/// A cosocket's connection, found for one call and not to be kept: the next call of the cosocket
+/// may close it or put it into a pool. It owns nothing.
+pub struct Cosocket<'a> {
+    wire: Wire,
+    call: PhantomData<&'a ()>,
+}
+
+impl<'a> Cosocket<'a> {
+    /// Looks for the connection in the memory of a cosocket's userdata, whose layout is ngx_lua's
+    /// own business. What tells it for sure is nginx's side: a slot of the cycle's connections that
+    /// is open and whose `data` is this very userdata (event handlers get it from there), which
+    /// ngx_lua clears when it closes or pools the connection. The userdata must name `r` as well:
+    /// cosockets are used by the request that made them only. None: not connected, another
+    /// request's, or something else altogether.
+    ///
+    /// # Safety
+    /// `memory` must be `len` initialised bytes, aligned as a userdata is, that live for `'a`.
+    pub unsafe fn find(memory: *const c_void, len: usize, r: Request<'a>) -> Option<Cosocket<'a>> {
+        // SAFETY: by contract; any bytes are a number.
+        let words = unsafe { slice::from_raw_parts(memory.cast::<usize>(), len / WORD) };
+        let is_connection = |&word: &usize| {
+            // SAFETY: what it points to is only looked at where that is a slot of nginx's.
+            unsafe {
+                slot_at(word).is_some_and(|c| (*c).data.cast_const() == memory && (*c).fd != -1)
+            }
+        };
+        let is_request = |&word: &usize| word == r.as_ptr() as usize;
+        let connection = WORDS[0].find(words, is_connection)?;
+        WORDS[1].find(words, is_request)?;
+        let c = connection as *mut ffi::ngx_connection_t;
+        Some(Cosocket { wire: Wire::new(c), call: PhantomData })
+    }
+
+    fn c(&self) -> *mut ffi::ngx_connection_t {
+        self.wire.get()
+    }
+
+    /// Whether a read may bring something. Not while nginx is cutting the connection
+    /// (worker_shutdown_timeout), which the cosocket's own read reports.
+    pub fn read_ready(&self) -> bool {
+        // SAFETY: found open, and nothing ran since.
+        let cut = unsafe { (*self.c()).close() != 0 || (*(*self.c()).read).closed() != 0 };
+        !cut && self.wire.read_ready()
+    }
+
+    /// Reads at most `limit` bytes into the spare capacity of `buf`. Only while the cosocket's own
+    /// buffer is empty and nobody waits for it to read: right after a call of its `receiveany` that
+    /// returned less than was asked for. At the end or after an error the cosocket is left to find
+    /// the same, whatever its own read then says.
+    pub fn recv_into(&self, buf: &mut BytesMut, limit: usize) -> Recv {
+        let got = self.wire.recv_into(buf, limit);
+        if matches!(got, Recv::Eof | Recv::Failed(_)) {
+            // As if the event had just come: otherwise the cosocket would wait for the next.
+            // SAFETY: found open, and nothing but the read ran since.
+            unsafe {
+                (*(*self.c()).read).set_ready(1);
+                (*(*self.c()).read).available = -1;
+            }
+        }
+        got
+    }
+
+    /// Leaves the read event as the cosocket's own reads leave it.
+    pub fn done_reading(&self) {
+        self.wire.want_read();
+    }
+
+    /// Whether `offer` may be called: no send of the cosocket waits (its timer is set then), none
+    /// has failed, and it has sent before, which sets TCP_NODELAY. Not with TLS, which wants what
+    /// it did not write offered again from the same address.
+    pub fn may_send(&self) -> bool {
+        // SAFETY: found open, and nothing ran since.
+        let (c, write) = unsafe { (&*self.c(), &*(*self.c()).write) };
+        let sound = c.error() == 0 && c.close() == 0 && write.error() == 0 && write.timedout() == 0;
+        let idle = write.ready() != 0 && write.timer_set() == 0 && write.closed() == 0;
+        c.ssl.is_null() && c.sent > 0 && sound && idle
+    }
+
+    /// Gives the kernel what it takes of `part`, none where it would have to wait. An error is
+    /// returned as errno and leaves no trace: the cosocket's own send then fails, logs and ends its
+    /// writing.
+    pub fn offer(&self, part: &[u8]) -> Result<usize, i32> {
+        // SAFETY: found open; the bytes are only read, during the call. The bookkeeping is that of
+        // nginx's own send (ngx_unix_send), which would log the error.
+        unsafe {
+            let c = self.c();
+            loop {
+                let n = libc::send((*c).fd, part.as_ptr().cast(), part.len(), libc::MSG_NOSIGNAL);
+                if n >= 0 {
+                    (*c).sent += n as ffi::off_t;
+                    if (n as usize) < part.len() {
+                        (*(*c).write).set_ready(0);
+                    }
+                    return Ok(n as usize);
+                }
+                match ffi::ngx_errno() {
+                    libc::EINTR => {}
+                    libc::EAGAIN => {
+                        (*(*c).write).set_ready(0);
+                        return Ok(0);
+                    }
+                    errno => return Err(errno),
+                }
+            }
+        }
+    }
+}

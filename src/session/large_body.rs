@@ -1,0 +1,87 @@
+//! The body of a large frame (masking key, if any, and payload) while it is received past the
+//! cosocket that carries it. Made by a native for one frame; where the rest has yet to come, the
+//! Lua shim keeps it until then.
+
+use bytes::BytesMut;
+
+use super::scratch;
+use crate::ngx::cosocket::Cosocket;
+use crate::ngx::wire::Recv;
+
+/// Room that is made ahead of what came, at least: what a header announces may never come.
+const ROOM: usize = 16 * 1024;
+/// A longer body may use the memory that the worker keeps for large payloads.
+const LARGE: usize = 64 * 1024;
+
+/// What came of a body. Its memory goes with it: to Lua's string, or with the userdata.
+#[derive(Debug)]
+pub struct LargeBody {
+    size: usize,
+    bytes: BytesMut,
+}
+
+impl LargeBody {
+    /// Nothing yet of `size` bytes.
+    pub fn new(size: usize) -> LargeBody {
+        LargeBody { size, bytes: BytesMut::new() }
+    }
+
+    /// How many bytes came.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many are still to come.
+    pub fn missing(&self) -> usize {
+        self.size.saturating_sub(self.len())
+    }
+
+    /// Takes a piece that the cosocket received; what is more than the body misses is not its.
+    pub fn add(&mut self, piece: &[u8]) {
+        let piece = &piece[..piece.len().min(self.missing())];
+        self.make_room(piece.len());
+        self.bytes.extend_from_slice(piece);
+    }
+
+    /// Reads what is there and belongs to the body. After an error, returned as errno, the
+    /// cosocket's next read fails as well; the end of the stream is left to that altogether.
+    pub fn fill(&mut self, socket: &Cosocket) -> Result<(), i32> {
+        let mut result = Ok(());
+        while self.missing() > 0 && socket.read_ready() {
+            self.make_room(0);
+            let missing = self.missing();
+            match socket.recv_into(&mut self.bytes, missing) {
+                Recv::Data(_) => {}
+                Recv::Again | Recv::Eof => break,
+                Recv::Failed(errno) => {
+                    result = Err(errno);
+                    break;
+                }
+            }
+        }
+        socket.done_reading();
+        result
+    }
+
+    /// The whole body.
+    pub fn into_bytes(self) -> BytesMut {
+        self.bytes
+    }
+
+    /// Room for `least` bytes, and for as much more as is sensible.
+    fn make_room(&mut self, least: usize) {
+        let have = self.bytes.len();
+        if self.bytes.capacity() - have >= self.missing().min(least.max(ROOM)) {
+            return;
+        }
+        let more = self.missing().min(have.max(least).max(ROOM));
+        let spare = if have + more > LARGE { scratch::spare_body(have + more) } else { None };
+        match spare {
+            Some(mut spare) => {
+                spare.extend_from_slice(&self.bytes);
+                scratch::recycle(std::mem::replace(&mut self.bytes, spare));
+            }
+            None => self.bytes.reserve(more),
+        }
+    }
+}
