@@ -21,11 +21,11 @@ REASONS = [
      "reads by itself, no heap, send() for writev(): 7500 -> 4400 instructions. To leave the semaphore out "
      "would need ngx_lua's internals, which differ from version to version."),
     (r"^1 MiB",
-     "large messages: a Lua string of 1 MiB is made by mmap and freed by munmap inside LuaJIT's allocator, 256 page "
-     "faults a message, which is most of what is left. Tried and kept: payloads are assembled in memory that the "
-     "worker keeps, received straight into it, sent by one writev from Lua's own bytes (3.0 ms -> 1.3 ms on a "
-     "loaded machine). Replacing the VM's allocator (lua_setallocf) would take the faults away, but a VM that "
-     "is closed under a foreign allocator leaks its arenas, as happens at every reload."),
+     "large messages: a payload is read into memory of its own, copied once, into its Lua string, and sent from "
+     "there; what is left is the kernel's copying and those two passes. Tried and kept: payloads are assembled "
+     "in memory that the worker keeps, sent by one writev from Lua's own bytes; large blocks of LuaJIT's "
+     "allocator are kept for the next string, and its collector made to keep up with them (258 page faults a "
+     "message -> 0, and half the time)."),
     (r"^16 KiB",
      "each message becomes a Lua string (a copy, and collected garbage) and leaves by a writev of its own, from "
      "Lua's own bytes, where fastwebsockets unmasks and writes the buffer that it read into. Tried: a reading "
@@ -54,8 +54,8 @@ REASONS = [
      "raw request socket), the session 1.2 KB. The rows with small pools show what three lines of configuration "
      "save. Giving the rest of the second block back to the allocator was left alone: no allocator promises it."),
     (r"^after a (16 KiB|1 MiB) message",
-     "what stays is shared by the worker, not a connection's: reading buffers, up to 4 MiB for large payloads, "
-     "and Lua's garbage until its next cycle."),
+     "what stays is shared by the worker, not a connection's: reading buffers, and Lua's garbage until its next "
+     "cycle; what large payloads needed goes back after a tenth of a second."),
     (r"^opening and closing",
      "the calls to the kernel are the pure library's (the message API adds the end of the stream after the close "
      "frame, RFC 6455 7.1.1). Beyond them: a session with its events and semaphore, an id in the hub, $request_id "

@@ -84,6 +84,7 @@ unsafe extern "C" fn init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
     session::random::forget();
     if ngx::wake::is_worker() {
         hub::start();
+        lua::keep_memory();
     }
     ffi::NGX_OK as _
 }

@@ -10,7 +10,7 @@ import re
 import sys
 
 ORDER = ["ffi", "ngx", "session", "hub", "conf", "lua"]
-UNSAFE = ["src/ffi/", "src/ngx/", "src/lua/entry.rs", "src/lua/fast.rs", "src/lua/preload.rs", "src/conf/commands.rs", "src/conf/handlers.rs", "src/conf/variables.rs", "src/lib.rs"]
+UNSAFE = ["src/ffi/", "src/ngx/", "src/lua/entry.rs", "src/lua/fast.rs", "src/lua/preload.rs", "src/lua/vm_memory.rs", "src/conf/commands.rs", "src/conf/handlers.rs", "src/conf/variables.rs", "src/lib.rs"]
 RAW = UNSAFE
 
 root = pathlib.Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ mod lua_bindings {
 pub use lua_bindings::{
     ngx_http_lua_add_package_preload, ngx_http_lua_ffi_get_phase, ngx_http_lua_ffi_sema_count,
     ngx_http_lua_ffi_sema_gc, ngx_http_lua_ffi_sema_new, ngx_http_lua_ffi_sema_post,
-    ngx_http_lua_ffi_sema_wait, ngx_http_lua_get_request, ngx_http_lua_sema_t,
+    ngx_http_lua_ffi_sema_wait, ngx_http_lua_get_global_state, ngx_http_lua_get_request,
+    ngx_http_lua_sema_t,
 };
 pub use nginx_sys::*;
 

@@ -14,6 +14,7 @@ typedef struct ngx_http_lua_sema_s ngx_http_lua_sema_t;
 typedef int (*lua_CFunction)(lua_State *L);
 
 long ngx_http_lua_add_package_preload(ngx_conf_t *cf, const char *package, lua_CFunction func);
+lua_State *ngx_http_lua_get_global_state(ngx_conf_t *cf);
 ngx_http_request_t *ngx_http_lua_get_request(lua_State *L);
 int ngx_http_lua_ffi_get_phase(ngx_http_request_t *r, char **err);
 

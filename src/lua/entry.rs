@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use mlua::ffi as lua;
 use ws_proto::FrameCheck;
 
+use super::vm_memory::{self, LARGE};
 use crate::ffi;
 use crate::hub::Mailbox;
 use crate::ngx::cosocket::Cosocket;
@@ -51,6 +52,18 @@ pub enum Value {
     Object(Object),
     /// An array of byte strings.
     List(Vec<Vec<u8>>),
+}
+
+impl Value {
+    /// The length of a string that is made for Lua.
+    fn len(&self) -> usize {
+        match self {
+            Value::Bytes(bytes) => bytes.len(),
+            Value::View(_, len) => *len,
+            Value::Payload(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// What a userdata of ours holds: one count of something that may outlive it.
@@ -315,11 +328,16 @@ pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
     let fallback = Outcome::two(Value::Nil, Value::Str("internal error"));
     match guarded("a Lua function", fallback, || body(&args)) {
         Outcome::Return(values) => {
-            let mut pushed = 0;
+            let (mut pushed, mut large) = (0, false);
             for value in values.0.into_iter().flatten() {
+                large |= value.len() >= LARGE;
                 // SAFETY: Lua guarantees 20 free stack slots to a C function.
                 unsafe { push(state, value) };
                 pushed += 1;
+            }
+            if large {
+                // SAFETY: this is the function's state, and nothing is left to drop.
+                unsafe { vm_memory::pace(state) };
             }
             pushed
         }

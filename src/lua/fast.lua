@@ -12,9 +12,26 @@ ffi.cdef [[
 
 local recv_frame, send_frame, recv_message, send_message = natives.addresses()
 
+local LARGE = 131072
+local string = ffi.string
+local pace = natives.pace
+
+local view = ffi.new("struct nlw_view")
+
+
+-- What a call has left in `view`, as a string. For large ones see vm_memory.rs.
+local function copy()
+    local data = string(view.data, view.len)
+    if #data >= LARGE then
+        pace()
+    end
+    return data
+end
+
+
 return {
-    view = ffi.new("struct nlw_view"),
-    string = ffi.string,
+    view = view,
+    copy = copy,
     recv_frame = ffi.cast("int (*)(void *, double, struct nlw_view *)", recv_frame),
     send_frame = ffi.cast("double (*)(void *, int, const char *, size_t, double)", send_frame),
     recv_message = ffi.cast("int (*)(void *, struct nlw_view *)", recv_message),

@@ -13,6 +13,8 @@ mod natives;
 mod peer_natives;
 mod preload;
 mod tarantool_natives;
+mod vm_memory;
 mod websockets_natives;
 
 pub use preload::register;
+pub use vm_memory::install as keep_memory;

@@ -13,7 +13,7 @@ use mlua::ffi as lua;
 use super::websockets_natives;
 use super::{
     check_natives, codec_natives, entry, fast, hub_natives, listen_natives, mailbox_natives,
-    message_natives, natives, peer_natives, tarantool_natives,
+    message_natives, natives, peer_natives, tarantool_natives, vm_memory,
 };
 use crate::conf::LuaModules;
 use crate::ffi;
@@ -292,11 +292,13 @@ unsafe fn push_natives(state: *mut lua::lua_State) {
             return;
         }
         lua::lua_settop(state, -2);
-        lua::lua_createtable(state, 0, (NATIVES.len() + MODULES.len() + 2) as c_int);
+        lua::lua_createtable(state, 0, (NATIVES.len() + MODULES.len() + 3) as c_int);
         lua::lua_pushcclosure(state, fast::addresses, 0);
         lua::lua_setfield(state, -2, c"addresses".as_ptr());
         lua::lua_pushcclosure(state, module, 0);
         lua::lua_setfield(state, -2, c"module".as_ptr());
+        lua::lua_pushcclosure(state, vm_memory::raw_pace, 0);
+        lua::lua_setfield(state, -2, c"pace".as_ptr());
 
         // The metatable of sessions: known to the natives only, as their upvalue.
         lua::lua_createtable(state, 0, 2);

@@ -12,7 +12,7 @@ local fast = natives.module("resty.websocket.fast")
 local fast_recv = fast.recv_frame
 local fast_send = fast.send_frame
 local view = fast.view
-local copy = fast.string
+local copy = fast.copy
 local native_switch = natives.switch
 local native_recv = natives.recv
 local native_send = natives.send
@@ -128,7 +128,7 @@ local function taken(kind)
         kind = kind - LOG
         ngx_log(DEBUG, "recv_frame: mask bit: ", 1)
     end
-    local data = copy(view.data, view.len)
+    local data = copy()
     if kind > NOT_LAST then
         return data, TYPES[kind - NOT_LAST], "again"
     end

@@ -16,7 +16,7 @@ local fast = natives.module("resty.websocket.fast")
 
 local fast_receive = fast.recv_message
 local view = fast.view
-local copy = fast.string
+local copy = fast.copy
 local native_switch = natives.switch_messages
 local native_open = natives.open
 local native_receive = natives.receive
@@ -65,7 +65,7 @@ function server.recv(self, timeout)
     local session = server_session(self)
     local kind = fast_receive(session, view)
     if kind ~= 0 then
-        return copy(view.data, view.len), kind == 2 and "text" or "binary", nil, nil
+        return copy(), kind == 2 and "text" or "binary", nil, nil
     end
 
     local data, typ, code, reason = native_receive(session, timeout)
@@ -74,7 +74,7 @@ function server.recv(self, timeout)
     while data == true or data == false do
         kind = fast_receive(session, view)
         if kind ~= 0 then
-            return copy(view.data, view.len), kind == 2 and "text" or "binary", nil, nil
+            return copy(), kind == 2 and "text" or "binary", nil, nil
         end
         data, typ, code, reason = native_receive(session, timeout, true)
     end

@@ -17,6 +17,7 @@ pub mod lua_wait;
 pub mod request;
 pub mod respond;
 pub mod takeover;
+pub mod timer;
 pub mod tls;
 pub mod wake;
 pub mod wire;

@@ -2,12 +2,12 @@
 //! with the zone and shared by every generation of workers that uses it (they inherit the
 //! descriptors). A worker listens on its own row's.
 
-use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::guard::guarded;
 use super::log;
+use super::timer::Timer;
 use crate::ffi;
 
 /// Most rows there can be: as many as nginx has process slots (NGX_MAX_PROCESSES).
@@ -110,40 +110,13 @@ unsafe extern "C" fn handler(ev: *mut ffi::ngx_event_t) {
 }
 
 thread_local! {
-    // Made by the first `later`, never freed: nginx's timer tree may hold it until the end.
-    static TIMER: Cell<*mut ffi::ngx_event_t> = const { Cell::new(ptr::null_mut()) };
-    static DUE: Cell<Option<fn()>> = const { Cell::new(None) };
+    static TIMER: Timer = const { Timer::new() };
 }
 
 /// Has `due` called in `ms` milliseconds on this worker's event loop; one call is under way at a
 /// time. Does not keep a quitting worker alive.
 pub fn later(ms: u64, due: fn()) {
-    DUE.set(Some(due));
-    let mut ev = TIMER.get();
-    // SAFETY: zeroed structs are nginx's own initial state (ngx_calloc); both live for ever. A
-    // timer's data is a connection, whose descriptor nginx writes into debug logs.
-    unsafe {
-        if ev.is_null() {
-            let mut c: Box<ffi::ngx_connection_t> = Box::new(std::mem::zeroed());
-            c.fd = -1;
-            let mut event: Box<ffi::ngx_event_t> = Box::new(std::mem::zeroed());
-            event.data = Box::into_raw(c).cast();
-            event.handler = Some(timer);
-            event.log = (*ffi::ngx_cycle).log;
-            event.set_cancelable(1);
-            ev = Box::into_raw(event);
-            TIMER.set(ev);
-        }
-        ffi::ngx_add_timer(ev, ms as ffi::ngx_msec_t);
-    }
-}
-
-unsafe extern "C" fn timer(_ev: *mut ffi::ngx_event_t) {
-    guarded("timer", (), || {
-        if let Some(due) = DUE.take() {
-            due();
-        }
-    });
+    TIMER.with(|timer| timer.set(ms, due));
 }
 
 /// Whether a process exists (a zombie counts: it has not been replaced yet).

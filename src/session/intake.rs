@@ -171,7 +171,8 @@ impl Intake {
     fn offer_memory(&mut self) {
         let Some((missing, have, room)) = self.conn.body_awaited() else { return };
         if missing >= DIRECT_READ && room < DIRECT_READ {
-            if let Some(spare) = scratch::spare_body(have + missing.min(have.max(DIRECT_READ))) {
+            let least = have + missing.min(have.max(DIRECT_READ));
+            if let Some(spare) = scratch::spare_body(least, have + missing) {
                 scratch::recycle(self.conn.assemble_in(spare));
             }
         }

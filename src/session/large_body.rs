@@ -75,7 +75,8 @@ impl LargeBody {
             return;
         }
         let more = self.missing().min(have.max(least).max(ROOM));
-        let spare = if have + more > LARGE { scratch::spare_body(have + more) } else { None };
+        let spare =
+            if have + more > LARGE { scratch::spare_body(have + more, self.size) } else { None };
         match spare {
             Some(mut spare) => {
                 spare.extend_from_slice(&self.bytes);

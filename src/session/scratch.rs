@@ -1,22 +1,29 @@
 //! The buffers that a worker reads its sockets into, shared by all its connections: an idle one owns
 //! none. Used by `intake` and `stream`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytes::BytesMut;
+
+use crate::ngx::timer::Timer;
 
 /// One read of a socket.
 const SIZE: usize = 64 * 1024;
 /// Buffers kept for reading: one in use, one that a connection holds for a moment.
 const KEPT: usize = 2;
-/// How much memory is kept for the payloads of large messages.
-const BODIES: usize = 4 * 1024 * 1024;
+/// How much memory is kept for the payloads of large messages, at most.
+const BODIES: usize = 16 * 1024 * 1024;
+/// So often, in milliseconds, what of it was not needed since the last time is freed.
+const TICK: u64 = 100;
 /// A smaller one is not worth keeping.
 const LEAST_BODY: usize = 256 * 1024;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static SPARE_BODIES: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    /// The fewest that there were since the last tick.
+    static IDLE: Cell<usize> = const { Cell::new(0) };
+    static TIMER: Timer = const { Timer::new() };
 }
 
 /// Runs `body` with a buffer. What it leaves there stays until the next call. It may take the
@@ -39,12 +46,22 @@ pub fn give_back(buffer: Vec<u8>) {
     }
 }
 
-/// Memory for a payload of at least `least` bytes, from an earlier one: without it, the memory of
-/// each such message would come from the system and go back to it.
-pub fn spare_body(least: usize) -> Option<BytesMut> {
+/// Memory for a payload of `whole` bytes, or else for a part of at least `least`, from an earlier
+/// one: without it, the memory of each such message would come from the system and go back to it.
+pub fn spare_body(least: usize, whole: usize) -> Option<BytesMut> {
     SPARE_BODIES.with_borrow_mut(|kept| {
-        let fit = kept.iter().position(|body| body.capacity() >= least)?;
-        Some(kept.swap_remove(fit))
+        // Of those that are large enough the smallest, or else the largest.
+        let rank = |body: &BytesMut| {
+            let enough = body.capacity() >= whole;
+            (!enough, if enough { body.capacity() } else { usize::MAX - body.capacity() })
+        };
+        let (fit, best) = kept.iter().enumerate().min_by_key(|(_, body)| rank(body))?;
+        if best.capacity() < least {
+            return None;
+        }
+        let body = kept.swap_remove(fit);
+        IDLE.set(IDLE.get().min(kept.len()));
+        Some(body)
     })
 }
 
@@ -54,9 +71,23 @@ pub fn recycle(mut body: BytesMut) {
         SPARE_BODIES.with_borrow_mut(|kept| {
             let total: usize = kept.iter().map(BytesMut::capacity).sum();
             if total + body.capacity() <= BODIES {
+                if kept.is_empty() {
+                    TIMER.with(|timer| timer.set(TICK, tick));
+                }
                 body.clear();
                 kept.push(body);
             }
         });
     }
+}
+
+/// Frees what was not needed since the last tick: a worker without large messages keeps nothing.
+fn tick() {
+    SPARE_BODIES.with_borrow_mut(|kept| {
+        kept.drain(..IDLE.get());
+        IDLE.set(kept.len());
+        if !kept.is_empty() {
+            TIMER.with(|timer| timer.set(TICK, tick));
+        }
+    });
 }
