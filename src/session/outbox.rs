@@ -11,8 +11,8 @@ use ws_proto::mask;
 use super::IoError;
 use crate::ngx::wire::{Sent, Wire, MAX_PARTS};
 
-/// Frames are appended to the last buffer until it holds this much.
-const PACK: usize = 16 * 1024;
+/// Frames are appended to the last buffer until it holds this much: sixteen of 1 KiB and more.
+const PACK: usize = 32 * 1024;
 /// Smallest buffer.
 const SMALLEST: usize = 256;
 /// A shared frame up to this size is copied to what waits already: cheaper than one more piece.
@@ -28,8 +28,18 @@ thread_local! {
 /// An empty buffer with room for `more` bytes at least.
 fn buffer(more: usize) -> Vec<u8> {
     let mut spare = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    spare.reserve(more.max(SMALLEST));
+    make_room(&mut spare, more.max(SMALLEST));
     spare
+}
+
+/// Makes room for `more` bytes. A buffer that packs frames has a power of two, so that it never
+/// outgrows what `give_back` keeps.
+fn make_room(buffer: &mut Vec<u8>, more: usize) {
+    if buffer.capacity() - buffer.len() < more {
+        let needed = buffer.len() + more;
+        let size = if needed <= PACK { needed.next_power_of_two() } else { needed };
+        buffer.reserve_exact(size - buffer.len());
+    }
 }
 
 /// Takes back a buffer that has been sent.
@@ -132,7 +142,10 @@ impl Outbox {
             self.append(Chunk::Own(buffer(more)));
         }
         match self.more.back_mut().or(self.first.as_mut()) {
-            Some(Chunk::Own(tail)) => tail,
+            Some(Chunk::Own(tail)) => {
+                make_room(tail, more);
+                tail
+            }
             _ => unreachable!("the last chunk is our own, see above"),
         }
     }
