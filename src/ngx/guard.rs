@@ -1,6 +1,7 @@
 //! The door every callback from C goes through: a panic must not unwind into nginx (that is
 //! undefined behaviour and would end the worker). Used by `takeover` and by the Lua entry.
 
+use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::log;
@@ -9,17 +10,25 @@ use super::log;
 ///
 /// `AssertUnwindSafe` is justified because the event handlers then end the one request they were
 /// working for, and because borrows of a session's state end with the panic.
+#[inline]
 pub fn guarded<R>(what: &str, fallback: R, body: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => value,
         Err(payload) => {
-            let text = payload
-                .downcast_ref::<&str>()
-                .map(|s| s.to_string())
-                .or_else(|| payload.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "unknown panic".to_string());
-            log::alert(&format!("websocket: bug in {what}: {text}"));
+            report(what, &*payload);
             fallback
         }
     }
+}
+
+/// Apart, because it needs a stack frame of 2 KiB, which each guarded call would have otherwise.
+#[cold]
+#[inline(never)]
+fn report(what: &str, payload: &(dyn Any + Send)) {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|s| s.to_string())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown panic".to_string());
+    log::alert(&format!("websocket: bug in {what}: {text}"));
 }

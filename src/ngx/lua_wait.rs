@@ -7,15 +7,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ptr::NonNull;
 
+use super::per_worker::PerWorker;
 use super::request::Request;
 use crate::ffi;
 
 thread_local! {
     /// This worker's semaphores.
     static LIVE: RefCell<HashSet<NonNull<ffi::ngx_http_lua_sema_t>>> = RefCell::default();
-    /// Whether all have been given back, because the worker exits.
-    static OVER: Cell<bool> = const { Cell::new(false) };
 }
+/// Whether all have been given back, because the worker exits.
+static OVER: PerWorker<Cell<bool>> = PerWorker::new(Cell::new(false));
 
 /// What `Semaphore::park` did.
 #[derive(Debug)]
@@ -34,7 +35,11 @@ pub enum Parking {
 /// A worker that is told to terminate leaves its requests as they are, and with them the owners of
 /// semaphores; `free_all` takes them away, and `Drop` then finds nothing to free.
 #[derive(Debug)]
-pub struct Semaphore(NonNull<ffi::ngx_http_lua_sema_t>);
+pub struct Semaphore {
+    sem: NonNull<ffi::ngx_http_lua_sema_t>,
+    /// Whether anybody may be waiting: ngx_lua is asked only then.
+    in_use: Cell<bool>,
+}
 
 impl Semaphore {
     /// A semaphore with nothing posted. None when memory is short.
@@ -45,7 +50,7 @@ impl Semaphore {
         let rc = unsafe { ffi::ngx_http_lua_ffi_sema_new(&mut sem, 0, &mut err) };
         let sem = NonNull::new(sem).filter(|_| rc == ffi::NGX_OK as i32)?;
         LIVE.with_borrow_mut(|live| live.insert(sem));
-        Some(Semaphore(sem))
+        Some(Semaphore { sem, in_use: Cell::new(false) })
     }
 
     /// Wakes every waiter; without one, does nothing, so that no post is left over.
@@ -54,17 +59,20 @@ impl Semaphore {
         if waiting > 0 {
             // SAFETY: the semaphore is alive as long as self. Posting only queues an event: no
             // Lua code runs inside this call.
-            unsafe { ffi::ngx_http_lua_ffi_sema_post(self.0.as_ptr(), waiting) };
+            unsafe { ffi::ngx_http_lua_ffi_sema_post(self.sem.as_ptr(), waiting) };
         }
     }
 
     /// How many light threads wait and have not been posted to yet.
+    #[inline]
     pub fn waiters(&self) -> i32 {
-        if OVER.get() {
+        if !self.in_use.get() || OVER.get() {
             return 0;
         }
         // SAFETY: the semaphore is alive as long as self, but for the worker's exit.
-        (-unsafe { ffi::ngx_http_lua_ffi_sema_count(self.0.as_ptr()) }).max(0)
+        let waiting = (-unsafe { ffi::ngx_http_lua_ffi_sema_count(self.sem.as_ptr()) }).max(0);
+        self.in_use.set(waiting > 0);
+        waiting
     }
 
     /// Queues the light thread that runs now in `r` for at most `ms` milliseconds (1 at least).
@@ -72,6 +80,7 @@ impl Semaphore {
         if OVER.get() {
             return Parking::Denied("process exiting".to_string());
         }
+        self.in_use.set(true);
         let mut text = [0u8; 128];
         let ms = ms.clamp(1, i32::MAX as u64) as i32;
         loop {
@@ -81,7 +90,7 @@ impl Semaphore {
             let rc = unsafe {
                 ffi::ngx_http_lua_ffi_sema_wait(
                     r.as_ptr(),
-                    self.0.as_ptr(),
+                    self.sem.as_ptr(),
                     ms,
                     text.as_mut_ptr(),
                     &mut len,
@@ -101,9 +110,9 @@ impl Semaphore {
 
 impl Drop for Semaphore {
     fn drop(&mut self) {
-        if LIVE.with_borrow_mut(|live| live.remove(&self.0)) {
+        if LIVE.with_borrow_mut(|live| live.remove(&self.sem)) {
             // SAFETY: ours alone, and nobody waits any more (see the type's comment).
-            unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.0.as_ptr()) };
+            unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.sem.as_ptr()) };
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod log;
 pub mod lua_conf;
 pub mod lua_wait;
+pub mod per_worker;
 pub mod request;
 pub mod respond;
 pub mod takeover;

@@ -5,12 +5,11 @@ use std::cell::Cell;
 use ws_hub::counters::Row;
 pub use ws_hub::Counter;
 
-thread_local! {
-    // One thread per worker: a thread-local is a per-worker static without locks.
-    static ROW: Cell<Option<Row<'static>>> = const { Cell::new(None) };
-    // Counted without a seat too, for the seat that may come.
-    static OPEN: Cell<u64> = const { Cell::new(0) };
-}
+use crate::ngx::per_worker::PerWorker;
+
+static ROW: PerWorker<Cell<Option<Row<'static>>>> = PerWorker::new(Cell::new(None));
+// Counted without a seat too, for the seat that may come.
+static OPEN: PerWorker<Cell<u64>> = PerWorker::new(Cell::new(0));
 
 /// Counting goes to `row` from now on: the hub has a seat.
 pub fn attach(row: Row<'static>) {
