@@ -7,7 +7,7 @@ local natives = ...
 local ffi = require "ffi"
 
 ffi.cdef [[
-    struct nlw_view { const char *data; size_t len; int code; };
+    struct nlw_view { const char *data; unsigned int len; int code; };
 ]]
 
 local recv_frame, send_frame, recv_message, send_message = natives.addresses()
@@ -33,7 +33,7 @@ return {
     view = view,
     copy = copy,
     recv_frame = ffi.cast("int (*)(void *, double, struct nlw_view *)", recv_frame),
-    send_frame = ffi.cast("double (*)(void *, int, const char *, size_t, double)", send_frame),
+    send_frame = ffi.cast("int (*)(void *, int, const char *, size_t, double)", send_frame),
     recv_message = ffi.cast("int (*)(void *, struct nlw_view *)", recv_message),
-    send_message = ffi.cast("double (*)(void *, bool, const char *, size_t)", send_message),
+    send_message = ffi.cast("int (*)(void *, bool, const char *, size_t)", send_message),
 }

@@ -11,14 +11,22 @@ use super::entry::{Object, Slot};
 use crate::ngx::guard::guarded;
 use crate::session::Session;
 
-/// What a call hands out: fast.lua's `struct nlw_view`.
+/// What a call hands out: fast.lua's `struct nlw_view`. Of 16 bytes, the largest that LuaJIT takes
+/// for a constant of a trace.
 #[repr(C)]
 pub struct View {
     /// To be copied at once: the memory is the session's, until any session is used again.
     data: *const u8,
-    len: usize,
+    len: u32,
     /// A close frame's code; -1 for none.
     code: c_int,
+}
+
+impl View {
+    fn new(data: *const u8, len: usize, code: c_int) -> View {
+        // No Lua string is longer than 2 GiB: to make one of this fails either way.
+        View { data, len: u32::try_from(len).unwrap_or(u32::MAX), code }
+    }
 }
 
 /// Added to the kind of a frame that is not its message's last.
@@ -31,8 +39,8 @@ unsafe extern "C" fn recv_frame(slot: *const Slot, max: f64, out: *mut View) -> 
     // SAFETY: fast.lua passes a userdata and a view of its own, alive during the call.
     let (Some(session), Some(out)) = (unsafe { (session(slot), out.as_mut()) }) else { return 0 };
     guarded("recv", 0, || {
-        let Some(frame) = session.take_now(max as u64) else { return 0 };
-        *out = View { data: frame.data, len: frame.len, code: frame.code.map_or(-1, c_int::from) };
+        let Some(frame) = session.take_now(max) else { return 0 };
+        *out = View::new(frame.data, frame.len, frame.code.map_or(-1, c_int::from));
         let debug = if session.logs_debug() { DEBUG } else { 0 };
         c_int::from(frame.opcode) + 1 + if frame.fin { 0 } else { NOT_LAST } + debug
     })
@@ -45,15 +53,16 @@ unsafe extern "C" fn send_frame(
     data: *const u8,
     len: usize,
     max: f64,
-) -> f64 {
+) -> c_int {
     // SAFETY: fast.lua passes a userdata and a string with its length, alive during the call.
     let (Some(session), payload) = (unsafe { (session(slot), bytes(data, len)) }) else {
-        return 0.0;
+        return 0;
     };
-    if len as u64 > max as u64 {
-        return 0.0;
+    let fits = len as f64 <= max;
+    if !fits {
+        return 0;
     }
-    guarded("send", 0.0, || session.send_now(op as u8, payload).unwrap_or(0) as f64)
+    guarded("send", 0, || session.send_now(op as u8, payload).unwrap_or(0) as c_int)
 }
 
 /// `kind = recv_message(session, view)`: 1 for binary, 2 for text.
@@ -62,7 +71,7 @@ unsafe extern "C" fn recv_message(slot: *const Slot, out: *mut View) -> c_int {
     let (Some(session), Some(out)) = (unsafe { (session(slot), out.as_mut()) }) else { return 0 };
     guarded("recv", 0, || {
         let Some(message) = session.receive_now() else { return 0 };
-        *out = View { data: message.data, len: message.len, code: -1 };
+        *out = View::new(message.data, message.len, -1);
         1 + c_int::from(message.text)
     })
 }
@@ -73,12 +82,12 @@ unsafe extern "C" fn send_message(
     text: bool,
     data: *const u8,
     len: usize,
-) -> f64 {
+) -> c_int {
     // SAFETY: as for `send_frame`.
     let (Some(session), data) = (unsafe { (session(slot), bytes(data, len)) }) else {
-        return 0.0;
+        return 0;
     };
-    guarded("send", 0.0, || session.send_message_now(text, data).unwrap_or(0) as f64)
+    guarded("send", 0, || session.send_message_now(text, data).unwrap_or(0) as c_int)
 }
 
 /// # Safety

@@ -81,7 +81,7 @@ local function add_common(methods, leave, session_of)
     function methods.send(self, data, typ)
         check_data("data", data)
         local text = check_type(typ)
-        local session = session_of(self)
+        local session = self.session or session_of(self)
         if type(data) == "string" then
             local bytes = fast_send(session, text, data, #data)
             if bytes > 0 then
@@ -131,12 +131,21 @@ local function add_common(methods, leave, session_of)
         return leave(ws, bytes, over)
     end
 
-    local function next_message(self)
+    local function message_after_timeout(self)
         local data, typ
         repeat
             data, typ = self:recv()
         until data or typ ~= "timeout"
         return data, typ
+    end
+
+    -- Without a loop of its own, it becomes part of the caller's trace.
+    local function next_message(self)
+        local data, typ = self:recv()
+        if data or typ ~= "timeout" then
+            return data, typ
+        end
+        return message_after_timeout(self)
     end
 
     function methods.messages(self)

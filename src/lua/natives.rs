@@ -91,7 +91,7 @@ pub fn set_timeout(args: &Args) -> Outcome {
 pub fn recv(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let frame = match session.take(r, limit(args.number(2)), args.truth(3)) {
+    let frame = match session.take(r, args.number(2).unwrap_or(0.0), args.truth(3)) {
         Taken::Frame(frame) => frame,
         Taken::Parked => return Outcome::Yield,
         Taken::Failed(err) => {

@@ -61,8 +61,10 @@ local server_mt = { __index = server }
 
 
 function server.recv(self, timeout)
-    check_time("timeout", timeout)
-    local session = server_session(self)
+    if timeout ~= nil then
+        check_time("timeout", timeout)
+    end
+    local session = self.session or server_session(self)
     local kind = fast_receive(session, view)
     if kind ~= 0 then
         return copy(), kind == 2 and "text" or "binary", nil, nil

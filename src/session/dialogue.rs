@@ -338,16 +338,16 @@ impl Dialogue {
         Ok(Some(header::encode(true, 0, op, data.len() as u64, None)))
     }
 
-    /// The header of a whole message that goes out as it is, if it may be sent and needs nothing
+    /// The opcode of a whole message that goes out as it is, if it may be sent and needs nothing
     /// but that. The caller counts it.
-    pub fn plain_head(&self, text: bool, data: &[u8]) -> Option<header::Encoded> {
+    #[inline]
+    pub fn plain(&self, text: bool, data: &[u8]) -> Option<u8> {
         let plain = self.role == Role::Server
             && self.encoder.is_none()
             && self.stream.is_none()
             && self.check_open().is_ok()
             && (!text || utf8::is_valid(data));
-        let op = if text { opcode::TEXT } else { opcode::BINARY };
-        plain.then(|| header::encode(true, 0, op, data.len() as u64, None))
+        plain.then_some(if text { opcode::TEXT } else { opcode::BINARY })
     }
 
     /// Whether this message may be sent now. Counts it, and returns its opcode.

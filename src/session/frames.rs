@@ -68,7 +68,7 @@ pub struct Sending {
 impl Session {
     /// The next frame, or parks the light thread that runs in `r`. `again` says that the caller
     /// was parked by the call before.
-    pub fn take(&self, r: Request, max_frame: u64, again: bool) -> Taken {
+    pub fn take(&self, r: Request, max_frame: f64, again: bool) -> Taken {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if !again && self.reader.waiters() > 0 {
@@ -97,7 +97,7 @@ impl Session {
         if !self.link.is_open() {
             return Taken::Failed(io.intake.end().unwrap_or(RecvError::Ended));
         }
-        io.intake.set_max_frame(max_frame);
+        io.limit_frames(max_frame);
         let lent = &mut io.lent;
         match io.intake.next(&self.link, |event| lend(lent, event)) {
             Some(Ok(view)) => {
@@ -128,7 +128,8 @@ impl Session {
 
     /// The next frame, if it is here and taking it needs nothing but taking it: nobody waits for
     /// it, and no error or change of style is due. None: ask `take`.
-    pub fn take_now(&self, max_frame: u64) -> Option<FrameView> {
+    #[inline]
+    pub fn take_now(&self, max_frame: f64) -> Option<FrameView> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let plain = io.style == Style::Frames && io.ready.is_none() && self.link.is_open();
@@ -136,15 +137,21 @@ impl Session {
             return None;
         }
         io.free_lent();
-        io.intake.set_max_frame(max_frame);
-        let lent = &mut io.lent;
-        let view = io.intake.next(&self.link, |event| lend(lent, event))?.ok()?;
+        io.limit_frames(max_frame);
+        let view = match io.intake.next_plain(&self.link) {
+            Some((opcode, data, len)) => FrameView { fin: true, opcode, code: None, data, len },
+            None => {
+                let lent = &mut io.lent;
+                io.intake.next(&self.link, |event| lend(lent, event))?.ok()?
+            }
+        };
         self.note(io, &view);
         Some(view)
     }
 
     /// Queues a short, unmasked data frame where that needs nothing but queueing it. Returns its
     /// bytes. None, and nothing has been done: ask `send`.
+    #[inline]
     pub fn send_now(&self, op: u8, payload: &[u8]) -> Option<usize> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
@@ -152,21 +159,24 @@ impl Session {
         if !plain || io.dialogue.is_closing() || !self.link.is_open() {
             return None;
         }
-        let head = header::encode(true, 0, op, payload.len() as u64, None);
-        self.queue_now(io, head.as_ref(), payload)
+        self.queue_now(io, op, payload)
     }
 
-    /// Queues a data frame, unless it would have to wait.
-    pub(super) fn queue_now(&self, io: &mut Io, head: &[u8], payload: &[u8]) -> Option<usize> {
-        let bytes = head.len() + payload.len();
-        if io.outbox.len() + bytes > io.high_water {
+    /// Queues an unmasked data frame, unless it would have to wait. Returns its bytes.
+    #[inline]
+    pub(super) fn queue_now(&self, io: &mut Io, op: u8, payload: &[u8]) -> Option<usize> {
+        let before = io.outbox.len();
+        if before + header::LONGEST + payload.len() > io.high_water {
             return None;
         }
         io.dialogue.tally.message_out(payload.len());
-        io.outbox.push(head, payload, None);
-        self.link.set_pending(true);
-        self.link.post_flush();
-        Some(bytes)
+        io.outbox.push_plain(op, payload);
+        // What waits already is under way.
+        if before == 0 {
+            self.link.set_pending(true);
+            self.link.post_flush();
+        }
+        Some(io.outbox.len() - before)
     }
 
     /// Queues one frame. It leaves with everything else of this turn of the event loop; a large
@@ -264,6 +274,16 @@ impl Io {
     pub(super) fn free_lent(&mut self) {
         if let Some(lent) = self.lent.take() {
             scratch::recycle(lent);
+        }
+    }
+
+    /// Sets the longest payload of frames that have not begun to come. Lua's number as it is: it is
+    /// asked with every frame, and hardly ever another one.
+    #[inline]
+    fn limit_frames(&mut self, max: f64) {
+        if self.max_frame != max {
+            self.max_frame = max;
+            self.intake.set_max_frame(max as u64);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The receiving half of a session: socket to codec, one event at a time. Used by the session
 //! when Lua asks for a frame and when nginx reports bytes.
 
-use ws_proto::{Conn, Event, Stage, Style};
+use ws_proto::{Conn, Event, Plain, Stage, Style};
 
 use super::stash::Stash;
 use super::{scratch, IoError};
@@ -104,17 +104,60 @@ impl Intake {
         if let Some(end) = self.end {
             return Some(Err(end));
         }
-        let result = if self.stash.is_empty() {
-            self.stash.tidy();
-            scratch::lend(|buffer| self.read(link, buffer, sink))
-        } else {
-            self.run(link, sink)
-        };
-        let result = result.transpose();
+        self.stash.tidy();
+        let result = self.run(link, sink).transpose();
+        self.keep_rest(link);
         if let Some(Err(end)) = result {
             self.end = Some(end);
+            self.stash.clear();
         }
         result
+    }
+
+    /// The plain frame (see `ws_proto::Plain`) that comes next, if it is here: its opcode, and where
+    /// its payload lies until the next call. None: `next` has to look.
+    #[inline]
+    pub fn next_plain(&mut self, link: &Link) -> Option<(u8, *const u8, usize)> {
+        if self.end.is_some() {
+            return None;
+        }
+        let fresh = self.stash.is_empty();
+        if fresh {
+            if self.conn.is_mid_frame() {
+                return None;
+            }
+            match self.refill(link) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(end) => {
+                    self.end = Some(end);
+                    return None;
+                }
+            }
+        }
+        let rest = self.stash.rest();
+        let Plain { opcode, payload } = self.conn.plain(rest)?;
+        let end = payload.end;
+        let payload = &rest[payload];
+        let (data, len) = (payload.as_ptr(), payload.len());
+        self.stash.consume(end);
+        if fresh {
+            self.keep_rest(link);
+        }
+        Some((opcode, data, len))
+    }
+
+    /// After an event, which may lie in the stash: gives the worker's buffer back, at the latest
+    /// when the turn ends.
+    fn keep_rest(&mut self, link: &Link) {
+        if !self.stash.give_back() {
+            link.post_flush();
+        }
+    }
+
+    /// The end of a turn: what nobody has asked for is kept in memory of its own.
+    pub fn settle(&mut self) {
+        self.stash.settle();
     }
 
     /// What the stash holds comes first.
@@ -123,26 +166,22 @@ impl Intake {
         link: &Link,
         sink: impl FnOnce(Event<'_>) -> R,
     ) -> Result<Option<R>, RecvError> {
-        let mut input = self.stash.rest();
-        let event = self.conn.feed(&mut input).map_err(RecvError::Protocol)?;
-        let left = input.len();
-        if let Some(event) = event {
-            let done = sink(event);
-            self.stash.keep_last(left);
-            return Ok(Some(done));
-        }
-        self.stash.keep_last(left);
-        self.stash.tidy();
-        scratch::lend(|buffer| self.read(link, buffer, sink))
-    }
-
-    fn read<R>(
-        &mut self,
-        link: &Link,
-        buffer: &mut Vec<u8>,
-        sink: impl FnOnce(Event<'_>) -> R,
-    ) -> Result<Option<R>, RecvError> {
-        while link.read_ready() {
+        loop {
+            if !self.stash.is_empty() {
+                let mut input = self.stash.rest();
+                let before = input.len();
+                let event = self.conn.feed(&mut input).map_err(RecvError::Protocol)?;
+                let taken = before - input.len();
+                if let Some(event) = event {
+                    let done = sink(event);
+                    self.stash.consume(taken);
+                    return Ok(Some(done));
+                }
+                self.stash.consume(taken);
+            }
+            if !link.read_ready() {
+                return Ok(None);
+            }
             self.offer_memory();
             let body = self.conn.body_room().filter(|(_, missing)| *missing >= DIRECT_READ);
             if let Some((body, missing)) = body {
@@ -153,17 +192,24 @@ impl Intake {
                     None => continue,
                 }
             }
-            let got = link.recv(buffer);
-            let Some(n) = self.arrived(link, got)? else { return Ok(None) };
-            let mut input = &mut buffer[..n];
-            if let Some(event) = self.conn.feed(&mut input).map_err(RecvError::Protocol)? {
-                let left = input.len();
-                let done = sink(event);
-                self.stash.fill(buffer, n - left, n);
-                return Ok(Some(done));
+            if !self.refill(link)? {
+                return Ok(None);
             }
         }
-        Ok(None)
+    }
+
+    /// Reads once into the empty stash. Returns whether anything came.
+    fn refill(&mut self, link: &Link) -> Result<bool, RecvError> {
+        if !link.read_ready() {
+            return Ok(false);
+        }
+        let got = link.recv(self.stash.room());
+        let came = self.arrived(link, got);
+        match came {
+            Ok(Some(n)) => self.stash.filled(n),
+            _ => self.stash.clear(),
+        }
+        Ok(came?.is_some())
     }
 
     /// Where a large payload needs more memory than it has, gives it the worker's spare: that is

@@ -124,6 +124,7 @@ impl Session {
 
     /// The next message, if it is here and taking it needs nothing but taking it. None: ask
     /// `receive`.
+    #[inline]
     pub fn receive_now(&self) -> Option<MessageView> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
@@ -140,7 +141,13 @@ impl Session {
         if io.dialogue.is_closing() || !io.intake.has_bytes(&self.link) {
             return None;
         }
-        let view = self.read_on(io, true);
+        let view = match io.intake.next_plain(&self.link) {
+            Some((op, data, len)) => {
+                io.dialogue.tally.message_in(len);
+                Some(MessageView { text: op == opcode::TEXT, data, len })
+            }
+            None => self.read_on(io, true),
+        };
         // What is left is looked at in this turn, even if the reader does not come back.
         if view.is_some() && io.intake.has_bytes(&self.link) {
             self.link.post_flush();
@@ -150,14 +157,15 @@ impl Session {
 
     /// Queues a short message where that needs nothing but queueing it. Returns its bytes. None,
     /// and nothing has been done: ask `send_message`.
+    #[inline]
     pub fn send_message_now(&self, text: bool, data: &[u8]) -> Option<usize> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if data.len() >= DIRECT_SEND || io.write_end.is_some() || !self.link.is_open() {
             return None;
         }
-        let head = io.dialogue.plain_head(text, data)?;
-        self.queue_now(io, head.as_ref(), data)
+        let op = io.dialogue.plain(text, data)?;
+        self.queue_now(io, op, data)
     }
 
     /// Reads what there is, answers what must be answered, wakes whom it concerns.

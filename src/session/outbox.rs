@@ -6,9 +6,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ws_proto::mask;
+use ws_proto::{header, mask};
 
 use super::IoError;
+use crate::ngx::per_worker::PerWorker;
 use crate::ngx::wire::{Sent, Wire, MAX_PARTS};
 
 /// Frames are appended to the last buffer until it holds this much: sixteen of 1 KiB and more.
@@ -21,13 +22,11 @@ const COPY_SHARED: usize = 1024;
 /// for more connections at a time allocates.
 const STOCK: usize = 32;
 
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
+static SPARE: PerWorker<RefCell<Vec<Vec<u8>>>> = PerWorker::new(RefCell::new(Vec::new()));
 
 /// An empty buffer with room for `more` bytes at least.
 fn buffer(more: usize) -> Vec<u8> {
-    let mut spare = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let mut spare = SPARE.borrow_mut().pop().unwrap_or_default();
     make_room(&mut spare, more.max(SMALLEST));
     spare
 }
@@ -46,11 +45,10 @@ fn make_room(buffer: &mut Vec<u8>, more: usize) {
 fn give_back(mut used: Vec<u8>) {
     if (SMALLEST..=PACK).contains(&used.capacity()) {
         used.clear();
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < STOCK {
-                spare.push(used);
-            }
-        });
+        let mut spare = SPARE.borrow_mut();
+        if spare.len() < STOCK {
+            spare.push(used);
+        }
     }
 }
 
@@ -99,12 +97,24 @@ impl Outbox {
 
     /// Appends a frame: `header` (masking key included, if any) and the payload, masked on the way.
     pub fn push(&mut self, header: &[u8], payload: &[u8], key: Option<[u8; 4]>) {
-        let tail = self.tail(header.len() + payload.len());
+        let bytes = header.len() + payload.len();
+        self.bytes += bytes;
+        let tail = self.tail(bytes);
         tail.extend_from_slice(header);
         match key {
             Some(key) => mask::extend(key, payload, tail),
             None => tail.extend_from_slice(payload),
         }
+    }
+
+    /// Appends a whole unmasked frame.
+    #[inline]
+    pub fn push_plain(&mut self, opcode: u8, payload: &[u8]) {
+        let tail = self.tail(header::LONGEST + payload.len());
+        let before = tail.len();
+        header::append(tail, opcode, payload.len());
+        tail.extend_from_slice(payload);
+        self.bytes += tail.len() - before;
     }
 
     /// Takes what is left of a frame whose beginning was sent past this outbox, which is empty.
@@ -118,10 +128,10 @@ impl Outbox {
     /// Appends a whole frame that other outboxes hold too. Where nothing waits not even a short
     /// one is copied: it is sent from where it lies.
     pub fn push_shared(&mut self, frame: &Bytes) {
+        self.bytes += frame.len();
         if self.first.is_some() && frame.len() <= COPY_SHARED {
             self.tail(frame.len()).extend_from_slice(frame);
         } else {
-            self.bytes += frame.len();
             self.append(Chunk::Shared(frame.clone()));
         }
     }
@@ -133,9 +143,8 @@ impl Outbox {
         }
     }
 
-    /// A buffer to which `more` bytes are about to be appended.
+    /// A buffer with room for `more` bytes behind all that waits. The caller counts what it appends.
     fn tail(&mut self, more: usize) -> &mut Vec<u8> {
-        self.bytes += more;
         let last = self.more.back().or(self.first.as_ref());
         let fits = matches!(last, Some(Chunk::Own(tail)) if tail.len() + more <= PACK);
         if !fits && !self.unshare(more) {

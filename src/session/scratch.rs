@@ -5,10 +5,11 @@ use std::cell::{Cell, RefCell};
 
 use bytes::BytesMut;
 
+use crate::ngx::per_worker::PerWorker;
 use crate::ngx::timer::Timer;
 
 /// One read of a socket.
-const SIZE: usize = 64 * 1024;
+pub const SIZE: usize = 64 * 1024;
 /// Buffers kept for reading: one in use, one that a connection holds for a moment.
 const KEPT: usize = 2;
 /// How much memory is kept for the payloads of large messages, at most.
@@ -19,30 +20,35 @@ const TICK: u64 = 100;
 const LEAST_BODY: usize = 256 * 1024;
 
 thread_local! {
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static SPARE_BODIES: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
     /// The fewest that there were since the last tick.
     static IDLE: Cell<usize> = const { Cell::new(0) };
     static TIMER: Timer = const { Timer::new() };
 }
+static BUFFERS: PerWorker<RefCell<Vec<Vec<u8>>>> = PerWorker::new(RefCell::new(Vec::new()));
 
-/// Runs `body` with a buffer. What it leaves there stays until the next call. It may take the
-/// buffer away, and owes it to `give_back` then.
+/// Runs `body` with a buffer. What it leaves there stays until the next buffer is asked for.
 pub fn lend<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE]);
+    let mut buffer = take();
     let result = body(&mut buffer);
     give_back(buffer);
     result
 }
 
-/// Takes back a buffer that was taken away from `lend`. Others are freed.
+/// A buffer of `SIZE` bytes, owed to `give_back`.
+pub fn take() -> Vec<u8> {
+    BUFFERS.borrow_mut().pop().unwrap_or_else(|| vec![0; SIZE])
+}
+
+/// Takes back a buffer of `take`; others are freed. What lies in it stays until the next buffer is
+/// asked for.
 pub fn give_back(buffer: Vec<u8>) {
     if buffer.len() == SIZE {
-        BUFFERS.with_borrow_mut(|kept| {
-            if kept.len() < KEPT {
-                kept.push(buffer);
-            }
-        });
+        let mut kept = BUFFERS.borrow_mut();
+        if kept.len() == KEPT {
+            kept.swap_remove(0);
+        }
+        kept.push(buffer);
     }
 }
 

@@ -21,14 +21,13 @@ use crate::ngx::clock::now_ms;
 use crate::ngx::link::Link;
 use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::{Parking, Semaphore};
+use crate::ngx::per_worker::PerWorker;
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
 use crate::ngx::wake;
 use crate::ngx::wire::Sent;
 
-thread_local! {
-    static CONF: Cell<Option<LuaConf>> = const { Cell::new(None) };
-}
+static CONF: PerWorker<Cell<Option<LuaConf>>> = PerWorker::new(Cell::new(None));
 
 /// ngx_lua's directives, looked up once per worker.
 fn lua_conf() -> LuaConf {
@@ -114,6 +113,8 @@ pub(super) struct Io {
     pub style: Style,
     /// In frame style: the frame that woke the reader, until it takes it.
     pub ready: Option<(bool, u8, BytesMut)>,
+    /// In frame style: the limit on frames that was last asked with.
+    pub max_frame: f64,
     /// In frame style: the data frame last handed out was not its message's last.
     pub half_read: bool,
     /// Memory of what was last handed out, freed when the session is used again.
@@ -202,6 +203,7 @@ impl Session {
                 dialogue: Dialogue::new(Role::Server, encoder),
                 style: options.style,
                 ready: None,
+                max_frame: options.max_frame as f64,
                 half_read: false,
                 lent: None,
                 outbox: Outbox::default(),
@@ -515,6 +517,7 @@ impl Takeover for Session {
             }
             self.flush_now(&mut io);
             self.end_stream(&mut io);
+            io.intake.settle();
         }
         self.tend();
     }

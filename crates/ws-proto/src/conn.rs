@@ -7,13 +7,14 @@
 mod assembly;
 mod check;
 mod event;
+mod plain;
 mod progress;
 mod sequence;
 mod settings;
 
 use crate::ext::{self, Extension};
-use crate::header::{Head, Lengths, Masking};
-use crate::{close, mask, opcode, utf8, Error};
+use crate::header::{Head, Lengths};
+use crate::{close, opcode, Error};
 use assembly::Assembly;
 use bytes::BytesMut;
 use progress::{Frame, State};
@@ -22,6 +23,7 @@ use std::mem;
 
 pub use check::FrameCheck;
 pub use event::{Event, Payload};
+pub use plain::Plain;
 pub use progress::Stage;
 pub use settings::{Settings, Style};
 
@@ -39,6 +41,8 @@ pub struct Conn {
     /// In message style the control frame under way: it may stand between two fragments.
     control: Assembly,
     sequence: Sequence,
+    /// A plain frame's payload is shorter than this. Follows from the settings.
+    plain_end: u32,
     /// The agreed extension; its memory goes with the connection's last event.
     extension: Option<Box<dyn Extension>>,
     /// Bytes of the messages that came through the extension: decoded, and as they came.
@@ -57,6 +61,7 @@ impl Conn {
             data: Assembly::default(),
             control: Assembly::default(),
             sequence: Sequence::default(),
+            plain_end: plain::end(&settings),
             extension: None,
             coded_bytes: (0, 0),
         }
@@ -78,8 +83,12 @@ impl Conn {
     }
 
     /// Changes the limit on frames, from the next header on.
+    #[inline]
     pub fn set_max_frame(&mut self, max: u64) {
-        self.settings.max_frame = max;
+        if self.settings.max_frame != max {
+            self.settings.max_frame = max;
+            self.plain_end = plain::end(&self.settings);
+        }
     }
 
     /// Goes on in another style. False, and nothing changes, while a frame or a fragmented
@@ -89,6 +98,7 @@ impl Conn {
         let possible = self.is_between() && (style == Style::Messages || self.extension.is_none());
         if possible {
             self.settings.style = style;
+            self.plain_end = plain::end(&self.settings);
         }
         possible
     }
@@ -109,56 +119,18 @@ impl Conn {
     /// input and returns `None` (RFC 6455 5.5.1, 7.1.7). In frame style a close frame is a
     /// frame like any other, and only an error ends the connection.
     pub fn feed<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Event<'a>>, Error> {
-        if let Some(event) = self.plain(input) {
-            return Ok(Some(event));
+        if let Some(Plain { opcode, payload }) = self.plain(input) {
+            let payload = Payload::Slice(&take_front(input, payload.end)[payload]);
+            return Ok(Some(match self.settings.style {
+                Style::Messages => Event::Message { text: opcode == opcode::TEXT, payload },
+                Style::Frames => Event::Frame { fin: true, opcode, payload },
+            }));
         }
         let result = self.run(input);
         if result.is_err() {
             self.stop();
         }
         result
-    }
-
-    /// What nearly every message of a client is, in one step: an unfragmented data frame below
-    /// 64 KiB that lies in `input` as a whole. Whatever is not quite that, or breaks a rule,
-    /// changes nothing here and is left to `run`.
-    #[inline]
-    fn plain<'a>(&mut self, input: &mut &'a mut [u8]) -> Option<Event<'a>> {
-        let between = self.state == State::First2 && self.field_len == 0;
-        if !between || self.sequence.is_under_way() {
-            return None;
-        }
-        let (&mut [first, second], rest) = input.split_first_chunk_mut()?;
-        let opcode = first & 0x0F;
-        let text = opcode == opcode::TEXT;
-        if first & 0xF0 != 0x80 || !(text || opcode == opcode::BINARY) || second & 0x80 == 0 {
-            return None;
-        }
-        let (head, len) = match second & 0x7F {
-            127 => return None,
-            126 => (4, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),
-            len => (2, usize::from(len)),
-        };
-        let Settings { style, masking, max_frame, max_message, max_fragments } = self.settings;
-        let messages = style == Style::Messages;
-        let max = if messages { max_frame.min(max_message) } else { max_frame };
-        let odd = head == 4 && len <= 125 || max_fragments == 0 || masking == Masking::Forbidden;
-        if odd || len as u64 > max || input.len() < head + 4 + len {
-            return None;
-        }
-        let key = *input[head..].first_chunk()?;
-        let payload = &mut input[head + 4..head + 4 + len];
-        mask::apply(key, 0, payload);
-        if messages && text && !utf8::is_valid(payload) {
-            mask::apply(key, 0, payload);
-            return None;
-        }
-        let payload = Payload::Slice(&take_front(input, head + 4 + len)[head + 4..]);
-        Some(if messages {
-            Event::Message { text, payload }
-        } else {
-            Event::Frame { fin: true, opcode, payload }
-        })
     }
 
     /// What the next bytes belong to: what a read that now fails or times out was reading.

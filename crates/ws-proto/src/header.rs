@@ -121,10 +121,13 @@ impl Head {
     }
 }
 
-/// A header ready to be sent: at most 14 bytes.
+/// Bytes of the longest header.
+pub const LONGEST: usize = 14;
+
+/// A header ready to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded {
-    buf: [u8; 14],
+    buf: [u8; LONGEST],
     len: u8,
 }
 
@@ -148,7 +151,7 @@ impl AsRef<[u8]> for Encoded {
 /// raw-frame API promises.
 #[inline]
 pub fn encode(fin: bool, rsv: u8, opcode: u8, len: u64, mask: Option<[u8; 4]>) -> Encoded {
-    let mut out = Encoded { buf: [0; 14], len: 0 };
+    let mut out = Encoded { buf: [0; LONGEST], len: 0 };
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
     let first = u8::from(fin) << 7 | rsv | opcode;
     if len <= 125 {
@@ -164,4 +167,19 @@ pub fn encode(fin: bool, rsv: u8, opcode: u8, len: u64, mask: Option<[u8; 4]>) -
         out.push(&key);
     }
     out
+}
+
+/// Appends the header of an unfragmented, unmasked frame: what [`encode`] writes, in fewer steps.
+#[inline]
+pub fn append(out: &mut Vec<u8>, opcode: u8, len: usize) {
+    let first = 0x80 | opcode;
+    if len <= 125 {
+        out.extend_from_slice(&[first, len as u8]);
+    } else if let Ok(len) = u16::try_from(len) {
+        let [high, low] = len.to_be_bytes();
+        out.extend_from_slice(&[first, 126, high, low]);
+    } else {
+        out.extend_from_slice(&[first, 127]);
+        out.extend_from_slice(&(len as u64).to_be_bytes());
+    }
 }

@@ -22,6 +22,6 @@ pub mod mask;
 pub mod opcode;
 pub mod utf8;
 
-pub use conn::{Conn, Event, FrameCheck, Payload, Settings, Stage, Style};
+pub use conn::{Conn, Event, FrameCheck, Payload, Plain, Settings, Stage, Style};
 pub use error::Error;
 pub use header::{Lengths, Masking};

@@ -1,7 +1,7 @@
 //! Frame headers: RFC 6455 5.7's examples, every length class, each refusal and its order.
 
 use proptest::prelude::*;
-use ws_proto::header::{encode, Head};
+use ws_proto::header::{append, encode, Head};
 use ws_proto::{opcode, Error, Lengths, Masking};
 
 const LENGTHS: [(u64, usize); 9] = [
@@ -192,5 +192,17 @@ proptest! {
         prop_assert_eq!(head.payload_len(ext, Lengths::Minimal), Ok(len));
         prop_assert_eq!(rest, key.as_ref().map_or(&[][..], |key| &key[..]));
         prop_assert_eq!(head.masked, key.is_some());
+    }
+}
+
+#[test]
+fn appended_as_encoded() {
+    for len in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000, 1 << 40] {
+        for opcode in [1, 2] {
+            let mut out = b"before".to_vec();
+            append(&mut out, opcode, len);
+            let encoded = encode(true, 0, opcode, len as u64, None);
+            assert_eq!(out, [b"before", encoded.as_ref()].concat(), "{len}");
+        }
     }
 }
