@@ -1,6 +1,7 @@
 //! Build script of the module: forwards nginx's configuration to `cfg(ngx_feature)`, turns
 //! `src/ffi/ngx_http_lua.h` into Rust declarations, and `src/ffi/layout.txt` into assertions about
-//! nginx's structs. What it cannot work with ends the build with one line on standard error.
+//! nginx's structs and a table of their bit fields. What it cannot work with ends the build with one
+//! line on standard error.
 
 use std::env;
 use std::fmt::Write as _;
@@ -44,6 +45,9 @@ fn main() {
 
     let table = fs::read_to_string("src/ffi/layout.txt").expect("src/ffi/layout.txt");
     fs::write(out.join("layout.rs"), assertions(&table, &out)).expect("writing the assertions");
+    let (checks, fields) = bit_fields(&table, &out);
+    fs::write(out.join("bit_checks.rs"), checks).expect("writing the checks of bit fields");
+    fs::write(out.join("bit_fields.rs"), fields).expect("writing the bit fields");
 }
 
 /// Ends the build; cargo shows the line below the script's name.
@@ -52,37 +56,32 @@ fn give_up(text: &str) -> ! {
     process::exit(1)
 }
 
-/// One assertion for the size of each struct of `table`, and one for each field's offset, with the
-/// values of the C compiler that nginx's own flags are given to.
-///
-/// Nothing is run, so that this holds for another system's headers too: the values are read from the
-/// assembly, where each stands in a line of its own, as Linux makes its asm-offsets.h.
-fn assertions(table: &str, out: &Path) -> String {
-    let mut c =
-        String::from("#include <stddef.h>\n#include <ngx_config.h>\n#include <ngx_core.h>\n");
-    c.push_str("#include <ngx_http.h>\nvoid ngx_layout(void);\nvoid ngx_layout(void) {\n");
-    for line in table.lines().filter(|line| !line.starts_with('#')) {
+/// What stands before the name of a bit field.
+const BIT_FIELD: [char; 2] = [':', '='];
+
+/// The structs of `table`, each with the words behind it.
+fn structs(table: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+    table.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut words = line.split_whitespace();
-        let Some(kind) = words.next() else { continue };
-        let mut ask = |what: &str, expression: String| {
-            writeln!(c, "__asm__ volatile (\"\\n@{kind} {what} %c0@\" : : \"i\" ({expression}));")
-                .expect("writing to a string");
-        };
-        ask("-", format!("sizeof({kind})"));
-        for field in words {
-            ask(field, format!("offsetof({kind}, {field})"));
-        }
-    }
-    c.push_str("}\n");
-    let (source, assembly) = (out.join("layout.c"), out.join("layout.s"));
-    fs::write(&source, c).expect("writing layout.c");
+        Some((words.next()?, words))
+    })
+}
+
+/// Has the C compiler make `to` of C code behind nginx's headers, with nginx's own flags. Nothing is
+/// run, so that this holds for another system's headers too.
+fn compile(code: &str, how: &str, to: &Path) -> Vec<u8> {
+    let source = to.with_extension("c");
+    let headers = "#include <stddef.h>\n#include <ngx_config.h>\n#include <ngx_core.h>\n\
+                   #include <ngx_http.h>\n";
+    fs::write(&source, format!("{headers}{code}")).expect("writing C code");
 
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_string());
     let mut words = compiler.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or("cc"));
-    command.args(words).args(["-S", "-O0", "-w", "-o"]).arg(&assembly).arg(&source);
+    command.args(words).args([how, "-O0", "-w", "-o"]).arg(to).arg(&source);
     command.args(env::var("DEP_NGINX_CFLAGS").unwrap_or_default().split_whitespace());
     command.args(env::var("CFLAGS").unwrap_or_default().split_whitespace());
+    command.arg("-fno-lto");
     let include = env::var_os("DEP_NGINX_INCLUDE").unwrap_or_default();
     for folder in env::split_paths(&include) {
         command.arg("-I").arg(folder);
@@ -92,12 +91,30 @@ fn assertions(table: &str, out: &Path) -> String {
         Ok(done) if !done.status.success() => {
             give_up(&format!("nginx's headers: {}", String::from_utf8_lossy(&done.stderr).trim()))
         }
-        Ok(_) => {}
+        Ok(_) => fs::read(to).expect("what the compiler wrote"),
     }
+}
 
-    let assembly = fs::read_to_string(&assembly).expect("the compiler's assembly");
+/// One assertion for the size of each struct of `table`, and one for each field's offset, with the
+/// values of the C compiler: read from the assembly, where each stands in a line of its own, as
+/// Linux makes its asm-offsets.h.
+fn assertions(table: &str, out: &Path) -> String {
+    let mut c = String::from("void ngx_layout(void);\nvoid ngx_layout(void) {\n");
+    for (kind, words) in structs(table) {
+        let mut ask = |what: &str, expression: String| {
+            writeln!(c, "__asm__ volatile (\"\\n@{kind} {what} %c0@\" : : \"i\" ({expression}));")
+                .expect("writing to a string");
+        };
+        ask("-", format!("sizeof({kind})"));
+        for field in words.filter(|word| !word.starts_with(BIT_FIELD)) {
+            ask(field, format!("offsetof({kind}, {field})"));
+        }
+    }
+    c.push_str("}\n");
+
+    let assembly = compile(&c, "-S", &out.join("layout.s"));
     let mut rust = String::new();
-    for line in assembly.lines() {
+    for line in String::from_utf8_lossy(&assembly).lines() {
         let Some(answer) = line.trim().strip_prefix('@').and_then(|l| l.strip_suffix('@')) else {
             continue;
         };
@@ -118,4 +135,61 @@ fn assertions(table: &str, out: &Path) -> String {
         give_up("the C compiler told no sizes of nginx's structs");
     }
     rust
+}
+
+/// Two pieces of Rust: a list of bindgen's methods, each with the bytes that C has it set, and one
+/// constant for each bit field that is used where C has it. Each field is an initialised object for
+/// the C compiler, found in the object file between two copies of its name.
+fn bit_fields(table: &str, out: &Path) -> (String, String) {
+    const NAME: usize = 64;
+    let fields: Vec<(&str, &str)> = structs(table)
+        .flat_map(|(kind, words)| words.map(move |word| (kind, word)))
+        .filter(|(_, word)| word.starts_with(BIT_FIELD))
+        .collect();
+    let mut c = String::new();
+    for (n, (kind, word)) in fields.iter().enumerate() {
+        let (name, field) = (format!("\"@{kind}{word}@\""), &word[1..]);
+        writeln!(
+            c,
+            "const struct {{ char name[{NAME}]; {kind} bits; char end[{NAME}]; }} ngx_bits_{n} =\n\
+             {{ {name}, {{ .{field} = -1 }}, {name} }};"
+        )
+        .expect("writing to a string");
+    }
+    let object = compile(&c, "-c", &out.join("bits.o"));
+
+    let (mut checks, mut constants) = (String::from("[\n"), String::new());
+    for (kind, word) in fields {
+        let mut name = format!("@{kind}{word}@").into_bytes();
+        name.resize(NAME, 0);
+        let mut copies = object.windows(NAME).enumerate().filter(|(_, bytes)| *bytes == name);
+        let (Some((begin, _)), Some((end, _))) = (copies.next(), copies.next()) else {
+            give_up("the C compiler told no bits of nginx's structs")
+        };
+        let bits = &object[begin + NAME..end];
+        let set = |byte: &u8| *byte != 0;
+        let (Some(first), Some(last)) = (bits.iter().position(set), bits.iter().rposition(set))
+        else {
+            give_up("the C compiler told no bits of nginx's structs")
+        };
+        let (masks, field) = (&bits[first..=last], &word[1..]);
+        if word.starts_with(':') {
+            writeln!(
+                checks,
+                "(\"{kind}.{field}\", is_at(|s: &mut {kind}| s.set_{field}(!0), {first}, &{masks:?})),"
+            )
+        } else {
+            let short = kind.trim_start_matches("ngx_").trim_end_matches("_t");
+            writeln!(
+                constants,
+                "/// `{field}` of `{kind}`.\npub const {}_{}: BitField<{kind}> = \
+                 BitField::new({first}, &{masks:?});",
+                short.to_uppercase(),
+                field.to_uppercase()
+            )
+        }
+        .expect("writing to a string");
+    }
+    checks.push_str("]\n");
+    (checks, constants)
 }

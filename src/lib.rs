@@ -47,7 +47,9 @@ pub static mut ngx_http_lua_websocket_module: ngx_module_t = ngx_module_t {
 /// Before the configuration is read.
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration being read.
-    status(unsafe { conf::check_ngx_lua(cf) && conf::register_variables(cf) })
+    status(unsafe {
+        conf::check_bit_fields(cf) && conf::check_ngx_lua(cf) && conf::register_variables(cf)
+    })
 }
 
 /// When the directives have been read, and before init_by_lua, which has to find the Lua modules.

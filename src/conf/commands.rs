@@ -124,6 +124,23 @@ pub unsafe fn check_ngx_lua(cf: *mut ffi::ngx_conf_t) -> bool {
     supported
 }
 
+/// Refuses a build in which bit fields of nginx's structs lie elsewhere. False: it has been logged.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+pub unsafe fn check_bit_fields(cf: *mut ffi::ngx_conf_t) -> bool {
+    let misplaced = ffi::misplaced_bit_field();
+    if let Some(name) = misplaced {
+        ngx_conf_log_error!(
+            ffi::NGX_LOG_EMERG,
+            cf,
+            "nginx-lua-websocket was built with {} elsewhere than in C",
+            name
+        );
+    }
+    misplaced.is_none()
+}
+
 /// `create_main_conf` hook.
 ///
 /// # Safety

@@ -8,8 +8,8 @@ mod status;
 mod variables;
 
 pub use commands::{
-    check_ngx_lua, create_loc_conf, create_main_conf, location_of, merge_loc_conf, provides,
-    request_zone, COMMANDS,
+    check_bit_fields, check_ngx_lua, create_loc_conf, create_main_conf, location_of,
+    merge_loc_conf, provides, request_zone, COMMANDS,
 };
 pub use location::LuaModules;
 pub use variables::register as register_variables;

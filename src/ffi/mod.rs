@@ -2,6 +2,7 @@
 //! declared in `ngx_http_lua.h`. Only `ngx`, the mlua entry and lib.rs may name anything in here.
 #![allow(non_camel_case_types, missing_docs, clippy::missing_safety_doc)]
 
+mod bit_field;
 mod layout;
 
 mod lua_bindings {
@@ -9,6 +10,8 @@ mod lua_bindings {
     include!(concat!(env!("OUT_DIR"), "/ngx_http_lua.rs"));
 }
 
+pub use bit_field::*;
+pub use layout::misplaced_bit_field;
 pub use lua_bindings::{
     ngx_http_lua_add_package_preload, ngx_http_lua_ffi_get_phase, ngx_http_lua_ffi_sema_count,
     ngx_http_lua_ffi_sema_gc, ngx_http_lua_ffi_sema_new, ngx_http_lua_ffi_sema_post,

@@ -59,7 +59,7 @@ impl Link {
             return false;
         }
         // SAFETY: not null means alive, see the type's comment.
-        let state = unsafe { (*r).http_state() };
+        let state = unsafe { ffi::HTTP_REQUEST_HTTP_STATE.get(r) };
         self.held.get()
             || state == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE as ffi::ngx_uint_t as _
     }
@@ -146,7 +146,7 @@ impl Link {
         // SAFETY: not null means alive; ngx_lua has set the mark for the raw request socket.
         unsafe {
             if !r.is_null() && (*c).ssl.is_null() {
-                (*(*r).main).set_lingering_close(0);
+                ffi::HTTP_REQUEST_LINGERING_CLOSE.set((*r).main, 0);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Link {
         // SAFETY: called from the request's cleanup, where both are alive.
         unsafe {
             let main = (*r).main;
-            (*main).set_blocked((*main).blocked() + 1);
+            ffi::HTTP_REQUEST_BLOCKED.set(main, ffi::HTTP_REQUEST_BLOCKED.get(main) + 1);
             ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
         }
         self.held.set(true);

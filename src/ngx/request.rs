@@ -63,7 +63,7 @@ impl<'a> Request<'a> {
         // on the request (nginx development guide, "Request finalization").
         unsafe {
             let main = (*self.as_ptr()).main;
-            (*main).set_count((*main).count() + 1);
+            ffi::HTTP_REQUEST_COUNT.set(main, ffi::HTTP_REQUEST_COUNT.get(main) + 1);
         }
         ffi::NGX_DONE as isize
     }
@@ -121,12 +121,10 @@ impl<'a> Request<'a> {
         let mut text = std::ptr::null_mut();
         // SAFETY: alive by construction; the text is static, and not looked at.
         let phase = unsafe { ffi::ngx_http_lua_ffi_get_phase(self.as_ptr(), &mut text) };
+        // SAFETY: alive by construction.
+        let answered = unsafe { ffi::HTTP_REQUEST_HEADER_SENT.get(r) } != 0;
         let body = r.headers_in.content_length_n >= 0 || r.headers_in.chunked() != 0;
-        phase > 0
-            && phase & !PHASES == 0
-            && std::ptr::eq(r.main, r)
-            && r.header_sent() == 0
-            && !body
+        phase > 0 && phase & !PHASES == 0 && std::ptr::eq(r.main, r) && !answered && !body
     }
 
     /// Whether this is a request that nginx made itself, for a part of another one's answer.

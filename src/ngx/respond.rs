@@ -20,7 +20,10 @@ pub fn respond(r: Request, status: u32, content_type: &'static str, body: &[u8])
         (*r).headers_out.content_type = kind;
         (*r).headers_out.content_type_len = content_type.len();
         let rc = ffi::ngx_http_send_header(r);
-        if rc == ffi::NGX_ERROR as isize || rc > ffi::NGX_OK as isize || (*r).header_only() != 0 {
+        if rc == ffi::NGX_ERROR as isize
+            || rc > ffi::NGX_OK as isize
+            || ffi::HTTP_REQUEST_HEADER_ONLY.get(r) != 0
+        {
             return rc;
         }
         let buf = ffi::ngx_create_temp_buf((*r).pool, body.len().max(1));
@@ -162,8 +165,8 @@ pub fn switch(r: Request, with: &Switch<'_>) -> Switched {
         out.content_type_len = 0;
         out.content_type_lowcase = ptr::null_mut();
         (*r).err_status = 0;
-        (*r).set_keepalive(0);
-        (*r).set_lingering_close(1);
+        ffi::HTTP_REQUEST_KEEPALIVE.set(r, 0);
+        ffi::HTTP_REQUEST_LINGERING_CLOSE.set(r, 1);
         let refused = |rc: isize| rc == ffi::NGX_ERROR as isize || rc > ffi::NGX_OK as isize;
         if refused(ffi::ngx_http_send_header(r)) {
             return Switched::NoHeader;
@@ -173,7 +176,7 @@ pub fn switch(r: Request, with: &Switch<'_>) -> Switched {
         }
         let c = (*r).connection;
         let waits = (*c).buffered() != 0 || (*(*c).write).delayed() != 0;
-        if waits || (*r).header_only() != 0 || !(*r).out.is_null() {
+        if waits || ffi::HTTP_REQUEST_HEADER_ONLY.get(r) != 0 || !(*r).out.is_null() {
             Switched::Waiting
         } else {
             Switched::Sent

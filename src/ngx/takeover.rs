@@ -247,7 +247,7 @@ fn end_request<T: Takeover>(session: &T, rc: ffi::ngx_int_t) {
     unsafe {
         if link.take_hold() {
             let main = (*r).main;
-            (*main).set_blocked((*main).blocked() - 1);
+            ffi::HTTP_REQUEST_BLOCKED.set(main, ffi::HTTP_REQUEST_BLOCKED.get(main) - 1);
         }
         let c = (*r).connection;
         (*r).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
@@ -264,7 +264,7 @@ unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
         let link = session.link();
         let r = link.request();
         // SAFETY: we are called for this request, so it is alive.
-        let terminated = unsafe { (*r).count() } > 0;
+        let terminated = unsafe { ffi::HTTP_REQUEST_COUNT.get(r) } > 0;
         if terminated && !link.must_drop() && session.pending() {
             link.hold(session.drain_timeout());
             session.ended();
