@@ -52,6 +52,15 @@ pub struct Location {
 /// A value with variables, compiled into the configuration's pool; evaluated in `handlers`.
 pub type Value = ngx::ffi::ngx_http_complex_value_t;
 
+thread_local! {
+    /// What `websocket_shutdown_close` says where it is not given.
+    static GOODBYE: Rc<ShutdownClose> = Rc::new(ShutdownClose {
+        code: 1001,
+        reason: b"server is shutting down".to_vec(),
+        over: 0,
+    });
+}
+
 /// The compression that `websocket_compression on` and `compression = true` stand for.
 pub fn default_deflate() -> DeflateConfig {
     DeflateConfig {
@@ -114,11 +123,7 @@ impl Location {
     pub fn goodbye(&self) -> Option<Rc<ShutdownClose>> {
         match &self.shutdown_close {
             Some(given) => given.clone(),
-            None => Some(Rc::new(ShutdownClose {
-                code: 1001,
-                reason: b"server is shutting down".to_vec(),
-                over: 0,
-            })),
+            None => Some(GOODBYE.with(Rc::clone)),
         }
     }
 

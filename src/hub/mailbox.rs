@@ -106,6 +106,6 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        super::close_mailbox(self.handle);
+        super::forget(self.handle);
     }
 }

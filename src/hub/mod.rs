@@ -138,13 +138,7 @@ pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
         Ok((id, hub.local.add(id, Target::Session(session.clone()))))
     })?;
     session.set_id(id);
-    session.on_end(Some(Box::new(move || {
-        // The hub is gone before the last requests of a worker that is forced to exit.
-        let _ = with(|hub| {
-            hub.remove(handle);
-            Ok(())
-        });
-    })));
+    session.on_end(forget, handle);
     Ok(id)
 }
 
@@ -158,9 +152,10 @@ pub fn open_mailbox() -> Result<Mailbox, Error> {
     })
 }
 
-/// Ends a mailbox's subscriptions, and forgets it.
-fn close_mailbox(handle: u32) {
-    // The hub is gone before the Lua VM of a worker that exits.
+/// Ends the subscriptions of a session or a mailbox, and forgets it.
+fn forget(handle: u32) {
+    // The hub is gone before the last requests of a worker that is forced to exit, and before its
+    // Lua VM.
     let _ = with(|hub| {
         hub.remove(handle);
         Ok(())

@@ -2,11 +2,12 @@
 //! session, tied to a request by `takeover::take`, and dead (every call a no-op or an error) from
 //! the moment nginx frees the request.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::mem;
 use std::ops::Deref;
 use std::ptr;
 
+use super::pooled::rest_of;
 use super::request::Request;
 use super::wire::Wire;
 use crate::ffi;
@@ -21,14 +22,21 @@ const BUFFERED: u32 = 0x08;
 ///
 /// Owned by its session (which is reference-counted and may outlive the request). The pointers are
 /// cleared in `release`, called from the request's own cleanup, so they are never followed into a
-/// freed request; the posted flush event and the timer are unlinked there too.
+/// freed request; the posted flush event and the timer are unlinked there too, and freed.
 pub struct Link {
     c: Wire,
     r: Cell<*mut ffi::ngx_http_request_t>,
-    flush: UnsafeCell<ffi::ngx_event_t>,
-    timer: UnsafeCell<ffi::ngx_event_t>,
+    /// In the request's pool, or on the heap; null from `release` on, and before `attach`.
+    events: Cell<*mut Events>,
+    on_heap: Cell<bool>,
     handlers: Cell<(ffi::ngx_event_handler_pt, ffi::ngx_event_handler_pt)>,
     held: Cell<bool>,
+}
+
+/// The events of a link, whose data is its session.
+struct Events {
+    flush: ffi::ngx_event_t,
+    timer: ffi::ngx_event_t,
 }
 
 impl Link {
@@ -37,10 +45,8 @@ impl Link {
         Link {
             c: Wire::new(ptr::null_mut()),
             r: Cell::new(ptr::null_mut()),
-            // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
-            flush: UnsafeCell::new(unsafe { mem::zeroed() }),
-            // SAFETY: as above.
-            timer: UnsafeCell::new(unsafe { mem::zeroed() }),
+            events: Cell::new(ptr::null_mut()),
+            on_heap: Cell::new(false),
             handlers: Cell::new((None, None)),
             held: Cell::new(false),
         }
@@ -117,10 +123,11 @@ impl Link {
     /// turn of the event loop leaves together.
     pub fn post_flush(&self) {
         if !self.c.get().is_null() {
-            // SAFETY: the event lives in this Link and is unlinked in `release`; the queue is
-            // nginx's own.
+            // SAFETY: while there is a connection there are events, unlinked in `release`; the
+            // queue is nginx's own.
             unsafe {
-                ffi::ngx_post_event(self.flush.get(), ptr::addr_of_mut!(ffi::ngx_posted_events))
+                let flush = ptr::addr_of_mut!((*self.events.get()).flush);
+                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events))
             };
         }
     }
@@ -129,9 +136,9 @@ impl Link {
     /// The timer does not keep a quitting worker alive, unless `must_run`.
     pub fn set_timer(&self, ms: u64, must_run: bool) {
         if !self.c.get().is_null() {
-            // SAFETY: the event lives in this Link and is disarmed in `release`.
+            // SAFETY: while there is a connection there are events, disarmed in `release`.
             unsafe {
-                let ev = self.timer.get();
+                let ev = ptr::addr_of_mut!((*self.events.get()).timer);
                 (*ev).set_cancelable(u32::from(!must_run));
                 ffi::ngx_add_timer(ev, ms as ffi::ngx_msec_t);
             }
@@ -176,16 +183,31 @@ impl Link {
         timer: ffi::ngx_event_handler_pt,
         data: *mut std::ffi::c_void,
     ) {
-        // SAFETY: r is the request being taken over, alive during this call; the flush event is
-        // ours and not posted yet.
+        // SAFETY: r is the request being taken over, alive during this call, and its pool until
+        // after `release`. An all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
         unsafe {
+            let fresh: Events = mem::zeroed();
+            let events = match rest_of::<Events>((*r).pool) {
+                Some(place) => {
+                    place.write(fresh);
+                    place.as_ptr()
+                }
+                None => {
+                    self.on_heap.set(true);
+                    Box::into_raw(Box::new(fresh))
+                }
+            };
+            self.events.set(events);
             let c = (*r).connection;
             self.r.set(r);
             self.c.set(c);
             self.handlers.set((read, write));
             (*(*c).read).handler = read;
             (*(*c).write).handler = write;
-            for (ev, handler) in [(self.flush.get(), flush), (self.timer.get(), timer)] {
+            for (ev, handler) in [
+                (ptr::addr_of_mut!((*events).flush), flush),
+                (ptr::addr_of_mut!((*events).timer), timer),
+            ] {
                 (*ev).handler = handler;
                 (*ev).data = data;
                 (*ev).log = (*c).log;
@@ -242,15 +264,20 @@ impl Link {
     pub(super) fn release(&self) {
         let c = self.c.replace(ptr::null_mut());
         self.r.set(ptr::null_mut());
-        // SAFETY: c was alive until now (we are in the request's cleanup); the event is ours.
+        let events = self.events.replace(ptr::null_mut());
+        // SAFETY: c was alive until now (we are in the request's cleanup); the events are ours, and
+        // nginx touches neither of them after its handler, in which we may be.
         unsafe {
-            let ev = self.flush.get();
-            if (*ev).posted() != 0 {
-                ffi::ngx_delete_posted_event(ev);
-            }
-            let timer = self.timer.get();
-            if (*timer).timer_set() != 0 {
-                ffi::ngx_del_timer(timer);
+            if let Some(events) = events.as_mut() {
+                if events.flush.posted() != 0 {
+                    ffi::ngx_delete_posted_event(&mut events.flush);
+                }
+                if events.timer.timer_set() != 0 {
+                    ffi::ngx_del_timer(&mut events.timer);
+                }
+                if self.on_heap.replace(false) {
+                    drop(Box::from_raw(events));
+                }
             }
             if c.is_null() {
                 return;

@@ -4,16 +4,17 @@
 //! killed light thread does no harm).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::ptr::NonNull;
 
 use super::per_worker::PerWorker;
 use super::request::Request;
 use crate::ffi;
 
+type Sema = NonNull<ffi::ngx_http_lua_sema_t>;
+
 thread_local! {
-    /// This worker's semaphores.
-    static LIVE: RefCell<HashSet<NonNull<ffi::ngx_http_lua_sema_t>>> = RefCell::default();
+    /// This worker's semaphores, by number, and the numbers that are free.
+    static LIVE: RefCell<(Vec<Option<Sema>>, Vec<u32>)> = RefCell::default();
 }
 /// Whether all have been given back, because the worker exits.
 static OVER: PerWorker<Cell<bool>> = PerWorker::new(Cell::new(false));
@@ -36,9 +37,11 @@ pub enum Parking {
 /// semaphores; `free_all` takes them away, and `Drop` then finds nothing to free.
 #[derive(Debug)]
 pub struct Semaphore {
-    sem: NonNull<ffi::ngx_http_lua_sema_t>,
+    sem: Sema,
     /// Whether anybody may be waiting: ngx_lua is asked only then.
     in_use: Cell<bool>,
+    /// Its place in `LIVE`.
+    number: u32,
 }
 
 impl Semaphore {
@@ -49,8 +52,15 @@ impl Semaphore {
         // SAFETY: both are out-parameters that outlive the call; the error text is static.
         let rc = unsafe { ffi::ngx_http_lua_ffi_sema_new(&mut sem, 0, &mut err) };
         let sem = NonNull::new(sem).filter(|_| rc == ffi::NGX_OK as i32)?;
-        LIVE.with_borrow_mut(|live| live.insert(sem));
-        Some(Semaphore { sem, in_use: Cell::new(false) })
+        let number = LIVE.with_borrow_mut(|(live, free)| {
+            if let Some(number) = free.pop() {
+                live[number as usize] = Some(sem);
+                return number;
+            }
+            live.push(Some(sem));
+            (live.len() - 1) as u32
+        });
+        Some(Semaphore { sem, number, in_use: Cell::new(false) })
     }
 
     /// Wakes every waiter; without one, does nothing, so that no post is left over.
@@ -110,7 +120,15 @@ impl Semaphore {
 
 impl Drop for Semaphore {
     fn drop(&mut self) {
-        if LIVE.with_borrow_mut(|live| live.remove(&self.sem)) {
+        let is_live = LIVE.with_borrow_mut(|(live, free)| {
+            let place = live.get_mut(self.number as usize);
+            let is_live = place.and_then(Option::take).is_some();
+            if is_live {
+                free.push(self.number);
+            }
+            is_live
+        });
+        if is_live {
             // SAFETY: ours alone, and nobody waits any more (see the type's comment).
             unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.sem.as_ptr()) };
         }
@@ -122,7 +140,7 @@ impl Drop for Semaphore {
 /// destructors of its Lua VM, which use no semaphore.
 pub fn free_all() {
     OVER.set(true);
-    for sem in LIVE.take() {
+    for sem in LIVE.take().0.into_iter().flatten() {
         // SAFETY: alive until now, as its owner has not dropped it, and forgotten from here on.
         unsafe { ffi::ngx_http_lua_ffi_sema_gc(sem.as_ptr()) };
     }

@@ -15,6 +15,7 @@ pub mod log;
 pub mod lua_conf;
 pub mod lua_wait;
 pub mod per_worker;
+pub mod pooled;
 pub mod request;
 pub mod respond;
 pub mod takeover;

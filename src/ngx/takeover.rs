@@ -37,6 +37,9 @@ pub trait Takeover: 'static {
     fn drain_timeout(&self) -> u64;
     /// The request has ended: wake whoever waits; the link is dead or draining.
     fn ended(&self);
+    /// The request's pool is about to go, and somebody still holds the session: take what lies in
+    /// the pool out of it (`Pooled::leave`).
+    fn leave_pool(&self);
 }
 
 /// Takes the connection of `r` over for `session`. Returns the bytes that came behind the request
@@ -283,5 +286,8 @@ unsafe extern "C" fn pool_destroyed<T: Takeover>(data: *mut c_void) {
         let session = unsafe { Rc::from_raw(data as *const T) };
         // After a drain that `r->blocked` held, the request cleanup has run long ago.
         session.link().release();
+        if Rc::strong_count(&session) > 1 {
+            session.leave_pool();
+        }
     });
 }

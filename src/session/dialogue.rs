@@ -185,6 +185,11 @@ impl Dialogue {
         self.late = true;
     }
 
+    /// Nothing more will be sent: gives back what compressing took.
+    pub fn free_encoder(&mut self) {
+        self.encoder = None;
+    }
+
     /// Whether no more should be read until messages are taken.
     pub fn is_full(&self) -> bool {
         self.inbox.len() >= INBOX_MESSAGES

@@ -42,6 +42,11 @@ impl Intake {
         self.stash = Stash::new(first);
     }
 
+    /// Nothing more will be received: gives back what decompressing took.
+    pub fn free_inflater(&mut self) {
+        self.conn.end();
+    }
+
     /// When the last byte came, on nginx's clock.
     pub fn last_in(&self) -> u64 {
         self.last_in

@@ -22,6 +22,7 @@ use crate::ngx::link::Link;
 use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::{Parking, Semaphore};
 use crate::ngx::per_worker::PerWorker;
+use crate::ngx::pooled::Pooled;
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
 use crate::ngx::wake;
@@ -149,6 +150,9 @@ pub(super) struct Io {
     pub stays: bool,
 }
 
+/// Who is told of an end, and by which number.
+type OnEnd = (fn(u32), u32);
+
 /// A server-side connection.
 ///
 /// Reference-counted: one count lies in the request's pool (given back by its last cleanup), one in
@@ -163,9 +167,10 @@ pub struct Session {
     writers: RefCell<Option<Semaphore>>,
     /// Made by the first close that has to wait.
     pub(super) closers: RefCell<Option<Semaphore>>,
-    pub(super) io: RefCell<Io>,
-    /// Told once that the request has ended: the hub's registration.
-    on_end: RefCell<Option<Box<dyn FnOnce()>>>,
+    pub(super) io: Pooled<Io>,
+    /// Told once that the request has ended, with the number that goes with it: the hub, with its
+    /// registration.
+    on_end: Cell<Option<OnEnd>>,
     /// Given by the hub.
     id: Cell<Option<ConnId>>,
     opened: u64,
@@ -190,44 +195,45 @@ impl Session {
             ),
             None => (Conn::new(settings), None),
         };
+        let io = Io {
+            intake: Intake::new(conn),
+            dialogue: Dialogue::new(Role::Server, encoder),
+            style: options.style,
+            ready: None,
+            max_frame: options.max_frame as f64,
+            half_read: false,
+            lent: None,
+            outbox: Outbox::default(),
+            write_end: None,
+            last_call: false,
+            end_output: Ending::Open,
+            closes: Closes::default(),
+            recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
+            send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
+            high_water: options.high_water,
+            slow: options.slow,
+            reading_since: now,
+            draining_since: now,
+            closing_since: now,
+            last_out: now,
+            heartbeat: options
+                .heartbeat
+                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout.max(1))),
+            shutdown: options.shutdown,
+            goodbye: None,
+            log_errors: conf.log_errors(r),
+            alone: None,
+            stays: false,
+        };
         let session = Rc::new(Session {
             link: Link::new(),
             reader: Semaphore::new()?,
             writers: RefCell::new(None),
             closers: RefCell::new(None),
-            on_end: RefCell::new(None),
+            on_end: Cell::new(None),
             id: Cell::new(None),
             opened: now,
-            io: RefCell::new(Io {
-                intake: Intake::new(conn),
-                dialogue: Dialogue::new(Role::Server, encoder),
-                style: options.style,
-                ready: None,
-                max_frame: options.max_frame as f64,
-                half_read: false,
-                lent: None,
-                outbox: Outbox::default(),
-                write_end: None,
-                last_call: false,
-                end_output: Ending::Open,
-                closes: Closes::default(),
-                recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
-                send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
-                high_water: options.high_water,
-                slow: options.slow,
-                reading_since: now,
-                draining_since: now,
-                closing_since: now,
-                last_out: now,
-                heartbeat: options
-                    .heartbeat
-                    .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout.max(1))),
-                shutdown: options.shutdown,
-                goodbye: None,
-                log_errors: conf.log_errors(r),
-                alone: None,
-                stays: false,
-            }),
+            io: Pooled::new(r, io),
         });
         let first = takeover::take(r, session.clone())?;
         {
@@ -322,9 +328,9 @@ impl Session {
         self.id.set(Some(id));
     }
 
-    /// Has `told` called when the request ends. One listener; None takes it away.
-    pub fn on_end(&self, told: Option<Box<dyn FnOnce()>>) {
-        *self.on_end.borrow_mut() = told;
+    /// Has `told` called with `number` when the request ends. One listener.
+    pub fn on_end(&self, told: fn(u32), number: u32) {
+        self.on_end.set(Some((told, number)));
     }
 
     /// Bytes that were sent and not yet taken by the kernel.
@@ -546,11 +552,21 @@ impl Takeover for Session {
     fn ended(&self) {
         let code = self.io.borrow().dialogue.end().map_or(1006, End::code);
         self.wake_all();
-        let told = self.on_end.borrow_mut().take();
-        if let Some(told) = told {
-            told();
+        if let Some((told, number)) = self.on_end.take() {
+            told(number);
         }
         // Last: whoever sees it gone in the numbers finds no subscription of it either.
         stats::closed(code);
+    }
+
+    fn leave_pool(&self) {
+        if self.io.leave().is_err() {
+            // What is borrowed now would be used after its memory is gone.
+            std::process::abort();
+        }
+        // Hundreds of kilobytes, which Lua's collector knows nothing of.
+        let mut io = self.io.borrow_mut();
+        io.intake.free_inflater();
+        io.dialogue.free_encoder();
     }
 }

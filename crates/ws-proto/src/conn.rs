@@ -103,6 +103,11 @@ impl Conn {
         possible
     }
 
+    /// Nothing more will be fed: frees what was under way, and the extension's memory.
+    pub fn end(&mut self) {
+        self.stop();
+    }
+
     /// Whether neither a frame nor a fragmented message is under way.
     pub fn is_between(&self) -> bool {
         match self.state {
