@@ -1,8 +1,10 @@
 BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
-# Large messages and the memory of Lua's strings: blocks are used again without a fault a page, stay
-# whole as long as Lua has them, are collected in time, and go back when nothing happens.
+# Large messages, alone and in bursts, and the memory of Lua's strings: blocks are used again without a
+# fault a page, stay whole as long as Lua has them, are collected in time, and go back when nothing
+# happens.
 import os
 import random
+import threading
 
 from lib.live import ROOT, VALGRIND, Cases, Nginx, Tap, await_, equal, run
 from lib.peer import BINARY_FRAME, CLOSE, Peer, frame
@@ -167,6 +169,27 @@ for path in "/echo", "/messages":
     run(fresh, tap)
 
 run(case, tap)
+
+
+# Bursts: frames are copied together or sent from where they lie, in order, whatever the kernel takes.
+for listen in "", "sndbuf=32k":
+    bursts = Cases()
+    bursts.server = case.server
+    for path in "/echo", "/messages":
+        def burst(ng, path=path):
+            peer = Peer(ng, path)
+            order = random.Random(path)
+            sizes = [100, 8191, 8192, 16384, 16384, 16384, 65535, 65536, 70000, 300000]
+            sent = [payload(order.choice(sizes), number) for number in range(60)]
+            wire = b"".join(frame(BINARY_FRAME, data) for data in sent)
+            sender = threading.Thread(target=peer.send, args=(wire,))
+            sender.start()
+            for number, data in enumerate(sent):
+                assert peer.frame() == (BINARY_FRAME, data), f"answer {number}"
+            sender.join()
+            ends(peer)
+        bursts(f"a burst of messages of all sizes comes back in order, {path} {listen}")(burst)
+    run(bursts, tap, listen=listen)
 
 
 class Single(Nginx):

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use ws_proto::{close, header, opcode, Event, Payload, Style};
 
 use super::intake::RecvError;
+use super::outbox::BURST;
 use super::random::masking_key;
 use super::scratch;
 use super::server::{Io, Session};
@@ -12,8 +13,10 @@ use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Parking;
 use crate::ngx::request::Request;
 
-/// A payload of this size goes to the kernel from where it lies, without a copy.
-pub(super) const DIRECT_SEND: usize = 8 * 1024;
+/// A payload of this size may go to the kernel from where it lies, without a copy.
+const DIRECT_SEND: usize = 8 * 1024;
+/// A payload of this size always does.
+const NEVER_COPIED: usize = 64 * 1024;
 
 /// A frame whose payload lies in memory that stays as it is until the session is used again.
 #[derive(Debug)]
@@ -149,25 +152,34 @@ impl Session {
         Some(view)
     }
 
-    /// Queues a short, unmasked data frame where that needs nothing but queueing it. Returns its
-    /// bytes. None, and nothing has been done: ask `send`.
+    /// Sends an unmasked data frame where nobody has to wait or be told of anything. Returns its
+    /// bytes. None: ask `send`.
     #[inline]
     pub fn send_now(&self, op: u8, payload: &[u8]) -> Option<usize> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let plain = payload.len() < DIRECT_SEND && io.write_end.is_none();
-        if !plain || io.dialogue.is_closing() || !self.link.is_open() {
+        if io.write_end.is_some() || io.dialogue.is_closing() || !self.link.is_open() {
             return None;
         }
-        self.queue_now(io, op, payload)
+        self.put_now(io, op, payload)
     }
 
-    /// Queues an unmasked data frame, unless it would have to wait. Returns its bytes.
+    /// Sends an unmasked data frame, unless it would have to wait. Returns its bytes. None is for an
+    /// error of the socket, too, which is known from then on.
     #[inline]
-    pub(super) fn queue_now(&self, io: &mut Io, op: u8, payload: &[u8]) -> Option<usize> {
+    pub(super) fn put_now(&self, io: &mut Io, op: u8, payload: &[u8]) -> Option<usize> {
         let before = io.outbox.len();
         if before + header::LONGEST + payload.len() > io.high_water {
             return None;
+        }
+        if payload.len() >= DIRECT_SEND {
+            let head = header::encode(true, 0, op, payload.len() as u64, None);
+            self.put_large(io, head.as_ref(), payload);
+            if io.write_end.is_some() {
+                return None;
+            }
+            io.dialogue.tally.message_out(payload.len());
+            return Some(head.as_ref().len() + payload.len());
         }
         io.dialogue.tally.message_out(payload.len());
         io.outbox.push_plain(op, payload);
@@ -179,9 +191,47 @@ impl Session {
         Some(io.outbox.len() - before)
     }
 
-    /// Queues one frame. It leaves with everything else of this turn of the event loop; a large
-    /// unmasked payload is offered to the kernel at once, from where it lies.
-    /// `None`: the session's own request has ended.
+    /// Lets an unmasked frame go, by the cheapest way. A short one leaves at the end of this turn,
+    /// with all that comes until then.
+    pub(super) fn put(&self, io: &mut Io, head: &[u8], payload: &[u8]) {
+        if payload.len() < DIRECT_SEND {
+            io.outbox.push(head, payload, None);
+            self.queued(io);
+        } else {
+            self.put_large(io, head, payload);
+        }
+    }
+
+    /// A larger one is offered to the kernel at once, from where it lies; but where the peer has sent
+    /// several and each is answered, a system call for each costs more than a copy of each, and they
+    /// leave together.
+    fn put_large(&self, io: &mut Io, head: &[u8], payload: &[u8]) {
+        let burst = io.intake.has_bytes(&self.link) || io.dialogue.has_messages();
+        if payload.len() < NEVER_COPIED && (burst || self.has_pending(io)) {
+            io.outbox.push_burst(head, payload);
+            if io.outbox.len() >= BURST {
+                self.flush_now(io);
+            } else {
+                self.queued(io);
+            }
+            return;
+        }
+        if self.has_pending(io) {
+            self.flush_now(io);
+        }
+        if io.write_end.is_some() {
+            return;
+        }
+        if self.has_pending(io) {
+            io.outbox.push(head, payload, None);
+            self.queued(io);
+        } else {
+            self.send_direct(io, head, payload);
+        }
+    }
+
+    /// Sends one frame, see `put`. A masked one leaves with everything else of this turn of the event
+    /// loop. `None`: the session's own request has ended.
     pub fn send(
         &self,
         fin: bool,
@@ -208,8 +258,8 @@ impl Session {
         if !opcode::is_control(op) {
             io.dialogue.tally.message_out(payload.len());
         }
-        if key.is_none() && payload.len() >= DIRECT_SEND && !self.has_pending(io) {
-            self.send_direct(io, head, payload);
+        if key.is_none() {
+            self.put(io, head, payload);
         } else {
             io.outbox.push(head, payload, key);
             self.queued(io);

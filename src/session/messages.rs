@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use ws_proto::{opcode, Event, Payload, Style};
 
 use super::dialogue::{Dialogue, End, SendError};
-use super::frames::{Sending, DIRECT_SEND};
+use super::frames::Sending;
 use super::heartbeat::{Beat, Heartbeat};
 use super::intake::RecvError;
 use super::outbox::Outbox;
@@ -155,17 +155,17 @@ impl Session {
         view
     }
 
-    /// Queues a short message where that needs nothing but queueing it. Returns its bytes. None,
-    /// and nothing has been done: ask `send_message`.
+    /// Sends a message where nobody has to wait or be told of anything. Returns its bytes. None: ask
+    /// `send_message`.
     #[inline]
     pub fn send_message_now(&self, text: bool, data: &[u8]) -> Option<usize> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        if data.len() >= DIRECT_SEND || io.write_end.is_some() || !self.link.is_open() {
+        if io.write_end.is_some() || !self.link.is_open() {
             return None;
         }
         let op = io.dialogue.plain(text, data)?;
-        self.queue_now(io, op, data)
+        self.put_now(io, op, data)
     }
 
     /// Reads what there is, answers what must be answered, wakes whom it concerns.
@@ -275,12 +275,12 @@ impl Session {
 
     /// Queues a message. See `Dialogue::send`.
     pub fn send_message(&self, text: bool, data: &[u8]) -> Result<Sending, SendError> {
-        if data.len() >= DIRECT_SEND {
+        {
             let mut io = self.io.borrow_mut();
             let io = &mut *io;
-            if self.link.is_open() && io.write_end.is_none() && !self.has_pending(io) {
+            if self.link.is_open() && io.write_end.is_none() {
                 if let Some(head) = io.dialogue.send_head(text, data)? {
-                    self.send_direct(io, head.as_ref(), data);
+                    self.put(io, head.as_ref(), data);
                     return match io.write_end {
                         Some(err) => Err(SendError::Io(err)),
                         None => Ok(Sending {

@@ -1,6 +1,7 @@
 //! Frames on their way out, in order. Small frames are packed into one buffer, so that a burst
-//! leaves in one system call; a large one keeps a buffer of its own. Nothing is allocated for
-//! most messages: buffers that were sent wait in a small stock of the worker for the next frame.
+//! leaves in one system call, as are larger ones of a burst; others keep a buffer of their own.
+//! Nothing is allocated for most messages: buffers that were sent wait in a small stock of the
+//! worker for the next frame.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,6 +17,11 @@ use crate::ngx::wire::{Sent, Wire, MAX_PARTS};
 const PACK: usize = 32 * 1024;
 /// Smallest buffer.
 const SMALLEST: usize = 256;
+/// So much of a burst of larger frames goes out in one piece. Its buffer has room for their headers
+/// too, and `ROOMS` such buffers are kept by the worker.
+pub const BURST: usize = 128 * 1024;
+const ROOM: usize = BURST + 1024;
+const ROOMS: usize = 4;
 /// A shared frame up to this size is copied to what waits already: cheaper than one more piece.
 const COPY_SHARED: usize = 1024;
 /// Buffers kept by the worker, each of at most `PACK` bytes. A turn of the event loop that queues
@@ -23,10 +29,12 @@ const COPY_SHARED: usize = 1024;
 const STOCK: usize = 32;
 
 static SPARE: PerWorker<RefCell<Vec<Vec<u8>>>> = PerWorker::new(RefCell::new(Vec::new()));
+static SPARE_ROOMS: PerWorker<RefCell<Vec<Vec<u8>>>> = PerWorker::new(RefCell::new(Vec::new()));
 
 /// An empty buffer with room for `more` bytes at least.
 fn buffer(more: usize) -> Vec<u8> {
-    let mut spare = SPARE.borrow_mut().pop().unwrap_or_default();
+    let stock = if more == ROOM { &SPARE_ROOMS } else { &SPARE };
+    let mut spare = stock.borrow_mut().pop().unwrap_or_default();
     make_room(&mut spare, more.max(SMALLEST));
     spare
 }
@@ -43,12 +51,15 @@ fn make_room(buffer: &mut Vec<u8>, more: usize) {
 
 /// Takes back a buffer that has been sent.
 fn give_back(mut used: Vec<u8>) {
-    if (SMALLEST..=PACK).contains(&used.capacity()) {
-        used.clear();
-        let mut spare = SPARE.borrow_mut();
-        if spare.len() < STOCK {
-            spare.push(used);
-        }
+    let (stock, most) = match used.capacity() {
+        SMALLEST..=PACK => (&SPARE, STOCK),
+        ROOM => (&SPARE_ROOMS, ROOMS),
+        _ => return,
+    };
+    used.clear();
+    let mut spare = stock.borrow_mut();
+    if spare.len() < most {
+        spare.push(used);
     }
 }
 
@@ -99,7 +110,7 @@ impl Outbox {
     pub fn push(&mut self, header: &[u8], payload: &[u8], key: Option<[u8; 4]>) {
         let bytes = header.len() + payload.len();
         self.bytes += bytes;
-        let tail = self.tail(bytes);
+        let tail = self.tail(bytes, bytes);
         tail.extend_from_slice(header);
         match key {
             Some(key) => mask::extend(key, payload, tail),
@@ -110,11 +121,21 @@ impl Outbox {
     /// Appends a whole unmasked frame.
     #[inline]
     pub fn push_plain(&mut self, opcode: u8, payload: &[u8]) {
-        let tail = self.tail(header::LONGEST + payload.len());
+        let most = header::LONGEST + payload.len();
+        let tail = self.tail(most, most);
         let before = tail.len();
         header::append(tail, opcode, payload.len());
         tail.extend_from_slice(payload);
         self.bytes += tail.len() - before;
+    }
+
+    /// Appends a frame of at most `BURST` bytes after which more such are likely to follow at once.
+    pub fn push_burst(&mut self, header: &[u8], payload: &[u8]) {
+        let bytes = header.len() + payload.len();
+        self.bytes += bytes;
+        let tail = self.tail(bytes, ROOM);
+        tail.extend_from_slice(header);
+        tail.extend_from_slice(payload);
     }
 
     /// Takes what is left of a frame whose beginning was sent past this outbox, which is empty.
@@ -130,7 +151,7 @@ impl Outbox {
     pub fn push_shared(&mut self, frame: &Bytes) {
         self.bytes += frame.len();
         if self.first.is_some() && frame.len() <= COPY_SHARED {
-            self.tail(frame.len()).extend_from_slice(frame);
+            self.tail(frame.len(), frame.len()).extend_from_slice(frame);
         } else {
             self.append(Chunk::Shared(frame.clone()));
         }
@@ -143,12 +164,14 @@ impl Outbox {
         }
     }
 
-    /// A buffer with room for `more` bytes behind all that waits. The caller counts what it appends.
-    fn tail(&mut self, more: usize) -> &mut Vec<u8> {
+    /// A buffer with room for `more` bytes behind all that waits, or else a new one with room for
+    /// `room`. The caller counts what it appends.
+    fn tail(&mut self, more: usize, room: usize) -> &mut Vec<u8> {
         let last = self.more.back().or(self.first.as_ref());
-        let fits = matches!(last, Some(Chunk::Own(tail)) if tail.len() + more <= PACK);
+        let fits = |tail: &Vec<u8>| tail.len() + more <= PACK.max(tail.capacity());
+        let fits = matches!(last, Some(Chunk::Own(tail)) if fits(tail));
         if !fits && !self.unshare(more) {
-            self.append(Chunk::Own(buffer(more)));
+            self.append(Chunk::Own(buffer(room)));
         }
         match self.more.back_mut().or(self.first.as_mut()) {
             Some(Chunk::Own(tail)) => {
