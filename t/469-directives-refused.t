@@ -11,6 +11,8 @@ use Test::More;
 my $root = ($ENV{TEST_NGINX_SERVROOT} // getcwd() . '/t/servroot') . '/directives';
 my ($binary) = grep { -x } $ENV{TEST_NGINX_BINARY} // (),
   map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
+# Opened even by -t; one that others take for a port where nobody listens would not do.
+my $port = $ENV{TEST_NGINX_SERVER_PORT} // 1984;
 my @modules = split ' ', $ENV{TEST_NGINX_LOAD_MODULES} // '';
 my $load = join '', map { "load_module $_;\n" } @modules;
 
@@ -31,7 +33,7 @@ http {
 access_log off;
 $http
 server {
-listen 127.0.0.1:1;
+listen 127.0.0.1:$port;
 $server
 location / {
 $location
