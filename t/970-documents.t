@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from lib.live import REPO, Nginx, Tap, equal, modules
+from lib.live import PORT, REPO, Nginx, Tap, equal, modules
 
 tap = Tap()
 blocks = {"nginx": [], "lua": []}
@@ -23,7 +23,9 @@ def accepted(config):
         ng = Nginx()
         with open(ng.conf, "w") as out:
             load = "".join(f"load_module {module};\n" for module in modules())
-            out.write(load + re.sub(r"^load_module .*;\n", "", config, flags=re.M))
+            shown = re.sub(r"^load_module .*;\n", "", config, flags=re.M)
+            # Even with -t nginx opens its ports, and those that are shown may be taken.
+            out.write(load + re.sub(r"\blisten \d+", f"listen 127.0.0.1:{PORT}", shown))
         done = subprocess.run(ng.command("-t"), stderr=subprocess.PIPE, text=True)
         assert done.returncode == 0, done.stderr
     return attempt
@@ -33,7 +35,7 @@ for place, text in blocks["nginx"]:
     if re.search(r"^(load_module|http)\b", text, re.M):
         whole = text if "events" in text else f"{text}\nevents {{}}\n"
     elif re.match(r"\s*(#.*\n\s*)*(location|websocket_(?!zone|lua_modules))", text):
-        whole = f"events {{}}\nhttp {{ server {{ listen 127.0.0.1:1;\n{text}\n}} }}\n"
+        whole = f"events {{}}\nhttp {{ server {{ listen 80;\n{text}\n}} }}\n"
     else:
         whole = f"events {{}}\nhttp {{\n{text}\n}}\n"
     tap.attempt(f"{place}: nginx takes the configuration", accepted(whole))
