@@ -37,7 +37,7 @@ RUN apt-get update -q \
 # OpenResty's configure builds LuaJIT and leaves nginx's objs/, which is all the module needs.
 WORKDIR /openresty
 RUN curl -fsSL https://openresty.org/download/openresty-$OPENRESTY.tar.gz | tar -xz --strip 1 \
-    && ./configure --with-compat --with-threads --with-http_v2_module
+    && ./configure --with-compat --with-http_ssl_module --with-threads --with-http_v2_module
 
 WORKDIR /src
 COPY . .

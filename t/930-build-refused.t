@@ -1,7 +1,7 @@
 BEGIN { exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # What the build cannot work with is said in one line, and nothing is changed: no Rust or an old one,
 # packages that only root can install, no network, an nginx or an ngx_lua from before the oldest ones
-# the module knows. dpkg-query and cargo are replaced where a machine would have to be another one.
+# the module knows, an nginx without TLS. dpkg-query and cargo are replaced where a machine would have to be another one.
 import os
 import shutil
 import subprocess
@@ -89,6 +89,11 @@ headers("a source folder that is none", "has no src/core/nginx.h", NGINX_SOURCE_
 headers("the source of an old nginx", "nginx-headers: nginx 1.20.2 is too old: 1.22 or newer is needed",
         "1.20.2", NGINX_SOURCE_DIR=source)
 headers("a source that is not configured", "/objs has no ngx_auto_config.h: run nginx's ./configure",
+        "1.28.3", NGINX_SOURCE_DIR=source)
+os.makedirs(f"{source}/objs")
+with open(f"{source}/objs/ngx_auto_config.h", "w") as f:
+    f.write("#define NGX_COMPAT  1\n")
+headers("the source of an nginx without TLS", "/objs was configured without --with-http_ssl_module",
         "1.28.3", NGINX_SOURCE_DIR=source)
 tap.attempt("nothing was written", lambda: equal(os.path.exists(f"{ROOT}/headers"), False))
 shutil.rmtree(ROOT)

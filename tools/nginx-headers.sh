@@ -22,6 +22,8 @@ if [ -n "${NGINX_SOURCE_DIR:-}" ]; then
     bd=${NGINX_BUILD_DIR:-$src/objs}
     [ -f "$bd/ngx_auto_config.h" ] ||
         die "$bd has no ngx_auto_config.h: run nginx's ./configure --with-compat there first"
+    grep -q '^#define NGX_HTTP_SSL ' "$bd/ngx_auto_config.h" ||
+        die "$bd was configured without --with-http_ssl_module, whose functions the module calls"
     printf 'NGINX_SOURCE_DIR=%s\nNGINX_BUILD_DIR=%s\n' "$src" "$bd"
     exit 0
 fi
