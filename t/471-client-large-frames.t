@@ -7,27 +7,8 @@ use t::Client;
 
 add_block_preprocessor(sub {
     my $block = shift;
-    # Payloads in which no part looks like another, and frames of a server as long as need be.
-    $block->set_value($_ => <<'END' . $block->$_) for grep { defined $block->$_ } 'client', 'server';
-            local function noise(len, seed)
-                local words, state = {}, seed or 1
-                for i = 1, math.ceil(len / 4) do
-                    state = (state * 1103515245 + 12345) % 2147483648
-                    words[i] = string.format("%04x", state % 65536)
-                end
-                return table.concat(words):sub(1, len)
-            end
-            local function head(len, first)
-                first = first or "\x82"
-                if len < 126 then
-                    return first .. string.char(len)
-                elseif len < 65536 then
-                    return first .. "\x7e" .. string.char(bit.rshift(len, 8), len % 256)
-                end
-                return first .. "\x7f\0\0\0\0" .. string.char(bit.rshift(len, 24),
-                    bit.rshift(len, 16) % 256, bit.rshift(len, 8) % 256, len % 256)
-            end
-END
+    $block->set_value($_ => "            local noise, head = t.noise, t.frame_head\n" . $block->$_)
+      for grep { defined $block->$_ } 'client', 'server';
     complete_block($block);
 });
 repeat_each(2);

@@ -93,6 +93,32 @@ function _M.receive(sock)
 end
 
 
+-- A payload of which no part looks like another, nor like one of another seed.
+function _M.noise(len, seed)
+    local words, state = {}, seed or 1
+    for i = 1, math.ceil(len / 4) do
+        state = (state * 69069 + 12345) % 2147483648
+        words[i] = ("%04x"):format(math.floor(state / 32768))
+    end
+    return table.concat(words):sub(1, len)
+end
+
+
+-- The header of an unmasked frame with a payload of `len` bytes.
+function _M.frame_head(len, first)
+    first = first or "\x82"
+    if len < 126 then
+        return first .. string.char(len)
+    end
+    local digits = {}
+    for i = len < 65536 and 2 or 8, 1, -1 do
+        digits[i] = string.char(len % 256)
+        len = math.floor(len / 256)
+    end
+    return first .. string.char(#digits == 2 and 126 or 127) .. table.concat(digits)
+end
+
+
 -- Four bytes at a time, so that a megabyte is no matter under valgrind either.
 function _M.mask(key, payload)
     local words = math.ceil(#payload / 4)

@@ -3,23 +3,16 @@
 //! its comment names and returns Lua values; texts are lua-resty-websocket's. No state: what a
 //! frame needs between two calls is handed back in.
 
-use std::cell::RefCell;
-
-use bytes::Buf;
 use ws_proto::handshake::client::{Error as Refusal, Request, Response, Uri};
 use ws_proto::header::{self, Head};
 use ws_proto::{close, mask, opcode, Lengths, Masking};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::natives::send_rules;
-use crate::ngx::cosocket::Cosocket;
-use crate::session::{offer_frame as offered, random, IoError, LargeBody, Offered};
+use super::cosocket_natives::{is_cosocket, LARGE};
+use super::entry::{Args, Outcome, Value};
+use crate::session::random;
 
 /// Longest payload that is built: lengths are 31-bit numbers, as with lua-resty-websocket.
 const MAX_LEN: f64 = 0x7fff_ffff as f64;
-/// A longer body is worth a way of its own where a cosocket carries it: most of it lies outside the
-/// cosocket's buffer.
-const LARGE: i64 = 4096;
 
 /// `frame_head(first two bytes, force_masking, max_payload_len)` → number of bytes that are left
 /// to read | false, size of the extended length | nil, err.
@@ -73,54 +66,6 @@ pub fn frame_body(args: &Args) -> Outcome {
     frame_of(head, data)
 }
 
-/// `frame_rest(sock, first two bytes, size, piece, body or nil)` → data, typ, err as `frame_body`
-/// returns them once `size` bytes of masking key and payload came | false, number of bytes that
-/// came, body, err. `piece` is what the cosocket's receiveany() gave, asked for all that is
-/// missing; what is there beyond it is read past the cosocket. `body` is to be handed in again;
-/// err is why that reading failed, if it did: then receiveany() fails too.
-pub fn frame_rest(args: &Args) -> Outcome {
-    let Some(head) = head_again(args, 2) else { return short(2) };
-    let (Some(size), Some(piece)) = (args.number(3), args.bytes(4)) else {
-        return not_a_number("size");
-    };
-    let kept = args.body(5);
-    let mut body = match kept {
-        Some(kept) => kept.replace(LargeBody::new(0)),
-        None => LargeBody::new(size as usize),
-    };
-    body.add(piece);
-    // Less than was asked for was all that the cosocket's buffer held.
-    let mut failed = None;
-    if body.missing() > 0 {
-        failed = args.cosocket(1).and_then(|socket| body.fill(&socket).err());
-    }
-    if body.missing() > 0 {
-        let have = Value::Int(body.len() as i64);
-        let failed = failed.map_or(Value::Nil, |errno| {
-            Value::Bytes(IoError::from_errno(errno).to_string().into_bytes())
-        });
-        let body = match kept {
-            Some(kept) => {
-                kept.replace(body);
-                Value::Arg(5)
-            }
-            None => Value::Object(Object::Body(Box::new(RefCell::new(body)))),
-        };
-        return Outcome::four(Value::Bool(false), have, body, failed);
-    }
-    let mut bytes = body.into_bytes();
-    if let (true, Some(key)) = (head.masked, bytes.first_chunk().copied()) {
-        bytes.advance(key.len());
-        mask::apply(key, 0, &mut bytes);
-    }
-    frame_of(head, Value::Payload(bytes))
-}
-
-/// Whether the value at `index` is a connected cosocket that reads as ngx_lua's do.
-fn is_cosocket(args: &Args, index: i32) -> bool {
-    args.cosocket(index).is_some() && args.has_native_methods(index, &[c"receive", c"receiveany"])
-}
-
 /// The results of recv_frame for a close frame.
 fn close(payload: &[u8]) -> Outcome {
     match close::parse(payload) {
@@ -134,7 +79,7 @@ fn close(payload: &[u8]) -> Outcome {
 }
 
 /// The results of recv_frame for any other.
-fn frame_of(head: Head, data: Value) -> Outcome {
+pub(super) fn frame_of(head: Head, data: Value) -> Outcome {
     let typ = match head.opcode {
         opcode::CONTINUATION => "continuation",
         opcode::TEXT => "text",
@@ -164,36 +109,6 @@ pub fn build_frame(args: &Args) -> Outcome {
         _ => payload,
     };
     Outcome::one(Value::Bytes(frame(args.truth(1), op, len, payload, masking)))
-}
-
-/// `offer_frame(sock, fin, opcode, payload, max_payload_len, masking)` → number of bytes, all of
-/// which were sent past the cosocket | 0, what is left for sock:send() and how many bytes were
-/// sent, err where an error was why | nil, err for a frame that send_frame may not send.
-pub fn offer_frame(args: &Args) -> Outcome {
-    let Some(op) = any_opcode(args.number(3)) else { return bad_opcode() };
-    let Some(payload) = args.bytes(4) else {
-        return Outcome::Raise("bad \"payload\" argument (string expected)".into());
-    };
-    let Some(max) = args.number(5) else { return not_a_number("max_payload_len") };
-    let (fin, masking) = (args.truth(2), args.truth(6));
-    if let Err(text) = send_rules(fin, op, payload.len() as u64, max as u64) {
-        return Outcome::nil_err(text);
-    }
-    let may_send = |socket: &Cosocket| socket.may_send() && args.has_native_methods(1, &[c"send"]);
-    let Some(socket) = args.cosocket(1).filter(may_send) else {
-        let frame = frame(fin, op, payload.len(), payload, masking);
-        return Outcome::three(Value::Int(0), Value::Bytes(frame), Value::Int(0));
-    };
-    let key = masking.then(random::masking_key);
-    let head = header::encode(fin, 0, op, payload.len() as u64, key);
-    let Offered { sent, rest, errno } = offered(&socket, head.as_ref(), payload, key);
-    if rest.is_empty() {
-        return Outcome::one(Value::Int(sent as i64));
-    }
-    let err = errno.map_or(Value::Nil, |errno| {
-        Value::Bytes(IoError::from_errno(errno).to_string().into_bytes())
-    });
-    Outcome::four(Value::Int(0), Value::Bytes(rest), Value::Int(sent as i64), err)
 }
 
 /// `parse_uri(uri)` → whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port or nil |
@@ -255,7 +170,7 @@ pub fn check_response(args: &Args) -> Outcome {
 }
 
 /// How many bytes masking key and payload are, if the length is allowed.
-fn rest_len(head: Head, ext: &[u8], max: f64) -> Result<i64, String> {
+pub(super) fn rest_len(head: Head, ext: &[u8], max: f64) -> Result<i64, String> {
     let key_len = if head.masked { 4 } else { 0 };
     head.payload_len(ext, Lengths::Lenient)
         .and_then(|len| head.check(len, max as u64).map(|()| len as i64 + key_len))
@@ -263,7 +178,7 @@ fn rest_len(head: Head, ext: &[u8], max: f64) -> Result<i64, String> {
 }
 
 /// One frame, masked with a key of the operating system's random source.
-fn frame(fin: bool, op: u8, len: usize, payload: &[u8], masking: bool) -> Vec<u8> {
+pub(super) fn frame(fin: bool, op: u8, len: usize, payload: &[u8], masking: bool) -> Vec<u8> {
     let key = masking.then(random::masking_key);
     let head = header::encode(fin, 0, op, len as u64, key);
     let mut out = Vec::with_capacity(head.as_ref().len() + payload.len());
@@ -280,21 +195,21 @@ fn first_two(args: &Args, index: i32) -> Option<[u8; 2]> {
 }
 
 /// The head `frame_head` has let pass.
-fn head_again(args: &Args, index: i32) -> Option<Head> {
+pub(super) fn head_again(args: &Args, index: i32) -> Option<Head> {
     Head::parse(first_two(args, index)?, 0, Masking::Optional).ok()
 }
 
 /// Whatever fits the first byte of a frame, rounded as LuaJIT's bit library does.
-fn any_opcode(number: Option<f64>) -> Option<u8> {
+pub(super) fn any_opcode(number: Option<f64>) -> Option<u8> {
     let number = number?.round_ties_even();
     (0.0..=255.0).contains(&number).then_some(number as u8)
 }
 
-fn bad_opcode() -> Outcome {
+pub(super) fn bad_opcode() -> Outcome {
     Outcome::Raise("bad \"opcode\" argument (number from 0 to 255 expected)".into())
 }
 
-fn not_a_number(name: &str) -> Outcome {
+pub(super) fn not_a_number(name: &str) -> Outcome {
     Outcome::Raise(format!("bad \"{name}\" argument (number expected)"))
 }
 
@@ -303,6 +218,6 @@ fn bad_uri() -> Outcome {
 }
 
 /// The socket broke its word: `receive(n)` returned fewer bytes.
-fn short(wanted: usize) -> Outcome {
+pub(super) fn short(wanted: usize) -> Outcome {
     Outcome::Raise(format!("the socket returned less than the {wanted} bytes asked for"))
 }

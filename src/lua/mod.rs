@@ -3,6 +3,7 @@
 
 mod check_natives;
 mod codec_natives;
+mod cosocket_natives;
 mod entry;
 mod fast;
 mod hub_natives;

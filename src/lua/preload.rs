@@ -12,8 +12,8 @@ use mlua::ffi as lua;
 
 use super::websockets_natives;
 use super::{
-    check_natives, codec_natives, entry, fast, hub_natives, listen_natives, mailbox_natives,
-    message_natives, natives, peer_natives, tarantool_natives, vm_memory,
+    check_natives, codec_natives, cosocket_natives, entry, fast, hub_natives, listen_natives,
+    mailbox_natives, message_natives, natives, peer_natives, tarantool_natives, vm_memory,
 };
 use crate::conf::LuaModules;
 use crate::ffi;
@@ -41,8 +41,10 @@ const NATIVES: &[(&CStr, lua::lua_CFunction)] = &[
     native!(c"frame_head", codec_natives::frame_head),
     native!(c"frame_len", codec_natives::frame_len),
     native!(c"is_open", natives::is_open),
-    native!(c"frame_rest", codec_natives::frame_rest),
-    native!(c"offer_frame", codec_natives::offer_frame),
+    native!(c"frame_rest", cosocket_natives::frame_rest),
+    native!(c"offer_frame", cosocket_natives::offer_frame),
+    native!(c"read_ahead", cosocket_natives::read_ahead),
+    native!(c"taken_frame", cosocket_natives::taken_frame),
     native!(c"parse_uri", codec_natives::parse_uri),
     native!(c"recv", natives::recv),
     native!(c"request", codec_natives::request),

@@ -9,6 +9,8 @@ local frame_len = natives.frame_len
 local frame_body = natives.frame_body
 local frame_rest = natives.frame_rest
 local offer_frame = natives.offer_frame
+local read_ahead = natives.read_ahead
+local taken_frame = natives.taken_frame
 local native_build = natives.build_frame
 local byte = string.byte
 local concat = table.concat
@@ -113,31 +115,35 @@ local function receive(sock, field, size, head, frame)
 end
 
 
--- Reads a large body: the cosocket gives what its buffer holds and waits, everything else is read
--- past it. `frame` is what came of it before a timeout.
-local function receive_large(sock, size, head, frame)
-    local have, body, failed = 0, nil, nil
-    if frame then
-        have, body = frame.have, frame.body
-    end
+-- Set on a socket while it is worth reading its frames ahead: the last one was a large one.
+local AHEAD = {}
 
+
+-- Reads the rest of a large body: the cosocket gives what its buffer holds and waits, everything
+-- else is read past it. `body` has what came already, `failed` is why no more did.
+local function receive_large(sock, missing, head, body, failed)
     while true do
-        local piece, err = sock:receiveany(size - have)
+        local piece, err = sock:receiveany(missing)
         if not piece then
             if err == "timeout" and not failed then
-                keep(sock, { field = BODY, size = size, head = head, have = have, body = body,
-                             large = true })
+                keep(sock, { field = BODY, size = missing, head = head, body = body, large = true })
             end
             return nil, nil, BODY.text .. (failed or err)
         end
 
         local data, typ
-        data, typ, err, failed = frame_rest(sock, head, size, piece, body)
+        data, typ, err, failed = frame_rest(sock, head, missing, piece, body)
         if data ~= false then
+            rawset(sock, AHEAD, true)
             return data, typ, err
         end
-        have, body = typ, err
+        missing, body = typ, err
     end
+end
+
+
+local function log_mask_bit(head)
+    ngx_log(DEBUG, "recv_frame: mask bit: ", byte(head, 2) >= 0x80 and 1 or 0)
 end
 
 
@@ -149,7 +155,21 @@ function _M.recv_frame(sock, max_payload_len, force_masking)
     end
 
     if not head then
+        local ahead = not frame and type(sock) == "table" and rawget(sock, AHEAD)
+                      and read_ahead(sock, max_payload_len, force_masking)
         head, err = receive(sock, HEAD, 2, nil, frame)
+        if ahead then
+            local data, typ, more, failed = taken_frame(sock, head)
+            if data ~= nil and debug then
+                log_mask_bit(head)
+            end
+            if data then
+                return data, typ, more
+            elseif data == false then
+                return receive_large(sock, typ, head, more, failed)
+            end
+            rawset(sock, AHEAD, nil)
+        end
         if not head then
             return nil, nil, err
         end
@@ -165,7 +185,7 @@ function _M.recv_frame(sock, max_payload_len, force_masking)
         if not field then
             rest, err = frame_head(head, force_masking, max_payload_len)
             if debug and (rest ~= nil or err == "frame unmasked") then
-                ngx_log(DEBUG, "recv_frame: mask bit: ", byte(head, 2) >= 0x80 and 1 or 0)
+                log_mask_bit(head)
             end
             if rest == nil then
                 return nil, nil, err
@@ -194,7 +214,7 @@ function _M.recv_frame(sock, max_payload_len, force_masking)
     end
 
     if large then
-        return receive_large(sock, rest, head, frame)
+        return receive_large(sock, rest, head, frame and frame.body)
     end
 
     local body = ""

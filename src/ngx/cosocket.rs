@@ -11,6 +11,7 @@ use std::{mem, slice};
 
 use bytes::BytesMut;
 
+use super::ahead::{self, Wanted};
 use super::request::Request;
 use super::wire::{Recv, Wire};
 use crate::ffi;
@@ -111,6 +112,28 @@ impl<'a> Cosocket<'a> {
     /// Leaves the read event as the cosocket's own reads leave it.
     pub fn done_reading(&self) {
         self.wire.want_read();
+    }
+
+    /// A frame of `len` bytes has been read to its end, of which the cosocket's buffer was known to
+    /// be empty before the last of them came: later frames may be read ahead.
+    pub fn note_end(&self, len: usize) {
+        // SAFETY: found open, and nothing ran since but reads of ours.
+        unsafe { ahead::note_end(self.c(), len) }
+    }
+
+    /// Before the cosocket is asked for the two bytes that begin a frame: has a large one taken
+    /// past it at once, as far as it came. False where that cannot be.
+    pub fn read_ahead(&self, wanted: Wanted) -> bool {
+        // SAFETY: found open, and nothing ran since.
+        unsafe { ahead::arm(self.c(), wanted) }
+    }
+
+    /// What follows those two bytes, where that was taken past the cosocket; to be asked after each
+    /// `read_ahead`, at once. The bytes stay in memory until another frame is read ahead.
+    pub fn taken<R>(&self, body: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+        // SAFETY: found open, and nothing ran since.
+        unsafe { ahead::disarm(self.c()) };
+        ahead::taken(self.c(), body)
     }
 
     /// Whether `offer` may be called: no send of the cosocket waits (its timer is set then), none

@@ -2,6 +2,7 @@
 //! (session, conf, lua) is free of raw pointers to nginx's structures.
 
 pub mod accepted;
+pub mod ahead;
 pub mod clock;
 pub mod cosocket;
 pub mod errno;

@@ -26,14 +26,9 @@ impl LargeBody {
         LargeBody { size, bytes: BytesMut::new() }
     }
 
-    /// How many bytes came.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// How many are still to come.
+    /// How many bytes are still to come.
     pub fn missing(&self) -> usize {
-        self.size.saturating_sub(self.len())
+        self.size.saturating_sub(self.bytes.len())
     }
 
     /// Takes a piece that the cosocket received; what is more than the body misses is not its.
@@ -61,6 +56,11 @@ impl LargeBody {
         }
         socket.done_reading();
         result
+    }
+
+    /// The size of the whole body.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// The whole body.

@@ -37,8 +37,13 @@ pub fn extend(key: [u8; 4], src: &[u8], dst: &mut Vec<u8>) {
 /// Writes `src`, masked from the start of the key, over `dst`, which is as long.
 #[inline]
 pub fn copy(key: [u8; 4], src: &[u8], dst: &mut [u8]) {
-    for (from, to) in src.chunks(BLOCK).zip(dst.chunks_mut(BLOCK)) {
-        to.copy_from_slice(from);
-        apply(key, 0, to);
+    let key = u32::from_le_bytes(key);
+    let word = u64::from(key) << 32 | u64::from(key);
+    let ((from, from_rest), (to, to_rest)) = (src.as_chunks::<8>(), dst.as_chunks_mut::<8>());
+    for (from, to) in from.iter().zip(to) {
+        *to = (u64::from_le_bytes(*from) ^ word).to_le_bytes();
+    }
+    for ((from, to), key) in from_rest.iter().zip(to_rest).zip(word.to_le_bytes()) {
+        *to = from ^ key;
     }
 }

@@ -23,7 +23,7 @@ fn the_largest_offset_does_not_overflow() {
 }
 
 #[test]
-fn extend_appends_across_its_blocks() {
+fn extend_appends_across_its_blocks_and_copy_agrees() {
     let key = [0xA1, 0xB2, 0xC3, 0xD4];
     for len in [0, 1, 7, 8, 4095, 4096, 4097, 8193, 1 << 20] {
         let data: Vec<u8> = (0..len).map(|i| i as u8).collect();
@@ -31,6 +31,9 @@ fn extend_appends_across_its_blocks() {
         mask::extend(key, &data, &mut out);
         assert_eq!(&out[..4], b"head");
         assert_eq!(out[4..], formula(key, 0, &data), "{len} bytes");
+        let mut over = vec![0xFF; len];
+        mask::copy(key, &data, &mut over);
+        assert_eq!(over, out[4..], "{len} bytes");
     }
 }
 
