@@ -32,6 +32,10 @@ REASONS = [
      "answers are copied once more and leave 128 KiB at a time (16.6 -> 8.4 us; 64 KiB at a time 9.6), the send by "
      "LuaJIT's FFI (22 -> 19 us). Tried: a reading buffer of 256 KiB instead of 64, no gain; keeping LuaJIT's blocks "
      "of this size as those of large strings are kept, no gain."),
+    (r"^wss, 16 KiB",
+     "outside OpenSSL and the kernel each payload is unmasked, copied into its Lua string and from there into nginx's "
+     "buffer of one TLS record (in bursts by way of the output's own), and the string is made and collected by LuaJIT; "
+     "a third each of what is left. What OpenSSL calls counts as OpenSSL's."),
     (r"^wss",
      "what is left outside OpenSSL and the kernel is ngx_lua's wait and Lua's own work, as in the plain rows; with "
      "messages of 32 B that is a large part of a small sum."),

@@ -113,24 +113,27 @@ def tls(pace):
 
 
 def outside(contender, pace, row):
-    """Share of the server's time spent neither in the kernel nor in OpenSSL, by sampling."""
+    """Share of the server's time spent neither in the kernel nor in OpenSSL, by sampling. What
+    OpenSSL calls is OpenSSL's: libc's memcpy, above all."""
     if not shutil.which("perf"):
         return None
     data = TARGET / "perf.data"
     data.unlink(missing_ok=True)
-    perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-o", data,
-                             "-p", str(contender.server.pids[0])], stderr=subprocess.DEVNULL)
+    perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "2000", "--call-graph", "dwarf,4096",
+                             "-o", data, "-p", str(contender.server.pids[0])], stderr=subprocess.DEVNULL)
     while perf.poll() is None and not (data.exists() and data.stat().st_size):
         time.sleep(0.05)
     load("echo", contender, pace, *echo_options(row), tls=True)
     perf.send_signal(signal.SIGINT)
     perf.wait()
-    text = subprocess.run(["perf", "report", "-i", data, "--stdio", "--sort", "dso", "-g", "none"],
+    text = subprocess.run(["perf", "script", "-i", data, "-F", "ip,dso", "--no-inline"],
                           capture_output=True, text=True).stdout
-    shares = [(float(m[1]), m[2]) for m in re.finditer(r"^\s*([\d.]+)%\s+(\S.*?)\s*$", text, re.M)]
-    if not shares:
-        return None
-    return sum(share for share, dso in shares if not re.match(r"\[kernel|libssl|libcrypto|\[vdso", dso)) / 100
+    # A sample is a paragraph, with a line for each frame, the innermost first.
+    samples = [re.findall(r"\((.*)\)$", stack, re.M) for stack in text.split("\n\n")]
+    samples = [stack for stack in samples if stack]
+    own = [stack for stack in samples if not re.match(r"\[kernel|\[vdso|\[guest", stack[0])
+           and not any(re.search(r"/lib(ssl|crypto)\.so", frame) for frame in stack)]
+    return len(own) / len(samples) if samples else None
 
 
 def curve(pace):
