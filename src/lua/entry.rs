@@ -291,13 +291,15 @@ impl<'l> Args<'l> {
 
     /// A userdata of ours.
     pub fn object(&self, index: c_int) -> Option<&'l Object> {
-        // SAFETY: a full userdata of this size is read, and it is on the stack, so it is not
-        // collected during the call; see `Slot::get` for what tells ours from others'.
+        // SAFETY: a full userdata of this size is read (a light one has no length, anything else no
+        // address), and it is on the stack, so it is not collected during the call; see `Slot::get`
+        // for what tells ours from others'.
         unsafe {
-            let ours = lua::lua_type(self.state, index) == lua::LUA_TUSERDATA
-                && lua::lua_rawlen(self.state, index) == std::mem::size_of::<Slot>();
             let slot = lua::lua_touserdata(self.state, index).cast::<Slot>();
-            slot.as_ref().filter(|_| ours)?.get()
+            if slot.is_null() || lua::lua_rawlen(self.state, index) != std::mem::size_of::<Slot>() {
+                return None;
+            }
+            (*slot).get()
         }
     }
 }
@@ -325,8 +327,8 @@ impl Slot {
 /// `state` must be the state Lua called the function with.
 pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
     let args = Args { state, call: PhantomData };
-    let fallback = Outcome::two(Value::Nil, Value::Str("internal error"));
-    match guarded("a Lua function", fallback, || body(&args)) {
+    let outcome = guarded("a Lua function", None, || Some(body(&args)));
+    match outcome.unwrap_or_else(|| Outcome::two(Value::Nil, Value::Str("internal error"))) {
         Outcome::Return(values) => {
             let (mut pushed, mut large) = (0, false);
             for value in values.0.into_iter().flatten() {

@@ -140,6 +140,9 @@ impl Session {
             return None;
         }
         io.free_lent();
+        if !io.intake.may_bring(&self.link) {
+            return None;
+        }
         io.limit_frames(max_frame);
         let view = match io.intake.next_plain(&self.link) {
             Some((opcode, data, len)) => FrameView { fin: true, opcode, code: None, data, len },

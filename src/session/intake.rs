@@ -74,11 +74,13 @@ impl Intake {
     }
 
     /// Whether `next` has anything to say: bytes, or the end.
+    #[inline]
     pub fn may_bring(&self, link: &Link) -> bool {
         self.end.is_some() || self.has_bytes(link)
     }
 
     /// Whether bytes wait that the codec has not seen, as far as is known without a read.
+    #[inline]
     pub fn has_bytes(&self, link: &Link) -> bool {
         !self.stash.is_empty() || link.read_ready()
     }
@@ -110,6 +112,9 @@ impl Intake {
             return Some(Err(end));
         }
         self.stash.tidy();
+        if !self.has_bytes(link) {
+            return None;
+        }
         let result = self.run(link, sink).transpose();
         self.keep_rest(link);
         if let Some(Err(end)) = result {

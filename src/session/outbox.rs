@@ -210,12 +210,7 @@ impl Outbox {
         while !self.is_empty() || wire.tls_pending() {
             let (offered, taken) = match self.single() {
                 Some(part) => (part.len(), wire.send_one(part)),
-                None => {
-                    let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
-                    let used = self.parts(&mut parts);
-                    let offered = parts[..used].iter().map(|part| part.len()).sum();
-                    (offered, wire.send(&parts[..used]))
-                }
+                None => self.send_parts(wire),
             };
             match taken {
                 Sent::Bytes(n) => {
@@ -233,6 +228,15 @@ impl Outbox {
             }
         }
         Ok(sent)
+    }
+
+    /// Offers several pieces at once. Returns how many bytes it offered, and what became of them.
+    #[inline(never)]
+    fn send_parts(&self, wire: &Wire) -> (usize, Sent) {
+        let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
+        let used = self.parts(&mut parts);
+        let offered = parts[..used].iter().map(|part| part.len()).sum();
+        (offered, wire.send(&parts[..used]))
     }
 
     /// All that waits, where it lies in one piece.
