@@ -212,7 +212,8 @@ def connect(pace):
         return interleaved(pace, ["open and close"], contenders, lambda _, c: load("connect", c, pace))
 
 
-CLIENTS = {"stock": "nginx.websocket.client", "drop-in": "resty.websocket.client"}
+CLIENTS = {"stock": "nginx.websocket.client", "drop-in": "resty.websocket.client",
+           "messages": "resty.websocket"}
 
 
 def client(pace):

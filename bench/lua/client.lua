@@ -4,24 +4,37 @@
 local _M = {}
 
 
-local function talk(module, uri, payload, count)
-    local wb = require(module):new({ max_payload_len = 16 * 1024 * 1024 })
+-- The object, and its methods that send and receive.
+local function open(module, uri)
+    local max = 16 * 1024 * 1024
+    local api = require(module)
+    if api.connect and not api.new then
+        local ws, err = api.connect(uri, { max_message_size = max })
+        return ws, ws and ws.send or err, ws and ws.recv
+    end
+    local wb = api:new({ max_payload_len = max })
     local ok, err = wb:connect(uri)
-    if not ok then
-        return nil, "failed to connect: " .. err
+    return ok and wb, ok and wb.send_binary or err, wb.recv_frame
+end
+
+
+local function talk(module, uri, payload, count)
+    local ws, send, recv = open(module, uri)
+    if not ws then
+        return nil, "failed to connect: " .. send
     end
 
     for i = 1, count do
-        ok, err = wb:send_binary(payload)
+        local ok, err = send(ws, payload, "binary")
         local data, typ
         if ok then
-            data, typ, err = wb:recv_frame()
+            data, typ, err = recv(ws)
         end
         if data ~= payload or typ ~= "binary" then
             return nil, "message " .. i .. " did not come back: " .. (err or typ)
         end
     end
-    wb:close()
+    ws:close()
     return true
 end
 

@@ -46,11 +46,12 @@ local function push(self)
     end
     self.sending = true
     local sock, session = self.sock, self.session
-    local out, ok, err = native_output(session), true, nil
+    local ok, err = true, nil
+    local out, failed = native_output(session, sock)
     while out and ok do
         ok, err = sock:send(out)
         if ok then
-            out = native_output(session)
+            out, failed = native_output(session, sock)
             wake(self.writers)
         end
     end
@@ -58,7 +59,7 @@ local function push(self)
     if not ok then
         natives.peer_lost(session)
         wake(self.writers)
-        return nil, err
+        return nil, failed or err
     end
     return true
 end
@@ -155,7 +156,7 @@ local function receive(self, timeout)
         sock:settimeouts(nil, nil, wait < 1 and 1 or wait)
         local chunk, err = sock:receiveany(READ_SIZE)
         if chunk then
-            natives.peer_feed(session, chunk)
+            natives.peer_feed(session, chunk, sock, READ_SIZE)
         elseif err == "timeout" then
             ngx.update_time()
         else

@@ -270,7 +270,9 @@ impl<'l> Args<'l> {
         // SAFETY: raw access never raises; what is pushed is popped.
         unsafe {
             let (state, top) = (self.state, lua::lua_gettop(self.state));
-            if lua::lua_getmetatable(state, index) == 0 {
+            if lua::lua_type(state, index) != lua::LUA_TTABLE
+                || lua::lua_getmetatable(state, index) == 0
+            {
                 return false;
             }
             let native = names.iter().all(|name| {

@@ -12,6 +12,7 @@ use ws_proto::Masking;
 use super::entry::{Args, Object, Outcome, Value};
 use super::message_natives::{deflate_config, ended, kind, strings, NOT_OURS, NO_REQUEST};
 use crate::conf::location_of;
+use crate::ngx::cosocket::Cosocket;
 use crate::session::dialogue::Role;
 use crate::session::random;
 use crate::session::{broken_rule, IoError, Peer, PeerOptions};
@@ -99,12 +100,22 @@ pub fn between(args: &Args) -> Outcome {
     }
 }
 
-/// `peer_feed(peer, bytes)`: what the cosocket received.
+/// `peer_feed(peer, bytes, sock or nil, size or nil)`: what a socket received. With a cosocket, whose
+/// receiveany(size) gave the bytes, what it has not read yet is read past it, as far as the next
+/// message reaches.
 pub fn feed(args: &Args) -> Outcome {
     let (Some(peer), Some(bytes)) = (args.peer(1), args.bytes(2)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    if let Err(err) = peer.borrow_mut().feed(bytes) {
+    let mut peer = peer.borrow_mut();
+    let mut fed = peer.feed(bytes);
+    let drained = args.number(4).is_some_and(|size| (bytes.len() as f64) < size);
+    if fed.is_ok() && drained && args.has_native_methods(3, &[c"receiveany"]) {
+        if let Some(socket) = args.cosocket(3) {
+            fed = peer.receive(&socket);
+        }
+    }
+    if let Err(err) = fed {
         if let Some(r) = args.request() {
             r.info(&broken_rule(err));
         }
@@ -125,11 +136,21 @@ pub fn take(args: &Args) -> Outcome {
     }
 }
 
-/// `peer_output(peer)` → bytes to send, or nothing.
+/// `peer_output(peer, cosocket or nil)` → bytes to send, or nothing; err where they could not be
+/// sent past the cosocket, which then cannot send them either.
 pub fn output(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    match peer.borrow_mut().output() {
-        Some(bytes) => Outcome::one(Value::Bytes(bytes)),
+    let mut peer = peer.borrow_mut();
+    let mut failed = Value::Nil;
+    if peer.buffered() > 0 && args.has_native_methods(2, &[c"send"]) {
+        if let Some(socket) = args.cosocket(2).filter(Cosocket::may_send) {
+            if let Err(errno) = peer.offer(&socket) {
+                failed = Value::Bytes(IoError::from_errno(errno).to_string().into_bytes());
+            }
+        }
+    }
+    match peer.output() {
+        Some(bytes) => Outcome::two(Value::Bytes(bytes), failed),
         None => Outcome::none(),
     }
 }

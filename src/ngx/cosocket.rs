@@ -97,7 +97,16 @@ impl<'a> Cosocket<'a> {
     /// returned less than was asked for. At the end or after an error the cosocket is left to find
     /// the same, whatever its own read then says.
     pub fn recv_into(&self, buf: &mut BytesMut, limit: usize) -> Recv {
-        let got = self.wire.recv_into(buf, limit);
+        self.report(self.wire.recv_into(buf, limit))
+    }
+
+    /// Reads at most `buf.len()` bytes; when, and what then, as for `recv_into`.
+    pub fn recv(&self, buf: &mut [u8]) -> Recv {
+        self.report(self.wire.recv(buf))
+    }
+
+    /// Sees to it that the cosocket reports what is not ours to report.
+    fn report(&self, got: Recv) -> Recv {
         if matches!(got, Recv::Eof | Recv::Failed(_)) {
             // As if the event had just come: otherwise the cosocket would wait for the next.
             // SAFETY: found open, and nothing but the read ran since.

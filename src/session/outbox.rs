@@ -280,11 +280,26 @@ impl Outbox {
         }
     }
 
+    /// Sends by `offer`, which returns how much of its argument was taken, until that takes less
+    /// than it is offered. An error, as errno, leaves waiting what was not sent.
+    pub fn offer(&mut self, offer: impl Fn(&[u8]) -> Result<usize, i32>) -> Result<(), i32> {
+        while let Some(first) = &self.first {
+            let part = &first.bytes()[self.sent..];
+            let (offered, taken) = (part.len(), offer(part)?);
+            self.advance(taken);
+            if taken < offered {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Everything that waits, in one piece; nothing waits afterwards.
     pub fn take_all(&mut self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes);
+        let mut sent = self.sent;
         for chunk in std::mem::take(self).chunks() {
-            out.extend_from_slice(chunk.bytes());
+            out.extend_from_slice(&chunk.bytes()[std::mem::take(&mut sent)..]);
         }
         out
     }

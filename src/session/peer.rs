@@ -1,17 +1,23 @@
 //! One side of a conversation in whole messages whose bytes somebody else carries: a client's
 //! cosocket, a connection of a listener. The Lua shim feeds what came and sends what this queues.
-//! No I/O here.
+//! What is there already it may also read, and send, past a cosocket.
 
 use bytes::BytesMut;
 use ws_proto::ext::{self, Agreed, Encoder};
-use ws_proto::{opcode, Conn, Masking, Settings, Style};
+use ws_proto::{opcode, Conn, Event, Masking, Settings, Style};
 
 use super::dialogue::{Dialogue, End, Message, Role, SendError};
 use super::heartbeat::{Beat, Heartbeat};
 use super::outbox::Outbox;
+use super::scratch;
 use super::stats::{self, Counter};
 use super::IoError;
 use crate::ngx::clock::now_ms;
+use crate::ngx::cosocket::Cosocket;
+use crate::ngx::wire::Recv;
+
+/// A payload with at least so much missing is read straight into its own memory.
+const DIRECT_READ: usize = 32 * 1024;
 
 /// What a peer is opened with. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug)]
@@ -102,20 +108,69 @@ impl Peer {
 
     /// Takes bytes that the socket received. Returns the rule they broke.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ws_proto::Error> {
+        scratch::lend(|buffer| {
+            for piece in bytes.chunks(scratch::SIZE) {
+                let copy = &mut buffer[..piece.len()];
+                copy.copy_from_slice(piece);
+                self.run(copy)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads past the cosocket what is there, until a message is whole. Only right after bytes that
+    /// its `receiveany` returned were fed, less than it had been asked for: then no others wait in
+    /// its buffer. The end and errors are left to the cosocket's next read.
+    pub fn receive(&mut self, socket: &Cosocket) -> Result<(), ws_proto::Error> {
+        let mut result = Ok(());
+        while result.is_ok() && socket.read_ready() {
+            let status = self.status();
+            if status.has_messages || status.is_over {
+                break;
+            }
+            let body = self.conn.body_room().filter(|(_, missing)| *missing >= DIRECT_READ);
+            if let Some((body, missing)) = body {
+                let Recv::Data(n) = socket.recv_into(body, missing) else { break };
+                self.last_in = now_ms();
+                let event = self.conn.body_filled(n);
+                result = self.absorbed(event);
+            } else {
+                let came = scratch::lend(|buffer| match socket.recv(buffer) {
+                    Recv::Data(n) => Some(self.run(&mut buffer[..n])),
+                    _ => None,
+                });
+                let Some(done) = came else { break };
+                result = done;
+            }
+        }
+        socket.done_reading();
+        result
+    }
+
+    /// Takes what the codec made of bytes.
+    fn absorbed(
+        &mut self,
+        event: Result<Option<Event<'_>>, ws_proto::Error>,
+    ) -> Result<(), ws_proto::Error> {
+        match event {
+            Ok(Some(event)) => self.dialogue.absorb(event, &mut self.outbox, true),
+            Ok(None) => {}
+            Err(err) => {
+                stats::add(Counter::protocol_error(err.rule()), 1);
+                self.dialogue.fail(err, &mut self.outbox);
+                return Err(err);
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, bytes: &mut [u8]) -> Result<(), ws_proto::Error> {
         self.last_in = now_ms();
-        let mut copy = bytes.to_vec();
-        let mut input = &mut copy[..];
+        let mut input = bytes;
         // Nothing that follows the end of a conversation means anything (RFC 6455 5.5.1).
         while !input.is_empty() && self.dialogue.end().is_none() && !self.dialogue.is_ending() {
-            match self.conn.feed(&mut input) {
-                Ok(Some(event)) => self.dialogue.absorb(event, &mut self.outbox, true),
-                Ok(None) => {}
-                Err(err) => {
-                    stats::add(Counter::protocol_error(err.rule()), 1);
-                    self.dialogue.fail(err, &mut self.outbox);
-                    return Err(err);
-                }
-            }
+            let event = self.conn.feed(&mut input);
+            self.absorbed(event)?;
         }
         Ok(())
     }
@@ -134,6 +189,12 @@ impl Peer {
         let view = (text, data.as_ptr(), data.len());
         self.lent = Some(data);
         Some(view)
+    }
+
+    /// Sends past the cosocket what the kernel takes; it must allow that (`may_send`). An error, as
+    /// errno, is found by the cosocket's own send too.
+    pub fn offer(&mut self, socket: &Cosocket) -> Result<(), i32> {
+        self.outbox.offer(|part| socket.offer(part))
     }
 
     /// What is to be sent now, if anything.
