@@ -95,12 +95,12 @@ end
 
 -- A payload of which no part looks like another, nor like one of another seed.
 function _M.noise(len, seed)
-    local words, state = {}, seed or 1
-    for i = 1, math.ceil(len / 4) do
-        state = (state * 69069 + 12345) % 2147483648
-        words[i] = ("%04x"):format(math.floor(state / 32768))
+    local words, state = ffi.new("uint32_t[?]", math.ceil(len / 4)), seed or 1
+    for i = 0, math.ceil(len / 4) - 1 do
+        state = (state * 1664525 + 1013904223) % 4294967296
+        words[i] = state
     end
-    return table.concat(words):sub(1, len)
+    return ffi.string(words, len)
 end
 
 
