@@ -171,10 +171,31 @@ unsafe extern "C" fn allocate(
     new: usize,
 ) -> *mut c_void {
     // SAFETY: the VM passes what `anchor` gave it, until `release` takes that back. Its calls are
-    // passed on, save that blocks are larger than it knows, and that those it frees may be kept for
-    // the next call. Nothing in here panics, or calls back.
+    // passed on, but for those of large blocks.
     unsafe {
         let keeper = &*ud.cast::<Keeper>();
+        // Nearly all there is: each small message comes by twice.
+        if old.max(new) <= LEAST + BESIDE {
+            return (keeper.allocate)(keeper.ud, block, old, new);
+        }
+        allocate_large(keeper, block, old, new)
+    }
+}
+
+/// The part of `allocate` that has to do with large blocks.
+///
+/// # Safety
+/// As for the VM's allocator, which `keeper` must hold.
+#[inline(never)]
+unsafe fn allocate_large(
+    keeper: &Keeper,
+    block: *mut c_void,
+    old: usize,
+    new: usize,
+) -> *mut c_void {
+    // SAFETY: calls are passed on, save that blocks are larger than the VM knows, and that those it
+    // frees may be kept for the next call. Nothing in here panics, or calls back.
+    unsafe {
         keeper.used.set((keeper.used.get() + large(new)).saturating_sub(large(old)));
         keeper.fresh.set(keeper.fresh.get() + large(new).saturating_sub(large(old)));
         if new == 0 {
