@@ -153,7 +153,7 @@ def _(ng):
         while kind:
             every |= entries[kind]
             kind = parents[kind]
-        compare(name, real, {entry for entry in every if "(" in entry})
+        compare(name, real, every)
     peer.sock.close()
 
 

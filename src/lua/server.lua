@@ -93,13 +93,17 @@ function _M.new(_, opts)
         return nil, err
     end
 
-    return setmetatable({
+    -- Four fields take half the memory of five.
+    local self = setmetatable({
         sock = sock,
         session = session,
         max_recv_len = max_recv_len,
         max_send_len = max_send_len,
-        send_masked = opts.send_masked,
     }, mt)
+    if opts.send_masked ~= nil then
+        self.send_masked = opts.send_masked
+    end
+    return self
 end
 
 
