@@ -139,6 +139,29 @@ def _(ng):
     ends(peer)
 
 
+@case("when no more large messages come, the collector does not wait for as much of small ones")
+def _(ng):
+    peers = [Peer(ng, "/keeps") for _ in range(40)]
+    # Two in three are garbage, the third lives as long as its connection.
+    for number in range(3):
+        for at, peer in enumerate(peers):
+            there_and_back(peer, payload(MIB, 100 * number + at))
+    equal(int(ng.get("/count")) >= 40, True, "40 MiB live")
+    for peer in peers:
+        ends(peer)
+        peer.report()
+    small = Peer(ng, "/messages")
+    numbers = iter(range(1 << 20))
+
+    def collected():
+        # 20 MiB at most before the time is over.
+        for number in (next(numbers) for _ in range(20)):
+            there_and_back(small, payload(1024, number))
+        return int(ng.get("/count")) < 20
+    await_(collected, "the collector has taken the large strings")
+    ends(small)
+
+
 # Each in an nginx of its own, in which no other large message has left anything. The loops are such
 # as LuaJIT compiles.
 for path in "/echo", "/messages":
