@@ -99,7 +99,8 @@ The server has core 0 to itself, the client core 1. *CPU* is what the server's p
 message, in microseconds, kernel included, by its scheduler clock; medians of interleaved rounds.
 Servers take at most 16 MiB a message and do not compress. *In flight* means messages sent in one
 write on a connection before the client waits for all of them; no two messages are the same, and a
-sample of the answers is compared. *floor* is an epoll loop that sends back what it reads, without a protocol.
+sample of the answers is compared. The pure library and each API of the module run in an nginx of their own.
+*floor* is an epoll loop that sends back what it reads, without a protocol.
 
 ![CPU per message, beside the alternatives](results.svg)
 """

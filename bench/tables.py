@@ -82,6 +82,14 @@ def ours(server):
     return found
 
 
+def apart(stack):
+    """The pure library and the module's APIs, each in an nginx of its own: they share one Lua heap otherwise, and
+    each would collect the others' garbage."""
+    first = stack.enter_context(Nginx())
+    own = [dataclasses.replace(c, server=stack.enter_context(Nginx())) for c in ours(first)]
+    return [Contender("stock", first, "/stock"), *own]
+
+
 def echo_options(row):
     size, connections, depth = row
     return "--size", size, "--connections", connections, "--depth", depth
@@ -89,19 +97,18 @@ def echo_options(row):
 
 def echo(pace):
     with contextlib.ExitStack() as stack:
-        nginx = stack.enter_context(Nginx())
         contenders = [
             Contender("floor", stack.enter_context(Peer("floor")), raw=True),
             Contender("fastwebsockets", stack.enter_context(Peer("fastwebsockets"))),
             Contender("tungstenite", stack.enter_context(Peer("tungstenite"))),
-            Contender("stock", nginx, "/stock"), *ours(nginx)]
+            *apart(stack)]
         return interleaved(pace, ECHO, contenders, lambda row, c: load("echo", c, pace, *echo_options(row)))
 
 
 def tls(pace):
     pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
-    with Nginx() as nginx:
-        contenders = [Contender("stock", nginx, "/stock"), *ours(nginx)]
+    with contextlib.ExitStack() as stack:
+        contenders = apart(stack)
         rows = interleaved(pace, TLS, contenders,
                            lambda row, c: load("echo", c, pace, *echo_options(row), tls=True))
         for row in rows:
@@ -139,8 +146,8 @@ def outside(contender, pace, row):
 def curve(pace):
     pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
     counts = [n for n in (10, 100, 1000, 10000) if n <= pace.crowd]
-    with Nginx() as nginx, Peer("floor") as floor:
-        contenders = [Contender("floor", floor, raw=True), Contender("stock", nginx, "/stock"), *ours(nginx)]
+    with contextlib.ExitStack() as stack:
+        contenders = [Contender("floor", stack.enter_context(Peer("floor")), raw=True), *apart(stack)]
         return interleaved(pace, counts, contenders,
                            lambda n, c: load("echo", c, pace, "--connections", n, "--size", 32))
 
@@ -207,8 +214,8 @@ def memory(pace):
 
 def connect(pace):
     pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
-    with Nginx() as nginx, Peer("tungstenite") as tungstenite:
-        contenders = [Contender("stock", nginx, "/stock"), *ours(nginx), Contender("tungstenite", tungstenite)]
+    with contextlib.ExitStack() as stack:
+        contenders = [*apart(stack), Contender("tungstenite", stack.enter_context(Peer("tungstenite")))]
         return interleaved(pace, ["open and close"], contenders, lambda _, c: load("connect", c, pace))
 
 
