@@ -23,7 +23,9 @@ build: ## install what is missing and leave the module in build/
 	@mkdir -p build && cp target/release/libngx_http_lua_websocket_module.so $(MODULE).new && mv $(MODULE).new $(MODULE)
 	@echo "built $(MODULE)"
 
-test: test-unit test-nginx test-clients ## install what is missing, then unit tests, every t/*.t against a real nginx, and real clients
+test: build ## install what is missing, then unit tests, every t/*.t against a real nginx, and real clients
+	@tools/deps.sh test
+	@tools/test.sh
 
 test-unit: ## tests of the crates that need no nginx
 	@tools/deps.sh build
