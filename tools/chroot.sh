@@ -40,8 +40,12 @@ base_of() { # base_of SUITE: makes build/chroots/base-SUITE.tar
     [ -n "$mirror" ] || die "apt knows no Debian mirror"
     security=$(mirror_of debian-security)
     say "debootstrap $suite"
+    umount "$root" 2>/dev/null || true
     rm -rf "$root"
-    mkdir -p "$chroots/debs"
+    mkdir -p "$chroots/debs" "$root"
+    # In memory where there is enough: dpkg waits for the disk after each of a thousand files.
+    [ "$(awk '/^MemAvailable:/{print $2}' /proc/meminfo)" -lt 4000000 ] ||
+        mount -t tmpfs tmpfs "$root" 2>/dev/null || true
     debootstrap --variant=minbase --cache-dir="$chroots/debs" "$suite" "$root" "$mirror" \
         >"$root.log" 2>&1 || die "debootstrap failed, see $root.log"
     {
@@ -64,6 +68,7 @@ base_of() { # base_of SUITE: makes build/chroots/base-SUITE.tar
     local config=${CARGO_HOME:-$HOME/.cargo}/config.toml
     [ ! -f "$config" ] || install -D -m 600 "$config" "$root$home/.cargo/config.toml"
     tar -C "$root" -cf "$tar.new" . && mv "$tar.new" "$tar"
+    umount "$root" 2>/dev/null || true
     rm -rf "$root"
 }
 
