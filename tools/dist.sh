@@ -27,7 +27,7 @@ directory = "vendor"
 CONFIG
 # Crates for Windows are in Cargo.lock, but nothing here is built from them, and they are most of the
 # size: their manifests stay, for cargo to resolve, and an empty library.
-(cd "$work/$name/vendor" && python3 - winapi* windows*) <<'PYTHON'
+(cd "$work/$name/vendor" && shopt -s nullglob && python3 - winapi* windows*) <<'PYTHON'
 import json, pathlib, shutil, sys
 for name in sys.argv[1:]:
     crate = pathlib.Path(name)
