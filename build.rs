@@ -34,7 +34,7 @@ fn main() {
         .blocklist_type("ngx_conf_t|ngx_conf_s|ngx_http_request_t|ngx_http_request_s")
         .blocklist_type("lua_State|lua_CFunction")
         .raw_line("use nginx_sys::{ngx_conf_t, ngx_http_request_t};")
-        .raw_line("use mlua::ffi::lua_State;")
+        .raw_line("pub use mlua::ffi::lua_State;")
         .raw_line("pub type lua_CFunction = Option<mlua::ffi::lua_CFunction>;")
         .merge_extern_blocks(true)
         .layout_tests(false)

@@ -47,7 +47,7 @@ base_of() { # base_of SUITE: makes build/chroots/base-SUITE.tar
     [ "$(awk '/^MemAvailable:/{print $2}' /proc/meminfo)" -lt 4000000 ] ||
         mount -t tmpfs tmpfs "$root" 2>/dev/null || true
     debootstrap --variant=minbase --cache-dir="$chroots/debs" "$suite" "$root" "$mirror" \
-        >"$root.log" 2>&1 || die "debootstrap failed, see $root.log"
+        >"$root.log" 2>&1 || { umount "$root" 2>/dev/null; die "debootstrap failed, see $root.log"; }
     {
         echo "deb $mirror $suite main"
         echo "deb-src $mirror $suite main"

@@ -10,7 +10,7 @@ use ws_proto::Style;
 use super::location_of;
 use crate::hub::{self, Error, Scope};
 use crate::ngx::request::Request;
-use crate::ngx::respond::{add_header, body_of, discard_body, respond, switch, Switch, Switched};
+use crate::ngx::respond::{body_of, discard_body, respond, set_header, switch, Switch, Switched};
 use crate::session::{stats, Options, Session};
 
 /// Whether the request may publish at all: POST, or PUT.
@@ -19,7 +19,7 @@ pub fn may_publish(r: Request) -> Result<(), isize> {
         b"POST" | b"PUT" => Ok(()),
         _ => Err(match discard_body(r) {
             // RFC 9110 15.5.6.
-            0 if add_header(r, "Allow", "POST, PUT") => 405,
+            0 if set_header(r, "Allow", "allow", "POST, PUT") => 405,
             0 => 500,
             rc => rc,
         }),
@@ -75,7 +75,9 @@ pub fn subscribe(r: Request, topics: Vec<Vec<u8>>) -> isize {
                 return rc;
             }
             // RFC 6455 4.4: a wrong version is told the right one.
-            if refusal.status() == 426 && !add_header(r, "Sec-WebSocket-Version", "13") {
+            if refusal.status() == 426
+                && !set_header(r, "Sec-WebSocket-Version", "sec-websocket-version", "13")
+            {
                 return 500;
             }
             return refusal.status() as isize;

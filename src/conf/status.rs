@@ -6,7 +6,7 @@ use ws_hub::counters::Entry;
 
 use crate::hub;
 use crate::ngx::request::Request;
-use crate::ngx::respond::{add_header, discard_body, respond};
+use crate::ngx::respond::{discard_body, respond, set_header};
 
 /// The forms of `websocket_status`, in the order of the directive's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub fn handle(r: Request, form: Form) -> isize {
         return rc;
     }
     if r.method() != b"GET" && r.method() != b"HEAD" {
-        return if add_header(r, "Allow", "GET, HEAD") { 405 } else { 500 };
+        return if set_header(r, "Allow", "allow", "GET, HEAD") { 405 } else { 500 };
     }
     let form = match r.args() {
         b"format=json" => Form::Json,

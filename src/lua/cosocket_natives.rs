@@ -16,7 +16,7 @@ use super::entry::{Args, Object, Outcome, Value};
 use super::natives::send_rules;
 use crate::ngx::ahead::Wanted;
 use crate::ngx::cosocket::Cosocket;
-use crate::session::{offer_frame as offered, random, IoError, LargeBody, Offered};
+use crate::session::{offer_frame as offered, random, LargeBody, Offered};
 
 /// A longer body is worth a way of its own where a cosocket carries it: most of it lies outside the
 /// cosocket's buffer.
@@ -46,9 +46,7 @@ pub fn offer_frame(args: &Args) -> Outcome {
     if rest.is_empty() {
         return Outcome::one(Value::Int(sent as i64));
     }
-    let err = errno.map_or(Value::Nil, |errno| {
-        Value::Bytes(IoError::from_errno(errno).to_string().into_bytes())
-    });
+    let err = errno.map_or(Value::Nil, Value::errno);
     Outcome::four(Value::Int(0), Value::Bytes(rest), Value::Int(sent as i64), err)
 }
 
@@ -133,9 +131,7 @@ fn fill(args: &Args, head: Head, mut body: LargeBody, drained: bool) -> Outcome 
     }
     if body.missing() > 0 {
         let missing = Value::Int(body.missing() as i64);
-        let failed = failed.map_or(Value::Nil, |errno| {
-            Value::Bytes(IoError::from_errno(errno).to_string().into_bytes())
-        });
+        let failed = failed.map_or(Value::Nil, Value::errno);
         let body = match args.body(5) {
             Some(kept) => {
                 kept.replace(body);

@@ -22,7 +22,7 @@ use crate::ngx::cosocket::Cosocket;
 use crate::ngx::guard::guarded;
 use crate::ngx::listener::Listener;
 use crate::ngx::request::Request;
-use crate::session::{recycle, Framed, LargeBody, Peer, Session, Stream};
+use crate::session::{recycle, Framed, IoError, LargeBody, Peer, Session, Stream};
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -55,6 +55,11 @@ pub enum Value {
 }
 
 impl Value {
+    /// The text of a socket error, given as errno.
+    pub fn errno(errno: i32) -> Value {
+        Value::Bytes(IoError::from_errno(errno).to_string().into_bytes())
+    }
+
     /// The length of a string that is made for Lua.
     fn len(&self) -> usize {
         match self {

@@ -10,9 +10,8 @@ ffi.cdef [[
     struct nlw_view { const char *data; unsigned int len; int code; };
 ]]
 
-local recv_frame, send_frame, recv_message, send_message = natives.addresses()
+local recv_frame, send_frame, recv_message, send_message, LARGE = natives.addresses()
 
-local LARGE = 131072
 local string = ffi.string
 local pace = natives.pace
 

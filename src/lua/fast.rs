@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_void};
 use mlua::ffi as lua;
 
 use super::entry::{Object, Slot};
+use super::vm_memory::LARGE;
 use crate::ngx::guard::guarded;
 use crate::session::Session;
 
@@ -107,7 +108,7 @@ unsafe fn bytes<'l>(data: *const u8, len: usize) -> &'l [u8] {
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 
-/// Pushes the addresses of the functions, in fast.lua's order.
+/// Pushes the addresses of the functions, in fast.lua's order, and how long a large string is.
 ///
 /// # Safety
 /// `state` must be the state a C function was called with.
@@ -118,9 +119,12 @@ pub unsafe extern "C-unwind" fn addresses(state: *mut lua::lua_State) -> c_int {
         recv_message as *mut c_void,
         send_message as *mut c_void,
     ];
-    for address in all {
-        // SAFETY: four values, where Lua guarantees room for twenty.
-        unsafe { lua::lua_pushlightuserdata(state, address) };
+    // SAFETY: five values, where Lua guarantees room for twenty.
+    unsafe {
+        for address in all {
+            lua::lua_pushlightuserdata(state, address);
+        }
+        lua::lua_pushnumber(state, LARGE as f64);
     }
-    all.len() as c_int
+    all.len() as c_int + 1
 }

@@ -145,7 +145,7 @@ pub fn output(args: &Args) -> Outcome {
     if peer.buffered() > 0 && args.has_native_methods(2, &[c"send"]) {
         if let Some(socket) = args.cosocket(2).filter(Cosocket::may_send) {
             if let Err(errno) = peer.offer(&socket) {
-                failed = Value::Bytes(IoError::from_errno(errno).to_string().into_bytes());
+                failed = Value::errno(errno);
             }
         }
     }

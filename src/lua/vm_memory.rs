@@ -12,10 +12,10 @@ use std::ptr;
 
 use mlua::ffi as lua;
 
-use crate::ffi;
+use crate::ngx::lua_conf::main_vm;
 use crate::ngx::timer::Timer;
 
-/// A string of so many bytes is a large one (fast.lua has this number too).
+/// A string of so many bytes is a large one.
 pub const LARGE: usize = 128 * 1024;
 /// Blocks for more than this, and for no more than `MOST`, are kept.
 const LEAST: usize = LARGE / 2;
@@ -230,19 +230,27 @@ fn tick() {
         class.idle.set(class.count.get());
     }
     if !keeper.busy.take() && keeper.stirred.take() {
-        // SAFETY: the VM lives as long as its keeper, and runs nothing while a timer does. What a
-        // finalizer raises ends in the protected call and is dropped.
-        unsafe {
-            if lua::lua_cpcall(keeper.state, begin_cycle, ptr::null_mut()) != lua::LUA_OK {
-                lua::lua_settop(keeper.state, -2);
-            }
-        }
+        // SAFETY: the VM lives as long as its keeper, and runs nothing while a timer does.
+        unsafe { protected(keeper.state, begin_cycle) };
     }
     // A finalizer may have freed it.
     // SAFETY: as above.
     let Some(keeper) = (unsafe { KEEPER.get().as_ref() }) else { return };
     if keeper.held.get() > 0 || keeper.stirred.get() {
         TIMER.with(|timer| timer.set(TICK, tick));
+    }
+}
+
+/// Calls `function`. What it, or a finalizer, raises is dropped.
+///
+/// # Safety
+/// `state` must be the main state of a VM that runs nothing.
+unsafe fn protected(state: *mut lua::lua_State, function: lua::lua_CFunction) {
+    // SAFETY: by contract; an error leaves its value on the stack.
+    unsafe {
+        if lua::lua_cpcall(state, function, ptr::null_mut()) != lua::LUA_OK {
+            lua::lua_settop(state, -2);
+        }
     }
 }
 
@@ -262,21 +270,10 @@ unsafe extern "C-unwind" fn begin_cycle(state: *mut lua::lua_State) -> c_int {
 /// Begins to keep the large blocks of this worker's Lua VM. (Under `lua_code_cache off` each request
 /// has a VM of its own, and those are left as they are.) Without memory nothing changes.
 pub fn install() {
-    // SAFETY: a worker's configuration is complete, and the http module's place in it is null where
-    // there is no http block. ngx_lua reads nothing of the ngx_conf_t but its ctx. The call is
-    // protected; an error it leaves is dropped.
-    unsafe {
-        let http = (*ptr::addr_of!(ffi::ngx_http_module)).index;
-        let ctx = *(*ffi::ngx_cycle).conf_ctx.add(http);
-        if ctx.is_null() {
-            return;
-        }
-        let mut cf: ffi::ngx_conf_t = std::mem::zeroed();
-        cf.ctx = ctx.cast();
-        let state = ffi::ngx_http_lua_get_global_state(&mut cf);
-        if !state.is_null() && lua::lua_cpcall(state, anchor, ptr::null_mut()) != lua::LUA_OK {
-            lua::lua_settop(state, -2);
-        }
+    let state = main_vm();
+    if !state.is_null() {
+        // SAFETY: this worker's VM, which runs nothing yet.
+        unsafe { protected(state, anchor) };
     }
 }
 

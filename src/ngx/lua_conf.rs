@@ -1,6 +1,6 @@
 //! Values of ngx_lua's own directives for a request (`lua_socket_read_timeout` and the like), so
-//! that a drop-in object without a time-out of its own behaves as a cosocket would; and whether
-//! ngx_lua is new enough, asked once while a configuration is loaded.
+//! that a drop-in object without a time-out of its own behaves as a cosocket would; whether
+//! ngx_lua is new enough, asked once while a configuration is loaded; and its VM.
 //!
 //! ngx_lua's configuration structs are private. Their command table is not: the directive's row
 //! holds the offset of its value, which is how nginx itself finds it.
@@ -27,6 +27,23 @@ pub fn is_supported() -> bool {
     let mut found = false;
     each_command(|name, _| found |= name == b"exit_worker_by_lua_block");
     found
+}
+
+/// The main state of this worker's Lua VM. Null without an http block. (Under `lua_code_cache off`
+/// requests have VMs of their own.)
+pub fn main_vm() -> *mut ffi::lua_State {
+    // SAFETY: a worker's configuration is complete, and the http module's place in it is null where
+    // there is no http block. ngx_lua reads nothing of the ngx_conf_t but its ctx.
+    unsafe {
+        let http = (*std::ptr::addr_of!(ffi::ngx_http_module)).index;
+        let ctx = *(*ffi::ngx_cycle).conf_ctx.add(http);
+        if ctx.is_null() {
+            return std::ptr::null_mut();
+        }
+        let mut cf: ffi::ngx_conf_t = std::mem::zeroed();
+        cf.ctx = ctx.cast();
+        ffi::ngx_http_lua_get_global_state(&mut cf)
+    }
 }
 
 /// Calls `visit` with name and offset of every directive of ngx_lua.

@@ -90,25 +90,15 @@ pub fn discard_body(r: Request) -> isize {
     unsafe { ffi::ngx_http_discard_request_body(r.as_ptr()) }
 }
 
-/// Adds a header to the response. False: no memory.
-pub fn add_header(r: Request, name: &'static str, value: &str) -> bool {
-    let r = r.as_ptr();
-    // SAFETY: r is alive; the value is copied into its pool, the name is static.
-    unsafe {
-        let header =
-            ffi::ngx_list_push(&mut (*r).headers_out.headers).cast::<ffi::ngx_table_elt_t>();
-        let data = ffi::ngx_pnalloc((*r).pool, value.len().max(1)).cast::<u8>();
-        if header.is_null() || data.is_null() {
-            return false;
-        }
-        // Newer versions chain headers of one name: all of the element must be ours.
-        ptr::write_bytes(header, 0, 1);
-        ptr::copy_nonoverlapping(value.as_ptr(), data, value.len());
-        (*header).hash = 1;
-        (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
-        (*header).value = ffi::ngx_str_t { len: value.len(), data };
-    }
-    true
+/// Gives a response header a value. `lowcase` is its name in lower case. False: no memory.
+pub fn set_header(
+    r: Request,
+    name: &'static str,
+    lowcase: &'static str,
+    value: &'static str,
+) -> bool {
+    // SAFETY: alive by construction.
+    unsafe { set(r.as_ptr(), name, lowcase, Some(Bytes::Static(value))) }
 }
 
 /// What the 101 of an accepted upgrade says.

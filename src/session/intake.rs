@@ -10,7 +10,7 @@ use crate::ngx::link::Link;
 use crate::ngx::wire::Recv;
 
 /// A payload with at least so much missing is read straight into its own buffer.
-const DIRECT_READ: usize = 32 * 1024;
+pub(super) const DIRECT_READ: usize = 32 * 1024;
 
 /// What stops receiving.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ use ws_proto::{opcode, Conn, Event, Masking, Settings, Style};
 
 use super::dialogue::{Dialogue, End, Message, Role, SendError};
 use super::heartbeat::{Beat, Heartbeat};
+use super::intake::DIRECT_READ;
 use super::outbox::Outbox;
 use super::scratch;
 use super::stats::{self, Counter};
@@ -15,9 +16,6 @@ use super::IoError;
 use crate::ngx::clock::now_ms;
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::wire::Recv;
-
-/// A payload with at least so much missing is read straight into its own memory.
-const DIRECT_READ: usize = 32 * 1024;
 
 /// What a peer is opened with. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug)]

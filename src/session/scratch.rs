@@ -1,5 +1,6 @@
-//! The buffers that a worker reads its sockets into, shared by all its connections: an idle one owns
-//! none. Used by `intake` and `stream`.
+//! The buffers that a worker reads its sockets into, and the memory of large payloads, shared by all
+//! its connections: an idle one owns none. Used by whatever reads or makes frames here, and by the
+//! natives, which give a payload's memory back once Lua has its string.
 
 use std::cell::{Cell, RefCell};
 

@@ -7,18 +7,11 @@ pub fn apply(key: [u8; 4], offset: usize, data: &mut [u8]) {
     // Read as little-endian on any machine, so that the first key byte is the lowest.
     let key = u32::from_le_bytes(key).rotate_right(8 * (offset & 3) as u32);
     let word = u64::from(key) << 32 | u64::from(key);
-    let mut blocks = data.chunks_exact_mut(64);
-    for block in &mut blocks {
-        for bytes in block.as_chunks_mut::<8>().0 {
-            *bytes = (u64::from_le_bytes(*bytes) ^ word).to_le_bytes();
-        }
-    }
-    let mut words = blocks.into_remainder().chunks_exact_mut(8);
-    for chunk in &mut words {
-        let bytes: &mut [u8; 8] = chunk.try_into().expect("chunks of eight");
+    let (words, rest) = data.as_chunks_mut::<8>();
+    for bytes in words {
         *bytes = (u64::from_le_bytes(*bytes) ^ word).to_le_bytes();
     }
-    for (byte, key) in words.into_remainder().iter_mut().zip(word.to_le_bytes()) {
+    for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
         *byte ^= key;
     }
 }
