@@ -23,7 +23,7 @@ build: ## install what is missing and leave the module in build/
 	@mkdir -p build && cp target/release/libngx_http_lua_websocket_module.so $(MODULE).new && mv $(MODULE).new $(MODULE)
 	@echo "built $(MODULE)"
 
-test: build ## install what is missing, then unit tests, every t/*.t against a real nginx, and real clients
+test: build ## install what is missing, then unit tests, every t/*/*.t against a real nginx, and real clients
 	@tools/deps.sh test
 	@tools/test.sh
 
@@ -31,14 +31,14 @@ test-unit: ## tests of the crates that need no nginx
 	@tools/deps.sh build
 	cargo test --workspace --exclude nginx-lua-websocket
 
-test-nginx: build ## every t/*.t (T="t/001-x.t ..." for some) against a real nginx
+test-nginx: build ## every t/*/*.t (T="t/001-x.t ..." for some) against a real nginx
 	@tools/deps.sh test
 	@t/prove.sh $(T)
 
 test-clients: build ## Python websockets, Node ws and Chromium against a real nginx
 	@t/clients/run.sh
 
-test-valgrind: build ## t/*.t (or T=...) with nginx under valgrind; fails on an error or a definite leak of ours
+test-valgrind: build ## t/*/*.t (or T=...) with nginx under valgrind; fails on an error or a definite leak of ours
 	@tools/deps.sh valgrind
 	@TEST_NGINX_USE_VALGRIND=1 TEST_NGINX_TIMEOUT=$${TEST_NGINX_TIMEOUT:-30} t/prove.sh $(T)
 
@@ -65,7 +65,7 @@ fuzz: ## cargo-fuzz over the codec, FUZZ_SECONDS (60) for each target
 fresh: ## README's two commands in a new Debian (SUITES="bookworm trixie ..."), as root
 	@tools/fresh.sh $(SUITES)
 
-matrix: ## build and t/*.t on Debian 12, 13, sid and nginx 1.28 with ngx_lua linked in; writes README's table; as root
+matrix: ## build and t/*/*.t on Debian 12, 13, sid and nginx 1.28 with ngx_lua linked in; writes README's table; as root
 	@tools/matrix.sh $(ROWS)
 
 deb: build ## the package libnginx-mod-http-lua-websocket for the suite of this machine, in build/

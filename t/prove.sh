@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs test files against a real nginx with ngx_lua (and this module, once it is built).
 #
-#   t/prove.sh [-j N] [prove options] [file or directory ...]      default: t/*.t
+#   t/prove.sh [-j N] [prove options] [file or directory ...]      default: t/*/*.t
 #
 # Test::Nginx is taken from CPAN if it is installed, from t/lib otherwise. Every test file
 # gets a port range of 20 (TEST_NGINX_SERVER_PORT and up) and a server root of its own, locked
@@ -56,7 +56,7 @@ while (($#)); do
 done
 
 cd "$root"
-((${#files[@]})) || files=(t/*.t)
+((${#files[@]})) || files=(t/*/*.t)
 
 if [[ -z ${TEST_NGINX_LOAD_MODULES+set} ]]; then
     modules=/usr/lib/nginx/modules

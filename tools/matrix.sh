@@ -5,7 +5,7 @@
 # publish. A row that passed is kept in build/matrix, and README's table is written from what is
 # kept, between its two marks.
 # Usage: tools/matrix.sh [bookworm|trixie|static|sid ...]   default: all
-#   T="t/1*.t"   some files, which then is a trial and no row
+#   T="t/server/*.t"  some files, which then is a trial and no row
 #   REUSE=1      goes on in the systems that failed runs have left, with the clone brought up to date
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make test` does once the module is built. t/*.t mostly waits, so the crates' own tests are
+# What `make test` does once the module is built. t/*/*.t mostly waits, so the crates' own tests are
 # compiled and run beside it, at low priority; what they say is shown in one piece, after it. Then
 # the real clients. The first part that fails ends it.
 set -euo pipefail

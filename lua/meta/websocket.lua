@@ -1,6 +1,6 @@
 ---@meta websocket
 -- Annotations for LuaLS: types of `websocket`, tarantool/websocket's API. Times are seconds. Compared
--- with the real table by t/940-annotations.t.
+-- with the real table by t/operations/annotations.t.
 
 ---@class websocket.Frame
 ---@field opcode? integer none: the stream has ended

@@ -1,6 +1,6 @@
 ---@meta websockets
 -- Annotations for LuaLS (lua-language-server): types of websockets, never loaded by nginx. In
--- .luarc.json: "workspace.library": ["…/lua/meta"]. t/940-annotations.t compares with the real tables.
+-- .luarc.json: "workspace.library": ["…/lua/meta"]. t/operations/annotations.t compares with the real tables.
 
 ---lua-websockets' binding of libwebsockets.
 ---@class websockets

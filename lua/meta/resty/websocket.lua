@@ -1,6 +1,6 @@
 ---@meta resty.websocket
 -- Annotations for LuaLS (lua-language-server): types of resty.websocket, never loaded by nginx. In
--- .luarc.json: "workspace.library": ["…/lua/meta"]. t/940-annotations.t compares with the real tables.
+-- .luarc.json: "workspace.library": ["…/lua/meta"]. t/operations/annotations.t compares with the real tables.
 
 ---Whole messages for servers and clients, and push to any connection.
 ---@class resty.websocket

@@ -1,6 +1,6 @@
 ---@meta websocket.frame
 -- Annotations for LuaLS: types of websocket.frame, tarantool/websocket's API. Compared with the real
--- table by t/940-annotations.t.
+-- table by t/operations/annotations.t.
 
 ---@class websocket.frame
 ---@field CONTINUATION integer

@@ -1,6 +1,6 @@
 ---@meta websocket.handshake
 -- Annotations for LuaLS: types of websocket.handshake, tarantool/websocket's API. Compared with the
--- real table by t/940-annotations.t.
+-- real table by t/operations/annotations.t.
 
 ---@class websocket.handshake.Response
 ---@field version string

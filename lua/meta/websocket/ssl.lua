@@ -1,6 +1,6 @@
 ---@meta websocket.ssl
 -- Annotations for LuaLS: types of websocket.ssl, tarantool/websocket's API. Compared with the real
--- table by t/940-annotations.t.
+-- table by t/operations/annotations.t.
 
 ---Made by `ctx`.
 ---@class websocket.ssl.Context

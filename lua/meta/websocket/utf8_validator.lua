@@ -1,6 +1,6 @@
 ---@meta websocket.utf8_validator
 -- Annotations for LuaLS: types of websocket.utf8_validator, tarantool/websocket's API. Compared with
--- the real table by t/940-annotations.t.
+-- the real table by t/operations/annotations.t.
 
 ---`validator(s)` is the same as `validator.validate(s)`.
 ---@class websocket.utf8_validator

@@ -1,6 +1,6 @@
 ---@meta resty.websocket.client
 -- Annotations for LuaLS: types of resty.websocket.client, drop-in for lua-resty-websocket. Compared
--- with the real table by t/940-annotations.t.
+-- with the real table by t/operations/annotations.t.
 
 ---@class resty.websocket.client.Options
 ---@field max_payload_len? integer longest payload of a frame, both ways; default: 65535

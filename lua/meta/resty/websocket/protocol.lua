@@ -1,6 +1,6 @@
 ---@meta resty.websocket.protocol
 -- Annotations for LuaLS: types of resty.websocket.protocol, drop-in for lua-resty-websocket. Compared
--- with the real table by t/940-annotations.t.
+-- with the real table by t/operations/annotations.t.
 
 ---What frames are read from and written to: a cosocket, a raw request socket, an object of yours.
 ---@class resty.websocket.protocol.Socket

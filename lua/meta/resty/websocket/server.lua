@@ -1,6 +1,6 @@
 ---@meta resty.websocket.server
 -- Annotations for LuaLS: types of resty.websocket.server, drop-in for lua-resty-websocket. Compared
--- with the real table by t/940-annotations.t.
+-- with the real table by t/operations/annotations.t.
 
 ---@class resty.websocket.server.Options
 ---@field max_payload_len? integer longest payload, both ways; default: 65535
