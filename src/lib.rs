@@ -55,7 +55,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// When the directives have been read, and before init_by_lua, which has to find the Lua modules.
 unsafe extern "C" fn init_main_conf(cf: *mut ngx_conf_t, conf: *mut c_void) -> *mut c_char {
     // SAFETY: nginx passes the configuration being read, and what `create_main_conf` made.
-    let registered = unsafe { lua::register(cf, |family| conf::provides(conf, family)) };
+    let registered = unsafe { lua::register(cf, lua::APIS, |family| conf::provides(conf, family)) };
     if registered {
         ptr::null_mut()
     } else {

@@ -1,21 +1,17 @@
-//! The Lua side: which `require` names exist, the raw functions behind them, and the shims (small
-//! .lua files without protocol logic). The only tree that names mlua.
+//! The Lua side: a folder for each API that `require` knows, with its shims (small .lua files without
+//! protocol logic) beside the natives (safe Rust bodies behind raw C functions) they call. The only
+//! tree that names mlua.
 
-mod check_natives;
-mod codec_natives;
-mod cosocket_natives;
-mod entry;
-mod fast;
-mod hub_natives;
-mod listen_natives;
-mod mailbox_natives;
-mod message_natives;
-mod natives;
-mod peer_natives;
-mod preload;
-mod tarantool_natives;
-mod vm_memory;
-mod websockets_natives;
+mod hub;
+mod listen;
+mod message;
+mod resty;
+mod tarantool;
+mod vm;
+mod websockets;
 
-pub use preload::register;
-pub use vm_memory::install as keep_memory;
+pub use vm::{keep_memory, register};
+
+/// Every API, for `register`.
+pub static APIS: &[vm::Api] =
+    &[vm::API, resty::API, message::API, hub::API, listen::API, tarantool::API, websockets::API];

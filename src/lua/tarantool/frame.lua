@@ -1,8 +1,8 @@
 -- websocket.frame: frames by themselves, as tarantool/websocket has them.
 
-local natives = ...
+local natives, vm = ...
 
-local socket = natives.module("websocket.socket")
+local socket = vm.module("websocket.socket")
 
 local char = string.char
 local error = error
@@ -26,7 +26,7 @@ function _M.encode(data, opcode, masked, fin)
     if type(data) ~= "string" then
         error("bad argument #1 to 'encode' (string expected, got " .. type(data) .. ")", 2)
     end
-    return natives.build_frame(fin ~= false, opcode or _M.TEXT, #data, data, masked)
+    return vm.natives.resty.build_frame(fin ~= false, opcode or _M.TEXT, #data, data, masked)
 end
 
 

@@ -1,7 +1,7 @@
 -- websocket.handshake: the opening handshake's packets as tables, as tarantool/websocket has them.
 -- What makes an upgrade, and the key that answers it, are the codec's.
 
-local natives = ...
+local natives, vm = ...
 
 local concat = table.concat
 local pairs = pairs
@@ -35,7 +35,7 @@ function _M.upgrade_request(request)
     headers["Connection"] = headers["Connection"] or "Upgrade"
     headers["Upgrade"] = headers["Upgrade"] or "websocket"
     headers["Sec-WebSocket-Version"] = headers["Sec-WebSocket-Version"] or "13"
-    headers["Sec-WebSocket-Key"] = headers["Sec-WebSocket-Key"] or natives.new_key()
+    headers["Sec-WebSocket-Key"] = headers["Sec-WebSocket-Key"] or vm.natives.message.new_key()
     return req
 end
 

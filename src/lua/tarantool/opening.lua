@@ -1,10 +1,10 @@
 -- websocket: the opening handshake of a peer, as client and as server. Packets and their rules are
 -- websocket.handshake's; this keeps what has come within the time there is. A part of peer.lua.
 
-local natives = ...
+local natives, vm = ...
 
-local socket = natives.module("websocket.socket")
-local handshake = natives.module("websocket.handshake")
+local socket = vm.module("websocket.socket")
+local handshake = vm.module("websocket.handshake")
 
 local receive_some = socket.receive_some
 local send_all = socket.send_all

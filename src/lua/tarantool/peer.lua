@@ -2,11 +2,11 @@
 -- from Lua. This shim keeps each call within its time, in seconds; frames, their rules and the answers
 -- to them are the natives'. Made by websocket.lua.
 
-local natives = ...
+local natives, vm = ...
 
-local opening = natives.module("websocket.opening")
-local socket = natives.module("websocket.socket")
-local frame = natives.module("websocket.frame")
+local opening = vm.module("websocket.opening")
+local socket = vm.module("websocket.socket")
+local frame = vm.module("websocket.frame")
 
 local check_open = opening.check_open
 local left_of = opening.left_of

@@ -2,9 +2,9 @@
 -- opened from Lua: times in seconds, the system's error texts, TLS that begins with the first byte.
 -- Loaded by the other shims of this folder alone.
 
-local natives = ...
+local _, vm = ...
 
-local listen = natives.module("resty.websocket.listen")
+local listen = vm.module("resty.websocket.listen")
 
 local error = error
 local floor = math.floor

@@ -1,10 +1,10 @@
 -- websocket.ssl: TLS contexts of tarantool/websocket, and sockets with them. A context names PEM
 -- files and rules; nginx's OpenSSL reads them where a port is opened or a connection made.
 
-local natives = ...
+local natives, vm = ...
 
-local socket = natives.module("websocket.socket")
-local listen = natives.module("resty.websocket.listen")
+local socket = vm.module("websocket.socket")
+local listen = vm.module("resty.websocket.listen")
 
 local error = error
 local io_open = io.open

@@ -1,12 +1,12 @@
 -- websocket: tarantool/websocket's class of peers, and what makes them: a socket that is there
 -- (new), a connection to a server (connect), a port opened from Lua (server, bind). Times in seconds.
 
-local natives = ...
+local natives, vm = ...
 
-local listen = natives.module("resty.websocket.listen")
-local socket = natives.module("websocket.socket")
-local wspeer = natives.module("websocket.peer")
-natives.module("websocket.ssl")
+local listen = vm.module("resty.websocket.listen")
+local socket = vm.module("websocket.socket")
+local wspeer = vm.module("websocket.peer")
+vm.module("websocket.ssl")
 
 local error = error
 local setmetatable = setmetatable

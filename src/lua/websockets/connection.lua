@@ -6,15 +6,15 @@
 -- mailbox, members (established connections by protocol), by_fd, closing (deadlines), count, and
 -- the fields of the configuration.
 
-local natives = ...
+local natives, vm = ...
 
-local native_drain = natives.socket_drain
-local native_output = natives.peer_output
-local native_send = natives.socket_send
-local native_state = natives.socket_state
-local native_status = natives.websockets_status
-local native_take = natives.peer_take
-local native_write = natives.websockets_write
+local native_drain = vm.natives.listen.socket_drain
+local native_output = vm.natives.message.peer_output
+local native_send = vm.natives.listen.socket_send
+local native_state = vm.natives.listen.socket_state
+local native_status = natives.status
+local native_take = vm.natives.message.peer_take
+local native_write = natives.write
 local pairs = pairs
 local sub = string.sub
 local tostring = tostring
@@ -68,7 +68,7 @@ local function make_due(conn)
     local ready = conn.state.ready
     ready.last = ready.last + 1
     ready[ready.last] = conn
-    natives.mailbox_wake(conn.state.mailbox)
+    vm.natives.hub.mailbox_wake(conn.state.mailbox)
     post(conn.watchers)
 end
 
@@ -118,7 +118,7 @@ end
 local function push(conn)
     local out = native_output(conn.session)
     if out and not native_send(conn.peer.handle, out) then
-        natives.peer_lost(conn.session)
+        vm.natives.message.peer_lost(conn.session)
         make_due(conn)
         return false
     end
@@ -135,7 +135,7 @@ local function forget(conn)
     local state, failed = conn.state, false
     if conn.session then
         push(conn)
-        failed = natives.websockets_gone(conn.session)
+        failed = natives.gone(conn.session)
     end
     conn.peer:close()
     state.count = state.count - 1
@@ -165,12 +165,12 @@ end
 
 -- Queues a close frame; the peer has a while to answer it.
 local function begin_close(conn, code, reason)
-    natives.peer_close(conn.session, code, reason)
+    vm.natives.message.peer_close(conn.session, code, reason)
     push(conn)
     conn.closing = true
     conn.state.closing[conn] = now() + CLOSE_WAIT
     -- Who waits in service() may wait too long now.
-    natives.mailbox_wake(conn.state.mailbox)
+    vm.natives.hub.mailbox_wake(conn.state.mailbox)
     wake_reader(conn)
 end
 
@@ -178,7 +178,7 @@ end
 -- Closes with 1001, because the context goes. Without a word to the program.
 function connection.leave(conn)
     if conn.established and not conn.finished then
-        natives.peer_close(conn.session, 1001, "")
+        vm.natives.message.peer_close(conn.session, 1001, "")
     end
     forget(conn)
 end
@@ -196,7 +196,7 @@ local function call(conn, name, callback, ...)
     if not ok then
         log_failure(name, err)
         if conn.session and not conn.finished then
-            natives.peer_close(conn.session, 1011, "")
+            vm.natives.message.peer_close(conn.session, 1011, "")
         end
         finish(conn)
     end
@@ -220,7 +220,7 @@ local function wait_for_peer(_, conn)
         drained = native_drain(handle, mark, true)
     end
     if not drained then
-        natives.peer_lost(conn.session)
+        vm.natives.message.peer_lost(conn.session)
     end
     conn.gated = nil
     make_due(conn)
@@ -386,7 +386,7 @@ function connection.forward(conn, data, typ)
     local state = conn.state
     local _, _, _, waiting = native_state(conn.peer.handle)
     if (waiting or 0) > 0 and waiting + #data > state.send_buffer then
-        natives.websockets_slow(state.close_slow)
+        natives.slow(state.close_slow)
         if state.close_slow then
             begin_close(conn, 1013, "slow consumer")
         end

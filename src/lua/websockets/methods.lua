@@ -1,11 +1,11 @@
 -- websockets.methods: what a program calls on a websocket, and broadcasts: to the connections of a
 -- context, and by the hub to those on the same port in other workers. Used by websockets.lua.
 
-local natives = ...
+local _, vm = ...
 
-local connection = natives.module "websockets.connection"
+local connection = vm.module "websockets.connection"
 
-local mailbox_take = natives.mailbox_take
+local mailbox_take = vm.natives.hub.mailbox_take
 local error = error
 local io_open = io.open
 local ipairs = ipairs
@@ -85,7 +85,7 @@ function websocket.close(self, reason)
         bad_argument(1, "close", "number", reason)
     end
     reason = reason or 0
-    if reason ~= 0 and natives.close_fault(reason, "") then
+    if reason ~= 0 and vm.natives.message.close_fault(reason, "") then
         error("bad argument #1 to 'close' (invalid close code " .. reason .. ")", 2)
     end
     if conn.finished then
@@ -184,7 +184,7 @@ local function broadcast(state, protocol, data)
     if not state.topic then
         return 0
     end
-    local reached, err = natives.hub_publish(state.topic .. protocol, data, false, state.id)
+    local reached, err = vm.natives.hub.publish(state.topic .. protocol, data, false, state.id)
     if not reached then
         ngx.log(ngx.WARN, "websockets: broadcast to the other workers: ", err)
         return -1

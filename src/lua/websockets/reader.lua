@@ -1,16 +1,16 @@
 -- websockets.reader: the light thread that every connection of a `websockets` context has: reads the
 -- request, then frames, and says so to service(). What the bytes mean is the natives' business.
 
-local natives = ...
+local natives, vm = ...
 
-local connection = natives.module "websockets.connection"
+local connection = vm.module "websockets.connection"
 
 local finish = connection.finish
 local forget = connection.forget
 local make_due = connection.make_due
-local native_feed = natives.peer_feed
-local native_send = natives.socket_send
-local native_status = natives.websockets_status
+local native_feed = vm.natives.message.peer_feed
+local native_send = vm.natives.listen.socket_send
+local native_status = natives.status
 local park = connection.park
 local push = connection.push
 local find = string.find
@@ -54,7 +54,7 @@ local function read_frames(conn)
     local session, peer = conn.session, conn.peer
     while not conn.finished do
         -- A ping may be due, or the peer be given up.
-        local beat = natives.peer_beat(session)
+        local beat = vm.natives.message.peer_beat(session)
         local waiting, full, over = native_status(session)
         -- What waits for the program's or the peer's leave is looked at again when that is given.
         if over or waiting and not (conn.paused or conn.gated) then
@@ -72,7 +72,7 @@ local function read_frames(conn)
             if data then
                 native_feed(session, data)
             elseif err ~= "timeout" then
-                natives.peer_lost(session)
+                vm.natives.message.peer_lost(session)
             end
             push(conn)
         end
@@ -108,7 +108,7 @@ local function read_head(conn)
         local data, err = peer:receiveany(READ_SIZE)
         if not data or left <= 0 then
             if err == "timeout" or left <= 0 then
-                local _, response = natives.websockets_refusal(408, "no request in time")
+                local _, response = natives.refusal(408, "no request in time")
                 return nil, response
             end
             return nil
@@ -118,7 +118,7 @@ local function read_head(conn)
         bytes = bytes .. data
         local kind, first, protocol, length
         if look then
-            kind, first, protocol, length = natives.websockets_request(bytes, state.names,
+            kind, first, protocol, length = natives.request(bytes, state.names,
                                                                        state.on_http)
         end
         if kind == "refused" then
@@ -142,7 +142,7 @@ local function converse(conn)
         send_answer(conn)
     elseif kind then
         local state = conn.state
-        conn.session = natives.websockets_open(state.max_message_size, state.unmasked)
+        conn.session = natives.open(state.max_message_size, state.unmasked)
         conn.protocol, conn.run = protocol, connection.run_open
         native_send(conn.peer.handle, first)
         if more ~= "" then

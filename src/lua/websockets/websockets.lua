@@ -5,18 +5,18 @@
 -- A program's callbacks run in whatever light thread calls service(), as they did in whatever
 -- thread called it; waiting there goes on with nginx's event loop.
 
-local natives = ...
+local natives, vm = ...
 
 local bit = require "bit"
-local listen = natives.module "resty.websocket.listen"
-local connection = natives.module "websockets.connection"
-local methods = natives.module "websockets.methods"
+local listen = vm.module "resty.websocket.listen"
+local connection = vm.module "websockets.connection"
+local methods = vm.module "websockets.methods"
 
 local bad_argument = methods.bad_argument
 local broadcast = methods.broadcast
 local check_data = methods.check_data
 local run = connection.run
-local serve = natives.module("websockets.reader").serve
+local serve = vm.module("websockets.reader").serve
 local take_letters = methods.take_letters
 local error = error
 local getmetatable = getmetatable
@@ -139,7 +139,7 @@ local function service(state, timeout)
         end
         left = left > SLICE and SLICE or left
         -- Even without a time to wait the others get their turn.
-        local woken, err = natives.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
+        local woken, err = vm.natives.hub.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
         if woken == nil then
             error(err, 3)
         end
@@ -164,7 +164,7 @@ local function destroy(state)
     for _, conn in ipairs(connections) do
         connection.leave(conn)
     end
-    natives.mailbox_wake(state.mailbox)
+    vm.natives.hub.mailbox_wake(state.mailbox)
 end
 
 
@@ -226,7 +226,7 @@ function context.wait(self, fd, timeout_ms)
             take_letters(state)
             end_overdue(state)
             if not conn.queued then
-                natives.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
+                vm.natives.hub.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
             end
         else
             connection.watch(conn, left)
@@ -268,7 +268,7 @@ function context.service_fd(self, fd, ...)
     end
     if not conn.queued then
         -- A loop around this must not keep the others from their turn.
-        natives.mailbox_wait(state.mailbox, 1)
+        vm.natives.hub.mailbox_wait(state.mailbox, 1)
         return 0
     end
     return run(conn) and 1 or 0
@@ -339,7 +339,7 @@ local function host_of(interf)
     if not interf or interf:find("^[%x:.]*[:.][%x:.]*$") then
         return interf or "0.0.0.0"
     end
-    return natives.websockets_interface(interf)
+    return natives.interface(interf)
 end
 
 
@@ -367,13 +367,13 @@ end
 
 
 local function enter_hub(state, port)
-    state.mailbox, state.id = natives.mailbox_open()
+    state.mailbox, state.id = vm.natives.hub.mailbox_open()
     if not state.mailbox then
         return nil, state.id
     end
     for _, name in ipairs(state.names) do
         local topic = "websockets:" .. port .. ":" .. name
-        local ok, err = natives.hub_subscribe(state.id, topic)
+        local ok, err = vm.natives.hub.subscribe(state.id, topic)
         if ok == nil then
             return nil, err
         end
@@ -385,7 +385,7 @@ end
 
 function _M.context(config)
     check_config(config)
-    local max_message_size, send_buffer, close_slow = natives.websockets_settings()
+    local max_message_size, send_buffer, close_slow = natives.settings()
     local state = {
         protocols = config.protocols or {}, on_http = config.on_http,
         on_add_fd = config.on_add_fd, on_del_fd = config.on_del_fd,
@@ -393,10 +393,10 @@ function _M.context(config)
         by_fd = {}, closing = {}, count = 0, ready = { first = 1, last = 0 },
         max_message_size = config.max_message_size or max_message_size,
         handshake_timeout = config.handshake_timeout or HANDSHAKE_TIMEOUT,
-        unmasked = bit.band(config.options or 0, 1) ~= 0, hostname = natives.websockets_host(),
+        unmasked = bit.band(config.options or 0, 1) ~= 0, hostname = natives.host(),
         send_buffer = send_buffer, close_slow = close_slow,
     }
-    state.bye, state.bye_reason = natives.websockets_goodbye()
+    state.bye, state.bye_reason = natives.goodbye()
     for name in pairs(state.protocols) do
         state.names[#state.names + 1] = name
         state.members[name] = {}
@@ -455,7 +455,7 @@ function _M.context(config)
             serve(state, peer, methods.metatable)
         end, nil, function()
             -- Maybe because the worker is to quit, which service() wants to know at once.
-            natives.mailbox_wake(state.mailbox)
+            vm.natives.hub.mailbox_wake(state.mailbox)
             if ngx.worker.exiting() then
                 quit_alone(state)
             end

@@ -18,7 +18,7 @@ local pace = natives.pace
 local view = ffi.new("struct nlw_view")
 
 
--- What a call has left in `view`, as a string. For large ones see vm_memory.rs.
+-- What a call has left in `view`, as a string. For large ones see memory.rs.
 local function copy()
     local data = string(view.data, view.len)
     if #data >= LARGE then

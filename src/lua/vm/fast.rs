@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_void};
 use mlua::ffi as lua;
 
 use super::entry::{Object, Slot};
-use super::vm_memory::LARGE;
+use super::memory::LARGE;
 use crate::ngx::guard::guarded;
 use crate::session::Session;
 

@@ -1,9 +1,8 @@
 //! The natives behind the hub's mailboxes: for shims whose programs look at what was published
 //! before a connection gets it.
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::{NOT_OURS, NO_REQUEST};
 use crate::hub::{self, Mailbox};
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::lua_wait::Parking;
 
 /// `mailbox_open()` → mailbox, id | nil, err

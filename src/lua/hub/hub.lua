@@ -1,9 +1,9 @@
 -- The hub's half of resty.websocket: publish, send, close, count and info, and the methods by which
 -- a server's connection subscribes. None of these calls waits.
 
-local natives = ...
+local natives, vm = ...
 
-local methods = natives.module("resty.websocket.methods")
+local methods = vm.module("resty.websocket.methods")
 
 local check_data = methods.check_data
 local check_type = methods.check_type
@@ -39,7 +39,7 @@ local function add_to(server, session_of)
         local id = self.id
         if not id then
             local err
-            id, err = natives.hub_register(session_of(self))
+            id, err = natives.register(session_of(self))
             if not id then
                 error(err, 3)
             end
@@ -53,7 +53,7 @@ local function add_to(server, session_of)
         if opts ~= nil and (type(opts) ~= "table" or next(opts) ~= nil) then
             error('bad "opts" argument: empty table expected', 2)
         end
-        local fresh, err = natives.hub_subscribe(id_of(self), topic)
+        local fresh, err = natives.subscribe(id_of(self), topic)
         if fresh == nil then
             return nil, err
         end
@@ -64,11 +64,11 @@ local function add_to(server, session_of)
         if topic ~= nil then
             check_topic(topic)
         end
-        return natives.hub_unsubscribe(id_of(self), topic)
+        return natives.unsubscribe(id_of(self), topic)
     end
 
     function server.topics(self)
-        return natives.hub_topics(id_of(self))
+        return natives.topics(id_of(self))
     end
 end
 
@@ -81,7 +81,7 @@ function _M.publish(topic, data, opts)
     check_topic(topic)
     check_data("data", data)
     if opts == nil then
-        return natives.hub_publish(topic, data, true)
+        return natives.publish(topic, data, true)
     end
     if type(opts) ~= "table" then
         error('bad "opts" argument: table expected, got ' .. type(opts), 2)
@@ -97,20 +97,20 @@ function _M.publish(topic, data, opts)
     if opts.scope ~= nil and not SCOPES[opts.scope] then
         error('bad "scope" option: "worker", "node" or "cluster" expected', 2)
     end
-    return natives.hub_publish(topic, data, check_type(opts.type), opts.except,
+    return natives.publish(topic, data, check_type(opts.type), opts.except,
                                opts.scope == "worker")
 end
 
 
 function _M.send(id, data, typ)
-    return natives.hub_send(check_id(id), check_data("data", data), check_type(typ))
+    return natives.send(check_id(id), check_data("data", data), check_type(typ))
 end
 
 
 function _M.close(id, code, reason)
     check_id(id)
     code, reason = methods.check_close(code, reason)
-    return natives.hub_close(id, code, reason)
+    return natives.close(id, code, reason)
 end
 
 
@@ -118,7 +118,7 @@ function _M.count(topic)
     if topic ~= nil then
         check_topic(topic)
     end
-    return natives.hub_count(topic)
+    return natives.count(topic)
 end
 
 
@@ -127,7 +127,7 @@ end
 -- Counters of all workers: numbers, or tables of numbers by label.
 function _M.info()
     local info, i = {}, 1
-    local name, value, _, label = natives.hub_metric(i)
+    local name, value, _, label = natives.metric(i)
     while name do
         if label then
             local by = info[name] or {}
@@ -137,7 +137,7 @@ function _M.info()
             info[name] = value
         end
         i = i + 1
-        name, value, _, label = natives.hub_metric(i)
+        name, value, _, label = natives.metric(i)
     end
     -- The names a handler asks for most.
     info.open, info.accepted = info.connections_open, info.connections_accepted

@@ -9,9 +9,9 @@ use ws_proto::ext;
 use ws_proto::handshake::client::Response;
 use ws_proto::Masking;
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::{deflate_config, ended, kind, strings, NOT_OURS, NO_REQUEST};
+use super::connection::{deflate_config, ended, kind};
 use crate::conf::location_of;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::cosocket::Cosocket;
 use crate::session::dialogue::Role;
 use crate::session::random;
@@ -50,7 +50,7 @@ pub fn open(args: &Args) -> Outcome {
         Ok(agreed) => agreed,
         Err(err) => return Outcome::nil_err(err),
     };
-    let protocols = strings(args, 3).unwrap_or_default();
+    let protocols = args.strings(3).unwrap_or_default();
     let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
     if let Err(err) = response.check_protocol(&protocols) {
         return Outcome::nil_err(err.to_bytes());

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use mlua::ffi as lua;
 use ws_proto::FrameCheck;
 
-use super::vm_memory::{self, LARGE};
+use super::memory::{self, LARGE};
 use crate::ffi;
 use crate::hub::Mailbox;
 use crate::ngx::cosocket::Cosocket;
@@ -23,6 +23,14 @@ use crate::ngx::guard::guarded;
 use crate::ngx::listener::Listener;
 use crate::ngx::request::Request;
 use crate::session::{recycle, Framed, IoError, LargeBody, Peer, Session, Stream};
+
+/// What a native answers to a first argument that is none of ours.
+pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
+/// What it answers where no request is (init_by_lua).
+pub const NO_REQUEST: &str = "no request found";
+/// What it answers to a call of the other style inside a message.
+pub const MIXED: &str =
+    "frame calls and message calls may not be mixed while a message is half read";
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -177,6 +185,11 @@ impl<'l> Args<'l> {
             }
             Some(Ok(list))
         }
+    }
+
+    /// The strings of the array at `index`; None for anything else.
+    pub fn strings(&self, index: c_int) -> Option<Vec<Vec<u8>>> {
+        self.list(index)?.ok()
     }
 
     /// The number at `index`; None for anything else.
@@ -346,7 +359,7 @@ pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
             }
             if large {
                 // SAFETY: this is the function's state, and nothing is left to drop.
-                unsafe { vm_memory::pace(state) };
+                unsafe { memory::pace(state) };
             }
             pushed
         }

@@ -5,8 +5,7 @@ use std::cell::RefCell;
 
 use ws_proto::{opcode, FrameCheck};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::NOT_OURS;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 use crate::session::MAX_FRAGMENTS;
 
 /// `check_new(max_message_size)` → the checker of one connection's frames.

@@ -2,9 +2,9 @@
 -- calls and keeps the object's visible fields; frames are resty.websocket.protocol's, request and
 -- response of the handshake the codec's, and the connection (pool, resolver, TLS) ngx_lua's.
 
-local natives = ...
+local natives, vm = ...
 
-local protocol = natives.module "resty.websocket.protocol"
+local protocol = vm.module "resty.websocket.protocol"
 
 local proto_recv = protocol.recv_frame
 local proto_send = protocol.send_frame
@@ -270,7 +270,7 @@ function _M.recv_frame(self)
     local session = self.session
     if session then
         -- Whole messages that came while message calls were in use are handed out as frames.
-        local data, typ = natives.peer_take(session)
+        local data, typ = vm.natives.message.peer_take(session)
         if data then
             return data, typ, nil
         end
@@ -278,7 +278,7 @@ function _M.recv_frame(self)
             self.fatal = true
             return nil, nil, typ
         end
-        if not natives.peer_between(session) then
+        if not vm.natives.message.peer_between(session) then
             error("frame calls and message calls may not be mixed while a message is half read", 2)
         end
     end
@@ -402,8 +402,8 @@ end
 
 
 -- Message calls work on these objects too; the module's own keys stay upstream's.
-natives.module "resty.websocket"
-setmetatable(_M, { __index = natives.client_methods })
+vm.module "resty.websocket"
+setmetatable(_M, { __index = vm.natives.message.client_methods })
 
 
 return _M

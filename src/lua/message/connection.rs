@@ -1,25 +1,22 @@
 //! The natives behind `resty.websocket` and its connection object. The same calls serve a
-//! server's session and a client's peer; those a client alone needs stand in `peer_natives`.
+//! server's session and a client's peer; those a client alone needs stand in `client.rs`.
 
 use ws_hub::ConnId;
 use ws_proto::ext::{self, DeflateConfig};
 use ws_proto::handshake::server::{self, Policy, Upgrade};
 use ws_proto::{close, Style};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::natives::{switched, ASK_FIRST};
 use crate::conf::location_of;
 use crate::hub;
+use crate::lua::resty::server::{switched, ASK_FIRST};
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NOT_OURS, NO_REQUEST};
 use crate::ngx::request::Request;
 use crate::ngx::respond::Switch;
 use crate::session::dialogue::{Dialogue, End, SendError, MAX_REASON};
 use crate::session::stats::{self, Counter};
 use crate::session::{random, Closing, Options, Outbox, Peer, Phase, Received, Sending, Session};
 
-pub(super) const NO_REQUEST: &str = "no request found";
-pub(super) const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
-
-/// `switch_messages(ready, dry, protocols, origins, require_origin, compression)` → step, subprotocol
+/// `switch(ready, dry, protocols, origins, require_origin, compression)` → step, subprotocol
 /// or nil, extensions header or nil | nil, err, HTTP status. As `switch`, by the RFC; `dry` asks for
 /// the checks only.
 pub fn switch(args: &Args) -> Outcome {
@@ -28,7 +25,7 @@ pub fn switch(args: &Args) -> Outcome {
         return Outcome::one(Value::Int(ASK_FIRST));
     }
     let headers = r.headers();
-    let (protocols, origins) = (strings(args, 3).unwrap_or_default(), strings(args, 4));
+    let (protocols, origins) = (args.strings(3).unwrap_or_default(), args.strings(4));
     let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
     let origins: Option<Vec<&[u8]>> =
         origins.as_ref().map(|list| list.iter().map(Vec::as_slice).collect());
@@ -63,11 +60,6 @@ pub fn switch(args: &Args) -> Outcome {
         ),
         Err(text) => Outcome::three(Value::Nil, Value::Str(text), Value::Int(500)),
     }
-}
-
-/// The strings of the array at `index`. The shim has checked that they are strings.
-pub(super) fn strings(args: &Args, index: i32) -> Option<Vec<Vec<u8>>> {
-    args.list(index)?.ok()
 }
 
 /// The compression that is agreed for this request, the same at every call.
@@ -174,9 +166,6 @@ pub fn receive(args: &Args) -> Outcome {
         Received::Denied(text) => Outcome::Raise(text),
     }
 }
-
-pub(super) const MIXED: &str =
-    "frame calls and message calls may not be mixed while a message is half read";
 
 pub(super) const fn kind(text: bool) -> &'static str {
     if text {

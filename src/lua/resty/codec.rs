@@ -7,12 +7,15 @@ use ws_proto::handshake::client::{Error as Refusal, Request, Response, Uri};
 use ws_proto::header::{self, Head};
 use ws_proto::{close, mask, opcode, Lengths, Masking};
 
-use super::cosocket_natives::{is_cosocket, LARGE};
-use super::entry::{Args, Outcome, Value};
+use crate::lua::vm::entry::{Args, Outcome, Value};
 use crate::session::random;
 
 /// Longest payload that is built: lengths are 31-bit numbers, as with lua-resty-websocket.
 const MAX_LEN: f64 = 0x7fff_ffff as f64;
+
+/// A longer body is worth a way of its own where a cosocket carries it: most of it lies outside the
+/// cosocket's buffer.
+pub(super) const LARGE: i64 = 4096;
 
 /// `frame_head(first two bytes, force_masking, max_payload_len)` → number of bytes that are left
 /// to read | false, size of the extended length | nil, err.
@@ -220,4 +223,9 @@ fn bad_uri() -> Outcome {
 /// The socket broke its word: `receive(n)` returned fewer bytes.
 pub(super) fn short(wanted: usize) -> Outcome {
     Outcome::Raise(format!("the socket returned less than the {wanted} bytes asked for"))
+}
+
+/// Whether the value at `index` is a connected cosocket that reads as ngx_lua's do.
+fn is_cosocket(args: &Args, index: i32) -> bool {
+    args.cosocket(index).is_some() && args.has_native_methods(index, &[c"receive", c"receiveany"])
 }

@@ -1,10 +1,10 @@
 -- What the objects of websocket.accept() and websocket.connect() answer alike, and the checks of
 -- arguments which their own methods share. Misuse is an error at the user's call.
 
-local natives = ...
+local natives, vm = ...
 
-local fast_send = natives.module("resty.websocket.fast").send_message
-local native_send = natives.send_message
+local fast_send = vm.module("resty.websocket.fast").send_message
+local native_send = natives.send
 local native_control = natives.control
 local error = error
 local setmetatable = setmetatable

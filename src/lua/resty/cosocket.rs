@@ -1,7 +1,7 @@
 //! The natives with which `resty.websocket.protocol` passes the cosocket by: what of a large frame is
 //! there is read straight into our memory, and what the kernel takes of a frame is sent from there.
 //! Everything that waits, fails or ends is left to the cosocket, so each of these may do nothing.
-//! What they find is for `codec_natives` to say.
+//! What they find is for `codec.rs` to say.
 
 use std::cell::RefCell;
 
@@ -9,18 +9,14 @@ use bytes::Buf;
 use ws_proto::header::{self, Head};
 use ws_proto::{mask, Masking};
 
-use super::codec_natives::{
-    any_opcode, bad_opcode, frame, frame_of, head_again, not_a_number, rest_len, short,
+use super::codec::{
+    any_opcode, bad_opcode, frame, frame_of, head_again, not_a_number, rest_len, short, LARGE,
 };
-use super::entry::{Args, Object, Outcome, Value};
-use super::natives::send_rules;
+use super::server::send_rules;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value};
 use crate::ngx::ahead::Wanted;
 use crate::ngx::cosocket::Cosocket;
 use crate::session::{offer_frame as offered, random, LargeBody, Offered};
-
-/// A longer body is worth a way of its own where a cosocket carries it: most of it lies outside the
-/// cosocket's buffer.
-pub(super) const LARGE: i64 = 4096;
 
 /// `offer_frame(sock, fin, opcode, payload, max_payload_len, masking)` → number of bytes, all of
 /// which were sent past the cosocket | 0, what is left for sock:send() and how many bytes were
@@ -147,9 +143,4 @@ fn fill(args: &Args, head: Head, mut body: LargeBody, drained: bool) -> Outcome 
         mask::apply(key, 0, &mut bytes);
     }
     frame_of(head, Value::Payload(bytes))
-}
-
-/// Whether the value at `index` is a connected cosocket that reads as ngx_lua's do.
-pub(super) fn is_cosocket(args: &Args, index: i32) -> bool {
-    args.cosocket(index).is_some() && args.has_native_methods(index, &[c"receive", c"receiveany"])
 }

@@ -1,10 +1,10 @@
 -- The client's half of resty.websocket: websocket.connect() and its objects' methods. A cosocket of
 -- ngx_lua carries the bytes; what they mean and what is answered is the natives' business.
 
-local natives = ...
+local natives, vm = ...
 
-local options = natives.module("resty.websocket.options")
-local methods = natives.module("resty.websocket.methods")
+local options = vm.module("resty.websocket.options")
+local methods = vm.module("resty.websocket.methods")
 
 local native_take = natives.peer_take
 local native_output = natives.peer_output
@@ -173,7 +173,7 @@ function client.recv(self, timeout)
     methods.check_time("timeout", timeout)
     client_session(self)
     -- Of a drop-in object, in frames.
-    if self.half_read or natives.half_read(self.sock) then
+    if self.half_read or vm.natives.resty.half_read(self.sock) then
         error("frame calls and message calls may not be mixed while a message is half read", 2)
     end
     return receive(self, timeout or self.timeout)
@@ -228,7 +228,7 @@ local function connect(url, opts)
     end
     opts = options.check(opts, options.CONNECT)
 
-    local wb = natives.module("resty.websocket.client"):new { timeout = opts.timeout }
+    local wb = vm.module("resty.websocket.client"):new { timeout = opts.timeout }
     local key = natives.new_key()
     local headers = copy_headers(opts.headers)
     local offer = natives.peer_offer(opts.compression)

@@ -7,9 +7,8 @@ use ws_proto::handshake::head::{Fault, Head};
 use ws_proto::handshake::server::{check_strict, Policy};
 use ws_proto::{opcode, Masking};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::{strings, NOT_OURS, NO_REQUEST};
 use crate::conf::location_of;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::host;
 use crate::session::dialogue::Role;
 use crate::session::{stats, Peer, PeerOptions, SlowConsumer};
@@ -20,7 +19,7 @@ const WRITE_CLIENT_IGNORE_XOR_MASK: u32 = 0x80;
 /// The longest payload of a control frame (RFC 6455 5.5).
 const MAX_CONTROL: usize = 125;
 
-/// `websockets_settings()` → `websocket_max_message_size`, `websocket_send_buffer`, whether a slow
+/// `settings()` → `websocket_max_message_size`, `websocket_send_buffer`, whether a slow
 /// consumer is closed: of where the caller runs.
 pub fn settings(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
@@ -32,7 +31,7 @@ pub fn settings(args: &Args) -> Outcome {
     )
 }
 
-/// `websockets_goodbye()` → code, reason of `websocket_shutdown_close` | nothing where it is off
+/// `goodbye()` → code, reason of `websocket_shutdown_close` | nothing where it is off
 pub fn goodbye(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     match location_of(r).goodbye() {
@@ -41,11 +40,11 @@ pub fn goodbye(args: &Args) -> Outcome {
     }
 }
 
-/// `websockets_request(bytes, protocols, http)` → nothing while the head is not whole;
+/// `request(bytes, protocols, http)` → nothing while the head is not whole;
 /// `"websocket"`, response, subprotocol, length of the head; where `http` is true, `"http"`,
 /// target or nil for another method than GET, nil, length; `"refused"`, response.
 pub fn request(args: &Args) -> Outcome {
-    let (Some(bytes), Some(protocols)) = (args.bytes(1), strings(args, 2)) else {
+    let (Some(bytes), Some(protocols)) = (args.bytes(1), args.strings(2)) else {
         return Outcome::Raise("bad bytes or protocols (string and array expected)".into());
     };
     let head = match Head::parse(bytes) {
@@ -90,7 +89,7 @@ pub fn request(args: &Args) -> Outcome {
     Outcome::four(Value::Str("websocket"), Value::Bytes(response), protocol, length)
 }
 
-/// `websockets_refusal(status, text)` → `"refused"`, response
+/// `refusal(status, text)` → `"refused"`, response
 pub fn refusal(args: &Args) -> Outcome {
     let text = args.bytes(2).unwrap_or_default();
     refuse(args.number(1).unwrap_or(400.0) as u16, &String::from_utf8_lossy(text))
@@ -118,7 +117,7 @@ fn climbs(target: &[u8]) -> bool {
     path.split(|&b| matches!(b, b'/' | b'\\')).any(|segment| segment == b"..")
 }
 
-/// `websockets_open(max_message, unmasked)` → peer, right after the handshake; `unmasked`: frames
+/// `open(max_message, unmasked)` → peer, right after the handshake; `unmasked`: frames
 /// without a masking key are taken as well.
 pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
@@ -138,7 +137,7 @@ pub fn open(args: &Args) -> Outcome {
     Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(peer)))))
 }
 
-/// `websockets_status(peer)` → a message waits, no more room for messages, nothing more will come
+/// `status(peer)` → a message waits, no more room for messages, nothing more will come
 pub fn status(args: &Args) -> Outcome {
     let Some(peer) = peer(args) else { return Outcome::Raise(NOT_OURS.into()) };
     let status = peer.borrow().status();
@@ -149,7 +148,7 @@ pub fn status(args: &Args) -> Outcome {
     )
 }
 
-/// `websockets_write(peer, data, type)` → bytes queued | nothing where the type is unknown, a
+/// `write(peer, data, type)` → bytes queued | nothing where the type is unknown, a
 /// control frame too long, or the connection closing.
 pub fn write(args: &Args) -> Outcome {
     let (Some(peer), Some(data)) = (peer(args), args.bytes(2)) else {
@@ -176,7 +175,7 @@ pub fn write(args: &Args) -> Outcome {
     }
 }
 
-/// `websockets_gone(peer)` → whether it ended by an error. To be called once, when a connection's
+/// `gone(peer)` → whether it ended by an error. To be called once, when a connection's
 /// end has been noticed.
 pub fn gone(args: &Args) -> Outcome {
     let Some(peer) = peer(args) else { return Outcome::Raise(NOT_OURS.into()) };
@@ -185,19 +184,19 @@ pub fn gone(args: &Args) -> Outcome {
     Outcome::one(Value::Bool(peer.failed()))
 }
 
-/// `websockets_slow(closed)`: counts a message that a slow consumer did not get.
+/// `slow(closed)`: counts a message that a slow consumer did not get.
 pub fn slow(args: &Args) -> Outcome {
     let closed = args.truth(1);
     stats::add(if closed { stats::Counter::SlowClosed } else { stats::Counter::SlowDropped }, 1);
     Outcome::none()
 }
 
-/// `websockets_host()` → this machine's name
+/// `host()` → this machine's name
 pub fn host(_args: &Args) -> Outcome {
     Outcome::one(Value::Bytes(host::name()))
 }
 
-/// `websockets_interface(name)` → the address of a network interface, IPv4 first | nothing
+/// `interface(name)` → the address of a network interface, IPv4 first | nothing
 pub fn interface(args: &Args) -> Outcome {
     match args.bytes(1).and_then(host::interface) {
         Some(address) => Outcome::one(Value::Bytes(address.to_string().into_bytes())),

@@ -5,11 +5,10 @@ use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::NOT_OURS;
 use crate::hub::{self, Error, Scope};
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 
-/// `hub_register(session)` → id | nil, err. For a drop-in object, which has none of its own.
+/// `register(session)` → id | nil, err. For a drop-in object, which has none of its own.
 pub fn register(args: &Args) -> Outcome {
     match args.object(1) {
         Some(Object::Session(session)) => match hub::register(session) {
@@ -20,7 +19,7 @@ pub fn register(args: &Args) -> Outcome {
     }
 }
 
-/// `hub_subscribe(id, topic)` → true when new, false when it was subscribed | nil, err
+/// `subscribe(id, topic)` → true when new, false when it was subscribed | nil, err
 pub fn subscribe(args: &Args) -> Outcome {
     with_id(args, |id| {
         let topic = args.bytes(2).unwrap_or_default();
@@ -28,14 +27,14 @@ pub fn subscribe(args: &Args) -> Outcome {
     })
 }
 
-/// `hub_unsubscribe(id, topic or nil)` → how many subscriptions ended | nil, err
+/// `unsubscribe(id, topic or nil)` → how many subscriptions ended | nil, err
 pub fn unsubscribe(args: &Args) -> Outcome {
     with_id(args, |id| {
         hub::unsubscribe(&id, args.bytes(2)).map(|n| Outcome::one(Value::Int(n as i64)))
     })
 }
 
-/// `hub_topics(id)` → array of topics | nil, err
+/// `topics(id)` → array of topics | nil, err
 pub fn topics(args: &Args) -> Outcome {
     with_id(args, |id| {
         let topics = hub::topics(&id)?;
@@ -43,7 +42,7 @@ pub fn topics(args: &Args) -> Outcome {
     })
 }
 
-/// `hub_publish(topic, data, text, except id or nil, worker only)` → subscribers reached here,
+/// `publish(topic, data, text, except id or nil, worker only)` → subscribers reached here,
 /// sequence | nil, err
 pub fn publish(args: &Args) -> Outcome {
     let (Some(topic), Some(data)) = (args.bytes(1), args.bytes(2)) else {
@@ -61,7 +60,7 @@ pub fn publish(args: &Args) -> Outcome {
     }
 }
 
-/// `hub_send(id, data, text)` → true | nil, err
+/// `send(id, data, text)` → true | nil, err
 pub fn send(args: &Args) -> Outcome {
     with_id(args, |id| {
         let data = args.bytes(2).unwrap_or_default();
@@ -69,7 +68,7 @@ pub fn send(args: &Args) -> Outcome {
     })
 }
 
-/// `hub_close(id, code, reason)` → true | nil, err. The shim has checked code and reason.
+/// `close(id, code, reason)` → true | nil, err. The shim has checked code and reason.
 pub fn close(args: &Args) -> Outcome {
     with_id(args, |id| {
         let code = args.number(2).map_or(1000, |code| code as u16);
@@ -79,7 +78,7 @@ pub fn close(args: &Args) -> Outcome {
     })
 }
 
-/// `hub_count(topic or nil)` → connections of all workers, or subscribers | nil, err
+/// `count(topic or nil)` → connections of all workers, or subscribers | nil, err
 pub fn count(args: &Args) -> Outcome {
     match args.bytes(1) {
         None => Outcome::one(Value::Int(hub::connections() as i64)),
@@ -90,7 +89,7 @@ pub fn count(args: &Args) -> Outcome {
     }
 }
 
-/// `hub_metric(n)` → name, value, label name, label value of the n-th number (from 1) | nothing.
+/// `metric(n)` → name, value, label name, label value of the n-th number (from 1) | nothing.
 pub fn metric(args: &Args) -> Outcome {
     let n = args.number(1).unwrap_or(0.0) as usize;
     match hub::metrics().get(n.wrapping_sub(1)) {

@@ -4,15 +4,13 @@
 use ws_proto::handshake::server::{self, Upgrade};
 use ws_proto::{close, opcode, Stage, Style};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::MIXED;
 use crate::conf::location_of;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
 use crate::ngx::request::Request;
 use crate::ngx::respond::{self, Switch, Switched};
 use crate::session::{Drained, IoError, Options, RecvError, Session, Taken};
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
-const NO_REQUEST: &str = "no request found";
 
 /// `switch(ready)` → step | nil, err. Checks the request's headers and sends the 101 where it may;
 /// `ready` says that the shim has seen to what is asked for by a step of 0. See raw_stream.lua.
@@ -39,12 +37,12 @@ pub fn switch(args: &Args) -> Outcome {
 
 /// Steps of the opening handshake, for the shims: what ngx_lua has to be asked before anything can
 /// be sent; that the 101 has left; that ngx.flush(true) has to see to that.
-pub(super) const ASK_FIRST: i64 = 0;
+pub const ASK_FIRST: i64 = 0;
 const SENT: i64 = 1;
 const WAITING: i64 = 2;
 
 /// Sends the 101. Returns its step.
-pub(super) fn switched(r: Request, with: &Switch<'_>) -> Result<i64, &'static str> {
+pub fn switched(r: Request, with: &Switch<'_>) -> Result<i64, &'static str> {
     match respond::switch(r, with) {
         Switched::Sent => Ok(SENT),
         Switched::Waiting => Ok(WAITING),

@@ -2,12 +2,12 @@
 -- orders the calls, keeps the object's visible fields and loops over waits; frames, limits and
 -- sockets are the natives'.
 
-local natives = ...
+local natives, vm = ...
 
-local raw_stream = natives.module("resty.websocket.raw_stream")
+local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
-local fast = natives.module("resty.websocket.fast")
+local fast = vm.module("resty.websocket.fast")
 
 local fast_recv = fast.recv_frame
 local fast_send = fast.send_frame
@@ -273,8 +273,8 @@ end
 
 
 -- Message calls and the hub's work on these objects too; the module's own keys stay upstream's.
-natives.module "resty.websocket"
-setmetatable(_M, { __index = natives.server_methods })
+vm.module "resty.websocket"
+setmetatable(_M, { __index = vm.natives.message.server_methods })
 
 
 return _M

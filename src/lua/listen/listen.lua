@@ -4,7 +4,7 @@
 
 local natives = ...
 
-local native_accept = natives.listen_accept
+local native_accept = natives.accept
 local native_receive = natives.socket_receive
 local native_send = natives.socket_send
 local native_drain = natives.socket_drain
@@ -231,10 +231,10 @@ end
 function listener.readable(self, ms)
     local handle = self.handle
     local deadline = ms and now() * 1000 + ms
-    local ready = natives.listen_waiting(handle, ms or 0x7fffffff)
+    local ready = natives.waiting(handle, ms or 0x7fffffff)
     while ready == true or ready == false do
         local left = deadline and deadline - now() * 1000 or 0x7fffffff
-        ready = natives.listen_waiting(handle, left > 0 and left or nil)
+        ready = natives.waiting(handle, left > 0 and left or nil)
         if not ready and left <= 0 then
             return nil, "timeout"
         end
@@ -244,28 +244,28 @@ end
 
 
 function listener.port(self)
-    local _, port = natives.listen_address(self.handle)
+    local _, port = natives.address(self.handle)
     return port
 end
 
 
 function listener.name(self)
-    return address(natives.listen_address(self.handle))
+    return address(natives.address(self.handle))
 end
 
 
 function listener.fd(self)
-    return natives.listen_fd(self.handle)
+    return natives.fd(self.handle)
 end
 
 
 function listener.is_open(self)
-    return natives.listen_is_open(self.handle)
+    return natives.is_open(self.handle)
 end
 
 
 function listener.close(self)
-    natives.listen_close(self.handle)
+    natives.close(self.handle)
 end
 
 
@@ -336,7 +336,7 @@ function listen.open(opts)
     if opts.workers == 1 and ngx.worker.id() ~= 0 then
         return nil, "another worker's"
     end
-    local handle, err = natives.listen_open(opts.host or "0.0.0.0", port, opts.backlog or BACKLOG,
+    local handle, err = natives.open(opts.host or "0.0.0.0", port, opts.backlog or BACKLOG,
                                             opts.handshake_timeout or HANDSHAKE_TIMEOUT,
                                             opts.tls and tls_words(opts.tls))
     if not handle then

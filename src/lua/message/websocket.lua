@@ -2,25 +2,25 @@
 -- here: accept() orders the calls of the opening handshake, its objects' methods loop over waits;
 -- the protocol is the natives'. The other halves are connect.lua and hub.lua.
 
-local natives = ...
+local natives, vm = ...
 
-local options = natives.module("resty.websocket.options")
-local methods = natives.module("resty.websocket.methods")
-local raw_stream = natives.module("resty.websocket.raw_stream")
+local options = vm.module("resty.websocket.options")
+local methods = vm.module("resty.websocket.methods")
+local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
-local client = natives.module("resty.websocket.connect")
-local hub = natives.module("resty.websocket.hub")
+local client = vm.module("resty.websocket.connect")
+local hub = vm.module("resty.websocket.hub")
 
-local fast = natives.module("resty.websocket.fast")
+local fast = vm.module("resty.websocket.fast")
 
 local fast_receive = fast.recv_message
 local view = fast.view
 local copy = fast.copy
-local native_switch = natives.switch_messages
+local native_switch = natives.switch
 local native_open = natives.open
 local native_receive = natives.receive
-local native_drain = natives.drain
+local native_drain = vm.natives.resty.drain
 local native_check = natives.check_frame
 local check_time = methods.check_time
 local error = error

@@ -3,8 +3,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::NO_REQUEST;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NO_REQUEST};
 use crate::ngx::listener::{Accept, Listener};
 use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::Parking;
@@ -15,7 +14,7 @@ use crate::session::{Await, Got, IoError, Side, Stream, Want};
 const NOT_A_STREAM: &str = "bad argument #1 (accepted connection expected)";
 const NOT_A_LISTENER: &str = "bad argument #1 (listener expected)";
 
-/// `listen_open(host, port, backlog, handshake_ms, tls)` → listener | nil, err. `tls` is nil for
+/// `open(host, port, backlog, handshake_ms, tls)` → listener | nil, err. `tls` is nil for
 /// plain, or an array of strings: certificates and keys in turn after the count of pairs; then ca,
 /// verify, ciphers, protocols...; an empty one stands for none.
 pub fn open(args: &Args) -> Outcome {
@@ -68,7 +67,7 @@ fn tls_options(words: &[Vec<u8>]) -> Option<TlsOptions> {
     })
 }
 
-/// `listen_address(listener)` → host, port, family (4 or 6)
+/// `address(listener)` → host, port, family (4 or 6)
 pub fn address(args: &Args) -> Outcome {
     match args.listener(1) {
         Some(listener) => address_values(Some(listener.address())),
@@ -76,7 +75,7 @@ pub fn address(args: &Args) -> Outcome {
     }
 }
 
-/// `listen_fd(listener)` → its descriptor
+/// `fd(listener)` → its descriptor
 pub fn fd(args: &Args) -> Outcome {
     match args.listener(1) {
         Some(listener) => Outcome::one(Value::Int(listener.fd().into())),
@@ -84,7 +83,7 @@ pub fn fd(args: &Args) -> Outcome {
     }
 }
 
-/// `listen_is_open(listener)` → whether it listens
+/// `is_open(listener)` → whether it listens
 pub fn is_open(args: &Args) -> Outcome {
     match args.listener(1) {
         Some(listener) => Outcome::one(Value::Bool(listener.is_open())),
@@ -92,7 +91,7 @@ pub fn is_open(args: &Args) -> Outcome {
     }
 }
 
-/// `listen_close(listener)`: nothing more is accepted.
+/// `close(listener)`: nothing more is accepted.
 pub fn close(args: &Args) -> Outcome {
     match args.listener(1) {
         Some(listener) => listener.close(),
@@ -101,7 +100,7 @@ pub fn close(args: &Args) -> Outcome {
     Outcome::none()
 }
 
-/// `listen_accept(listener, ms)` → stream | nil, "closed"; or yields, and then returns a boolean:
+/// `accept(listener, ms)` → stream | nil, "closed"; or yields, and then returns a boolean:
 /// the shim calls again, with the time that is left.
 pub fn accept(args: &Args) -> Outcome {
     let Some(listener) = args.listener(1) else { return Outcome::Raise(NOT_A_LISTENER.into()) };
@@ -117,8 +116,8 @@ pub fn accept(args: &Args) -> Outcome {
     }
 }
 
-/// `listen_waiting(listener, ms or nil)` → 1 where a connection waits, or the port is closed | nil;
-/// with `ms` yields like `listen_accept`.
+/// `waiting(listener, ms or nil)` → 1 where a connection waits, or the port is closed | nil;
+/// with `ms` yields like `accept`.
 pub fn waiting(args: &Args) -> Outcome {
     let Some(listener) = args.listener(1) else { return Outcome::Raise(NOT_A_LISTENER.into()) };
     if listener.has_waiting() || !listener.is_open() {

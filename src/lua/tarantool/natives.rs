@@ -10,8 +10,7 @@ use ws_proto::handshake::server::{check_lenient, Request};
 use ws_proto::header::Head;
 use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths};
 
-use super::entry::{Args, Object, Outcome, Value};
-use super::message_natives::NOT_OURS;
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 use crate::session::dialogue::Role;
 use crate::session::{check_frame, frame_check, Fault, Framed, Over};
 
