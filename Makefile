@@ -14,8 +14,8 @@ HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-run: build ## install what is missing, build, and serve the demo on http://127.0.0.1:8080/ (Ctrl-C ends it)
-	@exec nginx-conf/start.sh
+run: ## install what is missing, build quickly, and serve the demo on http://127.0.0.1:8080/ (Ctrl-C ends it)
+	@exec tools/run.sh
 
 build: ## install what is missing and leave the module in build/
 	@tools/deps.sh build

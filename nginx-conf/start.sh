@@ -1,25 +1,66 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Starts the demo in the foreground: nginx with nginx-conf/nginx.conf, this script's own
-# repository being the prefix. `make run`, the image and t/clients/run.sh call it.
+# repository being the prefix, and says its address once it answers. `make run`, the image and
+# t/clients/run.sh call it. One demo at a time has a run folder: a second is refused, in words.
 #   LISTEN=ADDRESS:PORT   another address than the file's 127.0.0.1:8080
+#   RUN=FOLDER            another folder than build/run for what nginx writes
+#   MODULE=PATH           another module than build/ngx_http_lua_websocket_module.so
 #   NGINX_BIN=PATH        another nginx than the one on the path
-set -eu
+#   start.sh --free       only tells whether it could start
+set -euo pipefail
 cd "$(dirname "$0")/.."
-mkdir -p build/run
-conf=nginx-conf/nginx.conf
+listen=${LISTEN:-127.0.0.1:8080}
+run=${RUN:-build/run}
+module=${MODULE:-build/ngx_http_lua_websocket_module.so}
+mkdir -p "$run"
 
-if [ -n "${LISTEN:-}" ]; then
-    sed -e "s|listen 127\.0\.0\.1:8080 |listen $LISTEN |" \
-        -e 's|include \([a-z]*\.conf\);|include ../../nginx-conf/\1;|' "$conf" > build/run/nginx.conf
-    conf=build/run/nginx.conf
+# Where a page or a program of this machine finds it.
+port=${listen##*:}
+host=${listen%:*}
+case $host in 0.0.0.0 | "*" | "[::]" | "$listen") host=127.0.0.1 ;; esac
+address=http://$host:$port/
+answers() { (exec 3<>"/dev/tcp/${host//[\[\]]/}/$port") 2>/dev/null; }
+
+# nginx inherits the lock, and its workers do: it is free when the last of them has ended. (The pid
+# file tells less: it is gone while old workers drain, and a killed nginx leaves it.)
+exec {lock}>>"$run/lock"
+if ! flock -n "$lock"; then
+    read -r pid running <"$run/lock" || true
+    echo "a demo is running already: $running" >&2
+    echo "stop it with Ctrl-C where it runs, or: kill $pid" >&2
+    exit 1
 fi
+# Two nginx of one user can listen on one port, for it is opened with reuseport: they would share
+# the visitors.
+if answers; then
+    echo "something else listens on $host:$port; another port: LISTEN=127.0.0.1:8081 make run" >&2
+    exit 1
+fi
+if [ "${1:-}" = --free ]; then exit; fi
+
+sed -e "s|listen 127\.0\.0\.1:8080 |listen $listen |" -e "s|build/run/|$run/|" \
+    -e "s|load_module build/[a-z_]*\.so|load_module $module|" \
+    -e "s|include \([a-z]*\.conf\);|include $PWD/nginx-conf/\1;|" nginx-conf/nginx.conf >"$run/nginx.conf"
 
 # Under root the workers become the checkout's owner, who can read it; "nobody" may not.
+owner=()
 if [ "$(id -u)" = 0 ]; then
-    owner=$(stat -c %U .)
-    [ "$owner" != UNKNOWN ] || owner=root   # a mounted folder whose owner has no name here
-    set -- "$@" -g "user $owner $(id -gn "$owner");"
+    name=$(stat -c %U .)
+    [ "$name" != UNKNOWN ] || name=root   # a mounted folder whose owner has no name here
+    owner=(-g "user $name $(id -gn "$name");")
 fi
 
+echo "$$ $address" >"$run/lock"
+# Beside nginx, which becomes this process; it is init's child, not one that nginx wonders about.
+tell() {
+    exec {lock}>&-
+    until answers; do
+        kill -0 $$ 2>/dev/null || exit 0
+        sleep 0.05
+    done
+    echo "the demo runs, Ctrl-C ends it. Open  $address"
+}
+(tell &)
+
 PATH=$PATH:/usr/sbin
-exec "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$conf" "$@"
+exec "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$run/nginx.conf" "${owner[@]}"

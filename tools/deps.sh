@@ -4,11 +4,14 @@
 # neither network nor root. Whatever cannot work (no network, an nginx or a Rust that is too old) is
 # said in one line before anything is changed. Crates are fetched too, so that a build cannot stop in the
 # middle for want of a network. On other systems only the toolchain is looked at.
+#   DEPS_LOG=FILE   what apt says, which is not shown otherwise
 set -euo pipefail
 
 RUST=1.88          # what mlua 0.12 asks for
 NGINX=1.22
 NGX_LUA=0.10.19
+
+said=${DEPS_LOG:-/dev/null}
 
 die() { echo "deps: $*" >&2; exit 1; }
 
@@ -109,7 +112,7 @@ fi
 [ ${#missing[@]} -eq 0 ] || [ "$(id -u)" = 0 ] ||
     die "these packages are missing, and only root can install them: ${missing[*]}"
 [ "$(id -u)" = 0 ] || no_rust
-apt-get update -q -o APT::Update::Error-Mode=any >/dev/null 2>&1 ||
+apt-get update -q -o APT::Update::Error-Mode=any >"$said" 2>&1 ||
     die "apt-get update failed (no network?); missing: ${missing[*]:-}$([ $rust = 0 ] || echo " cargo")"
 check_nginx offered
 if [ $rust = 1 ]; then
@@ -131,6 +134,6 @@ if [ ! -e $guard ]; then
     printf '#!/bin/sh\nexit 101\n' >$guard && chmod +x $guard
     trap 'rm -f $guard' EXIT
 fi
-apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null ||
+apt-get install -y -q --no-install-recommends "${missing[@]}" >>"$said" ||
     die "apt-get could not install: ${missing[*]}"
 fetch_crates

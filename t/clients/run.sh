@@ -187,9 +187,10 @@ fi
 
 if wants chromium; then
     read -r port < <(free_ports 1)
-    start "$port" "$work/demo.log" env LISTEN="127.0.0.1:$port" nginx-conf/start.sh
+    start "$port" "$work/demo.log" env LISTEN="127.0.0.1:$port" RUN="$work/run" \
+        nginx-conf/start.sh
     client chromium node "$here/browser.cjs" "http://127.0.0.1:$port/" "$work" "$chromium"
-    client chat node "$here/chat.cjs" "http://127.0.0.1:$port/" "$work" "$chromium" build/run/nginx.pid
+    client chat node "$here/chat.cjs" "http://127.0.0.1:$port/" "$work" "$chromium" "$work/run/nginx.pid"
     stop_servers
     quiet_log chromium "$work/demo.log"
 fi
