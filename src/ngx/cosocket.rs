@@ -9,8 +9,6 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{mem, slice};
 
-use bytes::BytesMut;
-
 use super::ahead::{self, Wanted};
 use super::request::Request;
 use super::wire::{Recv, Wire};
@@ -96,7 +94,7 @@ impl<'a> Cosocket<'a> {
     /// buffer is empty and nobody waits for it to read: right after a call of its `receiveany` that
     /// returned less than was asked for. At the end or after an error the cosocket is left to find
     /// the same, whatever its own read then says.
-    pub fn recv_into(&self, buf: &mut BytesMut, limit: usize) -> Recv {
+    pub fn recv_into(&self, buf: &mut Vec<u8>, limit: usize) -> Recv {
         self.report(self.wire.recv_into(buf, limit))
     }
 

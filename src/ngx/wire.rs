@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::mem;
 use std::ptr;
 
-use bytes::{buf::UninitSlice, BufMut, BytesMut};
+use bytes::{buf::UninitSlice, BufMut};
 
 use super::log;
 use crate::ffi;
@@ -70,7 +70,7 @@ impl Wire {
     }
 
     /// Reads at most `limit` bytes into the spare capacity of `buf`, which grows by what came.
-    pub fn recv_into(&self, buf: &mut BytesMut, limit: usize) -> Recv {
+    pub fn recv_into(&self, buf: &mut Vec<u8>, limit: usize) -> Recv {
         let room = buf.chunk_mut();
         let len = room.len().min(limit);
         let got = self.recv_raw(&mut room[..len]);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ws_proto::ext::Encoder;
 use ws_proto::utf8::{self, Validator};
 use ws_proto::{close, header, opcode, Event, Payload};
@@ -36,7 +36,7 @@ pub struct Message {
     /// Text (valid UTF-8), or binary.
     pub text: bool,
     /// All fragments, inflated.
-    pub data: BytesMut,
+    pub data: Vec<u8>,
 }
 
 /// How a connection ended.
@@ -235,7 +235,7 @@ impl Dialogue {
                 // What comes after our own close frame is read only to find the peer's, as a rule.
                 if !self.close_sent || self.late {
                     let data = match payload {
-                        Payload::Slice(bytes) => BytesMut::from(bytes),
+                        Payload::Slice(bytes) => bytes.to_vec(),
                         Payload::Owned(bytes) => bytes,
                     };
                     self.inbox_bytes += data.len();

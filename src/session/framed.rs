@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
 use ws_proto::header::{self, Head};
 use ws_proto::{close, opcode, Conn, Error, Event, FrameCheck, Masking, Payload, Settings, Style};
 
@@ -26,7 +25,7 @@ pub struct Frame {
     /// One of `ws_proto::opcode`, no control frame.
     pub opcode: u8,
     /// The payload, unmasked.
-    pub data: BytesMut,
+    pub data: Vec<u8>,
 }
 
 /// A frame that broke a rule.
@@ -205,7 +204,7 @@ impl Framed {
             _ => {
                 self.tally.message_in(payload.len());
                 let data = match payload {
-                    Payload::Slice(bytes) => BytesMut::from(bytes),
+                    Payload::Slice(bytes) => bytes.to_vec(),
                     Payload::Owned(bytes) => bytes,
                 };
                 self.queued += data.len();

@@ -1,6 +1,5 @@
 //! A session frame by frame, as lua-resty-websocket works: nothing automatic, one call a frame.
 
-use bytes::BytesMut;
 use ws_proto::{close, header, opcode, Event, Payload, Style};
 
 use super::intake::RecvError;
@@ -342,7 +341,7 @@ impl Io {
 }
 
 /// Notes where the payload lies, so that it is copied once, into Lua's memory.
-fn lend(lent: &mut Option<BytesMut>, event: Event<'_>) -> FrameView {
+fn lend(lent: &mut Option<Vec<u8>>, event: Event<'_>) -> FrameView {
     let (fin, opcode, payload) = frame(event);
     let view = FrameView::new(fin, opcode, payload.as_ref());
     if let Payload::Owned(bytes) = payload {
@@ -352,10 +351,10 @@ fn lend(lent: &mut Option<BytesMut>, event: Event<'_>) -> FrameView {
 }
 
 /// Copies a frame that nobody asks for at this moment.
-fn keep(event: Event<'_>) -> (bool, u8, BytesMut) {
+fn keep(event: Event<'_>) -> (bool, u8, Vec<u8>) {
     let (fin, opcode, payload) = frame(event);
     let payload = match payload {
-        Payload::Slice(bytes) => BytesMut::from(bytes),
+        Payload::Slice(bytes) => bytes.to_vec(),
         Payload::Owned(bytes) => bytes,
     };
     (fin, opcode, payload)

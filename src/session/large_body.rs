@@ -2,8 +2,6 @@
 //! cosocket that carries it. Made by a native for one frame; where the rest has yet to come, the
 //! Lua shim keeps it until then.
 
-use bytes::BytesMut;
-
 use super::scratch;
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::wire::Recv;
@@ -17,13 +15,13 @@ const LARGE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct LargeBody {
     size: usize,
-    bytes: BytesMut,
+    bytes: Vec<u8>,
 }
 
 impl LargeBody {
     /// Nothing yet of `size` bytes.
     pub fn new(size: usize) -> LargeBody {
-        LargeBody { size, bytes: BytesMut::new() }
+        LargeBody { size, bytes: Vec::new() }
     }
 
     /// How many bytes are still to come.
@@ -64,7 +62,7 @@ impl LargeBody {
     }
 
     /// The whole body.
-    pub fn into_bytes(self) -> BytesMut {
+    pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 

@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
 use ws_proto::{opcode, Event, Payload, Style};
 
 use super::dialogue::{Dialogue, End, SendError};
@@ -575,7 +574,7 @@ const STAY: u64 = 3_600_000;
 pub type Each = dyn Fn(bool, &[u8]);
 
 /// Notes where the payload lies, so that it is copied once, into Lua's memory.
-fn view(text: bool, payload: Payload<'_>, memory: &mut Option<BytesMut>) -> MessageView {
+fn view(text: bool, payload: Payload<'_>, memory: &mut Option<Vec<u8>>) -> MessageView {
     let view = MessageView { text, data: payload.as_ref().as_ptr(), len: payload.len() };
     if let Payload::Owned(bytes) = payload {
         *memory = Some(bytes);

@@ -70,7 +70,7 @@ impl<'a> Outgoing<'a> {
     pub fn packed(&self) -> Option<&Bytes> {
         self.packed
             .get_or_init(|| {
-                let packed = compress_once(LEVEL, WINDOW_BITS, self.payload);
+                let packed = compress_once(LEVEL, WINDOW_BITS, self.payload)?;
                 (packed.len() < self.payload.len()).then(|| self.frame(RSV1, &packed))
             })
             .as_ref()

@@ -2,7 +2,6 @@
 //! cosocket, a connection of a listener. The Lua shim feeds what came and sends what this queues.
 //! What is there already it may also read, and send, past a cosocket.
 
-use bytes::BytesMut;
 use ws_proto::ext::{self, Agreed, Encoder};
 use ws_proto::{opcode, Conn, Event, Masking, Settings, Style};
 
@@ -55,7 +54,7 @@ pub struct Peer {
     heartbeat: Option<Heartbeat>,
     last_in: u64,
     /// Memory of the message last handed out.
-    lent: Option<BytesMut>,
+    lent: Option<Vec<u8>>,
 }
 
 impl Peer {

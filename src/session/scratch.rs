@@ -4,8 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use bytes::BytesMut;
-
 use crate::ngx::per_worker::PerWorker;
 use crate::ngx::timer::Timer;
 
@@ -21,7 +19,7 @@ const TICK: u64 = 100;
 const LEAST_BODY: usize = 256 * 1024;
 
 thread_local! {
-    static SPARE_BODIES: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SPARE_BODIES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     /// The fewest that there were since the last tick.
     static IDLE: Cell<usize> = const { Cell::new(0) };
     static TIMER: Timer = const { Timer::new() };
@@ -55,10 +53,10 @@ pub fn give_back(buffer: Vec<u8>) {
 
 /// Memory for a payload of `whole` bytes, or else for a part of at least `least`, from an earlier
 /// one: without it, the memory of each such message would come from the system and go back to it.
-pub fn spare_body(least: usize, whole: usize) -> Option<BytesMut> {
+pub fn spare_body(least: usize, whole: usize) -> Option<Vec<u8>> {
     SPARE_BODIES.with_borrow_mut(|kept| {
         // Of those that are large enough the smallest, or else the largest.
-        let rank = |body: &BytesMut| {
+        let rank = |body: &Vec<u8>| {
             let enough = body.capacity() >= whole;
             (!enough, if enough { body.capacity() } else { usize::MAX - body.capacity() })
         };
@@ -73,10 +71,10 @@ pub fn spare_body(least: usize, whole: usize) -> Option<BytesMut> {
 }
 
 /// Takes the memory of a payload that nobody needs any more.
-pub fn recycle(mut body: BytesMut) {
+pub fn recycle(mut body: Vec<u8>) {
     if body.capacity() >= LEAST_BODY {
         SPARE_BODIES.with_borrow_mut(|kept| {
-            let total: usize = kept.iter().map(BytesMut::capacity).sum();
+            let total: usize = kept.iter().map(Vec::capacity).sum();
             if total + body.capacity() <= BODIES {
                 if kept.is_empty() {
                     TIMER.with(|timer| timer.set(TICK, tick));

@@ -5,7 +5,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use bytes::BytesMut;
 use ws_hub::ConnId;
 use ws_proto::ext::{Agreed, Encoder};
 use ws_proto::{Conn, Masking, Settings, Style};
@@ -113,13 +112,13 @@ pub(super) struct Io {
     pub dialogue: Dialogue,
     pub style: Style,
     /// In frame style: the frame that woke the reader, until it takes it.
-    pub ready: Option<(bool, u8, BytesMut)>,
+    pub ready: Option<(bool, u8, Vec<u8>)>,
     /// In frame style: the limit on frames that was last asked with.
     pub max_frame: f64,
     /// In frame style: the data frame last handed out was not its message's last.
     pub half_read: bool,
     /// Memory of what was last handed out, freed when the session is used again.
-    pub lent: Option<BytesMut>,
+    pub lent: Option<Vec<u8>>,
     pub outbox: Outbox,
     /// Why nothing more can be written.
     pub write_end: Option<IoError>,

@@ -12,11 +12,10 @@ mod progress;
 mod sequence;
 mod settings;
 
-use crate::ext::{self, Extension};
+use crate::ext::{self, Ahead, Extension};
 use crate::header::{Head, Lengths};
 use crate::{close, opcode, Error};
 use assembly::Assembly;
-use bytes::BytesMut;
 use progress::{Frame, State};
 use sequence::Sequence;
 use std::mem;
@@ -26,6 +25,10 @@ pub use event::{Event, Payload};
 pub use plain::Plain;
 pub use progress::Stage;
 pub use settings::{Settings, Style};
+
+/// So much of a message is decoded before its last byte has come: more is not wanted until then, and
+/// a few bytes may stand for very many.
+const AHEAD: usize = 64 * 1024;
 
 /// Receiver of one connection.
 #[derive(Debug)]
@@ -176,7 +179,7 @@ impl Conn {
 
     /// Has the payload that is awaited assembled in `memory`, which is empty and has room for what
     /// came already. Returns the memory used before, to be dropped or used elsewhere.
-    pub fn assemble_in(&mut self, memory: BytesMut) -> BytesMut {
+    pub fn assemble_in(&mut self, memory: Vec<u8>) -> Vec<u8> {
         self.assembly().move_to(memory)
     }
 
@@ -184,13 +187,13 @@ impl Conn {
     /// how many bytes of this frame are missing. The owner may append at most that many bytes
     /// from the socket, within the buffer's spare capacity, and then must call
     /// [`Conn::body_filled`]. `None` when no payload is awaited, or one that an extension takes
-    /// piece by piece; then use [`Conn::feed`].
-    pub fn body_room(&mut self) -> Option<(&mut BytesMut, usize)> {
+    /// piece by piece, or when there is no memory for it; then use [`Conn::feed`].
+    pub fn body_room(&mut self) -> Option<(&mut Vec<u8>, usize)> {
         if self.state != State::Body || self.is_coded() {
             return None;
         }
         let (missing, limit) = (self.frame.missing, self.limit());
-        Some((self.assembly().room(missing, limit), missing))
+        Some((self.assembly().room(missing, limit).ok()?, missing))
     }
 
     /// The owner appended `n` bytes to the buffer of [`Conn::body_room`]: unmasks and validates
@@ -322,7 +325,7 @@ impl Conn {
         if whole && !(data && self.sequence.is_fragmented()) {
             return self.complete(Some(chunk));
         }
-        self.assembly().append(chunk, limit);
+        self.assembly().append(chunk, limit)?;
         if self.frame.missing > 0 {
             return Ok(None);
         }
@@ -341,15 +344,15 @@ impl Conn {
             return Ok(());
         }
         coded_bytes.1 += chunk.len() as u64;
-        extension.decode(chunk, last, &mut |fresh, end| {
+        let ahead = Ahead { decoded: AHEAD.saturating_sub(data.len()), coded: max };
+        extension.decode(chunk, (!last).then_some(ahead), &mut |fresh, end| {
             let limit = max.saturating_sub(data.len());
             sequence.bytes(&fresh[..fresh.len().min(limit)])?;
             if fresh.len() > limit {
                 return Err(Error::MessageTooLarge);
             }
             coded_bytes.0 += fresh.len() as u64;
-            data.append(fresh, if end { fresh.len() } else { limit });
-            Ok(())
+            data.append(fresh, if end { fresh.len() } else { limit })
         })
     }
 

@@ -46,6 +46,8 @@ pub enum Error {
     /// A compressed message that is not DEFLATE data. No RFC names its close code: 1007, because
     /// the payload is not what the frame says it is.
     BadDeflate,
+    /// No fault of the peer: there is no memory for what it sends.
+    NoMemory,
 }
 
 impl Error {
@@ -73,10 +75,11 @@ impl Error {
             Self::TooManyFragments => ("too many fragments", 1009, "fragments"),
             Self::InvalidUtf8 => ("invalid utf-8", 1007, "utf8"),
             Self::BadDeflate => ("bad compressed data", 1007, "deflate"),
+            Self::NoMemory => ("no memory", 1011, "memory"),
         }
     }
 
-    /// The close code that tells the peer (RFC 6455 7.4.1): 1002, 1007 or 1009.
+    /// The close code that tells the peer (RFC 6455 7.4.1): 1002, 1007, 1009 or 1011.
     pub const fn close_code(&self) -> u16 {
         self.row().1
     }

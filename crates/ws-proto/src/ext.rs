@@ -30,9 +30,23 @@ pub(crate) trait Extension: fmt::Debug + Send {
     /// The reserved bit that marks the first frame of a message as the extension's.
     fn rsv(&self) -> u8;
 
-    /// Takes unmasked payload bytes of a marked message, and hands on what they stand for.
-    /// `last` says that the message ends with them. An error is final.
-    fn decode(&mut self, bytes: &[u8], last: bool, sink: Sink<'_>) -> Result<(), crate::Error>;
+    /// Takes unmasked payload bytes of a marked message, and hands on what they stand for. Without
+    /// `ahead` the message ends with them, and all of it is handed on. An error is final.
+    fn decode(
+        &mut self,
+        bytes: &[u8],
+        ahead: Option<Ahead>,
+        sink: Sink<'_>,
+    ) -> Result<(), crate::Error>;
+}
+
+/// How far a message is decoded before its end has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// At most so many bytes are handed on now; the extension keeps what stands for more.
+    pub decoded: usize,
+    /// Of which it keeps at most so many: a message too large otherwise.
+    pub coded: usize,
 }
 
 /// What the handshake asks of an extension.

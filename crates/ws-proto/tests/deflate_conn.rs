@@ -43,7 +43,7 @@ fn text(text: &str) -> Seen {
 }
 
 fn packed(payload: &[u8]) -> Vec<u8> {
-    rsv_frame(true, RSV1, opcode::BINARY, &compress_once(9, 15, payload), KEY)
+    rsv_frame(true, RSV1, opcode::BINARY, &compress_once(9, 15, payload).unwrap(), KEY)
 }
 
 #[test]
@@ -178,10 +178,11 @@ fn bad_data() {
 
 #[test]
 fn bad_text_is_refused_before_its_frame_ends() {
-    let data = compress_once(6, 15, b"good, then bad: \xC3(, and much more that never comes");
+    let data =
+        compress_once(6, 15, b"good, then bad: \xC3(, and much more that never comes").unwrap();
     let head = header::encode(true, RSV1, opcode::TEXT, 1 << 16, None);
     assert_eq!(refused(messages(), &[head.as_ref(), &data].concat()), Error::InvalidUtf8);
-    let half = compress_once(6, 15, b"half a character: \xE2\x82");
+    let half = compress_once(6, 15, b"half a character: \xE2\x82").unwrap();
     let wire = rsv_frame(true, RSV1, opcode::TEXT, &half, KEY);
     assert_eq!(refused(messages(), &wire), Error::InvalidUtf8);
 }
@@ -222,7 +223,7 @@ fn limits_count_what_comes_and_what_comes_out() {
 #[test]
 fn bytes_are_counted() {
     let mut conn = server(messages());
-    let data = compress_once(6, 15, &[b'x'; 4000]);
+    let data = compress_once(6, 15, &[b'x'; 4000]).unwrap();
     let wire = [
         rsv_frame(true, RSV1, opcode::BINARY, &data, KEY),
         frame(true, opcode::TEXT, b"plain", KEY),

@@ -74,7 +74,7 @@ const SPARES: isize = 350_000;
 #[test]
 fn a_bomb_costs_no_more_than_the_limit() {
     const LIMIT: u64 = 1 << 20;
-    let bomb = compress_once(9, 15, &vec![0; 16 << 20]);
+    let bomb = compress_once(9, 15, &vec![0; 16 << 20]).unwrap();
     assert!(bomb.len() < 17_000, "{}", bomb.len());
     for cut in [usize::MAX, 1000] {
         let limits = Settings { max_message: LIMIT, ..messages() };
@@ -95,6 +95,34 @@ fn a_bomb_costs_no_more_than_the_limit() {
         });
         // Twice, because the buffer is copied when it grows.
         assert!(most < 2 * LIMIT as isize + SPARES, "{most}");
+    }
+}
+
+#[test]
+fn a_fragment_holds_little_until_the_message_ends() {
+    const SIZE: usize = 2 << 20;
+    let packed = compress_once(9, 15, &vec![0; SIZE]).unwrap();
+    assert!(packed.len() < 2200, "{}", packed.len());
+    let limits = Settings { max_message: SIZE as u64, ..messages() };
+    // A fragment whose successors never come, and a frame whose last byte does not.
+    let (fragment, rest) = packed.split_at(packed.len() - 1);
+    let part = rsv_frame(false, 0x40, opcode::BINARY, fragment, None);
+    let whole = rsv_frame(true, 0x40, opcode::BINARY, &packed, None);
+    let last = rsv_frame(true, 0, opcode::CONTINUATION, rest, None);
+    for (first, rest) in [(&part[..], &last[..]), whole.split_at(whole.len() - 1)] {
+        for cut in [usize::MAX, 100, 1] {
+            let mut conn = Conn::with_deflate(limits, &agreed(false, 15), Role::Server);
+            let mut wire = first.to_vec();
+            HELD.set((0, 0));
+            for piece in wire.chunks_mut(cut) {
+                assert_eq!(feed_all(&mut conn, piece, &mut vec![]), Ok(()));
+            }
+            let held = HELD.get().0;
+            assert!(held < 80_000 + SPARES, "{held}");
+            let mut seen = Vec::new();
+            feed_all(&mut conn, &mut rest.to_vec(), &mut seen).unwrap();
+            assert_eq!(seen.len(), 1);
+        }
     }
 }
 
@@ -145,7 +173,7 @@ fn a_context_that_is_taken_over_is_as_small_as_its_window_allows() {
         let (conn, mut encoder) = exchange(15, true);
         let before = HELD.get().0;
         encoder.sent_elsewhere();
-        drop(compress_once(6, 15, b"to all"));
+        drop(compress_once(6, 15, b"to all").unwrap());
         assert!((HELD.get().0 - before).abs() < 1000);
         (conn, encoder)
     });

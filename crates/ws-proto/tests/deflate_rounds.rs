@@ -131,7 +131,7 @@ proptest! {
                 Way::Encoder => encoder.encode(data, &mut out),
                 Way::Broadcast(less) => {
                     let window = bits.saturating_sub(*less);
-                    out.extend(compress_once(agreed.level, window, data));
+                    out.extend(compress_once(agreed.level, window, data).unwrap());
                     encoder.sent_elsewhere();
                     true
                 }
@@ -209,12 +209,12 @@ proptest! {
             level: 6,
             threshold: 0,
         };
-        let mut payload = compress_once(6, 15, &data);
+        let mut payload = compress_once(6, 15, &data).unwrap();
         let at = at.index(payload.len());
         payload[at] = byte;
         let wire = [
             fragment((0x40, kind), &payload, &parts, None, &mut vec![]),
-            fragment((0x40, opcode::BINARY), &compress_once(6, 15, b"and another one"), &parts, None, &mut vec![]),
+            fragment((0x40, opcode::BINARY), &compress_once(6, 15, b"and another one").unwrap(), &parts, None, &mut vec![]),
         ]
         .concat();
         let limits = ws_proto::Settings { max_message: 2000, ..messages() };
@@ -258,7 +258,7 @@ fn matches_reach_as_far_as_the_window_lets_them_and_no_farther() {
                     let gap = gap.max(150);
                     let data = [&noise[..gap], &noise[..gap.min(300)]].concat();
                     let mut puff = Puff::new(bits);
-                    assert_eq!(puff.message(&compress_once(level, bits, &data)), data);
+                    assert_eq!(puff.message(&compress_once(level, bits, &data).unwrap()), data);
                     farthest = farthest.max(puff.farthest);
                 }
             }

@@ -11,7 +11,6 @@ use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
 
-use bytes::BytesMut;
 use mlua::ffi as lua;
 use ws_proto::FrameCheck;
 
@@ -55,7 +54,7 @@ pub enum Value {
     /// Bytes that lie in a session's memory and are copied before anything else happens.
     View(*const u8, usize),
     /// Received bytes, whose memory is used again.
-    Payload(BytesMut),
+    Payload(Vec<u8>),
     /// Something of ours, as userdata.
     Object(Object),
     /// An array of byte strings.

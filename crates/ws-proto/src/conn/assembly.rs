@@ -1,8 +1,9 @@
 //! The buffer of a payload that arrives in parts. It grows with what came, never with what a
 //! header announces: by at most what came, what it holds, or 4 KiB, and never above what can
-//! still come. It is given away when the payload is whole, so nothing is kept between two.
+//! still come. Its size is the peer's choice, so memory that is not there is an error and no panic.
+//! It is given away when the payload is whole, so nothing is kept between two.
 
-use bytes::BytesMut;
+use crate::Error;
 
 /// Smallest step of growth.
 const STEP: usize = 4096;
@@ -10,7 +11,7 @@ const STEP: usize = 4096;
 /// Payload bytes so far. Owned by the `Conn` until `finish` hands them out.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    buf: BytesMut,
+    buf: Vec<u8>,
 }
 
 impl Assembly {
@@ -19,19 +20,20 @@ impl Assembly {
     }
 
     /// Appends what came; `limit` is how many bytes may still come, these included.
-    pub fn append(&mut self, bytes: &[u8], limit: usize) {
+    pub fn append(&mut self, bytes: &[u8], limit: usize) -> Result<(), Error> {
         if self.spare() < bytes.len() {
-            self.grow(bytes.len(), limit);
+            self.grow(bytes.len(), limit)?;
         }
         self.buf.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Makes room to read into, for `missing` bytes of which none came yet.
-    pub fn room(&mut self, missing: usize, limit: usize) -> &mut BytesMut {
+    pub fn room(&mut self, missing: usize, limit: usize) -> Result<&mut Vec<u8>, Error> {
         if self.spare() < missing.min(STEP) {
-            self.grow(0, limit);
+            self.grow(0, limit)?;
         }
-        &mut self.buf
+        Ok(&mut self.buf)
     }
 
     /// The last `n` bytes.
@@ -41,14 +43,14 @@ impl Assembly {
     }
 
     /// Goes on in `memory`. Returns what it used before.
-    pub fn move_to(&mut self, mut memory: BytesMut) -> BytesMut {
+    pub fn move_to(&mut self, mut memory: Vec<u8>) -> Vec<u8> {
         memory.clear();
         memory.extend_from_slice(&self.buf);
         std::mem::replace(&mut self.buf, memory)
     }
 
     /// Gives the payload away.
-    pub fn finish(&mut self) -> BytesMut {
+    pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buf)
     }
 
@@ -57,12 +59,9 @@ impl Assembly {
         self.buf.capacity() - self.buf.len()
     }
 
-    /// A new buffer of an exact size, because `BytesMut::reserve` may double beyond the limit.
-    fn grow(&mut self, came: usize, limit: usize) {
-        let len = self.buf.len();
-        let more = came.max(len).max(STEP).min(limit);
-        let mut bigger = BytesMut::with_capacity(len + more);
-        bigger.extend_from_slice(&self.buf);
-        self.buf = bigger;
+    /// By an exact size, because `Vec::reserve` may double beyond the limit.
+    fn grow(&mut self, came: usize, limit: usize) -> Result<(), Error> {
+        let more = came.max(self.buf.len()).max(STEP).min(limit);
+        self.buf.try_reserve_exact(more).map_err(|_| Error::NoMemory)
     }
 }

@@ -1,15 +1,13 @@
 //! What a connection hands to its owner. A payload borrows the input where it lay there in one
 //! piece; otherwise the event owns the buffer, and dropping the event frees it.
 
-use bytes::{Buf, BytesMut};
-
 /// Payload of an event, unmasked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Lies in the input that was fed.
     Slice(&'a [u8]),
     /// Was assembled from several inputs or fragments.
-    Owned(BytesMut),
+    Owned(Vec<u8>),
 }
 
 impl Payload<'_> {
@@ -28,7 +26,7 @@ impl Payload<'_> {
         match self {
             Payload::Slice(slice) => Payload::Slice(&slice[n..]),
             Payload::Owned(mut buf) => {
-                buf.advance(n);
+                buf.drain(..n);
                 Payload::Owned(buf)
             }
         }

@@ -41,8 +41,10 @@ impl Encoder {
         if payload.len() < self.threshold {
             return false;
         }
-        let mut deflate =
-            self.context.take().unwrap_or_else(|| spare::deflate(self.level, self.window_bits));
+        let context =
+            self.context.take().map_or_else(|| spare::deflate(self.level, self.window_bits), Ok);
+        // Without memory for it the message goes as it is; no context is lost, for there was none.
+        let Ok(mut deflate) = context else { return false };
         let start = out.len();
         let done = compress(&mut deflate, payload, out).is_ok();
         let len = out.len() - start;
@@ -106,13 +108,15 @@ impl fmt::Debug for Encoder {
 /// Compresses a message for any number of connections whose window has at least `window_bits` (8
 /// to 15), whatever was sent on them before: it refers to nothing but itself. `level` is 1 to 9.
 /// Each connection's [`Encoder::sent_elsewhere`] must be told.
-pub fn compress_once(level: u8, window_bits: u8, payload: &[u8]) -> Vec<u8> {
+///
+/// None: there is no memory for it.
+pub fn compress_once(level: u8, window_bits: u8, payload: &[u8]) -> Option<Vec<u8>> {
     let (level, window_bits) = (level.clamp(1, 9), window_bits.clamp(8, 15));
     let mut out = Vec::new();
-    let mut deflate = spare::deflate(level, window_bits);
-    compress(&mut deflate, payload, &mut out).expect("a fresh compressor takes any bytes");
+    let mut deflate = spare::deflate(level, window_bits).ok()?;
+    compress(&mut deflate, payload, &mut out).ok()?;
     spare::keep_deflate(level, window_bits, deflate);
-    out
+    Some(out)
 }
 
 /// Compresses, flushes to a whole byte, and leaves the flush's empty block out but for its first
@@ -127,6 +131,7 @@ fn compress(
         deflate.compress(payload, scratch, DeflateFlush::SyncFlush)?;
         let (taken, made) = (deflate.total_in() - taken, deflate.total_out() - made);
         payload = &payload[taken as usize..];
+        out.try_reserve(made as usize).map_err(|_| DeflateError::MemError)?;
         out.extend_from_slice(&scratch[..made as usize]);
         // Room was left: the flush is complete.
         if (made as usize) < scratch.len() {

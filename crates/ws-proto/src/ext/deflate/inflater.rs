@@ -1,11 +1,12 @@
 //! The receiving direction of permessage-deflate (RFC 7692 7.2.2): inflates messages while they
-//! come, in blocks that the connection checks against its limits before it stores them. Owned by
+//! come, in blocks that the connection checks against its limits before it stores them; beyond what
+//! is wanted before a message's end (`Ahead`) the compressed bytes are kept instead. Owned by
 //! one `Conn`; keeps zlib's inflater between messages only where the peer may refer to earlier
 //! ones. The peer's window bits are not looked at: zlib-rs inflates by a window of 32 KB always,
 //! and a reference beyond the agreed window does no harm.
 
 use super::{spare, Agreed, Role, TAIL};
-use crate::ext::{Extension, Sink};
+use crate::ext::{Ahead, Extension, Sink};
 use crate::Error;
 use std::{fmt, mem};
 use zlib_rs::{Inflate, InflateFlush, Status};
@@ -16,6 +17,8 @@ pub(crate) struct Inflater {
     inflate: Option<Inflate>,
     /// Something was fed since the message began, or since its last DEFLATE stream ended.
     dirty: bool,
+    /// Of the message under way: what came and was not fed yet.
+    held: Vec<u8>,
 }
 
 impl Inflater {
@@ -26,7 +29,7 @@ impl Inflater {
             Role::Client => Role::Server,
         };
         let (_, takeover) = agreed.direction(peer);
-        Inflater { takeover, inflate: None, dirty: false }
+        Inflater { takeover, inflate: None, dirty: false, held: Vec::new() }
     }
 }
 
@@ -35,13 +38,24 @@ impl Extension for Inflater {
         0x40
     }
 
-    fn decode(&mut self, bytes: &[u8], last: bool, sink: Sink<'_>) -> Result<(), Error> {
-        let mut inflate = self.inflate.take().unwrap_or_else(spare::inflate);
-        let dirty = &mut self.dirty;
+    fn decode(&mut self, bytes: &[u8], ahead: Option<Ahead>, sink: Sink<'_>) -> Result<(), Error> {
+        if let Some(ahead) = ahead {
+            if ahead.decoded == 0 || !self.held.is_empty() {
+                return self.hold(bytes, ahead.coded);
+            }
+        }
+        let mut inflate = match self.inflate.take() {
+            Some(inflate) => inflate,
+            None => spare::inflate()?,
+        };
+        let (dirty, held) = (&mut self.dirty, mem::take(&mut self.held));
+        let mut left = 0;
         spare::with_scratch(|scratch| {
-            let mut run = Run { inflate: &mut inflate, dirty, scratch, filled: 0, sink };
-            run.feed(bytes)?;
-            if !last {
+            let most = ahead.map_or(usize::MAX, |ahead| ahead.decoded);
+            let mut run = Run { inflate: &mut inflate, dirty, scratch, filled: 0, most, sink };
+            run.feed(&held)?;
+            left = run.feed(bytes)?;
+            if ahead.is_some() {
                 return run.flush(false);
             }
             // A message without a byte, or whose last block is marked as final with no block
@@ -52,11 +66,22 @@ impl Extension for Inflater {
             }
             run.flush(true)
         })?;
-        if last && !self.takeover {
-            spare::keep_inflate(inflate);
-        } else {
-            self.inflate = Some(inflate);
+        match ahead {
+            None if !self.takeover => spare::keep_inflate(inflate),
+            _ => self.inflate = Some(inflate),
         }
+        ahead.map_or(Ok(()), |ahead| self.hold(&bytes[bytes.len() - left..], ahead.coded))
+    }
+}
+
+impl Inflater {
+    /// Keeps compressed bytes for the message's end.
+    fn hold(&mut self, bytes: &[u8], most: usize) -> Result<(), Error> {
+        if bytes.len() > most.saturating_sub(self.held.len()) {
+            return Err(Error::MessageTooLarge);
+        }
+        self.held.try_reserve(bytes.len()).map_err(|_| Error::NoMemory)?;
+        self.held.extend_from_slice(bytes);
         Ok(())
     }
 }
@@ -76,22 +101,27 @@ struct Run<'a, 's> {
     dirty: &'a mut bool,
     scratch: &'a mut [u8],
     filled: usize,
+    /// So many bytes more may come out.
+    most: usize,
     sink: Sink<'s>,
 }
 
 impl Run<'_, '_> {
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    /// Returns how many of the bytes were not taken, because no more may come out.
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<usize, Error> {
         loop {
             if !bytes.is_empty() {
                 *self.dirty = true;
             }
             let (taken, made) = (self.inflate.total_in(), self.inflate.total_out());
-            let room = &mut self.scratch[self.filled..];
+            let end = self.scratch.len().min(self.filled.saturating_add(self.most));
+            let room = &mut self.scratch[self.filled..end];
             let status = self.inflate.decompress(bytes, room, InflateFlush::SyncFlush);
             let taken = (self.inflate.total_in() - taken) as usize;
             let made = (self.inflate.total_out() - made) as usize;
             bytes = &bytes[taken..];
             self.filled += made;
+            self.most -= made;
             let Ok(status) = status else {
                 // What came before the fault is judged first, however the bytes were cut.
                 self.flush(false)?;
@@ -103,11 +133,14 @@ impl Run<'_, '_> {
                 self.inflate.reset(false);
                 *self.dirty = false;
             }
+            if self.most == 0 {
+                return Ok(bytes.len());
+            }
             if self.filled == self.scratch.len() {
                 // There may be more that only wanted room.
                 self.flush(false)?;
             } else if bytes.is_empty() {
-                return Ok(());
+                return Ok(0);
             } else if taken == 0 && made == 0 {
                 return Err(Error::BadDeflate);
             }
