@@ -186,9 +186,9 @@ impl Stream {
         }
     }
 
-    /// Waits at most `ms` milliseconds until a read would not wait: bytes, or the end of the
-    /// stream.
-    pub fn readable(&self, r: Request, ms: u64, again: bool) -> Await {
+    /// Waits until a read would not wait: bytes, or the end of the stream. `left` is what is left of
+    /// the caller's time, in milliseconds.
+    pub fn readable(&self, r: Request, left: Option<u64>) -> Await {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if io.closed {
@@ -200,15 +200,10 @@ impl Stream {
         if !io.inbox.is_empty() || io.read_end.is_some() {
             return Await::Done;
         }
-        let now = now_ms();
-        if !again {
-            io.reading_since = now;
-        }
-        let deadline = io.reading_since.saturating_add(ms);
-        if now >= deadline {
+        if left == Some(0) {
             return Await::Failed(IoError::Timeout);
         }
-        park(self.reader.park(r, deadline - now))
+        park(self.reader.park(r, left.unwrap_or(u64::MAX)))
     }
 
     /// Queues bytes; they leave at the end of this turn, or now where much waits. Returns whether

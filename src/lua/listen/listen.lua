@@ -2,7 +2,9 @@
 -- themselves; no API of its own. Its connections behave as cosockets do (data | nil, err, partial)
 -- and may be used by any light thread of their worker. Times in milliseconds.
 
-local natives = ...
+local natives, vm = ...
+
+local wait = vm.module "resty.websocket.wait"
 
 local native_accept = natives.accept
 local native_receive = natives.socket_receive
@@ -17,7 +19,6 @@ local tostring = tostring
 local type = type
 local xpcall = xpcall
 local ngx = ngx
-local now = ngx.now
 local traceback = debug.traceback
 
 local BACKLOG = 511
@@ -34,15 +35,7 @@ local socket_mt = { __index = socket }
 
 -- `ms`: all the time this call has, whatever others have set; nil: the socket's time-out.
 local function receive(self, want, n, ms)
-    local handle = self.handle
-    local deadline = ms and now() * 1000 + ms
-    local data, err, partial = native_receive(handle, want, n, nil, ms)
-
-    -- A boolean is a wake-up: look again.
-    while data == true or data == false do
-        data, err, partial = native_receive(handle, want, n, true,
-                                            deadline and deadline - now() * 1000)
-    end
+    local data, err, partial = wait(native_receive, self.handle, ms, want, n)
     if data then
         return data
     end
@@ -73,12 +66,7 @@ end
 
 -- Waits until at most `mark` bytes are left to send.
 local function drain(self, mark, ms)
-    local handle = self.handle
-    local deadline = ms and now() * 1000 + ms
-    local drained, err = native_drain(handle, mark, nil, ms)
-    while drained == true or drained == false do
-        drained, err = native_drain(handle, mark, true, deadline and deadline - now() * 1000)
-    end
+    local drained, err = wait(native_drain, self.handle, ms, mark)
     if drained then
         return 1
     end
@@ -133,11 +121,7 @@ end
 
 -- Whether a read would not wait: true, or nil and "timeout" after `ms` (nil: as long as it takes).
 function socket.readable(self, ms)
-    local handle = self.handle
-    local ready, err = natives.socket_readable(handle, ms)
-    while ready == true or ready == false do
-        ready, err = natives.socket_readable(handle, ms, true)
-    end
+    local ready, err = wait(natives.socket_readable, self.handle, ms)
     if ready then
         return true
     end
@@ -209,16 +193,7 @@ local listener_mt = { __index = listener }
 
 -- The next connection | nil, "timeout" | nil, "closed". `ms` nil: as long as it takes.
 function listener.accept(self, ms)
-    local handle = self.handle
-    local deadline = ms and now() * 1000 + ms
-    local conn, err = native_accept(handle, ms)
-    while conn == true or conn == false do
-        local left = deadline and deadline - now() * 1000
-        if left and left <= 0 then
-            return nil, "timeout"
-        end
-        conn, err = native_accept(handle, left)
-    end
+    local conn, err = wait(native_accept, self.handle, ms)
     if not conn then
         return nil, err
     end
@@ -229,17 +204,11 @@ end
 -- Whether accept() would not wait: true, or nil and "timeout" after `ms` (nil: as long as it
 -- takes). A closed port does not let wait either.
 function listener.readable(self, ms)
-    local handle = self.handle
-    local deadline = ms and now() * 1000 + ms
-    local ready = natives.waiting(handle, ms or 0x7fffffff)
-    while ready == true or ready == false do
-        local left = deadline and deadline - now() * 1000 or 0x7fffffff
-        ready = natives.waiting(handle, left > 0 and left or nil)
-        if not ready and left <= 0 then
-            return nil, "timeout"
-        end
+    local ready, err = wait(natives.waiting, self.handle, ms)
+    if ready then
+        return true
     end
-    return true
+    return nil, err
 end
 
 

@@ -100,12 +100,15 @@ pub fn close(args: &Args) -> Outcome {
     Outcome::none()
 }
 
-/// `accept(listener, ms)` → stream | nil, "closed"; or yields, and then returns a boolean:
-/// the shim calls again, with the time that is left.
+/// `accept(listener, again, left)` → stream | nil, err; or yields: see wait.lua.
 pub fn accept(args: &Args) -> Outcome {
     let Some(listener) = args.listener(1) else { return Outcome::Raise(NOT_A_LISTENER.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match listener.accept(r, ms(args.number(2))) {
+    let left = left(args);
+    if args.truth(2) && left == Some(0) && !listener.has_waiting() {
+        return Outcome::nil_err(IoError::Timeout.to_string());
+    }
+    match listener.accept(r, left.unwrap_or(u64::MAX)) {
         Accept::Connection(socket) => match Stream::new(socket) {
             Some(stream) => Outcome::one(Value::Object(Object::Stream(stream))),
             None => Outcome::nil_err("no memory"),
@@ -116,16 +119,19 @@ pub fn accept(args: &Args) -> Outcome {
     }
 }
 
-/// `waiting(listener, ms or nil)` → 1 where a connection waits, or the port is closed | nil;
-/// with `ms` yields like `accept`.
+/// `waiting(listener, again, left)` → 1 where a connection waits, or the port is closed | nil, err;
+/// or yields like `accept`.
 pub fn waiting(args: &Args) -> Outcome {
     let Some(listener) = args.listener(1) else { return Outcome::Raise(NOT_A_LISTENER.into()) };
     if listener.has_waiting() || !listener.is_open() {
         return Outcome::one(Value::Int(1));
     }
-    let Some(wait) = args.number(2) else { return Outcome::one(Value::Nil) };
+    let left = left(args);
+    if args.truth(2) && left == Some(0) {
+        return Outcome::nil_err(IoError::Timeout.to_string());
+    }
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match listener.park(r, ms(Some(wait))) {
+    match listener.park(r, left.unwrap_or(u64::MAX)) {
         Parking::Parked => Outcome::Yield,
         Parking::Denied(text) => Outcome::Raise(text),
     }
@@ -143,20 +149,19 @@ pub fn bind(args: &Args) -> Outcome {
     Outcome::one(Value::Int(1))
 }
 
-/// `socket_receive(stream, want, n, again, ms)` → data | nil, err, partial; or yields, and then
-/// returns a boolean: the shim calls again with `again` = true. `want`: "any", "exactly", "line",
-/// "all". `ms` is what is left of the caller's time; nil: the stream's time-out holds.
+/// `socket_receive(stream, again, left, want, n)` → data | nil, err, partial; or yields like
+/// `accept`. `want`: "any", "exactly", "line", "all". Without `left` the stream's time-out holds.
 pub fn receive(args: &Args) -> Outcome {
     let Some(stream) = args.stream(1) else { return Outcome::Raise(NOT_A_STREAM.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let n = args.number(3).unwrap_or(0.0) as usize;
-    let want = match args.bytes(2) {
+    let n = args.number(5).unwrap_or(0.0) as usize;
+    let want = match args.bytes(4) {
         Some(b"any") => Want::Any(n),
         Some(b"exactly") => Want::Exactly(n),
         Some(b"line") => Want::Line,
         _ => Want::All,
     };
-    match stream.receive(r, want, args.truth(4), left(args, 5)) {
+    match stream.receive(r, want, args.truth(2), left(args)) {
         Got::Data(data) => Outcome::one(Value::Bytes(data)),
         Got::Failed(err, partial) => Outcome::three(
             Value::Nil,
@@ -169,11 +174,11 @@ pub fn receive(args: &Args) -> Outcome {
     }
 }
 
-/// `socket_readable(stream, ms, again)` → 1 | nil, err; or yields like `socket_receive`.
+/// `socket_readable(stream, again, left)` → 1 | nil, err; or yields like `accept`.
 pub fn readable(args: &Args) -> Outcome {
     let Some(stream) = args.stream(1) else { return Outcome::Raise(NOT_A_STREAM.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    awaited(stream.readable(r, ms(args.number(2)), args.truth(3)))
+    awaited(stream.readable(r, left(args)))
 }
 
 /// `socket_send(stream, data)` → bytes, over | nil, err. `data` is a string or an array of them;
@@ -198,13 +203,13 @@ pub fn send(args: &Args) -> Outcome {
     }
 }
 
-/// `socket_drain(stream, mark or nil, again, ms)` → 1 once at most `mark` bytes (nil: the high-water
-/// mark) wait to be sent | nil, err; or yields like `socket_receive`.
+/// `socket_drain(stream, again, left, mark or nil)` → 1 once at most `mark` bytes (nil: the
+/// high-water mark) wait to be sent | nil, err; or yields like `accept`.
 pub fn drain(args: &Args) -> Outcome {
     let Some(stream) = args.stream(1) else { return Outcome::Raise(NOT_A_STREAM.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let mark = args.number(2).map(|n| n as usize);
-    awaited(stream.drained(r, mark, args.truth(3), left(args, 4)))
+    let mark = args.number(4).map(|n| n as usize);
+    awaited(stream.drained(r, mark, args.truth(2), left(args)))
 }
 
 /// `socket_timeouts(stream, send, receive)` in milliseconds; nil leaves one as it is.
@@ -298,11 +303,6 @@ fn awaited(outcome: Await) -> Outcome {
 }
 
 /// What is left of the caller's own time, in milliseconds.
-fn left(args: &Args, index: i32) -> Option<u64> {
-    args.number(index).map(|ms| ms.max(0.0).ceil() as u64)
-}
-
-/// A wait in milliseconds; nil waits for as long as it takes.
-fn ms(number: Option<f64>) -> u64 {
-    number.map_or(u64::MAX, |ms| ms as u64)
+fn left(args: &Args) -> Option<u64> {
+    args.number(3).map(|ms| ms.max(0.0).ceil() as u64)
 }

@@ -244,14 +244,14 @@ fn write(
     }
 }
 
-/// `close(session, code or nil, reason, timeout, again)` → 1 | nil, err; or yields like `receive`.
+/// `close(session, again, nil, code or nil, reason, timeout)` → 1 | nil, err; or yields: see wait.lua.
 pub fn close(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let code = args.number(2).map(|code| code as u16);
-    let reason = args.bytes(3).unwrap_or_default();
-    let timeout = args.number(4).unwrap_or(0.0) as u64;
-    match session.close(r, code, reason, timeout, args.truth(5)) {
+    let code = args.number(4).map(|code| code as u16);
+    let reason = args.bytes(5).unwrap_or_default();
+    let timeout = args.number(6).unwrap_or(0.0) as u64;
+    match session.close(r, code, reason, timeout, args.truth(2)) {
         Closing::Done => Outcome::one(Value::Int(1)),
         Closing::Parked => Outcome::Yield,
         Closing::Ended => Outcome::nil_err("closed"),

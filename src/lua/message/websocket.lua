@@ -6,6 +6,7 @@ local natives, vm = ...
 
 local options = vm.module("resty.websocket.options")
 local methods = vm.module("resty.websocket.methods")
+local wait = vm.module("resty.websocket.wait")
 local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
@@ -38,11 +39,7 @@ local function leave_server(self, bytes, over)
         return nil, over
     end
     if over then
-        local session = self.session
-        local drained, err = native_drain(session)
-        while drained == true or drained == false do
-            drained, err = native_drain(session, true)
-        end
+        local drained, err = wait(native_drain, self.session)
         if not drained then
             return nil, (err:gsub("^failed to send frame: ", ""))
         end
@@ -89,11 +86,7 @@ end
 
 function server.close(self, code, reason, timeout)
     code, reason, timeout = methods.check_close(code, reason, timeout)
-    local session = server_session(self)
-    local done, err = natives.close(session, code, reason, timeout)
-    while done == true or done == false do
-        done, err = natives.close(session, code, reason, timeout, true)
-    end
+    local done, err = wait(natives.close, server_session(self), nil, code, reason, timeout)
     if not done then
         return nil, err
     end

@@ -4,6 +4,7 @@
 
 local natives, vm = ...
 
+local wait = vm.module("resty.websocket.wait")
 local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
@@ -212,10 +213,7 @@ local function send_frame(self, fin, opcode, payload)
     if bytes and err then
         -- Above the high-water mark: wait for the peer.
         local drained
-        drained, err = native_drain(session)
-        while drained == true or drained == false do
-            drained, err = native_drain(session, true)
-        end
+        drained, err = wait(native_drain, session)
         if not drained then
             bytes = nil
         end

@@ -134,8 +134,8 @@ pub fn send(args: &Args) -> Outcome {
     }
 }
 
-/// `drain(session, again)` → 1 once output is below the high-water mark | nil, err; or yields, and
-/// then returns a boolean: the shim calls again with `again` = true.
+/// `drain(session, again)` → 1 once output is below the high-water mark | nil, err; or yields:
+/// see wait.lua.
 pub fn drain(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };

@@ -16,6 +16,7 @@ pub const API: Api = Api {
     natives: &[(c"addresses", fast::addresses), (c"pace", memory::raw_pace)],
     modules: &[
         module!(c"resty.websocket.fast", c"@resty/websocket/fast.lua", "fast.lua", Shown::Never),
+        module!(c"resty.websocket.wait", c"@resty/websocket/wait.lua", "wait.lua", Shown::Never),
         module!(
             c"resty.websocket.raw_stream",
             c"@resty/websocket/raw_stream.lua",

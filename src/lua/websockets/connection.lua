@@ -8,6 +8,7 @@
 
 local natives, vm = ...
 
+local wait = vm.module "resty.websocket.wait"
 local native_drain = vm.natives.listen.socket_drain
 local native_output = vm.natives.message.peer_output
 local native_send = vm.natives.listen.socket_send
@@ -214,12 +215,7 @@ end
 
 
 local function wait_for_peer(_, conn)
-    local handle, mark = conn.peer.handle, conn.state.send_buffer
-    local drained = native_drain(handle, mark)
-    while drained == true or drained == false do
-        drained = native_drain(handle, mark, true)
-    end
-    if not drained then
+    if not wait(native_drain, conn.peer.handle, nil, conn.state.send_buffer) then
         vm.natives.message.peer_lost(conn.session)
     end
     conn.gated = nil
