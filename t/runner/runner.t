@@ -65,8 +65,10 @@ add_block_preprocessor(sub {
 
 add_response_body_check(sub {
     my ($block, $body, $request, $repeat, $dry_run) = @_;
-    return if !defined $block->expect_initialized;
-    is($initialized, $block->expect_initialized, $block->name . ' - init was run once');
+    is($initialized, $block->expect_initialized, $block->name . ' - init was run once')
+      if defined $block->expect_initialized;
+    is($body, $block->expect_bodies->[$repeat], $block->name . " - body of repetition $repeat")
+      if defined $block->expect_bodies;
 });
 
 no_shuffle();
@@ -205,7 +207,7 @@ body of
 
 
 
-=== TEST 8: a request cut into packets with pauses
+=== TEST 8: a request cut into packets with pauses; what becomes of one is completed again
 --- config
     location = /t {
         content_by_lua_block {
@@ -215,8 +217,8 @@ body of
     }
 --- request eval
 [["PO", {value => "ST /t\nhel", delay_before => 0.05}, {value => "lo", delay_before => 0.05}]]
---- response_body eval
-"POST hello"
+--- expect_bodies eval
+["POST hello", "POST Host: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"]
 
 
 

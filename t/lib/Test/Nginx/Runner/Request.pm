@@ -57,8 +57,12 @@ sub requests_of ($) {
         } @parts;
 
         my @packets = complete_request($name, headers_for($name, $headers, $i), 'close', @values);
+        # A hash keeps what became of its packet, as in Test::Nginx from CPAN: the next repetition
+        # of the block completes that.
         push @requests, [map {
-            { ref $parts[$_] ? %{ $parts[$_] } : (), value => $packets[$_] }
+            my $packet = ref $parts[$_] ? $parts[$_] : {};
+            $packet->{value} = $packets[$_];
+            $packet;
         } 0 .. $#packets];
     }
     return \@requests;
