@@ -188,25 +188,30 @@ pub fn handshake(data: &[u8]) {
     }
 
     let key = b"dGhlIHNhbXBsZSBub25jZQ==";
-    match client::Response::check(data, key) {
-        Ok(response) => drop(response.check_protocol(&[b"chat"])),
-        Err(error) => drop(error.to_bytes()),
+    if let Ok(mut opening) = client::Opening::new(b"ws://h") {
+        let wishes =
+            client::Wishes { key, choice: client::Choice::Offered(None), ..Default::default() };
+        assert!(opening.request(wishes).is_ok());
+        let granted = opening.answer(data).map(|grant| grant.is_some());
+        assert_eq!(granted.as_ref().is_ok_and(|is_final| *is_final), opening.grant().is_some());
+        if let Err(error) = granted {
+            error.to_bytes();
+        }
     }
-    if let Ok(uri) = client::Uri::parse(data) {
-        let request = client::Request {
-            path: uri.path,
-            host: uri.host,
-            key,
-            origin: Some(first),
-            protocols: None,
-            headers: rest,
-        };
-        if let Ok(bytes) = request.encode() {
+    if let Ok(Some((_, len))) = client::ResponseHead::read(data) {
+        assert!(len <= data.len() && len <= client::MAX_RESPONSE);
+    }
+    if let Ok(mut opening) = client::Opening::new(data) {
+        let wishes =
+            client::Wishes { key, origin: Some(first), headers: rest, ..Default::default() };
+        if let Ok(bytes) = opening.request(wishes) {
             // Nothing in it could end the head before its end, or forge a line.
             let ends = bytes.windows(4).filter(|w| w == b"\r\n\r\n").count();
             assert!(ends == 1 && bytes.ends_with(b"\r\n\r\n"));
             let lines = bytes.iter().filter(|&&b| b == b'\n').count();
             assert_eq!(lines, 8 + rest.len());
+            let line = bytes.split(|&b| b == b'\r').next().unwrap_or_default();
+            assert_eq!(line.iter().filter(|&&b| b == b' ').count(), 2);
         }
     }
 }

@@ -2,10 +2,11 @@
 //! the kernel and our memory without ngx_lua's buffers between. Waiting, time-outs, errors and the
 //! end stay the cosocket's: who uses this does so between two of its calls, takes no more than a
 //! frame's own bytes, and leaves the rest to it. Used by the natives of `resty.websocket.protocol`
-//! and of message clients.
+//! and of message clients; and to see whom a certificate is for.
 
-use std::ffi::c_void;
+use std::ffi::{c_void, CString};
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{mem, slice};
 
@@ -180,6 +181,34 @@ impl<'a> Cosocket<'a> {
                     errno => return Err(errno),
                 }
             }
+        }
+    }
+    /// Whether the certificate that the peer has shown in its TLS handshake is for this address:
+    /// ngx_lua compares names only. One that has the address for a name is taken as well, as
+    /// ngx_lua takes it.
+    pub fn certificate_is_for(&self, address: IpAddr) -> bool {
+        let Ok(text) = CString::new(address.to_string()) else { return false };
+        // SAFETY: found open, and nothing ran since; OpenSSL and nginx only read what they are
+        // given, and the certificate stays the session's.
+        unsafe {
+            let ssl = (*self.c()).ssl;
+            if ssl.is_null() {
+                return false;
+            }
+            let session = ffi::SSL_get_session((*ssl).connection);
+            if session.is_null() {
+                return false;
+            }
+            let certificate = ffi::SSL_SESSION_get0_peer(session);
+            if certificate.is_null() {
+                return false;
+            }
+            if ffi::X509_check_ip_asc(certificate, text.as_ptr(), 0) == 1 {
+                return true;
+            }
+            let len = text.as_bytes().len();
+            let mut name = ffi::ngx_str_t { len, data: text.as_ptr().cast_mut().cast() };
+            ffi::ngx_ssl_check_host(self.c(), &mut name) == ffi::NGX_OK as isize
         }
     }
 }

@@ -4,6 +4,7 @@
 #
 #   ca.pem                an authority: signs ws.test and client
 #   ws.test.pem           server certificate for the name ws.test
+#   address.pem           server certificate for 127.0.0.1 and ::1, without their names
 #   self-signed.pem       server certificate for ws.test too, signed by nobody else
 #   client.pem            client certificate, signed by ca.pem
 #   stranger.pem          client certificate, signed by itself
@@ -14,7 +15,7 @@ cd "$(dirname "$0")"
 exec {lock}<"$PWD"
 flock "$lock"
 
-all=(ca ws.test self-signed client stranger)
+all=(ca ws.test address self-signed client stranger)
 fresh() {
     local name
     for name in "${all[@]}"; do
@@ -35,6 +36,7 @@ make() {
 signed=(-CA ca.pem -CAkey ca.key.pem -addext basicConstraints=critical,CA:FALSE)
 make ca /CN=test-authority
 make ws.test /CN=ws.test "${signed[@]}" -addext subjectAltName=DNS:ws.test
+make address /CN=address "${signed[@]}" -addext subjectAltName=IP:127.0.0.1,IP:::1,DNS:host.test
 make self-signed /CN=ws.test -addext subjectAltName=DNS:ws.test
 make client /CN=client-one "${signed[@]}"
 make stranger /CN=stranger

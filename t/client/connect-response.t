@@ -432,7 +432,7 @@ nil "bad origin: control character"
 nil "bad headers: control character"
 nil "bad headers: control character"
 nil "bad protocols: control character"
-nil "bad path: control character"
+nil "bad websocket uri"
 
 
 
@@ -472,3 +472,39 @@ true
     say(t.result)
 --- response_body
 nil
+
+
+
+=== TEST 40: interim responses come before the one that counts
+--- client
+    local ws, err, response = websocket.connect(url)
+    say(err, response:match("^[^\r]*"), ws:recv())
+--- server
+    assert(sock:send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"))
+    answer("", "\129\2hi")
+--- response_body
+nil "HTTP/1.1 101 Switching Protocols" "hi" "text"
+
+
+
+=== TEST 41: what is no URI, and what a URI asks for
+--- client
+    for _, bad in ipairs { "ws://u:p@127.0.0.1/", "ws://127.0.0.1/a b", "ws://127.0.0.1/\r\nX: y" } do
+        say((select(2, websocket.connect(bad))))
+    end
+    local ws = assert(websocket.connect("WS://127.0.0.1:HTTP_PORT?x=1#fragment"))
+    say(ws:recv())
+    ws:close()
+--- config
+    location = / {
+        content_by_lua_block {
+            local ws = assert(require("resty.websocket").accept())
+            ws:send(ngx.var.request_uri)
+            ws:recv()
+        }
+    }
+--- response_body
+"bad websocket uri"
+"bad websocket uri"
+"bad websocket uri"
+"/?x=1" "text"

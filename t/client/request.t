@@ -108,10 +108,10 @@ Connection: Upgrade
 
 
 
-=== TEST 6: a query without a path is sent as it is
+=== TEST 6: a query without a path
 --- connect: "ws://127.0.0.1:MOCK_PORT?a=1", key
 --- head
-GET ?a=1 HTTP/1.1
+GET /?a=1 HTTP/1.1
 Upgrade: websocket
 Host: 127.0.0.1:MOCK_PORT
 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
@@ -120,10 +120,10 @@ Connection: Upgrade
 
 
 
-=== TEST 7: a fragment is sent too
---- connect: "ws://127.0.0.1:MOCK_PORT/p?q#f", key
+=== TEST 7: a scheme has no case, a fragment is not the server's business
+--- connect: "WS://127.0.0.1:MOCK_PORT/p?q#f", key
 --- head
-GET /p?q#f HTTP/1.1
+GET /p?q HTTP/1.1
 Upgrade: websocket
 Host: 127.0.0.1:MOCK_PORT
 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
@@ -192,18 +192,24 @@ Connection: Upgrade
 === TEST 12: what is no URI
 --- client
 for _, uri in ipairs{
-    "", "127.0.0.1", "http://127.0.0.1/", "WS://127.0.0.1/", " ws://127.0.0.1/", "ws:/127.0.0.1/",
+    "", "127.0.0.1", "http://127.0.0.1/", "x-ws://127.0.0.1/", " ws://127.0.0.1/", "ws:/127.0.0.1/",
     "ws://", "ws:///", "ws://:80/", "wss//h", "ws://unix:/tmp/x.sock", "ws://unix:/tmp/x.sock/s",
     "ws://unix::/s", "ws://127.0.0.1/?to=unix:1", "unix:/tmp/x.sock:/", "ws://[::1", "ws://[h]:80/",
+    "ws://user:pw@127.0.0.1/", "ws://user@127.0.0.1/", "ws://127.0.0.1/a b", "ws://127.0.0.1 /",
+    "ws://127.0.0.1:80x/", "ws://127.0.0.1:80:80/",
 } do
     t.say(uri, client:new():connect(uri))
 end
 t.say(client:new():connect(80))
+t.say(client:new():connect(nil))
+t.say(client:new():connect(true))
+t.say(client:new():connect({}))
+t.say(client:new():connect(nil, true))
 --- response_body
 "" nil "bad websocket uri"
 "127.0.0.1" nil "bad websocket uri"
 "http://127.0.0.1/" nil "bad websocket uri"
-"WS://127.0.0.1/" nil "bad websocket uri"
+"x-ws://127.0.0.1/" nil "bad websocket uri"
 " ws://127.0.0.1/" nil "bad websocket uri"
 "ws:/127.0.0.1/" nil "bad websocket uri"
 "ws://" nil "bad websocket uri"
@@ -217,6 +223,16 @@ t.say(client:new():connect(80))
 "unix:/tmp/x.sock:/" nil "bad websocket uri"
 "ws://[::1" nil "bad websocket uri"
 "ws://[h]:80/" nil "bad websocket uri"
+"ws://user:pw@127.0.0.1/" nil "bad websocket uri"
+"ws://user@127.0.0.1/" nil "bad websocket uri"
+"ws://127.0.0.1/a b" nil "bad websocket uri"
+"ws://127.0.0.1 /" nil "bad websocket uri"
+"ws://127.0.0.1:80x/" nil "bad websocket uri"
+"ws://127.0.0.1:80:80/" nil "bad websocket uri"
+nil "bad websocket uri"
+nil "bad websocket uri"
+nil "bad websocket uri"
+nil "bad websocket uri"
 nil "bad websocket uri"
 
 
@@ -283,8 +299,8 @@ for _, byte in ipairs{ "\r", "\n", "\0" } do
 end
 try(url, { headers = { "" } })
 --- response_body eval
-qq{nil "bad path: control character"
-nil "bad host: control character"
+qq{nil "bad websocket uri"
+nil "bad websocket uri"
 nil "bad host: control character"
 nil "bad key: control character"
 nil "bad protocols: control character"

@@ -342,3 +342,32 @@ nil true
 nil "bad websocket uri"
 nil "failed to connect: connection refused"
 nil true
+
+
+
+=== TEST 25: interim responses come before the one that counts
+--- answer eval
+"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" . ::response()
+--- response_body
+1 nil
+"HTTP/1.1 101 Switching Protocols\x0d\x0aUpgrade: websocket\x0d\x0aConnection: Upgrade\x0d\x0aSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+
+=== TEST 26: interim responses that do not end
+--- answer eval: "HTTP/1.1 102 Processing\r\n\r\n" x 5000
+--- response_body
+nil "response header too large"
+"HTTP/1.1 102 Processing"
+nil "already closed"
+nil "closed"
+
+
+
+=== TEST 27: a refusal after an interim response
+--- answer eval: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nbody"
+--- response_body
+nil "failed websocket handshake: unexpected response status: 403"
+"HTTP/1.1 403 Forbidden\x0d\x0aContent-Length: 4"
+nil "already closed"
+1

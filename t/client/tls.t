@@ -278,3 +278,36 @@ qq{"sni=none host=[::1]:$::PORT client=none" "text" nil
 nil "ssl handshake failed: certificate host mismatch"
 "sni=ws.test host=[::1]:$::PORT client=none" "text" nil
 }
+
+
+
+=== TEST 13: an address is verified against the certificate's addresses
+--- http_config
+    server {
+        listen MOCK_PORT ssl;
+        ssl_certificate CERT_DIR/address.pem;
+        ssl_certificate_key CERT_DIR/address.key.pem;
+        location = /s {
+            content_by_lua_block {
+                local wb = assert(require("resty.websocket.server"):new())
+                wb:send_text("sni=" .. (ngx.var.ssl_server_name or "none"))
+                wb:recv_frame()
+            }
+        }
+    }
+--- try
+try({ ssl_verify = true }, "wss://127.0.0.1:MOCK_PORT/s")
+try({ ssl_verify = true, server_name = "::1" }, "wss://127.0.0.1:MOCK_PORT/s")
+try({ ssl_verify = true, server_name = "127.0.0.2" }, "wss://127.0.0.1:MOCK_PORT/s")
+try({ ssl_verify = true, host = "host.test" }, "wss://127.0.0.1:MOCK_PORT/s")
+-- Unverified, an address is asked for as ever.
+try({}, "wss://127.0.0.1:MOCK_PORT/s")
+local ws, err = require("resty.websocket").connect("wss://127.0.0.1:MOCK_PORT/s")
+t.say(ws and ws:recv(), err)
+--- response_body
+"sni=none" "text" nil
+"sni=none" "text" nil
+nil "ssl handshake failed: certificate host mismatch"
+"sni=host.test" "text" nil
+"sni=127.0.0.1" "text" nil
+"sni=none" nil

@@ -5,76 +5,49 @@ use std::cell::RefCell;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use ws_proto::ext;
-use ws_proto::handshake::client::Response;
+use ws_proto::handshake::client::Choice;
 use ws_proto::Masking;
 
 use super::connection::{deflate_config, ended, kind};
 use crate::conf::location_of;
+use crate::lua::resty::opening;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::cosocket::Cosocket;
 use crate::session::dialogue::Role;
 use crate::session::random;
 use crate::session::{broken_rule, IoError, Peer, PeerOptions};
 
-/// `peer_offer(compression)` → value of the Sec-WebSocket-Extensions header, or nothing.
-pub fn offer(args: &Args) -> Outcome {
+/// `opening_request(opening, key, host or nil, protocols or nil, origin or nil, headers or nil,
+/// compression)` → bytes of the request | nil, err. The server may choose of what it offers only.
+pub fn request(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match deflate_config(r, args.numbers(1).as_deref()) {
-        Some(config) => Outcome::one(Value::Bytes(ext::client_offer(&config).into_bytes())),
-        None => Outcome::none(),
-    }
+    let config = deflate_config(r, args.numbers(7).as_deref());
+    opening::request_for(args, Choice::Offered(config))
 }
 
-/// `peer_open(response head, key, protocols, compression, max_message, max_frame, ping_interval,
-/// ping_timeout)` → peer, id, subprotocol or nil, extensions or nil | nil, err. Verifies that the
-/// server chose nothing that was not offered.
+/// `peer_open(opening, max_message, max_frame, ping_interval, ping_timeout)` → peer, id, subprotocol
+/// or nil, extensions or nil. The opening's last answer granted the upgrade.
 pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let (Some(head), Some(key)) = (args.bytes(1), args.bytes(2)) else {
-        return Outcome::Raise("bad response head or key (string expected)".into());
-    };
-    let response = match Response::check(head, key) {
-        Ok(response) => response,
-        Err(err) => return Outcome::nil_err(err.to_bytes()),
-    };
-    let agreed = match deflate_config(r, args.numbers(4).as_deref()) {
-        Some(config) => {
-            let values: Vec<&[u8]> = response.extensions.iter().map(Vec::as_slice).collect();
-            ext::accept_response(&values, &config)
-                .map_err(|err| format!("failed websocket handshake: {err}").into_bytes())
-        }
-        None => response.check_unextended().map(|()| None).map_err(|err| err.to_bytes()),
-    };
-    let agreed = match agreed {
-        Ok(agreed) => agreed,
-        Err(err) => return Outcome::nil_err(err),
-    };
-    let protocols = args.strings(3).unwrap_or_default();
-    let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
-    if let Err(err) = response.check_protocol(&protocols) {
-        return Outcome::nil_err(err.to_bytes());
-    }
+    let Some(opening) = args.opening(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let grant = opening.borrow().grant().cloned().unwrap_or_default();
     let location = location_of(r);
     let word = |index, default: usize| args.number(index).map_or(default as u64, |n| n as u64);
-    let max_message = word(5, location.max_message_size);
-    let interval = word(7, location.ping_interval);
+    let max_message = word(2, location.max_message_size);
+    let interval = word(4, location.ping_interval);
     let peer = Peer::new(PeerOptions {
         role: Role::Client,
         masking: Masking::Forbidden,
-        max_frame: word(6, max_message as usize),
+        max_frame: word(3, max_message as usize),
         max_message,
-        heartbeat: (interval > 0).then(|| (interval, word(8, location.ping_timeout))),
-        deflate: agreed,
+        heartbeat: (interval > 0).then(|| (interval, word(5, location.ping_timeout))),
+        deflate: grant.deflate,
     });
     Outcome::four(
         Value::Object(Object::Peer(Box::new(RefCell::new(peer)))),
         Value::Bytes(format!("{:032x}", u128::from_be_bytes(random::bytes())).into_bytes()),
-        response.protocol.map_or(Value::Nil, Value::Bytes),
-        match response.extensions.is_empty() {
-            true => Value::Nil,
-            false => Value::Bytes(response.extensions.join(&b", "[..])),
-        },
+        grant.protocol.map_or(Value::Nil, Value::Bytes),
+        grant.extensions.map_or(Value::Nil, Value::Bytes),
     )
 }
 

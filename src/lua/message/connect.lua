@@ -5,16 +5,19 @@ local natives, vm = ...
 
 local options = vm.module("resty.websocket.options")
 local methods = vm.module("resty.websocket.methods")
+local new_opening = vm.module("resty.websocket.opening").new
 
 local native_take = natives.peer_take
 local native_output = natives.peer_output
 local check_close = methods.check_close
+local concat = table.concat
 local error = error
 local pairs = pairs
 local setmetatable = setmetatable
 local tostring = tostring
 local type = type
 local ngx = ngx
+local tcp = ngx.socket.tcp
 
 -- Of output that waits, in bytes.
 local HIGH_WATER = 262144
@@ -228,36 +231,51 @@ local function connect(url, opts)
     end
     opts = options.check(opts, options.CONNECT)
 
-    local wb = vm.module("resty.websocket.client"):new { timeout = opts.timeout }
-    local key = natives.new_key()
-    local headers = copy_headers(opts.headers)
-    local offer = natives.peer_offer(opts.compression)
-    if offer then
-        headers[#headers + 1] = "Sec-WebSocket-Extensions: " .. offer
+    local opening, err = new_opening(url)
+    if not opening then
+        return nil, err
+    end
+    local protocols = opts.protocols and concat(opts.protocols, ",")
+    local request
+    request, err = natives.opening_request(opening.native, natives.new_key(), opts.host, protocols,
+                                           opts.origin, copy_headers(opts.headers),
+                                           opts.compression)
+    if not request then
+        return nil, err
     end
 
-    local ssl_verify = opts.ssl_verify
-    local ok, err, response = wb:connect(url, {
-        protocols = opts.protocols, origin = opts.origin, headers = headers, host = opts.host,
-        server_name = opts.server_name, key = key, pool_size = opts.pool_size,
+    local sock
+    sock, err = tcp()
+    if not sock then
+        return nil, err
+    end
+    if opts.timeout then
+        sock:settimeout(opts.timeout)
+    end
+    local ok, response
+    ok, err = opening:connect(sock, {
         -- A pooled connection has no handshake of ours: never one of another kind.
-        pool = "resty.websocket:" .. (opts.pool or url), backlog = opts.backlog,
+        pool = "resty.websocket:" .. (opts.pool or url),
+        pool_size = opts.pool_size, backlog = opts.backlog,
+    })
+    if not ok then
+        return nil, err
+    end
+    local ssl_verify = opts.ssl_verify
+    ok, err, response = opening:upgrade(sock, request, {
+        server_name = opts.server_name, host = opts.host,
         ssl_verify = ssl_verify == nil or ssl_verify, client_cert = opts.client_cert,
         client_priv_key = opts.client_priv_key,
     })
     if not ok then
-        wb.sock:close()
+        sock:close()
         return nil, err, response
     end
+    response = ok
 
     local session, id, protocol, extensions = natives.peer_open(
-        response, key, opts.protocols, opts.compression, opts.max_message_size,
-        opts.max_frame_size, opts.ping_interval, opts.ping_timeout)
-    local sock = wb.sock
-    if not session then
-        sock:close()
-        return nil, id, response
-    end
+        opening.native, opts.max_message_size, opts.max_frame_size, opts.ping_interval,
+        opts.ping_timeout)
     sock:settimeouts(nil, opts.send_timeout, nil)
 
     return setmetatable({

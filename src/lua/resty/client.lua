@@ -1,9 +1,10 @@
 -- resty.websocket.client: lua-resty-websocket's client object on a cosocket. This shim orders the
--- calls and keeps the object's visible fields; frames are resty.websocket.protocol's, request and
--- response of the handshake the codec's, and the connection (pool, resolver, TLS) ngx_lua's.
+-- calls and keeps the object's visible fields; frames are resty.websocket.protocol's, the opening
+-- handshake opening.lua's, and the connection (pool, resolver, TLS) ngx_lua's.
 
 local natives, vm = ...
 
+local new_opening = vm.module("resty.websocket.opening").new
 local protocol = vm.module "resty.websocket.protocol"
 
 local proto_recv = protocol.recv_frame
@@ -14,7 +15,6 @@ local char = string.char
 local concat = table.concat
 local find = string.find
 local random = math.random
-local sub = string.sub
 local error = error
 local setmetatable = setmetatable
 local type = type
@@ -23,8 +23,6 @@ local ngx_log = ngx.log
 local DEBUG = ngx.DEBUG
 
 local DEFAULT_MAX_LEN = 65535
--- A server's response head, which upstream reads without limit.
-local MAX_RESPONSE_HEADER = 64 * 1024
 
 local _M = { _VERSION = "0.13" }
 local mt = { __index = _M }
@@ -95,72 +93,15 @@ local function random_key()
 end
 
 
--- SNI, and the name a certificate is verified for. An IPv6 address is no name to ask for (RFC 6066
--- 3), but verification without any would let every name pass.
-local function tls_name(opts, host)
-    local name = opts.server_name or opts.host
-    if name then
-        return name
-    end
-    if sub(host, 1, 1) == "[" then
-        return opts.ssl_verify and sub(host, 2, -2) or nil
-    end
-    return host
-end
-
-
-local function start_tls(sock, opts, host)
-    local name = tls_name(opts, host)
-
-    -- Without a certificate this clears the one of an earlier connection.
-    local ok, err = sock:setclientcert(opts.client_cert or nil, opts.client_priv_key or nil)
-    if not ok then
-        return nil, "failed to set TLS client certificate: " .. err
-    end
-
-    ok, err = sock:sslhandshake(false, name, opts.ssl_verify)
-    if not ok then
-        return nil, "ssl handshake failed: " .. err
-    end
-    return true
-end
-
-
--- Asks for the upgrade and judges the answer. Returns the response head | nil, err, the head if
--- there was one, and whether the peer may go on talking HTTP.
-local function upgrade(sock, request, key)
-    local bytes, err = sock:send(request)
-    if not bytes then
-        return nil, "failed to send the handshake request: " .. err
-    end
-
-    local header
-    header, err = sock:receiveuntil("\r\n\r\n")(MAX_RESPONSE_HEADER + 1)
-    if not header then
-        return nil, "failed to receive response header: " .. err
-    end
-    if #header > MAX_RESPONSE_HEADER then
-        return nil, "response header too large"
-    end
-
-    local ok, answered
-    ok, err, answered = natives.check_response(header, key)
-    if not ok then
-        return nil, err, header, answered
-    end
-    return header
-end
-
-
 function _M.connect(self, uri, opts)
     local sock = self.sock
     if not sock then
         return nil, "not initialized"
     end
 
-    local tls, host, port = natives.parse_uri(uri)
-    if tls == nil then
-        return nil, host
+    local opening, err = new_opening(uri)
+    if not opening then
+        return nil, err
     end
 
     if not opts then
@@ -188,24 +129,16 @@ function _M.connect(self, uri, opts)
     end
 
     local key = opts.key or random_key()
-    local request, ok, err
-    request, err = natives.request(uri, key, opts.host, protocols, origin, opts.headers)
+    local request, ok
+    request, err = natives.opening_request(opening.native, key, opts.host, protocols, origin,
+                                           opts.headers)
     if not request then
         return nil, err
     end
 
-    local pool = {
-        pool = opts.pool or nil,
-        pool_size = opts.pool_size or nil,
-        backlog = opts.backlog or nil,
-    }
-    if port then
-        ok, err = sock:connect(host, port, pool)
-    else
-        ok, err = sock:connect(host, pool)
-    end
+    ok, err = opening:connect(sock, opts)
     if not ok then
-        return nil, "failed to connect: " .. err
+        return nil, err
     end
 
     self.fatal = nil
@@ -222,15 +155,9 @@ function _M.connect(self, uri, opts)
         return 1, nil, "connection reused"
     end
 
-    local header, answered
-    ok = true
-    if tls then
-        ok, err = start_tls(sock, opts, host)
-    end
-    if ok then
-        ok, err, header, answered = upgrade(sock, request, key)
-    end
-    if not ok then
+    local response, header, answered
+    response, err, header, answered = opening:upgrade(sock, request, opts)
+    if not response then
         -- No WebSocket will come of this connection. Only one whose peer answered in HTTP stays
         -- open, so that the body can be read from wb.sock.
         self.closed = true
@@ -243,7 +170,7 @@ function _M.connect(self, uri, opts)
         return nil, err
     end
 
-    return 1, nil, ok
+    return 1, nil, response
 end
 
 

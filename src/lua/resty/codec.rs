@@ -1,9 +1,8 @@
-//! The natives behind `resty.websocket.protocol` and `resty.websocket.client`, which do their I/O
-//! on ngx_lua's cosockets: frame headers, masking, the opening handshake. Each takes the arguments
-//! its comment names and returns Lua values; texts are lua-resty-websocket's. No state: what a
-//! frame needs between two calls is handed back in.
+//! The natives behind `resty.websocket.protocol`, and so `resty.websocket.client`, which do their I/O
+//! on ngx_lua's cosockets: frame headers and masking. Each takes the arguments its comment names and
+//! returns Lua values; texts are lua-resty-websocket's. No state: what a frame needs between two
+//! calls is handed back in.
 
-use ws_proto::handshake::client::{Error as Refusal, Request, Response, Uri};
 use ws_proto::header::{self, Head};
 use ws_proto::{close, mask, opcode, Lengths, Masking};
 
@@ -114,64 +113,6 @@ pub fn build_frame(args: &Args) -> Outcome {
     Outcome::one(Value::Bytes(frame(args.truth(1), op, len, payload, masking)))
 }
 
-/// `parse_uri(uri)` → whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port or nil |
-/// nil, err.
-pub fn parse_uri(args: &Args) -> Outcome {
-    let Some(text) = args.bytes(1) else { return bad_uri() };
-    match Uri::parse(text) {
-        Ok(uri) => Outcome::three(
-            Value::Bool(uri.tls),
-            Value::Bytes(uri.host.to_vec()),
-            uri.port.map_or(Value::Nil, |port| Value::Bytes(port.to_vec())),
-        ),
-        Err(err) => Outcome::nil_err(err.to_bytes()),
-    }
-}
-
-/// `request(uri, key, host or nil, protocols or nil, origin or nil, headers or nil)` → bytes of
-/// the opening request | nil, err.
-pub fn request(args: &Args) -> Outcome {
-    let Some(text) = args.bytes(1) else { return bad_uri() };
-    let uri = match Uri::parse(text) {
-        Ok(uri) => uri,
-        Err(err) => return Outcome::nil_err(err.to_bytes()),
-    };
-    let lines = match args.list(6) {
-        None => Vec::new(),
-        Some(Ok(lines)) => lines,
-        Some(Err(index)) => {
-            return Outcome::Raise(format!("bad \"headers\" option: no string at index {index}"))
-        }
-    };
-    let host = args.bytes(3).map_or_else(|| uri.host_header(), <[u8]>::to_vec);
-    let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
-    let request = Request {
-        path: uri.path,
-        host: &host,
-        key: args.bytes(2).unwrap_or_default(),
-        protocols: args.bytes(4),
-        origin: args.bytes(5),
-        headers: &lines,
-    };
-    match request.encode() {
-        Ok(bytes) => Outcome::one(Value::Bytes(bytes)),
-        Err(err) => Outcome::nil_err(err.to_bytes()),
-    }
-}
-
-/// `check_response(head without its empty line, key)` → true | nil, err, whether it was an HTTP
-/// answer with another status than 101.
-pub fn check_response(args: &Args) -> Outcome {
-    let head = args.bytes(1).unwrap_or_default();
-    match Response::check(head, args.bytes(2).unwrap_or_default()) {
-        Ok(_) => Outcome::one(Value::Bool(true)),
-        Err(err) => {
-            let answered = matches!(err, Refusal::Status(_));
-            Outcome::three(Value::Nil, Value::Bytes(err.to_bytes()), Value::Bool(answered))
-        }
-    }
-}
-
 /// How many bytes masking key and payload are, if the length is allowed.
 pub(super) fn rest_len(head: Head, ext: &[u8], max: f64) -> Result<i64, String> {
     let key_len = if head.masked { 4 } else { 0 };
@@ -214,10 +155,6 @@ pub(super) fn bad_opcode() -> Outcome {
 
 pub(super) fn not_a_number(name: &str) -> Outcome {
     Outcome::Raise(format!("bad \"{name}\" argument (number expected)"))
-}
-
-fn bad_uri() -> Outcome {
-    Outcome::Raise("bad \"uri\" argument (string expected)".into())
 }
 
 /// The socket broke its word: `receive(n)` returned fewer bytes.

@@ -3,6 +3,7 @@
 
 mod codec;
 mod cosocket;
+pub mod opening;
 pub mod server;
 
 use super::vm::{module, native, Api, Shown};
@@ -15,7 +16,6 @@ pub const API: Api = Api {
     natives: &[
         native!(c"accept", server::accept),
         native!(c"build_frame", codec::build_frame),
-        native!(c"check_response", codec::check_response),
         native!(c"close_payload", server::close_payload),
         native!(c"drain", server::drain),
         native!(c"frame_body", codec::frame_body),
@@ -24,10 +24,11 @@ pub const API: Api = Api {
         native!(c"frame_rest", cosocket::frame_rest),
         native!(c"is_open", server::is_open),
         native!(c"offer_frame", cosocket::offer_frame),
-        native!(c"parse_uri", codec::parse_uri),
+        native!(c"opening_answer", opening::answer),
+        native!(c"opening_new", opening::new),
+        native!(c"opening_request", opening::request),
         native!(c"read_ahead", cosocket::read_ahead),
         native!(c"recv", server::recv),
-        native!(c"request", codec::request),
         native!(c"send", server::send),
         native!(c"set_timeout", server::set_timeout),
         native!(c"switch", server::switch),
@@ -35,6 +36,12 @@ pub const API: Api = Api {
     ],
     modules: &[
         module!(c"resty.websocket.client", c"@resty/websocket/client.lua", "client.lua", CHOSEN),
+        module!(
+            c"resty.websocket.opening",
+            c"@resty/websocket/opening.lua",
+            "opening.lua",
+            Shown::Never
+        ),
         module!(
             c"resty.websocket.protocol",
             c"@resty/websocket/protocol.lua",

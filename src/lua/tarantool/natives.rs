@@ -14,9 +14,6 @@ use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 use crate::session::dialogue::Role;
 use crate::session::{check_frame, frame_check, Fault, Framed, Over};
 
-/// Longest response head of a server.
-const MAX_RESPONSE: usize = 64 * 1024;
-
 /// `framed_new(is_client, max_frame)` → conversation
 pub fn new(args: &Args) -> Outcome {
     let role = if args.truth(1) { Role::Client } else { Role::Server };
@@ -202,23 +199,19 @@ pub fn http_request(args: &Args) -> Outcome {
     }
 }
 
-/// `http_response(bytes)` → nothing while the head is not whole | { version, code, reason, name,
-/// value, ... }, length of the head | false
+/// `http_response(bytes)` → nothing while the final response's head is not whole | { version, code,
+/// reason, name, value, ... }, where it ends | false
 pub fn http_response(args: &Args) -> Outcome {
-    let bytes = args.bytes(1).unwrap_or_default();
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return match bytes.len() > MAX_RESPONSE {
-            true => Outcome::one(Value::Bool(false)),
-            false => Outcome::none(),
-        };
-    };
-    let Some(head) = ResponseHead::parse(&bytes[..end + 4]) else {
-        return Outcome::one(Value::Bool(false));
-    };
-    let version = if head.http11 { "HTTP/1.1" } else { "HTTP/1.0" };
-    let status = head.status.to_string();
-    let list = [version.as_bytes(), status.as_bytes(), head.reason].map(<[u8]>::to_vec);
-    fields(list.to_vec(), &head.headers, end + 4)
+    match ResponseHead::read(args.bytes(1).unwrap_or_default()) {
+        Ok(None) => Outcome::none(),
+        Ok(Some((head, end))) => {
+            let version = if head.http11 { "HTTP/1.1" } else { "HTTP/1.0" };
+            let status = head.status.to_string();
+            let list = [version.as_bytes(), status.as_bytes(), head.reason].map(<[u8]>::to_vec);
+            fields(list.to_vec(), &head.headers, end)
+        }
+        Err(_) => Outcome::one(Value::Bool(false)),
+    }
 }
 
 fn fields(mut list: Vec<Vec<u8>>, headers: &[(&[u8], &[u8])], len: usize) -> Outcome {

@@ -5,6 +5,7 @@
 local _, vm = ...
 
 local listen = vm.module("resty.websocket.listen")
+local shake_hands = vm.module("resty.websocket.tls").shake_hands
 
 local error = error
 local floor = math.floor
@@ -169,7 +170,7 @@ local function start_tls(self, ms)
             return nil, err
         end
     end
-    local ok, err = sock:sslhandshake(false, tls.name, tls.verify or false)
+    local ok, err = shake_hands(sock, tls.name, tls.verify or false)
     if not ok then
         return nil, err
     end

@@ -127,9 +127,10 @@ end
 
 -- For a connection to `host`.
 function natives.tarantool_client_tls(ctx, host)
-    return { ctx = ctx, verify = ctx and ctx.verify ~= nil and ctx.verify ~= "none",
-             -- An address is no name to ask for (RFC 6066 3).
-             name = ctx and ctx.server_name or not host:find(":", 1, true) and host or nil }
+    local verify = ctx and ctx.verify ~= nil and ctx.verify ~= "none"
+    -- An address is no name to ask for (RFC 6066 3), but one to verify.
+    local name = (verify or not host:find(":", 1, true)) and host or nil
+    return { ctx = ctx, verify = verify, name = ctx and ctx.server_name or name }
 end
 
 

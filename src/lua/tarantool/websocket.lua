@@ -69,7 +69,7 @@ local function parse_url(url)
     if path:sub(1, 1) ~= "/" then
         path = "/"
     end
-    return scheme or "ws", host ~= "" and host or "localhost", port, (path:gsub("#.*$", ""))
+    return scheme and scheme:lower() or "ws", host ~= "" and host or "localhost", port, (path:gsub("#.*$", ""))
 end
 
 

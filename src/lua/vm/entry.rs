@@ -12,6 +12,7 @@ use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
 
 use mlua::ffi as lua;
+use ws_proto::handshake::client::Opening;
 use ws_proto::FrameCheck;
 
 use super::memory::{self, LARGE};
@@ -82,6 +83,8 @@ impl Value {
 pub enum Object {
     /// A server's connection.
     Session(Rc<Session>),
+    /// A client's opening handshake.
+    Opening(Box<RefCell<Opening>>),
     /// A client's side of a connection that a cosocket carries.
     Peer(Box<RefCell<Peer>>),
     /// A subscriber that is no connection.
@@ -215,6 +218,14 @@ impl<'l> Args<'l> {
     pub fn session(&self, index: c_int) -> Option<&'l Session> {
         match self.object(index)? {
             Object::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The client's opening handshake at `index`.
+    pub fn opening(&self, index: c_int) -> Option<&'l RefCell<Opening>> {
+        match self.object(index)? {
+            Object::Opening(opening) => Some(opening),
             _ => None,
         }
     }

@@ -1,10 +1,12 @@
 //! What every API of src/lua stands on: the door between Lua and Rust, how modules are found and
-//! loaded, the VM's memory, the calls by FFI, and what shims share: waiting, the mark of a raw stream.
+//! loaded, the VM's memory, the calls by FFI, and what shims share: waiting, the mark of a raw stream,
+//! a client's TLS.
 
 pub mod entry;
 mod fast;
 mod memory;
 mod preload;
+mod tls;
 
 pub use memory::install as keep_memory;
 pub(super) use preload::{module, native};
@@ -13,7 +15,12 @@ pub use preload::{register, Api, Shown};
 
 pub const API: Api = Api {
     name: c"vm",
-    natives: &[(c"addresses", fast::addresses), (c"pace", memory::raw_pace)],
+    natives: &[
+        (c"addresses", fast::addresses),
+        native!(c"certificate_is_for", tls::certificate_is_for),
+        native!(c"is_address", tls::is_address),
+        (c"pace", memory::raw_pace),
+    ],
     modules: &[
         module!(c"resty.websocket.fast", c"@resty/websocket/fast.lua", "fast.lua", Shown::Never),
         module!(c"resty.websocket.wait", c"@resty/websocket/wait.lua", "wait.lua", Shown::Never),
@@ -23,5 +30,6 @@ pub const API: Api = Api {
             "raw_stream.lua",
             Shown::Never
         ),
+        module!(c"resty.websocket.tls", c"@resty/websocket/tls.lua", "tls.lua", Shown::Never),
     ],
 };
