@@ -47,10 +47,17 @@ def program(path, body, directives=""):
 
 def sections(ng):
     ng.certificate()
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3", "-subj", "/CN=other",
-                    "-keyout", f"{ROOT}/conf/other.key", "-out", f"{ROOT}/conf/other.pem"],
-                   check=True, stderr=subprocess.DEVNULL)
+    for name, more in (("other", ()), ("named", ()),
+                       ("address", ("-addext", "subjectAltName=IP:127.0.0.1,IP:::1"))):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3", "-subj",
+                        f"/CN={name}", "-keyout", f"{ROOT}/conf/{name}.key",
+                        "-out", f"{ROOT}/conf/{name}.pem", *more],
+                       check=True, stderr=subprocess.DEVNULL)
+    with open(f"{ROOT}/conf/trusted.pem", "w") as trusted:
+        for name in "named", "address":
+            with open(f"{ROOT}/conf/{name}.pem") as certificate:
+                trusted.write(certificate.read())
     return dict(http=f"""
         lua_socket_log_errors off;
         lua_ssl_trusted_certificate {ROOT}/conf/cert.pem;
@@ -83,8 +90,9 @@ def sections(ng):
 class Server:
     """Accepts one connection at a time; what it does with it is the test's."""
 
-    def __init__(self, body, port=RAW, tls=None):
-        self.sock = socket.create_server(("127.0.0.1", port))
+    def __init__(self, body, port=RAW, tls=None, host="127.0.0.1"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.sock = socket.create_server((host, port), family=family)
         self.sock.settimeout(PATIENCE)
         self.error, self.tls = None, tls
         self.thread = threading.Thread(target=self.work, args=(body,))
@@ -242,6 +250,8 @@ def _(ng):
                               (f"any://user@127.0.0.1:{RAW}", "/", f"127.0.0.1:{RAW}")):
         def body(conn):
             data = head_of(conn)
+            # Interim responses do not count.
+            conn.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n")
             conn.sendall(answer(data) + b"\x81\x02hi")
             rows = data.decode().split("\r\n")
             equal(rows[0], f"GET {target} HTTP/1.1")
@@ -279,6 +289,7 @@ def _(ng):
              "nil | Handshake error: {"),
             (b"hello there\r\n\r\n", "nil | Malformed packet"),
             (b"x" * 70000, "nil | Malformed packet"),
+            (b"HTTP/1.1 102 Processing\r\n\r\n" * 3000, "nil | Malformed packet"),
             (b"HTTP/1.1 101 Fi", "nil | Connection closed: eof"), (b"", "nil | Connection closed: eof")):
         def body(conn):
             head_of(conn)
@@ -415,6 +426,38 @@ def _(ng):
     with Server(body, RAW_TLS, tls):
         lines(ng, "/sni", ["nil | Close handshaked"])
     equal(names, ["localhost"])
+
+
+program("/address", f"""
+    local ctx = ssl.ctx()
+    ssl.ctx_set_verify(ctx, true)
+    local ws = assert(websocket.connect("WSS://" .. ngx.unescape_uri(ngx.var.arg_host)
+                                        .. ":{RAW_TLS}", nil, {{ timeout = 3, ctx = ctx }}))
+    show(ws:read(5))
+    ws:close()
+""", f"lua_ssl_trusted_certificate {ROOT}/conf/trusted.pem;")
+
+
+@case("an address is verified against the certificate's addresses", logs="lua ssl|SSL_")
+def _(ng):
+    def body(conn):
+        data = head_of(conn)
+        conn.sendall(answer(data) + b"\x88\x02\x03\xe8")
+        conn.recv(100)
+
+    def refused(conn):
+        equal(conn.recv(100), b"", "no request was sent")
+
+    hosts = {"127.0.0.1": "127.0.0.1", "[::1]": "::1"}
+    if not os.path.exists("/proc/net/if_inet6"):
+        del hosts["[::1]"]
+    for host, address in hosts.items():
+        for name, serve, expected in (("address", body, "nil | Close handshaked"),
+                                      ("named", refused, "nil | Connection closed: certificate host mismatch")):
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(f"{ROOT}/conf/{name}.pem", f"{ROOT}/conf/{name}.key")
+            with Server(serve, RAW_TLS, tls, address):
+                lines(ng, f"/address?host={host}", [expected], f"{host} {name}")
 
 
 program("/sni", f"""
