@@ -12,6 +12,7 @@ use std::ptr;
 
 use mlua::ffi as lua;
 
+use super::no_request;
 use crate::ngx::lua_conf::main_vm;
 use crate::ngx::timer::Timer;
 
@@ -241,13 +242,14 @@ fn tick() {
     }
 }
 
-/// Calls `function`. What it, or a finalizer, raises is dropped.
+/// Calls `function`, without a request. What it, or a finalizer, raises is dropped.
 ///
 /// # Safety
 /// `state` must be the main state of a VM that runs nothing.
 unsafe fn protected(state: *mut lua::lua_State, function: lua::lua_CFunction) {
     // SAFETY: by contract; an error leaves its value on the stack.
     unsafe {
+        no_request::forget(state);
         if lua::lua_cpcall(state, function, ptr::null_mut()) != lua::LUA_OK {
             lua::lua_settop(state, -2);
         }

@@ -5,6 +5,7 @@
 pub mod entry;
 mod fast;
 mod memory;
+mod no_request;
 mod preload;
 mod tls;
 
