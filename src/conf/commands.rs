@@ -294,8 +294,7 @@ unsafe fn set_by<C>(
     // SAFETY: by contract; the words live in the configuration's pool.
     let (values, words) = unsafe {
         let args = (*cf).args;
-        let words =
-            std::slice::from_raw_parts((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
+        let words = ffi::slice((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
         (&mut *conf.cast::<C>(), words)
     };
     let words: Vec<&[u8]> = words[1..].iter().map(|word| word.as_bytes()).collect();

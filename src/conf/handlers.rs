@@ -46,8 +46,7 @@ pub unsafe extern "C" fn set_status(
             return super::location::DUPLICATE.as_ptr().cast_mut();
         }
         let args = (*cf).args;
-        let words =
-            std::slice::from_raw_parts((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
+        let words = ffi::slice((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
         location.status = match words.get(1).map(|word| word.as_bytes()) {
             None | Some(b"json") => Some(Form::Json),
             Some(b"prometheus") => Some(Form::Prometheus),

@@ -27,6 +27,20 @@ extern "C" {
     pub static mut ngx_http_lua_module: ngx_module_t;
 }
 
+/// The `len` elements at `data`. C has null for where nothing is, which no Rust slice may be.
+///
+/// # Safety
+/// Unless `len` is 0, `data` must point to as many initialised elements, which stay alive and
+/// unchanged for `'a`.
+#[inline]
+pub unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
+    if len == 0 || data.is_null() {
+        return &[];
+    }
+    // SAFETY: by contract.
+    unsafe { std::slice::from_raw_parts(data, len) }
+}
+
 /// nginx passes `(ngx_chain_t *) -1` where a chain could not be sent (ngx_core.h).
 pub fn ngx_chain_error() -> *mut ngx_chain_t {
     usize::MAX as *mut ngx_chain_t

@@ -4,13 +4,15 @@
 //! frame's own bytes, and leaves the rest to it. Used by the natives of `resty.websocket.protocol`
 //! and of message clients; and to see whom a certificate is for.
 
+use std::cell::Cell;
 use std::ffi::{c_void, CString};
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{mem, slice};
+use std::{mem, ptr};
 
 use super::ahead::{self, Wanted};
+use super::per_worker::PerWorker;
 use super::request::Request;
 use super::wire::{Recv, Wire};
 use crate::ffi;
@@ -36,14 +38,24 @@ impl Hint {
     }
 }
 
+/// This process's connections, and how many: nginx makes them once. After a reload without a master
+/// process its new cycle has none, and those that are open are still in the old one's, which nginx
+/// never frees.
+static CONNECTIONS: PerWorker<Cell<(*const ffi::ngx_connection_t, usize)>> =
+    PerWorker::new(Cell::new((ptr::null(), 0)));
+
 /// The slot of nginx's connections that is at this address, if one is.
 fn slot_at(address: usize) -> Option<*const ffi::ngx_connection_t> {
     const SLOT: usize = mem::size_of::<ffi::ngx_connection_t>();
     // SAFETY: nginx sets ngx_cycle before any Lua code runs.
     let (first, count) = unsafe { ((*ffi::ngx_cycle).connections, (*ffi::ngx_cycle).connection_n) };
+    if !first.is_null() {
+        CONNECTIONS.set((first, count));
+    }
+    let (first, count) = CONNECTIONS.get();
     let offset = address.wrapping_sub(first as usize);
-    (offset < count * SLOT && offset.is_multiple_of(SLOT))
-        .then(|| first.wrapping_add(offset / SLOT).cast_const())
+    (!first.is_null() && offset < count * SLOT && offset.is_multiple_of(SLOT))
+        .then(|| first.wrapping_add(offset / SLOT))
 }
 
 /// A cosocket's connection, found for one call and not to be kept: the next call of the cosocket
@@ -65,7 +77,7 @@ impl<'a> Cosocket<'a> {
     /// `memory` must be `len` initialised bytes, aligned as a userdata is, that live for `'a`.
     pub unsafe fn find(memory: *const c_void, len: usize, r: Request<'a>) -> Option<Cosocket<'a>> {
         // SAFETY: by contract; any bytes are a number.
-        let words = unsafe { slice::from_raw_parts(memory.cast::<usize>(), len / WORD) };
+        let words = unsafe { ffi::slice(memory.cast::<usize>(), len / WORD) };
         let is_connection = |&word: &usize| {
             // SAFETY: what it points to is only looked at where that is a slot of nginx's.
             unsafe {

@@ -150,8 +150,7 @@ impl<'a> Request<'a> {
             }
             let value =
                 ffi::ngx_http_get_indexed_variable(self.as_ptr(), variable.index).as_ref()?;
-            (value.not_found() == 0)
-                .then(|| std::slice::from_raw_parts(value.data, value.len() as usize))
+            (value.not_found() == 0).then(|| ffi::slice(value.data, value.len() as usize))
         }
     }
 }
@@ -187,11 +186,8 @@ fn list<'a>(headers: &ffi::ngx_list_t) -> Vec<(&'a [u8], &'a [u8])> {
 /// # Safety
 /// `s` must describe memory that stays alive and unchanged for `'a`.
 unsafe fn bytes<'a>(s: &ffi::ngx_str_t) -> &'a [u8] {
-    if s.len == 0 || s.data.is_null() {
-        return &[];
-    }
     // SAFETY: by contract of this function.
-    unsafe { std::slice::from_raw_parts(s.data, s.len) }
+    unsafe { ffi::slice(s.data, s.len) }
 }
 
 /// How many connections this worker may have (`worker_connections`).

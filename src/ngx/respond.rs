@@ -76,7 +76,7 @@ pub fn body_of(r: Request) -> Option<Vec<u8>> {
                 }
             } else {
                 let len = (*buf).last as usize - (*buf).pos as usize;
-                body.extend_from_slice(std::slice::from_raw_parts((*buf).pos, len));
+                body.extend_from_slice(ffi::slice((*buf).pos, len));
             }
             link = (*link).next;
         }

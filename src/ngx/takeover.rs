@@ -69,7 +69,7 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
         let mut first = Vec::new();
         if !head.is_null() && (*head).pos < (*head).last {
             let len = (*head).last as usize - (*head).pos as usize;
-            first.extend_from_slice(std::slice::from_raw_parts((*head).pos, len));
+            first.extend_from_slice(ffi::slice((*head).pos, len));
             (*head).pos = (*head).last;
         }
 

@@ -161,7 +161,7 @@ impl<'l> Args<'l> {
                 return None;
             }
             let data = lua::lua_tolstring(self.state, index, &mut len);
-            Some(std::slice::from_raw_parts(data.cast::<u8>(), len))
+            Some(ffi::slice(data.cast::<u8>(), len))
         }
     }
 

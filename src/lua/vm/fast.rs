@@ -9,6 +9,7 @@ use mlua::ffi as lua;
 
 use super::entry::{Object, Slot};
 use super::memory::LARGE;
+use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::session::Session;
 
@@ -105,7 +106,7 @@ unsafe fn session<'l>(slot: *const Slot) -> Option<&'l Session> {
 /// `data` must point to `len` bytes that live as long as the result.
 unsafe fn bytes<'l>(data: *const u8, len: usize) -> &'l [u8] {
     // SAFETY: by contract; a Lua string's address is never null, even when it is empty.
-    unsafe { std::slice::from_raw_parts(data, len) }
+    unsafe { ffi::slice(data, len) }
 }
 
 /// Pushes the addresses of the functions, in fast.lua's order, and how long a large string is.
