@@ -42,7 +42,6 @@ pub fn publish(r: Request, topic: &[u8]) -> isize {
     }
     match hub::publish(topic, !binary, &body, None, Scope::Node) {
         Ok((subscribers, seq)) => {
-            let subscribers = subscribers as u64 + hub::elsewhere(topic);
             let body = format!("{{\"subscribers\":{subscribers},\"sequence\":{seq}}}\n");
             respond(r, 202, "application/json", body.as_bytes())
         }
@@ -125,9 +124,7 @@ pub fn subscribe(r: Request, topics: Vec<Vec<u8>>) -> isize {
     let from_client = location.publish_from_client == 1;
     session.run_alone(Rc::new(move |text, data: &[u8]| {
         if from_client {
-            for topic in &topics {
-                let _ = hub::publish(topic, text, data, None, Scope::Node);
-            }
+            hub::publish_from_client(&id, &topics, text, data);
         }
     }));
     r.hold()

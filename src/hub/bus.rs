@@ -3,12 +3,11 @@
 
 use ws_hub::census::Entered;
 use ws_hub::counters::{Entry, Row, TABLE};
-use ws_hub::directory::{Directory, Interest, Seat, TopicHash};
-use ws_hub::envelope::{Kind, Type};
-use ws_hub::ring::{Reader, RingError, Target};
-use ws_hub::{ConnId, Counter, Envelope, Read, Ring, Zone};
+use ws_hub::directory::{Directory, Interest, Seat, Whose};
+use ws_hub::ring::{Reader, RingError};
+use ws_hub::{ConnId, Counter, Envelope, NodeId, Read, Ring, Target, TopicHash, Zone};
 
-use super::{Error, Worker};
+use super::error::Error;
 use crate::ngx::{clock, log, wake, zone};
 use crate::session::{random, stats, Delivery};
 
@@ -30,16 +29,18 @@ pub struct Bus {
     counters: Row<'static>,
     /// What this worker has published.
     sequence: u64,
-    /// An eighth of the ring went by since the last time (see `take_due`).
-    due: bool,
+    /// It has woken itself for what it left in the ring.
+    woken: bool,
+    /// When the rows of dead workers were last freed.
+    freed: u64,
     /// Topics of this worker for which the census has no room.
     uncounted: u64,
     /// Buffers used again and again.
     head: Vec<u8>,
     incoming: Vec<u8>,
     /// A worker that cannot keep up must not fill the log too.
-    overruns: Rarely,
-    uncountable: Rarely,
+    overruns: RateLimiter,
+    uncountable: RateLimiter,
 }
 
 /// How much a worker reads in one turn of the event loop, in messages that it wants, in their bytes,
@@ -49,6 +50,12 @@ const TURN_MESSAGES: usize = 256;
 const TURN_BYTES: usize = 1024 * 1024;
 const TURN_DELIVERIES: usize = 20_000;
 
+/// A publisher looks for workers that were killed and not replaced so often, in milliseconds.
+const FREE_EVERY: u64 = 1000;
+
+/// More than an envelope says about its payload.
+const MAX_HEAD: usize = 512;
+
 /// Makes the zone and the wake-ups, before so many workers are forked.
 pub fn prepare(workers: usize) -> bool {
     let Some(words) = zone::memory() else { return true };
@@ -57,13 +64,18 @@ pub fn prepare(workers: usize) -> bool {
         return wake::prepare(zone.directory().capacity().into(), true);
     }
     // Eight generations of them, seven of which still drain.
-    match Zone::init(words, (8 * workers).clamp(ROWS, MAX_ROWS)) {
+    match Zone::init(words, (8 * workers).clamp(ROWS, MAX_ROWS), node()) {
         Ok(zone) => wake::prepare(zone.directory().capacity().into(), false),
         Err(err) => {
             log::alert(&format!("websocket: {err} for {workers} workers"));
             false
         }
     }
+}
+
+/// A number for a zone that no other machine's has.
+fn node() -> NodeId {
+    NodeId(u32::from_ne_bytes(random::bytes()))
 }
 
 /// The smallest `websocket_zone`.
@@ -77,6 +89,25 @@ fn living_zone() -> Option<Zone<'static>> {
     let zone = Zone::attach(zone::memory()?).ok()?;
     zone.directory().free_dead(wake::process_exists);
     Some(zone)
+}
+
+/// One worker's numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Worker {
+    /// Process id.
+    pub pid: u32,
+    /// nginx's slot of the process.
+    pub slot: u16,
+    /// Connections open.
+    pub open: u64,
+    /// Messages received.
+    pub messages_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
 }
 
 /// Every number, summed over all workers.
@@ -112,7 +143,7 @@ pub fn workers() -> Vec<Worker> {
 
 /// An id for a connection of a worker without a seat: nobody else can send to it.
 pub fn seatless_id() -> ConnId {
-    ConnId::new(u16::MAX, 0, random::bytes())
+    ConnId::new(node(), u16::MAX, 0, random::bytes())
 }
 
 /// Counts what became of a message for one connection.
@@ -158,12 +189,13 @@ impl Bus {
             seat,
             counters,
             sequence: 0,
-            due: false,
+            woken: false,
+            freed: clock::now_ms(),
             uncounted: 0,
             head: Vec::new(),
             incoming: Vec::new(),
-            overruns: Rarely::default(),
-            uncountable: Rarely::default(),
+            overruns: RateLimiter::default(),
+            uncountable: RateLimiter::default(),
         })
     }
 
@@ -209,15 +241,29 @@ impl Bus {
         self.counters.set(Counter::TopicsUncounted, self.uncounted);
     }
 
-    /// A topic's subscribers in the other workers.
-    pub fn elsewhere(&self, topic: &[u8]) -> u64 {
-        self.directory.free_dead(wake::process_exists);
+    /// A topic's subscribers in the other workers. Those of a worker that has just been killed may
+    /// still be among them.
+    pub fn elsewhere(&mut self, topic: &[u8]) -> u64 {
+        if clock::now_ms() >= self.freed + FREE_EVERY {
+            self.free_dead();
+        }
         self.zone.subscribers(TopicHash::of(topic), self.seat.row())
     }
 
-    /// The largest message.
-    pub fn max_message(&self) -> usize {
-        self.ring.max_message()
+    /// Looks for workers that were killed.
+    pub fn free_dead(&mut self) {
+        self.freed = clock::now_ms();
+        self.directory.free_dead(wake::process_exists);
+    }
+
+    /// The largest payload that surely fits, whatever is said about it.
+    pub fn max_payload(&self) -> usize {
+        self.ring.max_message() - MAX_HEAD
+    }
+
+    /// This worker's row.
+    pub fn row(&self) -> u16 {
+        self.seat.row()
     }
 
     /// The number that the next message will have.
@@ -225,69 +271,31 @@ impl Bus {
         self.ring.end()
     }
 
-    /// Publishes to the other workers. Returns the message's number.
-    pub fn publish(
-        &mut self,
-        topic: &[u8],
-        text: bool,
-        data: &[u8],
-        except: Option<ConnId>,
-    ) -> Result<u64, Error> {
-        let target = Target::Topic(TopicHash::of(topic));
-        self.put(target, Kind::Publish { topic }, text, data, except)
-    }
-
-    /// Sends to a connection of another worker.
-    pub fn send(&mut self, id: &ConnId, text: bool, data: &[u8]) -> Result<(), Error> {
-        let row = self.other_owner(id)?;
-        self.put(Target::Row(row), Kind::ToConnection { id: *id }, text, data, None).map(|_| ())
-    }
-
-    /// Closes a connection of another worker.
-    pub fn close(&mut self, id: &ConnId, code: u16, reason: &str) -> Result<(), Error> {
-        let row = self.other_owner(id)?;
-        let kind = Kind::CloseConnection { id: *id, code, reason };
-        self.put(Target::Row(row), kind, false, &[], None).map(|_| ())
-    }
-
     /// The worker of a connection that is not here. Our own row: then it is gone.
-    fn other_owner(&self, id: &ConnId) -> Result<u16, Error> {
+    pub fn other_owner(&self, id: &ConnId) -> Result<u16, Error> {
         match self.directory.owner_of(id) {
-            Some(row) if row != self.seat.row() => Ok(row),
-            _ => Err(Error::NoConnection),
+            Whose::Here(row) if row != self.seat.row() => Ok(row),
+            Whose::Here(_) | Whose::There(_) | Whose::Gone => Err(Error::NoConnection),
         }
     }
 
-    fn put(
-        &mut self,
-        target: Target,
-        kind: Kind<'_>,
-        text: bool,
-        data: &[u8],
-        except: Option<ConnId>,
-    ) -> Result<u64, Error> {
+    /// Signs a message, puts it into the ring and wakes the others. Returns its number.
+    pub fn put(&mut self, target: Target, message: &Envelope<'_>) -> Result<u64, Error> {
         self.sequence += 1;
-        let envelope = Envelope {
-            kind,
-            typ: if text { Type::Text } else { Type::Binary },
-            origin: self.seat.row(),
-            sequence: self.sequence,
-            except,
-            payload: data,
-        };
+        let origin = self.seat.origin();
+        let envelope = Envelope { origin, sequence: self.sequence, ..*message };
         self.head.clear();
         if envelope.encode_head(&mut self.head).is_err() {
             return Err(Error::BadId);
         }
-        let put = self.ring.publish(self.seat.row(), target, &[&self.head, data]);
-        let published = put.map_err(|err| {
+        let parts = [&self.head, message.payload];
+        let published = self.ring.publish(self.seat.row(), target, &parts).map_err(|err| {
             self.counters.add(Counter::PublishFailed, 1);
             match err {
                 RingError::TooLarge => Error::TooLarge,
                 RingError::Overtaken => Error::Overrun,
             }
         })?;
-        self.due |= published.wake_all;
         self.directory.wake(target, published.wake_all, self.seat.row(), |row| {
             self.counters.add(Counter::WakeupsSent, 1);
             wake::wake(row);
@@ -295,29 +303,35 @@ impl Bus {
         Ok(published.seq)
     }
 
-    /// Whether this worker should drain although nobody woke it: what it publishes itself moves
-    /// the ring on too, and its own reader must not be lapped by that.
-    pub fn take_due(&mut self) -> bool {
-        std::mem::take(&mut self.due)
+    /// Passes over the message of our own with this number, if it is the next to be read: who
+    /// published it has it at hand. If it is not, it has been lost with those before it.
+    pub fn pass(&mut self, seq: u64) -> bool {
+        self.reader.pass(seq)
     }
 
-    /// Reads what is in the ring now and hands over what concerns this worker: all of it, or only
-    /// as much as is good for one turn of the event loop, and then the rest in the next. `take`
-    /// says to how many connections it has handed the message.
-    pub fn drain(&mut self, all: bool, mut take: impl FnMut(&Envelope<'_>) -> usize) {
+    /// Hands over what lies before message `end`, or as much of it as is good for one turn of the
+    /// event loop; then it says false, and the rest comes in the next. `take` says to how many
+    /// connections it has handed a message.
+    #[inline]
+    pub fn catch_up(&mut self, end: u64, take: impl FnMut(&Envelope<'_>) -> usize) -> bool {
+        self.reader.next_seq() >= end || self.read(end, false, take)
+    }
+
+    /// Hands over what is in the ring now: all of it, or as much as is good for one turn.
+    pub fn drain(&mut self, all: bool, take: impl FnMut(&Envelope<'_>) -> usize) {
+        self.woken = false;
         self.directory.begin_drain(&self.seat);
-        let mut buffer = std::mem::take(&mut self.incoming);
-        let own = self.seat.row();
         // What comes meanwhile wakes this worker again.
-        let end = self.ring.end();
+        self.read(self.ring.end(), all, take);
+    }
+
+    fn read(&mut self, end: u64, all: bool, mut take: impl FnMut(&Envelope<'_>) -> usize) -> bool {
+        let mut buffer = std::mem::take(&mut self.incoming);
         let (mut messages, mut bytes, mut deliveries) = (0, 0, 0);
+        let mut reached = true;
         while self.reader.next_seq() < end {
-            // What we published ourselves was handed out when it was published.
             let interest = &self.interest;
-            let read = self
-                .reader
-                .read_if(&mut buffer, |meta| meta.writer != own && interest.wants(meta.target));
-            match read {
+            match self.reader.read_before(end, &mut buffer, |meta| interest.wants(meta.target)) {
                 Read::Empty => break,
                 Read::Overrun { lost } => self.overrun(lost),
                 Read::Message(_) => {
@@ -331,7 +345,10 @@ impl Bus {
             let enough =
                 messages >= TURN_MESSAGES || bytes >= TURN_BYTES || deliveries >= TURN_DELIVERIES;
             if enough && !all {
-                wake::wake(own);
+                reached = self.reader.next_seq() >= end;
+                if !reached && !std::mem::replace(&mut self.woken, true) {
+                    wake::wake(self.seat.row());
+                }
                 break;
             }
         }
@@ -339,6 +356,7 @@ impl Bus {
         if buffer.capacity() <= 64 * 1024 {
             self.incoming = buffer;
         }
+        reached
     }
 
     fn overrun(&mut self, lost: u64) {
@@ -353,14 +371,14 @@ impl Bus {
     }
 }
 
-/// Something that is logged once in ten seconds at most.
+/// Lets something be logged once in ten seconds at most.
 #[derive(Default)]
-struct Rarely {
+struct RateLimiter {
     /// When it was, 0 for never.
     last: u64,
 }
 
-impl Rarely {
+impl RateLimiter {
     fn may_log(&mut self) -> bool {
         let now = clock::now_ms();
         let may = self.last == 0 || now >= self.last + 10_000;

@@ -10,23 +10,23 @@ use super::bus::delivered;
 use super::mailbox::Queue;
 use crate::session::{Delivery, Outgoing, Session};
 
-/// What a member is.
-pub enum Target {
+/// Who may be subscribed.
+pub enum Member {
     /// A connection.
     Session(Rc<Session>),
     /// A queue of somebody's.
     Mailbox(Rc<Queue>),
 }
 
-struct Member {
+struct Entry {
     id: ConnId,
-    target: Target,
+    member: Member,
 }
 
 /// Registered sessions and mailboxes. A handle is a place in `members`, reused after `remove`.
 #[derive(Default)]
 pub struct Local {
-    members: Vec<Option<Member>>,
+    members: Vec<Option<Entry>>,
     free: Vec<u32>,
     by_id: HashMap<ConnId, u32>,
     /// Who subscribed what, by handle.
@@ -35,20 +35,20 @@ pub struct Local {
 
 impl Local {
     /// Registers a member.
-    pub fn add(&mut self, id: ConnId, target: Target) -> u32 {
+    pub fn add(&mut self, id: ConnId, member: Member) -> u32 {
         let handle = self.free.pop().unwrap_or_else(|| {
             self.members.push(None);
             (self.members.len() - 1) as u32
         });
-        self.members[handle as usize] = Some(Member { id, target });
+        self.members[handle as usize] = Some(Entry { id, member });
         self.by_id.insert(id, handle);
         handle
     }
 
     /// Forgets a member.
     pub fn remove(&mut self, handle: u32) {
-        if let Some(member) = self.members.get_mut(handle as usize).and_then(Option::take) {
-            self.by_id.remove(&member.id);
+        if let Some(entry) = self.members.get_mut(handle as usize).and_then(Option::take) {
+            self.by_id.remove(&entry.id);
             self.free.push(handle);
         }
     }
@@ -60,10 +60,10 @@ impl Local {
 
     /// The session of a connection of this worker.
     pub fn session(&self, id: &ConnId) -> Option<&Rc<Session>> {
-        let member = self.members.get(self.handle(id)? as usize)?.as_ref()?;
-        match &member.target {
-            Target::Session(session) => Some(session),
-            Target::Mailbox(_) => None,
+        let entry = self.members.get(self.handle(id)? as usize)?.as_ref()?;
+        match &entry.member {
+            Member::Session(session) => Some(session),
+            Member::Mailbox(_) => None,
         }
     }
 
@@ -71,13 +71,13 @@ impl Local {
     pub fn fan_out(&self, topic: &[u8], message: &Outgoing<'_>, except: Option<ConnId>) -> usize {
         let mut reached = 0;
         for &handle in self.topics.subscribers(topic) {
-            let Some(Some(member)) = self.members.get(handle as usize) else { continue };
-            if except == Some(member.id) {
+            let Some(Some(entry)) = self.members.get(handle as usize) else { continue };
+            if except == Some(entry.id) {
                 continue;
             }
-            let delivery = match &member.target {
-                Target::Session(session) => session.deliver(message),
-                Target::Mailbox(queue) => queue.deliver(topic, message.payload()),
+            let delivery = match &entry.member {
+                Member::Session(session) => session.deliver(message),
+                Member::Mailbox(queue) => queue.deliver(topic, message.payload()),
             };
             delivered(delivery);
             reached += usize::from(delivery == Delivery::Queued);
@@ -85,7 +85,7 @@ impl Local {
         reached
     }
 
-    /// Takes a message from another worker. Returns how many connections took it.
+    /// Hands a message to whom it concerns. Returns how many connections took it.
     pub fn receive(&self, message: &Envelope<'_>) -> usize {
         let outgoing = Outgoing::new(message.typ == Type::Text, message.payload);
         match message.kind {

@@ -61,11 +61,13 @@ pub struct Mailbox {
     queue: Rc<Queue>,
     id: ConnId,
     handle: u32,
+    /// Told the handle at the end.
+    forget: fn(u32),
 }
 
 impl Mailbox {
-    pub(super) fn new(queue: Rc<Queue>, id: ConnId, handle: u32) -> Mailbox {
-        Mailbox { queue, id, handle }
+    pub(super) fn new(queue: Rc<Queue>, id: ConnId, handle: u32, forget: fn(u32)) -> Mailbox {
+        Mailbox { queue, id, handle, forget }
     }
 
     /// For `subscribe`, and to be left out when publishing.
@@ -106,6 +108,6 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        super::forget(self.handle);
+        (self.forget)(self.handle);
     }
 }

@@ -3,20 +3,22 @@
 //! process hooks; works in every phase, never waits, never calls Lua.
 
 mod bus;
+mod error;
 mod local;
 mod mailbox;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ws_hub::topic::TopicError;
-use ws_hub::{ConnId, Counter};
+use ws_hub::envelope::{Kind, Origin, Type};
+use ws_hub::{ConnId, Counter, Envelope, Target, TopicHash};
 
 use crate::ngx::{wake, zone};
-use crate::session::{random, stats, Outgoing, Session};
-pub use bus::smallest_zone;
+use crate::session::{random, stats, Session};
 use bus::Bus;
-use local::{Local, Target};
+pub use bus::{smallest_zone, Worker};
+pub use error::Error;
+use local::{Local, Member};
 pub use mailbox::Mailbox;
 
 thread_local! {
@@ -24,6 +26,8 @@ thread_local! {
     static HUB: RefCell<Option<Hub>> = const { RefCell::new(None) };
     // Whether `start` was called, which it is once in a process.
     static STARTED: Cell<bool> = const { Cell::new(false) };
+    // Members that ended while the hub was at work, which it forgets when it is done.
+    static ENDED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// This worker's part of the hub.
@@ -48,47 +52,6 @@ pub enum Scope {
     Node,
 }
 
-/// What stops a hub call. The texts are API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// Not in a worker.
-    NoWorker,
-    /// This worker has no row in the zone.
-    NoRow,
-    /// The topic's name.
-    Topic(TopicError),
-    /// Above what the zone carries.
-    TooLarge,
-    /// The zone was overrun while publishing.
-    Overrun,
-    /// No connection has this id.
-    NoConnection,
-    /// Not an id at all.
-    BadId,
-    /// Text that is not UTF-8.
-    InvalidUtf8,
-    /// The connection has ended.
-    Closed,
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Error::NoWorker => "no worker process",
-            Error::NoRow => "more workers than the zone has rows",
-            Error::Topic(err) => return err.fmt(f),
-            Error::TooLarge => "message too large for the zone",
-            Error::Overrun => "zone overrun while publishing",
-            Error::NoConnection => "no such connection",
-            Error::BadId => "invalid connection id",
-            Error::InvalidUtf8 => "invalid utf-8",
-            Error::Closed => "closed",
-        })
-    }
-}
-
-impl std::error::Error for Error {}
-
 fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result<R, Error> {
     if !STARTED.get() && wake::is_worker() && wake::has_event_loop() {
         // init_worker_by_lua: ngx_lua's turn comes before ours when a worker starts.
@@ -96,7 +59,11 @@ fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result<R, Error> 
     }
     HUB.with_borrow_mut(|hub| {
         let hub = hub.as_mut().ok_or(Error::NoWorker)?;
-        work(hub)
+        let result = work(hub);
+        for handle in ENDED.take() {
+            hub.remove(handle);
+        }
+        result
     })
 }
 
@@ -135,7 +102,7 @@ pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
     }
     let (id, handle) = with(|hub| {
         let id = hub.new_id();
-        Ok((id, hub.local.add(id, Target::Session(session.clone()))))
+        Ok((id, hub.local.add(id, Member::Session(session.clone()))))
     })?;
     session.set_id(id);
     session.on_end(forget, handle);
@@ -147,19 +114,20 @@ pub fn open_mailbox() -> Result<Mailbox, Error> {
     with(|hub| {
         let id = hub.new_id();
         let queue = Rc::<mailbox::Queue>::default();
-        let handle = hub.local.add(id, Target::Mailbox(queue.clone()));
-        Ok(Mailbox::new(queue, id, handle))
+        let handle = hub.local.add(id, Member::Mailbox(queue.clone()));
+        Ok(Mailbox::new(queue, id, handle, forget))
     })
 }
 
-/// Ends the subscriptions of a session or a mailbox, and forgets it.
+/// Ends the subscriptions of a session or a mailbox, and forgets it. A session may end while the
+/// hub hands it a message.
 fn forget(handle: u32) {
-    // The hub is gone before the last requests of a worker that is forced to exit, and before its
-    // Lua VM.
-    let _ = with(|hub| {
-        hub.remove(handle);
-        Ok(())
-    });
+    ENDED.with_borrow_mut(|ended| ended.push(handle));
+    if HUB.with(|hub| hub.try_borrow_mut().is_ok()) {
+        // The hub is gone before the last requests of a worker that is forced to exit, and before
+        // its Lua VM.
+        let _ = with(|_| Ok(()));
+    }
 }
 
 /// Subscribes a registered session, or a mailbox. False: it was subscribed already.
@@ -211,33 +179,31 @@ pub fn topics(id: &ConnId) -> Result<Vec<Vec<u8>>, Error> {
     })
 }
 
-/// Publishes. Returns the subscribers reached in this worker and the message's number.
+/// Publishes. Returns the topic's subscribers within the scope and the message's number.
 pub fn publish(
     topic: &[u8],
     text: bool,
     data: &[u8],
     except: Option<ConnId>,
     scope: Scope,
-) -> Result<(usize, u64), Error> {
+) -> Result<(u64, u64), Error> {
     ws_hub::topic::check_topic(topic).map_err(Error::Topic)?;
     if text && std::str::from_utf8(data).is_err() {
         return Err(Error::InvalidUtf8);
     }
+    let message = message(Kind::Publish { topic }, text, data, except);
     with(|hub| {
-        let most = hub.bus.as_ref().map_or(usize::MAX, Bus::max_message);
-        if scope == Scope::Node && data.len().saturating_add(512) > most {
-            stats::add(Counter::PublishFailed, 1);
-            return Err(Error::TooLarge);
-        }
-        let reached = hub.local.fan_out(topic, &Outgoing::new(text, data), except);
-        stats::add(Counter::Published, 1);
-        let seq = match (scope, &mut hub.bus) {
-            (Scope::Worker, bus) => bus.as_ref().map_or(0, Bus::end),
-            (Scope::Node, Some(bus)) => bus.publish(topic, text, data, except)?,
-            (Scope::Node, None) => return Err(Error::NoRow),
+        let seq = match scope {
+            Scope::Worker => hub.hand_out(&message)?,
+            Scope::Node => hub.put(Target::Topic(TopicHash::of(topic)), &message)?,
         };
-        hub.keep_up();
-        Ok((reached, seq))
+        stats::add(Counter::Published, 1);
+        let here = hub.local.topics.count(topic) as u64;
+        let elsewhere = match (scope, &mut hub.bus) {
+            (Scope::Node, Some(bus)) => bus.elsewhere(topic),
+            _ => 0,
+        };
+        Ok((here + elsewhere, seq))
     })
 }
 
@@ -246,31 +212,48 @@ pub fn send(id: &ConnId, text: bool, data: &[u8]) -> Result<(), Error> {
     if text && std::str::from_utf8(data).is_err() {
         return Err(Error::InvalidUtf8);
     }
-    with(|hub| match hub.local.session(id) {
-        Some(session) => {
-            bus::delivered(session.deliver(&Outgoing::new(text, data)));
-            Ok(())
-        }
-        None => {
-            hub.bus.as_mut().ok_or(Error::NoRow)?.send(id, text, data)?;
-            hub.keep_up();
-            Ok(())
-        }
-    })
+    to_one(id, &message(Kind::ToConnection { id: *id }, text, data, None))
 }
 
 /// Closes one connection, wherever it lives.
 pub fn close(id: &ConnId, code: u16, reason: &str) -> Result<(), Error> {
-    with(|hub| match hub.local.session(id) {
-        Some(session) => {
-            session.end_with(code, reason.as_bytes());
-            Ok(())
+    let kind = Kind::CloseConnection { id: *id, code, reason };
+    to_one(id, &message(kind, false, &[], None))
+}
+
+/// Publishes what a client has sent to each of its topics. A client whose message cannot go there
+/// is told so by the end of its connection (RFC 6455 7.4.1).
+pub fn publish_from_client(id: &ConnId, topics: &[Vec<u8>], text: bool, data: &[u8]) {
+    for topic in topics {
+        let told = match publish(topic, text, data, None, Scope::Node) {
+            Err(err @ Error::TooLarge) => close(id, 1009, &err.to_string()),
+            Err(err @ Error::Overrun) => close(id, 1013, &err.to_string()),
+            _ => continue,
+        };
+        debug_assert!(told.is_ok(), "the client has just sent something");
+        return;
+    }
+}
+
+/// A message that the bus has not signed yet.
+fn message<'a>(
+    kind: Kind<'a>,
+    text: bool,
+    payload: &'a [u8],
+    except: Option<ConnId>,
+) -> Envelope<'a> {
+    let typ = if text { Type::Text } else { Type::Binary };
+    Envelope { kind, typ, origin: Origin::default(), sequence: 0, stored: None, except, payload }
+}
+
+fn to_one(id: &ConnId, message: &Envelope<'_>) -> Result<(), Error> {
+    with(|hub| {
+        if hub.local.session(id).is_some() {
+            return hub.hand_out(message).map(|_| ());
         }
-        None => {
-            hub.bus.as_mut().ok_or(Error::NoRow)?.close(id, code, reason)?;
-            hub.keep_up();
-            Ok(())
-        }
+        let bus = hub.bus.as_mut().ok_or(Error::NoRow)?;
+        let row = bus.other_owner(id)?;
+        bus.put(Target::Row(row), message).map(|_| ())
     })
 }
 
@@ -281,36 +264,18 @@ pub fn connections() -> u64 {
 
 /// Subscribers of a topic in all workers.
 pub fn subscribers(topic: &[u8]) -> u64 {
-    with(|hub| Ok(hub.local.topics.count(topic) as u64 + hub.elsewhere(topic))).unwrap_or(0)
-}
-
-/// Subscribers of a topic in the other workers.
-pub fn elsewhere(topic: &[u8]) -> u64 {
-    with(|hub| Ok(hub.elsewhere(topic))).unwrap_or(0)
+    with(|hub| {
+        let here = hub.local.topics.count(topic) as u64;
+        let Some(bus) = &mut hub.bus else { return Ok(here) };
+        bus.free_dead();
+        Ok(here + bus.elsewhere(topic))
+    })
+    .unwrap_or(0)
 }
 
 /// The name (with its label), and the sum over all workers, of every number kept.
 pub fn metrics() -> Vec<(&'static ws_hub::counters::Entry, u64)> {
     bus::sums()
-}
-
-/// One worker's numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct Worker {
-    /// Process id.
-    pub pid: u32,
-    /// nginx's slot of the process.
-    pub slot: u16,
-    /// Connections open.
-    pub open: u64,
-    /// Messages received.
-    pub messages_in: u64,
-    /// Messages sent.
-    pub messages_out: u64,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
 }
 
 /// The workers that live now, old generations that still drain included.
@@ -349,10 +314,6 @@ impl Hub {
         self.bus.as_ref().map_or_else(bus::seatless_id, Bus::new_id)
     }
 
-    fn elsewhere(&self, topic: &[u8]) -> u64 {
-        self.bus.as_ref().map_or(0, |bus| bus.elsewhere(topic))
-    }
-
     fn drain(&mut self, all: bool) {
         let Hub { local, bus, .. } = self;
         if let Some(bus) = bus {
@@ -360,11 +321,37 @@ impl Hub {
         }
     }
 
-    /// After publishing to the ring.
-    fn keep_up(&mut self) {
-        if self.bus.as_mut().is_some_and(Bus::take_due) {
-            self.drain(true);
+    /// A message for every worker: into the ring first, and to whom it concerns here in its place
+    /// there, so that everybody has all messages in the ring's order. Where more lies before it
+    /// than is good for one turn, it waits like the others. Returns its number.
+    fn put(&mut self, target: Target, message: &Envelope<'_>) -> Result<u64, Error> {
+        let Hub { local, bus, .. } = self;
+        let Some(bus) = bus else {
+            local.receive(message);
+            return Err(Error::NoRow);
+        };
+        let seq = bus.put(target, message)?;
+        if bus.catch_up(seq, |message| local.receive(message)) && bus.pass(seq) {
+            local.receive(message);
         }
+        Ok(seq)
+    }
+
+    /// A message for this worker alone, after all that has been published. Returns the number of
+    /// what comes next.
+    fn hand_out(&mut self, message: &Envelope<'_>) -> Result<u64, Error> {
+        let Hub { local, bus, .. } = self;
+        if let Some(bus) = bus {
+            let end = bus.end();
+            if !bus.catch_up(end, |message| local.receive(message)) {
+                if message.payload.len() <= bus.max_payload() {
+                    return bus.put(Target::Row(bus.row()), message);
+                }
+                bus.drain(true, |message| local.receive(message));
+            }
+        }
+        local.receive(message);
+        Ok(bus.as_ref().map_or(0, Bus::end))
     }
 
     fn unsubscribe_all(&mut self, handle: u32) -> usize {

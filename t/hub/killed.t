@@ -55,6 +55,7 @@ def replaced(ng, old):
 
 def mid_publish(ng):
     crowd = Crowd(ng, 12 * WORKERS)
+    gone = 0
     for round in range(6):
         victims = lines(ng)
         pid, line = victims.popitem()
@@ -90,6 +91,8 @@ def mid_publish(ng):
         for one in new:
             numbers(one, "k")
             crowd.join(one)
+        gone += len(mine)
+        equal(newcomer.info()["connections_closed"]["1006"], gone, "closed with their worker")
         new.selector.close()
         line.close()
         for each in [*victims.values(), *fresh.values()]:
@@ -115,6 +118,8 @@ def while_quitting(ng):
     equal(line.ask("/count"), str(len(old) - len(mine)))
     equal(len(line.info()["workers"]), 2 * WORKERS - 1)
     equal(line.ask(f"/send?to={mine[0].id}&data=x"), "nilno such connection")
+    closed = line.info()["connections_closed"]["1006"]
+    assert closed >= len(mine), "connections of a worker that nobody replaces are closed too"
     line.ask("/push?data=to-the-old-ones")
     rest = [one for one in old if one not in mine]
     old.until(lambda s: s in mine or s.data)

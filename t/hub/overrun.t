@@ -7,7 +7,7 @@ import re
 
 from lib.crowd import WORKERS, Crowd, Line, empty, lines, room
 from lib.live import VALGRIND, Cases, equal, run
-from lib.peer import TEXT, Peer
+from lib.peer import CLOSE, TEXT, Peer, frame
 
 case = Cases()
 room(case)
@@ -44,7 +44,10 @@ case.handler("/counts", """
 """)
 case.server += """
     location /publish/ { websocket_publish room; client_max_body_size 10m; client_body_buffer_size 1m; }
-    location /ws { websocket_subscribe room; }
+    location /talk {
+        websocket_subscribe $arg_id room; websocket_publish_from_client on;
+        websocket_max_message_size 1m;
+    }
 """
 OVERRUN = r"this worker missed \d+ messages of the others: a larger websocket_zone holds more"
 UNCOUNTED = "more topics than the zone can count: a larger websocket_zone counts more"
@@ -110,6 +113,25 @@ def _(ng):
     assert line.info()["publish_failed"] > failed
     equal(json.loads(line.ask("/publish/", "POST", "z" * largest))["subscribers"], len(crowd))
     equal(set(crowd.next()), {(TEXT, b"z" * largest)})
+    line.close()
+    crowd.close()
+    empty(ng)
+
+
+@case("a client whose message is too large for the zone is told by 1009; smaller ones go on")
+def _(ng):
+    crowd = Crowd(ng, 2 * WORKERS)
+    line = Line(ng)
+    for n in range(3):
+        client = Peer(ng, "/talk")
+        client.send(frame(TEXT, b"s%d" % n) + frame(TEXT, b"x" * (1 << 19)))
+        for _ in "its own topic", "room":
+            equal(client.frame(), (TEXT, b"s%d" % n))
+        equal(client.frame(), (CLOSE, b"\x03\xf1message too large for the zone"))
+        equal(set(crowd.next()), {(TEXT, b"s%d" % n)})
+        client.close()
+    line.ask("/push?data=after")
+    equal(set(crowd.next()), {(TEXT, b"after")})
     line.close()
     crowd.close()
     empty(ng)

@@ -74,9 +74,9 @@ def _(ng):
     equal(sum(got == (TEXT, b"all") for got in crowd_rest(crowd, odd)), len(crowd) - 1)
 
     reached, _ = line.ask("/push?data=here&scope=worker").split()
-    equal(int(reached), len(here))
+    equal(int(reached), len(here), "of this worker")
     reached, _ = line.ask("/push?data=everywhere&scope=node").split()
-    equal(int(reached), len(here), "reached in this worker")
+    equal(int(reached), len(crowd), "of all workers")
     for one, got in zip(crowd, crowd.next()):
         equal(got, (TEXT, b"here" if one in here else b"everywhere"))
     for each in [line, *others]:

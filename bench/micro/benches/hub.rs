@@ -6,10 +6,10 @@
 use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
-use ws_hub::directory::{Interest, TopicHash};
+use ws_hub::directory::Interest;
 use ws_hub::memory::Word;
-use ws_hub::ring::{Read, Reader, Target};
-use ws_hub::{TopicIndex, Zone};
+use ws_hub::ring::{Read, Reader};
+use ws_hub::{NodeId, Target, TopicHash, TopicIndex, Zone};
 
 fn memory(bytes: usize) -> Vec<Word> {
     (0..bytes / 8).map(|_| Word::new(0)).collect()
@@ -17,7 +17,7 @@ fn memory(bytes: usize) -> Vec<Word> {
 
 fn ring(c: &mut Criterion) {
     let memory = memory(8 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NodeId(1)).unwrap();
     let ring = zone.ring();
     let head = [7; 32];
     let mut group = c.benchmark_group("ring");
@@ -47,7 +47,7 @@ fn ring(c: &mut Criterion) {
 
 fn waking(c: &mut Criterion) {
     let memory = memory(8 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NodeId(1)).unwrap();
     let directory = zone.directory();
     let target = Target::Topic(TopicHash::of(b"room"));
     for slot in 0..4 {

@@ -13,8 +13,8 @@
 //! ([`Entered::No`]), and shows it; the others count too few. Two topics of one worker are taken
 //! for one if 34 bits of hash and the slots agree: once in some thousand million.
 
-use crate::directory::TopicHash;
 use crate::memory::{Ordering, Word};
+use crate::target::TopicHash;
 
 /// Slots of a bucket.
 const BUCKET: usize = 8;

@@ -31,11 +31,10 @@
 
 use std::fmt;
 
-use twox_hash::XxHash64;
-
-use crate::id::ConnId;
+use crate::envelope::Origin;
+use crate::id::{ConnId, NodeId, GENERATION_BITS};
 use crate::memory::{fence, Ordering, Word};
-use crate::ring::Target;
+use crate::target::{Target, TopicHash};
 
 /// Words of a row: one cache line.
 pub(crate) const ROW_WORDS: usize = 8;
@@ -46,23 +45,10 @@ const WOKEN: u64 = 1;
 /// What one drain adds to it.
 const DRAIN: u64 = 2;
 
-/// A topic as workers compare it: the same in every process and version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TopicHash(
-    /// The hash itself.
-    pub u64,
-);
-
-impl TopicHash {
-    /// The hash of a topic.
-    pub fn of(topic: &[u8]) -> Self {
-        Self(XxHash64::oneshot(0, topic))
-    }
-}
-
 /// The table of workers in a zone. A copy is a second handle on the same memory.
 #[derive(Clone, Copy)]
 pub struct Directory<'m> {
+    node: NodeId,
     rows: &'m [Word],
     /// For each bucket `rows / 64` words.
     interest: &'m [Word],
@@ -72,8 +58,20 @@ pub struct Directory<'m> {
 /// worker's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
+    node: NodeId,
     row: u16,
     owner: Owner,
+}
+
+/// Whose connection an id names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// That of the worker in this row.
+    Here(u16),
+    /// Another machine's.
+    There(NodeId),
+    /// Nobody's any more: its worker is gone.
+    Gone,
 }
 
 impl Seat {
@@ -87,9 +85,14 @@ impl Seat {
         self.owner.generation
     }
 
+    /// This worker, for those who get its messages.
+    pub fn origin(&self) -> Origin {
+        Origin { node: self.node, row: self.row, generation: self.owner.generation }
+    }
+
     /// An id for a connection of this worker; `random` from the operating system's generator.
-    pub fn conn_id(&self, random: [u8; 12]) -> ConnId {
-        ConnId::new(self.row, self.owner.generation, random)
+    pub fn conn_id(&self, random: [u8; 9]) -> ConnId {
+        ConnId::new(self.node, self.row, self.owner.generation, random)
     }
 }
 
@@ -128,8 +131,13 @@ impl Owner {
 impl<'m> Directory<'m> {
     /// The lengths are the zone's business: whole rows, a multiple of 64 of them, and a power of
     /// two of buckets.
-    pub(crate) fn new(rows: &'m [Word], interest: &'m [Word]) -> Self {
-        Self { rows, interest }
+    pub(crate) fn new(node: NodeId, rows: &'m [Word], interest: &'m [Word]) -> Self {
+        Self { node, rows, interest }
+    }
+
+    /// The node whose workers these are.
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// How many rows there are.
@@ -160,10 +168,10 @@ impl<'m> Directory<'m> {
                 if !choice(old) {
                     continue;
                 }
-                let generation = old.generation.wrapping_add(1);
+                let generation = (old.generation + 1) % (1 << GENERATION_BITS);
                 let owner = Owner { pid, generation, slot: Some(slot) };
                 if Owner::swap(word, old, owner) {
-                    let seat = Seat { row, owner };
+                    let seat = Seat { node: self.node, row, owner };
                     self.clear_interest(row);
                     self.begin_drain(&seat);
                     return Ok(seat);
@@ -211,11 +219,19 @@ impl<'m> Directory<'m> {
         self.joined().filter(move |&row| row != from)
     }
 
-    /// The row of the worker that owns a connection, if it is still the worker that accepted it.
-    /// None means for certain that the connection is gone (or another machine's).
-    pub fn owner_of(&self, id: &ConnId) -> Option<u16> {
-        let owner = Owner::load(self.get(id.row())?);
-        (owner.slot.is_some() && owner.generation == id.generation()).then(|| id.row())
+    /// Whose connection this is: a worker's that is still the one that accepted it, or another
+    /// machine's.
+    pub fn owner_of(&self, id: &ConnId) -> Whose {
+        if id.node() != self.node {
+            return Whose::There(id.node());
+        }
+        let owner = self.get(id.row()).map(Owner::load);
+        let is_its = |owner: Owner| owner.slot.is_some() && owner.generation == id.generation();
+        if owner.is_some_and(is_its) {
+            Whose::Here(id.row())
+        } else {
+            Whose::Gone
+        }
     }
 
     /// Wakes whoever may want a message that `from` has just published and has not been woken

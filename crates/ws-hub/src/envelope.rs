@@ -3,19 +3,21 @@
 //! Decoding borrows, checks every bound and never panics: the bytes may come from another version
 //! of this crate, or from a machine that nobody trusts.
 //!
-//! Format, little-endian: version, kind, flags, length of the topic (one byte each), origin row
-//! (2), close code (2), sequence (8); `except` (16) if flagged; then the topic or the id (16);
-//! the rest is the payload, or the reason of a close.
+//! Format, little-endian: version, kind, flags, length of the topic (one byte each); the origin's
+//! node (4), row (2) and generation (2); close code (2), sequence (8); if flagged a position (epoch
+//! 8, offset 8, time 8); if flagged `except` (16); then the topic or the id (16); the rest is the
+//! payload, or the reason of a close.
 
 use std::fmt;
 
-use crate::id::ConnId;
+use crate::id::{ConnId, NodeId};
 use crate::topic::{check_topic, TopicError};
 
-const VERSION: u8 = 1;
-const FIXED: usize = 16;
+const VERSION: u8 = 2;
+const FIXED: usize = 22;
 const BINARY: u8 = 1;
 const EXCEPT: u8 = 2;
+const POSITION: u8 = 4;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -52,6 +54,28 @@ pub enum Kind<'a> {
     },
 }
 
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Its node.
+    pub node: NodeId,
+    /// The directory row of its worker there.
+    pub row: u16,
+    /// That row's generation then.
+    pub generation: u16,
+}
+
+/// Where a message stands in its topic's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Within which offsets have no gap.
+    pub epoch: u64,
+    /// One more than that of the message before it.
+    pub offset: u64,
+    /// When it was stored, in milliseconds since 1970.
+    pub time: u64,
+}
+
 /// One message between workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
@@ -59,10 +83,12 @@ pub struct Envelope<'a> {
     pub kind: Kind<'a>,
     /// What the payload is.
     pub typ: Type,
-    /// The directory row of the worker it came from.
-    pub origin: u16,
+    /// The worker it came from.
+    pub origin: Origin,
     /// The origin's own count of what it sent, for whoever must recognise a repetition.
     pub sequence: u64,
+    /// Its place, if it is stored.
+    pub stored: Option<Stored>,
     /// A connection that is not to get it.
     pub except: Option<ConnId>,
     /// The message.
@@ -91,10 +117,16 @@ impl<'a> Envelope<'a> {
         };
         let binary = if self.typ == Type::Binary { BINARY } else { 0 };
         let except = if self.except.is_some() { EXCEPT } else { 0 };
-        out.extend([VERSION, kind, binary | except, topic_len]);
-        out.extend(self.origin.to_le_bytes());
+        let position = if self.stored.is_some() { POSITION } else { 0 };
+        out.extend([VERSION, kind, binary | except | position, topic_len]);
+        out.extend(self.origin.node.0.to_le_bytes());
+        out.extend(self.origin.row.to_le_bytes());
+        out.extend(self.origin.generation.to_le_bytes());
         out.extend(code.to_le_bytes());
         out.extend(self.sequence.to_le_bytes());
+        if let Some(Stored { epoch, offset, time }) = self.stored {
+            out.extend([epoch, offset, time].map(u64::to_le_bytes).as_flattened());
+        }
         if let Some(id) = &self.except {
             out.extend(id.as_bytes());
         }
@@ -119,15 +151,24 @@ impl<'a> Envelope<'a> {
     /// The message that `bytes` hold.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
         let (fixed, rest) = bytes.split_first_chunk::<FIXED>().ok_or(EnvelopeError::Short)?;
-        let [version, kind, flags, topic_len, o0, o1, c0, c1, sequence @ ..] = *fixed;
+        let [version, kind, flags, topic_len, n0, n1, n2, n3, r0, r1, g0, g1, c0, c1, sequence @ ..] =
+            *fixed;
         if version != VERSION {
             return Err(EnvelopeError::Version);
         }
-        if flags & !(BINARY | EXCEPT) != 0 {
+        if flags & !(BINARY | EXCEPT | POSITION) != 0 {
             return Err(EnvelopeError::Flags);
         }
         let typ = if flags & BINARY != 0 { Type::Binary } else { Type::Text };
         let code = u16::from_le_bytes([c0, c1]);
+        let (stored, rest) = if flags & POSITION != 0 {
+            let (epoch, rest) = take_number(rest)?;
+            let (offset, rest) = take_number(rest)?;
+            let (time, rest) = take_number(rest)?;
+            (Some(Stored { epoch, offset, time }), rest)
+        } else {
+            (None, rest)
+        };
         let (except, rest) = if flags & EXCEPT != 0 {
             let (id, rest) = take_id(rest)?;
             (Some(id), rest)
@@ -155,10 +196,19 @@ impl<'a> Envelope<'a> {
             }
             _ => return Err(EnvelopeError::Kind),
         };
-        let origin = u16::from_le_bytes([o0, o1]);
+        let origin = Origin {
+            node: NodeId(u32::from_le_bytes([n0, n1, n2, n3])),
+            row: u16::from_le_bytes([r0, r1]),
+            generation: u16::from_le_bytes([g0, g1]),
+        };
         let sequence = u64::from_le_bytes(sequence);
-        Ok(Self { kind, typ, origin, sequence, except, payload })
+        Ok(Self { kind, typ, origin, sequence, stored, except, payload })
     }
+}
+
+fn take_number(bytes: &[u8]) -> Result<(u64, &[u8]), EnvelopeError> {
+    let (number, rest) = bytes.split_first_chunk().ok_or(EnvelopeError::Short)?;
+    Ok((u64::from_le_bytes(*number), rest))
 }
 
 fn take_id(bytes: &[u8]) -> Result<(ConnId, &[u8]), EnvelopeError> {

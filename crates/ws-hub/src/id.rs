@@ -1,23 +1,39 @@
 //! The id of a connection: 128 bits, shown to users as 32 hex digits. The caller draws the random
-//! part from the operating system's generator; this file only knows where each part stands.
+//! parts from the operating system's generator; this file only knows where each part stands.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Names one connection for ever. Big-endian parts, in this order: the row of the owning worker
-/// in its machine's directory (2 bytes), the generation of that row (2 bytes), 96 random bits.
-/// The first two tell a publisher on the same machine whom to wake; the random bits make the id
-/// unguessable, and unique across machines and over reuse of a row.
+/// One zone: a machine's nginx, from its start to its end. Drawn at random when the zone is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodeId(
+    /// The number itself.
+    pub u32,
+);
+
+/// Bits of a row in an id: as many as rows there can be.
+const ROW_BITS: u32 = 10;
+/// Bits of a row's generation in an id, which goes round after that.
+pub(crate) const GENERATION_BITS: u32 = 14;
+
+/// Names one connection for ever. Big-endian parts, in this order: the node (32 bits), the row of
+/// the owning worker in that node's directory (10 bits), the generation of that row (14 bits), 72
+/// random bits. The first three tell a sender whose connection it is; the random bits make the id
+/// unguessable, and unique over reuse of a row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId([u8; 16]);
 
 impl ConnId {
-    /// An id owned by `row` in its `generation`; `random` from the system's generator.
-    pub const fn new(row: u16, generation: u16, random: [u8; 12]) -> Self {
-        let (r, g, x) = (row.to_be_bytes(), generation.to_be_bytes(), random);
+    /// An id of `node`, owned by `row` in its `generation`, which keep their lower bits;
+    /// `random` from the system's generator.
+    pub const fn new(node: NodeId, row: u16, generation: u16, random: [u8; 9]) -> Self {
+        let row = row as u32 & ((1 << ROW_BITS) - 1);
+        let generation = generation as u32 & ((1 << GENERATION_BITS) - 1);
+        let owner = (row << GENERATION_BITS | generation).to_be_bytes();
+        let (n, o, x) = (node.0.to_be_bytes(), owner, random);
         Self([
-            r[0], r[1], g[0], g[1], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9],
-            x[10], x[11],
+            n[0], n[1], n[2], n[3], o[1], o[2], o[3], x[0], x[1], x[2], x[3], x[4], x[5], x[6],
+            x[7], x[8],
         ])
     }
 
@@ -31,14 +47,23 @@ impl ConnId {
         &self.0
     }
 
+    /// The node whose connection it is.
+    pub const fn node(&self) -> NodeId {
+        NodeId(u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]))
+    }
+
     /// The directory row of the worker that owns the connection.
     pub const fn row(&self) -> u16 {
-        u16::from_be_bytes([self.0[0], self.0[1]])
+        (self.owner() >> GENERATION_BITS) as u16
     }
 
     /// The generation of that row when the connection was accepted.
     pub const fn generation(&self) -> u16 {
-        u16::from_be_bytes([self.0[2], self.0[3]])
+        (self.owner() & ((1 << GENERATION_BITS) - 1)) as u16
+    }
+
+    const fn owner(&self) -> u32 {
+        u32::from_be_bytes([0, self.0[4], self.0[5], self.0[6]])
     }
 
     /// From 32 hex digits of either case.
@@ -106,9 +131,9 @@ mod tests {
 
     #[test]
     fn the_parts_stand_where_documented() {
-        let id = ConnId::new(0x0102, 0x0304, [0xab; 12]);
-        assert_eq!(id.to_string(), format!("01020304{}", "ab".repeat(12)));
-        assert_eq!((id.row(), id.generation()), (0x0102, 0x0304));
+        let id = ConnId::new(NodeId(0x0102_0304), 0x0255, 0x1234, [0xab; 9]);
+        assert_eq!(id.to_string(), format!("01020304955234{}", "ab".repeat(9)));
+        assert_eq!((id.node(), id.row(), id.generation()), (NodeId(0x0102_0304), 0x0255, 0x1234));
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(ConnId::parse(id.to_string().to_uppercase().as_bytes()), Ok(id));
         assert_eq!(ConnId::from_bytes(*id.as_bytes()), id);

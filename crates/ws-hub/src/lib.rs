@@ -6,6 +6,7 @@
 //! * [`id`], [`envelope`]: a connection's id, and a message between workers as bytes;
 //! * [`zone`]: the shared memory, cut into the parts below;
 //! * [`ring`]: the messages, written by every worker and read by every worker;
+//! * [`target`]: who a message in it is for;
 //! * [`directory`]: which workers exist, what they listen for, and whom a publisher must wake;
 //! * [`census`]: how many subscribers a topic has in each worker;
 //! * [`counters`]: numbers kept for each worker and summed when they are read.
@@ -14,8 +15,9 @@
 //! A worker joins ([`Zone::join`]), makes its [`directory::Interest`] and a [`ring::Reader`], reads
 //! once, and wakes [`directory::Directory::others`]. From then on:
 //!
-//! * publish: own subscribers first, then [`ring::Ring::publish`], then
-//!   [`directory::Directory::wake`];
+//! * publish: [`ring::Ring::publish`], [`directory::Directory::wake`], read up to the own message
+//!   ([`ring::Reader::read_before`]), and only then own subscribers ([`ring::Reader::pass`]): so
+//!   everybody has the ring's order;
 //! * woken: empty the wake-up, [`directory::Directory::begin_drain`], then read until
 //!   [`ring::Read::Empty`];
 //! * first subscriber of a topic in this worker: [`directory::Interest::add`], drain as above,
@@ -33,6 +35,7 @@ pub mod envelope;
 pub mod id;
 pub mod memory;
 pub mod ring;
+pub mod target;
 pub mod topic;
 pub mod zone;
 
@@ -41,7 +44,8 @@ mod loom_tests;
 
 pub use counters::Counter;
 pub use envelope::Envelope;
-pub use id::ConnId;
-pub use ring::{Read, Ring, Target};
+pub use id::{ConnId, NodeId};
+pub use ring::{Read, Ring};
+pub use target::{Target, TopicHash};
 pub use topic::TopicIndex;
 pub use zone::Zone;

@@ -6,9 +6,11 @@
 
 use loom::thread;
 
-use crate::directory::{Directory, Interest, Seat, TopicHash, ROW_WORDS};
+use crate::directory::{Directory, Interest, Seat, ROW_WORDS};
+use crate::id::NodeId;
 use crate::memory::{Ordering, Word};
-use crate::ring::{Read, Reader, Ring, Target};
+use crate::ring::{Read, Reader, Ring};
+use crate::target::{Target, TopicHash};
 
 const INDEX: usize = 2;
 /// Three records of one word of payload, and a bit: they lie differently in every lap.
@@ -97,7 +99,7 @@ fn a_reader_is_overwritten() {
 
 fn directory(words: &[Word]) -> Directory<'_> {
     let (rows, interest) = words.split_at(64 * ROW_WORDS);
-    Directory::new(rows, interest)
+    Directory::new(NodeId(1), rows, interest)
 }
 
 /// Wakes as a publisher does; how many were woken.

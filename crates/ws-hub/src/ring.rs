@@ -30,7 +30,8 @@
 //! Message `next` is there when its index word has its lap; an older lap means that nothing is
 //! there yet, a younger one that the index went round. Then the record is copied out and judged:
 //! it counts only if the tail is not beyond one length after its position (seqlock), and both
-//! hashes are right. Otherwise it is counted as lost.
+//! hashes are right. Otherwise it is counted as lost, with all that lies in the older half of the
+//! ring: a reader that went on at the very edge would be overtaken again by the next message.
 //!
 //! # Memory ordering
 //! * Step 3 releases, the reader acquires the index word: the record's words are seen.
@@ -49,6 +50,7 @@
 use std::fmt;
 
 use crate::memory::{fence, Ordering, Word, WORD};
+use crate::target::Target;
 
 mod record;
 #[cfg(all(test, not(loom)))]
@@ -70,17 +72,6 @@ pub struct Ring<'m> {
     index: &'m [Word],
     /// At most 2^32.
     data: &'m [Word],
-}
-
-/// Who needs to look at a message: what a reader can know without copying it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Everybody.
-    All,
-    /// Whoever has subscribers of the topic with this hash.
-    Topic(crate::directory::TopicHash),
-    /// The worker in this row of the directory.
-    Row(u16),
 }
 
 /// A message that is in the ring now.
@@ -279,6 +270,34 @@ impl<'m> Ring<'m> {
         Copied::Whole(meta)
     }
 
+    /// Where a reader goes on that was overtaken before `from`: at the oldest message that half a
+    /// ring of others would have to overwrite. At the very edge it would be overtaken again at
+    /// once, message for message.
+    fn within_reach(&self, from: u64) -> u64 {
+        let end = self.end();
+        let mut low = from.max(end.saturating_sub(self.index.len() as u64 / 2));
+        let mut high = end.max(low);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.is_young(middle) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low
+    }
+
+    /// Whether less than half a ring has been written since message `seq` began.
+    fn is_young(&self, seq: u64) -> bool {
+        let offset = self.index_word(seq).load(Ordering::Acquire) as u32 as usize;
+        let head = if offset < self.data.len() { Head::load(self.data, offset) } else { None };
+        head.is_some_and(|head| {
+            let written = self.tail.load(Ordering::Relaxed).wrapping_sub(head.position);
+            head.seq == seq && written <= self.data.len() as u64 / 2
+        })
+    }
+
     /// Whether others may have written over the record at `position`.
     fn is_lapped(&self, position: u64) -> bool {
         self.tail.load(Ordering::Relaxed).wrapping_sub(position) > self.data.len() as u64
@@ -336,30 +355,48 @@ impl<'m> Reader<'m> {
         self.ring.end().saturating_sub(self.next)
     }
 
+    /// Passes over message `seq`, which the caller has published and has by other means. False, and
+    /// nothing done: it is not the next.
+    pub fn pass(&mut self, seq: u64) -> bool {
+        let is_next = self.next == seq;
+        self.next += u64::from(is_next);
+        is_next
+    }
+
     /// The next message, whole, into `out` (whose old contents go).
     pub fn read(&mut self, out: &mut Vec<u8>) -> Read {
         self.read_if(out, |_| true)
     }
 
     /// The next message that `want` says yes to; the others are passed over without a copy.
-    pub fn read_if(&mut self, out: &mut Vec<u8>, mut want: impl FnMut(&Meta) -> bool) -> Read {
+    pub fn read_if(&mut self, out: &mut Vec<u8>, want: impl FnMut(&Meta) -> bool) -> Read {
+        self.read_before(u64::MAX, out, want)
+    }
+
+    /// The same among the messages before `end`.
+    pub fn read_before(
+        &mut self,
+        end: u64,
+        out: &mut Vec<u8>,
+        mut want: impl FnMut(&Meta) -> bool,
+    ) -> Read {
         loop {
+            if self.next >= end {
+                return self.lost().unwrap_or(Read::Empty);
+            }
             let word = self.ring.index_word(self.next).load(Ordering::Acquire);
             let ahead = laps_ahead(word, self.ring.lap(self.next));
             if ahead < 0 {
                 return self.lost().unwrap_or(Read::Empty);
             }
-            if ahead > 0 {
-                let oldest = self.ring.end().saturating_sub(self.ring.index.len() as u64);
-                let skip_to = oldest.max(self.next + 1);
+            let copied = match ahead {
+                0 => self.ring.copy(word, self.next, out, &mut want),
+                _ => Copied::Gone,
+            };
+            if matches!(copied, Copied::Gone) {
+                let skip_to = self.ring.within_reach(self.next + 1);
                 self.lost += skip_to - self.next;
                 self.next = skip_to;
-                continue;
-            }
-            let copied = self.ring.copy(word, self.next, out, &mut want);
-            if matches!(copied, Copied::Gone) {
-                self.lost += 1;
-                self.next += 1;
                 continue;
             }
             // What is lost is told first; the message is read again by the next call.

@@ -10,18 +10,21 @@ use std::fmt;
 
 use crate::census::Census;
 use crate::counters::{Counter, Counters};
-use crate::directory::{Directory, DirectoryError, Seat, TopicHash, ROW_WORDS};
+use crate::directory::{Directory, DirectoryError, Seat, ROW_WORDS};
+use crate::id::NodeId;
 use crate::memory::{Ordering, Word, WORD};
 use crate::ring::Ring;
+use crate::target::{Target, TopicHash};
 
 /// "wshub" and the version of the layout.
-const MAGIC: u64 = 0x0077_7368_7562_0002;
+const MAGIC: u64 = 0x0077_7368_7562_0003;
 /// Words of the header; head and tail of the ring lie on cache lines of their own.
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;
 const AT_LEN: usize = 1;
 const AT_ROWS: usize = 2;
 const AT_COUNTERS: usize = 3;
+const AT_NODE: usize = 4;
 const AT_HEAD: usize = 8;
 const AT_TAIL: usize = 16;
 /// As many as nginx has process slots (NGX_MAX_PROCESSES): more would never be used.
@@ -90,8 +93,9 @@ impl<'m> Zone<'m> {
     }
 
     /// Makes an empty zone of `words`, whatever they held, for at most `rows` (rounded up to a
-    /// multiple of 64) workers at a time. Nobody else may use the memory meanwhile.
-    pub fn init(words: &'m [Word], rows: usize) -> Result<Self, ZoneError> {
+    /// multiple of 64) workers at a time. `node` is drawn from the system's generator, and the
+    /// zone's as long as it lives. Nobody else may use the memory meanwhile.
+    pub fn init(words: &'m [Word], rows: usize, node: NodeId) -> Result<Self, ZoneError> {
         let layout = Layout::of(words.len(), rows)?;
         let used = words.len() - layout.data;
         for word in &words[..used] {
@@ -100,6 +104,7 @@ impl<'m> Zone<'m> {
         words[AT_LEN].store(words.len() as u64, Ordering::Relaxed);
         words[AT_ROWS].store(layout.rows as u64, Ordering::Relaxed);
         words[AT_COUNTERS].store(Counter::fingerprint(), Ordering::Relaxed);
+        words[AT_NODE].store(node.0.into(), Ordering::Relaxed);
         words[AT_MAGIC].store(MAGIC, Ordering::Release);
         Self::carve(words, layout)
     }
@@ -125,17 +130,19 @@ impl<'m> Zone<'m> {
         let (census, rest) = rest.split_at(layout.census);
         let (index, rest) = rest.split_at(layout.index);
         let data = &rest[..layout.data];
+        let node = NodeId(header[AT_NODE].load(Ordering::Relaxed) as u32);
         let ring = Ring::new(&header[AT_HEAD], &header[AT_TAIL], index, data);
         Ok(Self {
             ring: ring.ok_or(ZoneError::TooSmall)?,
-            directory: Directory::new(rows, interest),
+            directory: Directory::new(node, rows, interest),
             counters: Counters::new(counters),
             census: Census::new(census),
         })
     }
 
     /// Takes a row for a worker as [`Directory::join`] does, after freeing those of the dead, and
-    /// resets its gauges and its part of the census.
+    /// resets its gauges and its part of the census. Connections that a predecessor took with it
+    /// have been closed without a close frame.
     pub fn join(
         &self,
         slot: u16,
@@ -144,7 +151,9 @@ impl<'m> Zone<'m> {
     ) -> Result<Seat, DirectoryError> {
         self.directory.free_dead(&is_alive);
         let seat = self.directory.join(slot, pid, is_alive)?;
-        self.counters.row(seat.row()).reset_gauges();
+        let counters = self.counters.row(seat.row());
+        counters.add(Counter::Closed1006, counters.get(Counter::Open));
+        counters.reset_gauges();
         self.census.clear(seat.row());
         Ok(seat)
     }
@@ -157,16 +166,25 @@ impl<'m> Zone<'m> {
         self.directory.leave(seat)
     }
 
-    /// A topic's subscribers in all workers but the one in row `except`, which knows its own.
+    /// A topic's subscribers in all workers but the one in row `except`, which knows its own. Only
+    /// workers that listen for the topic are asked.
     pub fn subscribers(&self, topic: TopicHash, except: u16) -> u64 {
-        self.directory.others(except).map(|row| self.census.get(row, topic)).sum()
+        let rows = self.directory.rows_to_wake(Target::Topic(topic), except);
+        rows.map(|row| self.census.get(row, topic)).sum()
     }
 
-    /// A counter over all workers: totals of the living and the dead, gauges of the living.
+    /// A counter over all workers: totals of the living and the dead, gauges of the living. The
+    /// connections of the dead count as closed, until the row has a new owner who adds them.
     pub fn sum(&self, counter: Counter) -> u64 {
-        let counts = |row: &u16| !counter.is_gauge() || self.directory.worker(*row).is_some();
-        let rows = (0..self.directory.capacity()).filter(counts);
-        rows.map(|row| self.counters.row(row).get(counter)).fold(0, u64::wrapping_add)
+        let of = |row| {
+            let counters = self.counters.row(row);
+            match (counter, self.directory.worker(row)) {
+                (Counter::Closed1006, None) => counters.get(counter) + counters.get(Counter::Open),
+                (_, None) if counter.is_gauge() => 0,
+                _ => counters.get(counter),
+            }
+        };
+        (0..self.directory.capacity()).map(of).fold(0, u64::wrapping_add)
     }
 
     /// The messages.

@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::thread;
 
 use ws_hub::census::{Entered, MAX_COUNT};
-use ws_hub::directory::TopicHash;
+use ws_hub::directory::{Interest, Seat};
 use ws_hub::memory::Word;
-use ws_hub::Zone;
+use ws_hub::target::TopicHash;
+use ws_hub::{NodeId, Zone};
+
+const NODE: NodeId = NodeId(1);
 
 fn memory(bytes: usize) -> Vec<Word> {
     (0..bytes / 8).map(|_| Word::new(0)).collect()
@@ -19,12 +22,19 @@ fn hash(n: usize) -> TopicHash {
 
 const NOBODY: u16 = u16::MAX;
 
+/// The zone asks those workers alone that listen for a topic.
+fn listen(zone: Zone, seat: &Seat, topics: std::ops::Range<usize>) {
+    let mut interest = Interest::new(zone.directory(), seat);
+    topics.for_each(|n| interest.add(hash(n)));
+}
+
 #[test]
 fn numbers_of_several_workers_add_up() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let seats: Vec<_> = (0..3).map(|slot| zone.join(slot, 1, |_| true).unwrap()).collect();
     let census = zone.census();
+    seats.iter().for_each(|seat| listen(zone, seat, 0..4));
     for (n, seat) in seats.iter().enumerate() {
         assert_eq!(census.set(seat.row(), hash(1), n + 1), (Entered::No, Entered::Yes));
         assert_eq!(census.set(seat.row(), hash(1), n + 5), (Entered::Yes, Entered::Yes));
@@ -54,8 +64,9 @@ fn numbers_of_several_workers_add_up() {
 #[test]
 fn a_number_too_large_stays_at_the_largest() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let seat = zone.join(0, 1, |_| true).unwrap();
+    listen(zone, &seat, 1..2);
     zone.census().set(seat.row(), hash(1), 1 << 40);
     assert_eq!(zone.subscribers(hash(1), NOBODY), MAX_COUNT);
     zone.census().set(seat.row(), hash(1), 3);
@@ -66,10 +77,11 @@ fn a_number_too_large_stays_at_the_largest() {
 #[test]
 fn more_topics_than_there_is_room_for() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
-    let row = zone.join(0, 1, |_| true).unwrap().row();
-    let census = zone.census();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
+    let seat = zone.join(0, 1, |_| true).unwrap();
+    let (row, census) = (seat.row(), zone.census());
     let topics = census.capacity() * 2;
+    listen(zone, &seat, 0..topics);
     let entered: Vec<bool> =
         (0..topics).map(|n| census.set(row, hash(n), n % 100 + 1).1 == Entered::Yes).collect();
     let first = entered.iter().position(|entered| !entered).unwrap();
@@ -90,8 +102,9 @@ fn more_topics_than_there_is_room_for() {
 #[test]
 fn workers_do_not_disturb_each_other() {
     let memory = memory(Zone::min_len(64).unwrap());
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let seats: Vec<_> = (0..4).map(|slot| zone.join(slot, 1, |_| true).unwrap()).collect();
+    seats.iter().for_each(|seat| listen(zone, seat, 0..32));
     let held: Vec<HashMap<usize, usize>> = thread::scope(|scope| {
         let workers = seats.iter().map(|seat| {
             scope.spawn(move || {

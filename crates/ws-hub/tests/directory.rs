@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use ws_hub::counters::TABLE;
-use ws_hub::directory::{DirectoryError, Interest, TopicHash};
+use ws_hub::directory::{DirectoryError, Interest, Whose};
 use ws_hub::memory::Word;
-use ws_hub::ring::{Read, Reader, RingError, Target};
+use ws_hub::ring::{Read, Reader, RingError};
+use ws_hub::target::{Target, TopicHash};
 use ws_hub::zone::ZoneError;
-use ws_hub::{ConnId, Counter, Zone};
+use ws_hub::{ConnId, Counter, NodeId, Zone};
+
+const NODE: NodeId = NodeId(0x0a0b_0c0d);
 
 fn memory(bytes: usize) -> Vec<Word> {
     (0..bytes / 8).map(|n| Word::new(n as u64)).collect()
@@ -33,7 +36,7 @@ fn hash(topic: &str) -> TopicHash {
 fn a_reload_finds_everything_again() {
     let memory = memory(1 << 20);
     assert_eq!(Zone::attach(&memory).err(), Some(ZoneError::Foreign));
-    let old = Zone::init(&memory, 64).unwrap();
+    let old = Zone::init(&memory, 64, NODE).unwrap();
     let seat = old.join(3, 100, all_alive).unwrap();
     old.counters().row(seat.row()).add(Counter::Accepted, 5);
     let mut reader = Reader::new(old.ring());
@@ -60,7 +63,7 @@ fn the_least_zone_works_and_a_lesser_does_not() {
         let least = Zone::min_len(rows).unwrap();
         assert!(least.is_multiple_of(4096));
         let memory = memory(least);
-        let zone = Zone::init(&memory, rows).unwrap();
+        let zone = Zone::init(&memory, rows, NODE).unwrap();
         assert_eq!(usize::from(zone.directory().capacity()), rows.next_multiple_of(64));
         let mut reader = Reader::new(zone.ring());
         let most = zone.ring().max_message();
@@ -71,24 +74,24 @@ fn the_least_zone_works_and_a_lesser_does_not() {
         let more = [&vec![1; most + 1][..]];
         assert_eq!(zone.ring().publish(0, Target::All, &more), Err(RingError::TooLarge));
         let lesser = &memory[..memory.len() - 1024];
-        assert_eq!(Zone::init(lesser, rows).err(), Some(ZoneError::TooSmall));
+        assert_eq!(Zone::init(lesser, rows, NODE).err(), Some(ZoneError::TooSmall));
         println!("{rows} rows: at least {least} bytes");
         // No larger one is refused either, although the parts grow in leaps.
         let larger: Vec<Word> = (0..least / 2).map(|_| Word::new(0)).collect();
         for words in (least / 8..larger.len()).step_by(1009) {
-            assert!(Zone::init(&larger[..words], rows).is_ok(), "{rows} rows, {words} words");
+            assert!(Zone::init(&larger[..words], rows, NODE).is_ok(), "{rows} rows, {words} words");
         }
     }
     assert_eq!(Zone::min_len(0), Err(ZoneError::Rows));
     assert_eq!(Zone::min_len(1025), Err(ZoneError::Rows));
-    assert_eq!(Zone::init(&memory(80), 64).err(), Some(ZoneError::TooSmall));
+    assert_eq!(Zone::init(&memory(80), 64, NODE).err(), Some(ZoneError::TooSmall));
 }
 
 /// The default zone of 8 MB takes messages of the default greatest size and has room for many.
 #[test]
 fn the_default_zone_takes_a_message_of_a_megabyte() {
     let memory = memory(8 << 20);
-    let ring = Zone::init(&memory, 64).unwrap().ring();
+    let ring = Zone::init(&memory, 64, NODE).unwrap().ring();
     println!("8 MB: {} bytes at most, {} messages", ring.max_message(), ring.max_messages());
     assert!(ring.max_message() > 3 << 20);
     assert!(ring.max_messages() > 32_000);
@@ -97,7 +100,7 @@ fn the_default_zone_takes_a_message_of_a_megabyte() {
 #[test]
 fn rows_are_taken_over_freed_and_run_out() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let directory = zone.directory();
     let mut seats: Vec<_> =
         (0..64).map(|n| zone.join(n * 16, 100 + u32::from(n), all_alive).unwrap()).collect();
@@ -134,26 +137,46 @@ fn rows_are_taken_over_freed_and_run_out() {
 #[test]
 fn an_id_leads_to_its_owner_as_long_as_that_lives() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let directory = zone.directory();
     zone.join(0, 1, all_alive).unwrap();
     let seat = zone.join(9, 2, all_alive).unwrap();
-    let id = seat.conn_id([7; 12]);
-    assert_eq!(directory.owner_of(&id), Some(seat.row()));
+    let id = seat.conn_id([7; 9]);
+    assert_eq!((id.node(), id.row(), id.generation()), (NODE, seat.row(), seat.generation()));
+    assert_eq!(directory.owner_of(&id), Whose::Here(seat.row()));
     assert_eq!(woken(zone, Target::Row(seat.row()), false, 0), [seat.row()]);
     let successor = zone.join(9, 3, all_alive).unwrap();
     assert_eq!(successor.row(), seat.row());
-    assert_eq!(directory.owner_of(&id), None);
-    assert_eq!(directory.owner_of(&successor.conn_id([7; 12])), Some(seat.row()));
+    assert_eq!(directory.owner_of(&id), Whose::Gone);
+    assert_eq!(directory.owner_of(&successor.conn_id([7; 9])), Whose::Here(seat.row()));
     zone.leave(&successor);
-    assert_eq!(directory.owner_of(&successor.conn_id([7; 12])), None);
-    assert_eq!(directory.owner_of(&ConnId::from_bytes([0xff; 16])), None);
+    assert_eq!(directory.owner_of(&successor.conn_id([7; 9])), Whose::Gone);
+    assert_eq!(directory.owner_of(&ConnId::new(NODE, 1023, 0, [7; 9])), Whose::Gone);
+    // The first worker of the first row is what every machine has.
+    let elsewhere = ConnId::new(NodeId(1), seat.row(), seat.generation(), [7; 9]);
+    assert_eq!(directory.owner_of(&elsewhere), Whose::There(NodeId(1)));
+}
+
+/// A row's generation goes round within the bits that an id has for it.
+#[test]
+fn an_id_leads_to_its_owner_after_any_number_of_restarts() {
+    let memory = memory(Zone::min_len(64).unwrap());
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
+    let mut last = None;
+    for _ in 0..(1 << 14) + 2 {
+        let seat = zone.directory().join(0, 1, all_alive).unwrap();
+        let id = seat.conn_id([7; 9]);
+        assert_eq!(zone.directory().owner_of(&id), Whose::Here(seat.row()));
+        if let Some(last) = last.replace(id) {
+            assert_eq!(zone.directory().owner_of(&last), Whose::Gone);
+        }
+    }
 }
 
 #[test]
 fn a_worker_is_woken_once_until_it_drains() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let directory = zone.directory();
     let (me, other) = (zone.join(0, 1, all_alive).unwrap(), zone.join(1, 2, all_alive).unwrap());
     let woken = |wake_all| woken(zone, Target::All, wake_all, me.row());
@@ -176,7 +199,7 @@ fn a_worker_is_woken_once_until_it_drains() {
 #[test]
 fn a_publisher_killed_while_waking_leaves_nobody_deaf() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let (me, other) = (zone.join(0, 1, all_alive).unwrap(), zone.join(1, 2, all_alive).unwrap());
     let killed = std::panic::catch_unwind(|| {
         zone.directory().wake(Target::All, false, me.row(), |_| panic!("killed"));
@@ -193,7 +216,7 @@ fn a_publisher_killed_while_waking_leaves_nobody_deaf() {
 #[test]
 fn only_those_who_listen_are_woken() {
     let memory = memory(8 << 20);
-    let zone = Zone::init(&memory, 128).unwrap();
+    let zone = Zone::init(&memory, 128, NODE).unwrap();
     let directory = zone.directory();
     let seats: Vec<_> =
         (0..100).map(|n| zone.join(n + 500, 1 + u32::from(n), all_alive).unwrap()).collect();
@@ -230,7 +253,7 @@ fn only_those_who_listen_are_woken() {
 #[test]
 fn false_positives_are_rare() {
     let memory = memory(8 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let directory = zone.directory();
     let mut interest = Interest::new(directory, &zone.join(0, 1, all_alive).unwrap());
     let mut needless = |topics: std::ops::Range<u32>| {
@@ -254,7 +277,7 @@ proptest! {
     #[test]
     fn interest_never_misses(steps in prop::collection::vec((0..60u32, any::<bool>()), 1..300)) {
         let memory = memory(Zone::min_len(64).unwrap());
-        let zone = Zone::init(&memory, 64).unwrap();
+        let zone = Zone::init(&memory, 64, NODE).unwrap();
         let directory = zone.directory();
         let mut interest = Interest::new(directory, &zone.join(0, 1, all_alive).unwrap());
         let mut has = BTreeSet::new();
@@ -285,7 +308,7 @@ proptest! {
 #[test]
 fn totals_outlive_their_worker_and_gauges_do_not() {
     let memory = memory(1 << 20);
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NODE).unwrap();
     let (one, two) = (zone.join(0, 1, all_alive).unwrap(), zone.join(1, 2, all_alive).unwrap());
     for (seat, n) in [(&one, 3), (&two, 4)] {
         let row = zone.counters().row(seat.row());
@@ -295,13 +318,19 @@ fn totals_outlive_their_worker_and_gauges_do_not() {
         row.set(Counter::Topics, n);
         assert_eq!(row.get(Counter::Open), n);
     }
-    let sums = || [Counter::Open, Counter::Topics, Counter::MessagesIn].map(|c| zone.sum(c));
-    assert_eq!(sums(), [7, 7, 70]);
+    let sums = || {
+        [Counter::Open, Counter::Closed1006, Counter::Topics, Counter::MessagesIn]
+            .map(|counter| zone.sum(counter))
+    };
+    assert_eq!(sums(), [7, 0, 7, 70]);
+    // Killed: its connections are closed as soon as that is known, and stay closed.
+    zone.directory().free_dead(|pid| pid != 1);
+    assert_eq!(sums(), [4, 3, 4, 70]);
     let successor = zone.join(0, 3, all_alive).unwrap();
     assert_eq!(successor.row(), one.row());
-    assert_eq!(sums(), [4, 4, 70]);
+    assert_eq!(sums(), [4, 3, 4, 70]);
     zone.leave(&two);
-    assert_eq!(sums(), [0, 0, 70]);
+    assert_eq!(sums(), [0, 7, 0, 70]);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Messages between workers: what goes in comes out, and garbage is refused without a panic.
 
 use proptest::prelude::*;
-use ws_hub::envelope::{Envelope, EnvelopeError, Kind, Type};
+use ws_hub::envelope::{Envelope, EnvelopeError, Kind, Origin, Stored, Type};
 use ws_hub::topic::TopicError;
-use ws_hub::ConnId;
+use ws_hub::{ConnId, NodeId};
 
 const ID: ConnId = ConnId::from_bytes([0xa5; 16]);
+const ORIGIN: Origin = Origin { node: NodeId(0x0403_0201), row: 3, generation: 5 };
 
 fn plain(kind: Kind<'_>) -> Envelope<'_> {
-    Envelope { kind, typ: Type::Text, origin: 3, sequence: 9, except: None, payload: b"" }
+    let (typ, payload) = (Type::Text, &b""[..]);
+    Envelope { kind, typ, origin: ORIGIN, sequence: 9, stored: None, except: None, payload }
 }
 
 fn encode(envelope: &Envelope) -> Vec<u8> {
@@ -20,18 +22,20 @@ fn encode(envelope: &Envelope) -> Vec<u8> {
 #[test]
 fn the_format_is_as_documented() {
     let envelope = Envelope {
+        stored: Some(Stored { epoch: 6, offset: 7, time: 8 }),
         except: Some(ConnId::from_bytes([1; 16])),
         typ: Type::Binary,
         payload: b"pay",
         ..plain(Kind::Publish { topic: b"to" })
     };
-    let mut expected = vec![1, 0, 3, 2, 3, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+    let mut expected = vec![2, 0, 7, 2, 1, 2, 3, 4, 3, 0, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend([6, 7, 8].map(u64::to_le_bytes).as_flattened());
     expected.extend([1; 16]);
     expected.extend(b"topay");
     assert_eq!(encode(&envelope), expected);
 
     let envelope = plain(Kind::CloseConnection { id: ID, code: 1001, reason: "bye" });
-    let mut expected = vec![1, 2, 0, 0, 3, 0, 0xe9, 3, 9, 0, 0, 0, 0, 0, 0, 0];
+    let mut expected = vec![2, 2, 0, 0, 1, 2, 3, 4, 3, 0, 5, 0, 0xe9, 3, 9, 0, 0, 0, 0, 0, 0, 0];
     expected.extend([0xa5; 16]);
     expected.extend(b"bye");
     assert_eq!(encode(&envelope), expected);
@@ -58,9 +62,10 @@ fn each_fault_has_its_error() {
         bytes[at] = byte;
         Envelope::decode(&bytes).map(|_| ()).unwrap_err()
     };
-    assert_eq!(with(0, 2), EnvelopeError::Version);
+    assert_eq!(with(0, 1), EnvelopeError::Version);
     assert_eq!(with(1, 3), EnvelopeError::Kind);
-    assert_eq!(with(2, 4), EnvelopeError::Flags);
+    assert_eq!(with(2, 8), EnvelopeError::Flags);
+    assert_eq!(with(2, 4), EnvelopeError::Short);
     assert_eq!(with(3, 0), EnvelopeError::Topic(TopicError::Empty));
     assert_eq!(with(3, 6), EnvelopeError::Short);
     for cut in 0..good.len() {
@@ -80,7 +85,8 @@ proptest! {
     #[test]
     fn round_trip(
         kind in 0..3, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
-        code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: u16, sequence: u64,
+        code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
+        stored in prop::option::of(any::<[u64; 3]>()),
         except in prop::option::of(any::<[u8; 16]>()),
         payload in prop::collection::vec(any::<u8>(), 0..600),
     ) {
@@ -93,7 +99,10 @@ proptest! {
         let payload = if matches!(kind, Kind::CloseConnection { .. }) { &[] } else { &payload[..] };
         let typ = if binary { Type::Binary } else { Type::Text };
         let except = except.map(ConnId::from_bytes);
-        let envelope = Envelope { kind, typ, origin, sequence, except, payload };
+        let (node, row, generation) = origin;
+        let origin = Origin { node: NodeId(node), row, generation };
+        let stored = stored.map(|[epoch, offset, time]| Stored { epoch, offset, time });
+        let envelope = Envelope { kind, typ, origin, sequence, stored, except, payload };
         let bytes = encode(&envelope);
         prop_assert_eq!(Envelope::decode(&bytes), Ok(envelope));
     }
@@ -104,11 +113,11 @@ proptest! {
     fn garbage_never_panics(
         mut bytes in prop::collection::vec(any::<u8>(), 0..400), tame: bool, head: [u8; 3],
     ) {
-        if tame && bytes.len() >= 8 {
-            bytes[..3].copy_from_slice(&[1, head[0] % 4, head[1] % 5]);
+        if tame && bytes.len() >= 14 {
+            bytes[..3].copy_from_slice(&[2, head[0] % 4, head[1] % 9]);
             bytes[3] = if bytes[1] == 0 { head[2] } else { 0 };
             if bytes[1] != 2 {
-                bytes[6..8].fill(0);
+                bytes[12..14].fill(0);
             }
         }
         if let Ok(envelope) = Envelope::decode(&bytes) {

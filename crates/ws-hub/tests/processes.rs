@@ -9,10 +9,10 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ws_hub::directory::{Interest, TopicHash};
+use ws_hub::directory::Interest;
 use ws_hub::memory;
-use ws_hub::ring::{Read, Reader, RingError, Target};
-use ws_hub::{Counter, Zone};
+use ws_hub::ring::{Read, Reader, RingError};
+use ws_hub::{Counter, NodeId, Target, TopicHash, Zone};
 
 #[allow(dead_code)]
 mod common;
@@ -69,7 +69,7 @@ impl World {
         let words = unsafe { memory::words(map(bytes), bytes) }.unwrap();
         // SAFETY: as above; zeroes are a valid Control, and a page is aligned for it.
         let control = unsafe { &*map(size_of::<Control>()).cast::<Control>() };
-        let zone = Zone::init(words, 64).unwrap();
+        let zone = Zone::init(words, 64, NodeId(1)).unwrap();
         // SAFETY: plain system calls.
         let eventfds = [(); WORKERS + 1].map(|()| unsafe { libc::eventfd(0, libc::EFD_NONBLOCK) });
         assert!(eventfds.iter().all(|&fd| fd >= 0));

@@ -7,8 +7,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use ws_hub::memory::Word;
-use ws_hub::ring::{Read, Reader, RingError, Target};
-use ws_hub::Zone;
+use ws_hub::ring::{Read, Reader, RingError};
+use ws_hub::{NodeId, Target, Zone};
 
 #[allow(dead_code)]
 mod common;
@@ -18,7 +18,7 @@ const WRITERS: u32 = 4;
 
 fn storm(bytes: usize, messages: u64) {
     let memory: Vec<Word> = (0..bytes / 8).map(|_| Word::new(0)).collect();
-    let ring = Zone::init(&memory, 64).unwrap().ring();
+    let ring = Zone::init(&memory, 64, NodeId(1)).unwrap().ring();
     let most = ring.max_message() / 8;
     let writing = AtomicUsize::new(WRITERS as usize);
     let readers: Vec<_> = (0..3).map(|_| Reader::new(ring)).collect();
@@ -81,7 +81,7 @@ fn in_a_ring_of_a_megabyte() {
 #[test]
 fn everybody_who_joins_at_once_has_a_row_alone() {
     let memory: Vec<Word> = (0..Zone::min_len(64).unwrap() / 8).map(|_| Word::new(0)).collect();
-    let zone = Zone::init(&memory, 64).unwrap();
+    let zone = Zone::init(&memory, 64, NodeId(1)).unwrap();
     for round in 0..20 {
         let pid = |slot: u16| round * 1000 + u32::from(slot) + 1;
         let is_alive = |pid: u32| pid > round * 1000;

@@ -72,7 +72,7 @@ function M.connect(url, opts) end
 ---@param topic string 1 to 255 bytes
 ---@param data string
 ---@param opts? resty.websocket.PublishOptions
----@return integer? reached subscribers in this worker
+---@return integer? subscribers of the topic, in all workers
 ---@return integer|string sequence the message's number, or the error
 function M.publish(topic, data, opts) end
 

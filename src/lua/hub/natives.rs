@@ -42,8 +42,7 @@ pub fn topics(args: &Args) -> Outcome {
     })
 }
 
-/// `publish(topic, data, text, except id or nil, worker only)` → subscribers reached here,
-/// sequence | nil, err
+/// `publish(topic, data, text, except id or nil, worker only)` → subscribers, sequence | nil, err
 pub fn publish(args: &Args) -> Outcome {
     let (Some(topic), Some(data)) = (args.bytes(1), args.bytes(2)) else {
         return Outcome::Raise("bad topic or data (string expected)".into());
@@ -55,7 +54,9 @@ pub fn publish(args: &Args) -> Outcome {
     };
     let scope = if args.truth(5) { Scope::Worker } else { Scope::Node };
     match hub::publish(topic, args.truth(3), data, except, scope) {
-        Ok((reached, seq)) => Outcome::two(Value::Int(reached as i64), Value::Int(seq as i64)),
+        Ok((subscribers, seq)) => {
+            Outcome::two(Value::Int(subscribers as i64), Value::Int(seq as i64))
+        }
         Err(err) => refuse(err),
     }
 }

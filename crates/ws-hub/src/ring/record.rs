@@ -6,9 +6,8 @@ use std::hash::Hasher;
 
 use twox_hash::XxHash64;
 
-use super::Target;
-use crate::directory::TopicHash;
 use crate::memory::{Ordering, Word, WORD};
+use crate::target::{Target, TopicHash};
 
 /// Words before the payload.
 pub(super) const HEAD_WORDS: usize = 6;
