@@ -42,12 +42,13 @@ test-valgrind: build ## t/*/*.t (or T=...) with nginx under valgrind; fails on a
 	@tools/deps.sh valgrind
 	@TEST_NGINX_USE_VALGRIND=1 TEST_NGINX_TIMEOUT=$${TEST_NGINX_TIMEOUT:-30} t/prove.sh $(T)
 
-check: ## formatting, clippy with warnings as errors, layering, documents
+check: ## formatting, clippy with warnings as errors, layering, no circles, documents
 	@tools/deps.sh build
 	cargo fmt --all --check
 	@$(HEADERS); cargo clippy --release --workspace --all-targets -- -D warnings
 	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto -p ws-hub
 	@python3 tools/check_layers.py
+	@python3 tools/check_circles.py
 	@python3 tools/check_docs.py
 
 reference: ## docs/reference.md from README.md
