@@ -4,22 +4,29 @@
 
 const $ = (id) => document.getElementById(id);
 const MAX_LINES = 300;
+// The limits of nginx-conf/chat.conf, which counts bytes.
+const MAX_NAME = 80;
+const MAX_MESSAGE = 4096;
+
+const number = new Intl.NumberFormat("en");
+const encoder = new TextEncoder();
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 let socket = null;
 let wanted = false; // whether we should be in a room
 let attempts = 0;
 let retry = 0;
+let mine = []; // what we have said and not heard yet
 
 function setState(state, text) {
   $("state").dataset.state = state;
   $("state").textContent = text;
-  const open = state === "open";
-  $("text").disabled = $("send").disabled = !open;
-  $("enter").disabled = wanted;
-  $("leave").disabled = !wanted;
-  $("room").disabled = $("name").disabled = wanted;
+  $("text").disabled = $("send").disabled = state !== "open";
+  $("join").inert = wanted;
+  document.body.toggleAttribute("data-in", wanted);
 }
 
+// text: as it came, or an event of this page's own, which begins with "* "
 function addLine(text) {
   const line = document.createElement("li");
   const said = /^([^:]+): ([^]*)$/.exec(text);
@@ -30,13 +37,32 @@ function addLine(text) {
     const who = document.createElement("b");
     who.textContent = said[1];
     line.append(who, " " + said[2]);
+    // The room hears everybody, us included, in the order in which we spoke.
+    if (said[1] === $("name").value && said[2] === mine[0]) {
+      mine.shift();
+      line.className = "own";
+    }
   } else {
     line.textContent = text;
   }
+  line.dataset.text = line.textContent;
+  const now = new Date();
+  const time = document.createElement("time");
+  time.dateTime = now.toISOString();
+  time.textContent = clock.format(now);
+  line.append(time);
   const lines = $("lines");
   lines.append(line);
   while (lines.children.length > MAX_LINES) lines.firstChild.remove();
   lines.scrollTop = lines.scrollHeight;
+}
+
+// Why a connection ended, in words; browsers tell scripts no reason of a failed one.
+function ending(code, reason, opened) {
+  if (!opened) return "nobody answers at " + location.host + ", or it refused the connection";
+  if (code === 1006) return "connection lost: the server or the network went away";
+  if (code === 1009) return "connection ended: a message was too long (1009)";
+  return `connection ended: ${reason || "without a reason"} (${code})`;
 }
 
 function connect() {
@@ -44,9 +70,12 @@ function connect() {
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   url.search = new URLSearchParams({ room: $("room").value, name: $("name").value });
   setState("connecting", "connecting");
+  let opened = false;
   socket = new WebSocket(url);
   socket.onopen = () => {
+    opened = true;
     attempts = 0;
+    mine = [];
     setState("open", "in " + $("room").value);
     $("text").focus();
   };
@@ -57,16 +86,32 @@ function connect() {
       setState("closed", "not connected");
       return;
     }
-    addLine("* connection ended: " + event.code + (event.reason ? " " + event.reason : ""));
     // Spread out, so that not everybody comes back in the same moment.
     const wait = Math.min(10000, 250 * 2 ** attempts++) * (0.5 + Math.random());
+    addLine("* " + ending(event.code, event.reason, opened));
     setState("connecting", "coming back");
     retry = setTimeout(connect, wait);
   };
 }
 
+// What is wrong with room and name, in words; "" if nothing is.
+function fault() {
+  if (!/^[A-Za-z0-9_-]{1,40}$/.test($("room").value)) {
+    return "A room's name has letters, digits, _ and -, and 40 of them at most.";
+  }
+  const bytes = encoder.encode($("name").value).length;
+  if (bytes > MAX_NAME) {
+    return `This name has ${bytes} bytes, and ${MAX_NAME} are the most: a shorter one, please.`;
+  }
+  return $("name").value.includes(":") ? "A name has no colon." : "";
+}
+
 $("join").addEventListener("submit", (event) => {
   event.preventDefault();
+  $("join-fault").textContent = fault();
+  if ($("join-fault").textContent) return;
+  $("in-room").textContent = $("room").value;
+  $("in-name").textContent = $("name").value;
   wanted = true;
   connect();
 });
@@ -81,10 +126,24 @@ $("leave").addEventListener("click", () => {
 $("say").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value;
+  const bytes = encoder.encode(text).length;
+  if (bytes > MAX_MESSAGE) {
+    $("say-fault").textContent =
+      `Not sent: it has ${number.format(bytes)} bytes, and ${number.format(MAX_MESSAGE)} are the most.`;
+    return;
+  }
+  $("say-fault").textContent = "";
   if (text && socket && socket.readyState === WebSocket.OPEN) {
+    mine.push(text);
     socket.send(text);
     $("text").value = "";
   }
 });
 
+function showCurl() {
+  $("curl").textContent = `curl -d 'hello from a shell' ${new URL("publish/" + $("room").value, location.href)}`;
+}
+$("room").addEventListener("input", showCurl);
+
+showCurl();
 setState("closed", "not connected");

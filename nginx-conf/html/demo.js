@@ -153,6 +153,12 @@ function connect() {
     const manner = wasClean ? "cleanly" : opened ? "without a close frame" : "before it was open";
     $("closed").textContent = `${how}, ${manner}`;
     addEntry("event", wasClean ? "close" : "error", `closed ${manner}: ${how}`);
+    if (!wasClean) {
+      // Browsers tell scripts no more than 1006.
+      addEntry("event", "error", opened
+        ? "The connection broke: the server or the network went away."
+        : `${ws.url}: nobody listens there, or it is not a WebSocket.`);
+    }
     setState(wasClean ? "closed" : "failed", wasClean ? "closed" : opened ? "connection lost" : "failed to connect");
   };
 }

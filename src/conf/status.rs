@@ -1,8 +1,12 @@
-//! `websocket_status`: the hub's numbers as JSON, as Prometheus text, or as a page that draws them.
+//! `websocket_status`: the hub's numbers as JSON, as Prometheus text, or as a page that draws them. The
+//! page's parts come from the same location, as files of their own: nothing is inline, so that a strict
+//! Content-Security-Policy may stand.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
-use ws_hub::counters::Entry;
+use ws_hub::counters::{Entry, TABLE};
+use ws_hub::history::{EVERY_MS, KEPT, SAMPLES};
 
 use crate::hub;
 use crate::ngx::request::Request;
@@ -28,23 +32,73 @@ pub fn handle(r: Request, form: Form) -> isize {
     if r.method() != b"GET" && r.method() != b"HEAD" {
         return if set_header(r, "Allow", "allow", "GET, HEAD") { 405 } else { 500 };
     }
-    let form = match r.args() {
-        b"format=json" => Form::Json,
-        b"format=prometheus" => Form::Prometheus,
-        b"format=html" => Form::Html,
-        _ => form,
+    let (kind, body): (&str, Cow<str>) = match (r.args(), form) {
+        (b"format=icon", _) => ("image/svg+xml", ICON.into()),
+        (b"format=css", _) => ("text/css; charset=utf-8", STYLE.into()),
+        (b"format=js", _) => ("application/javascript; charset=utf-8", SCRIPT.into()),
+        (b"format=recent", _) => (JSON, recent().into()),
+        (b"format=json", _) => (JSON, json(&hub::metrics()).into()),
+        (b"format=prometheus", _) => (TEXT, prometheus(&hub::metrics()).into()),
+        (b"format=html", _) | (_, Form::Html) => ("text/html; charset=utf-8", PAGE.into()),
+        (_, Form::Json) => (JSON, json(&hub::metrics()).into()),
+        (_, Form::Prometheus) => (TEXT, prometheus(&hub::metrics()).into()),
     };
-    let metrics = hub::metrics();
-    match form {
-        Form::Json => respond(r, 200, "application/json", json(&metrics).as_bytes()),
-        Form::Prometheus => {
-            respond(r, 200, "text/plain; version=0.0.4", prometheus(&metrics).as_bytes())
-        }
-        Form::Html => respond(r, 200, "text/html; charset=utf-8", PAGE.as_bytes()),
-    }
+    respond(r, 200, kind, body.as_bytes())
 }
 
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; version=0.0.4";
 const PAGE: &str = include_str!("status.html");
+const SCRIPT: &str = include_str!("status.js");
+/// The demo's pages look the same.
+const STYLE: &str =
+    concat!(include_str!("../../nginx-conf/html/look.css"), include_str!("status.css"));
+const ICON: &str = include_str!("../../nginx-conf/html/icon.svg");
+
+/// What the page draws beside the numbers: the last minutes of some of them, the largest topics and
+/// the slowest readers.
+fn recent() -> String {
+    let (samples, due) = hub::history();
+    let shown = hub::highlights();
+    let names = KEPT.iter().map(|&counter| {
+        let entry = &TABLE[counter as usize];
+        match entry.label {
+            Some((_, label)) => format!("\"{}_{label}\"", entry.name),
+            None => format!("\"{}\"", entry.name),
+        }
+    });
+    let samples = samples.iter().map(|sample| {
+        let values = sample.values.map(|value| value.to_string());
+        format!("[{},{}]", sample.number, values.join(","))
+    });
+    let topics = shown.topics.iter().map(|(name, n)| format!("[{},{n}]", json_text(name)));
+    let readers = shown.readers.iter().map(|(id, n)| format!("[\"{id}\",{n}]"));
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(",");
+    format!(
+        "{{\"every\":{EVERY_MS},\"kept\":{SAMPLES},\"due\":{due},\"names\":[{}],\"samples\":[{}],\
+         \"topics\":[{}],\"readers\":[{}]}}\n",
+        list(&mut { names }),
+        list(&mut { samples }),
+        list(&mut { topics }),
+        list(&mut { readers }),
+    )
+}
+
+/// Bytes of somebody else's as a string of JSON (RFC 8259 7).
+fn json_text(bytes: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\0'..='\x1f' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
 
 /// Names and labels are our own and need no escapes.
 fn json(metrics: &[(&Entry, u64)]) -> String {

@@ -85,7 +85,7 @@ pub fn smallest_zone() -> usize {
 
 /// The zone as this worker finds it, seat or not; None in a process that has none. Workers that
 /// are gone and will not be replaced (killed while they drained) have no row any more.
-fn living_zone() -> Option<Zone<'static>> {
+pub fn living_zone() -> Option<Zone<'static>> {
     let zone = Zone::attach(zone::memory()?).ok()?;
     zone.directory().free_dead(wake::process_exists);
     Some(zone)
@@ -203,6 +203,11 @@ impl Bus {
     pub fn leave(self) {
         stats::detach();
         self.zone.leave(&self.seat);
+    }
+
+    /// The zone this seat is in.
+    pub fn zone(&self) -> Zone<'static> {
+        self.zone
     }
 
     /// An id for a connection of this worker.

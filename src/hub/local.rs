@@ -67,6 +67,14 @@ impl Local {
         }
     }
 
+    /// The connections, and how many bytes wait for each to read them.
+    pub fn waiting(&self) -> impl Iterator<Item = (ConnId, u64)> + '_ {
+        self.members.iter().flatten().filter_map(|entry| match &entry.member {
+            Member::Session(session) => Some((entry.id, session.buffered() as u64)),
+            Member::Mailbox(_) => None,
+        })
+    }
+
     /// Hands a message to every subscriber but one. Returns how many took it.
     pub fn fan_out(&self, topic: &[u8], message: &Outgoing<'_>, except: Option<ConnId>) -> usize {
         let mut reached = 0;

@@ -6,6 +6,7 @@ mod bus;
 mod error;
 mod local;
 mod mailbox;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,6 +21,7 @@ pub use bus::{smallest_zone, Worker};
 pub use error::Error;
 use local::{Local, Member};
 pub use mailbox::Mailbox;
+pub use watch::{highlights, history};
 
 thread_local! {
     // One thread per worker. None in the master and in helper processes.
@@ -85,6 +87,7 @@ pub fn start() {
         }
         HUB.set(Some(Hub { local: Local::default(), bus }));
         drain();
+        watch::next(watch);
     }
 }
 
@@ -298,6 +301,17 @@ fn try_to_join() {
         hub.note_topics();
         Ok(())
     });
+}
+
+/// A sample of the numbers is due.
+fn watch() {
+    let _ = with(|hub| {
+        if let Some(bus) = &hub.bus {
+            watch::note(&hub.local, bus);
+        }
+        Ok(())
+    });
+    watch::next(watch);
 }
 
 /// Somebody has woken this worker: read what the others have published.

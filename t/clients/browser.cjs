@@ -4,9 +4,8 @@
 "use strict";
 
 const assert = require("node:assert/strict");
-const path = require("node:path");
 const { check, finish } = require("./checks.cjs");
-const { withBrowser, openPage } = require("./chromium.cjs");
+const { withBrowser, openPage, screens } = require("./chromium.cjs");
 
 const [pageUrl, screenshots, executablePath] = process.argv.slice(2);
 const wsBase = pageUrl.replace(/^http/, "ws").replace(/\/$/, "");
@@ -41,7 +40,6 @@ async function checkPage(browser) {
     await found.waitFor();
     return { what: await found.locator(".what").textContent(), size: Number(await found.getAttribute("data-size")) };
   };
-  const image = (name) => page.screenshot({ path: path.join(screenshots, name), fullPage: true });
 
   await check("the page loads and offers its own /echo", async () => {
     await page.goto(pageUrl);
@@ -116,7 +114,7 @@ async function checkPage(browser) {
     assert.equal(await page.textContent("#sent-bytes"), "9,568,255 bytes");
   });
 
-  await check("screenshots of the open connection, light and dark", async () => {
+  await check("the open connection on three screens, light and dark", async () => {
     await page.click("#clear");
     await page.fill("#message", "Hello, WebSocket!");
     await page.click("#send-text");
@@ -128,10 +126,7 @@ async function checkPage(browser) {
     await page.fill("#random-size", "65536");
     await page.click("#send-random");
     await entry("in", "binary", 2);
-    await image("demo-light.png");
-    await page.emulateMedia({ colorScheme: "dark" });
-    await image("demo-dark.png");
-    await page.emulateMedia({ colorScheme: "light" });
+    await screens(page, screenshots, "echo");
   });
 
   await check("disconnect with a code and a reason gets both back", async () => {
@@ -204,10 +199,12 @@ async function checkPage(browser) {
     assert.deepEqual(sizes, [0, 1, 1000, 200000, 500000]);
   });
 
-  await check("an address that is no WebSocket fails with 1006", async () => {
+  await check("an address that is no WebSocket fails with 1006, in words", async () => {
+    await page.click("#clear");
     await connect(wsBase + "/");
     await state("failed");
     assert.match(await closed(), /^1006, before it was open$/);
+    assert.match((await entry("event", "error", 2)).what, /nobody listens there, or it is not a WebSocket/);
   });
 
   await check("a malformed address is told, not thrown", async () => {
@@ -238,7 +235,6 @@ async function checkPage(browser) {
     await page.fill("#message", "long-".repeat(60));
     await page.click("#send-text");
     await entry("in", "text");
-    await image("demo-narrow.png");
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
     assert.ok(widths[0] <= widths[1], `the page is ${widths[0]} wide on a screen of ${widths[1]}`);
     await disconnect();

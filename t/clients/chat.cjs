@@ -5,10 +5,9 @@
 
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
-const path = require("node:path");
 const { execFileSync } = require("node:child_process");
 const { check, finish } = require("./checks.cjs");
-const { withBrowser, openPage } = require("./chromium.cjs");
+const { withBrowser, openPage, screens } = require("./chromium.cjs");
 
 const [base, screenshots, executablePath, pidFile] = process.argv.slice(2);
 
@@ -34,11 +33,11 @@ async function say(page, text) {
 
 // Until a line of the conversation is exactly this, once.
 const line = (page, text) => page.waitForFunction(
-  (wanted) => [...document.querySelectorAll("#lines li")].filter((li) => li.textContent === wanted).length === 1, text);
+  (wanted) => [...document.querySelectorAll("#lines li")].filter((li) => li.dataset.text === wanted).length === 1, text);
 
-// The row of the status page's table of all numbers.
-const row = (page, name) => page.$$eval("#all tr", (rows, wanted) =>
-  Number(rows.map((tr) => [...tr.cells].map((cell) => cell.textContent)).find(([key]) => key === wanted)?.[1] ?? 0), name);
+// The number that the status page shows beside a name; 0 where it has no row.
+const shown = (page, key) => page.$$eval("#groups td[data-key]", (cells, wanted) =>
+  Number(cells.find((cell) => cell.dataset.key === wanted)?.nextSibling.title.replaceAll(",", "") ?? 0), key);
 
 async function checkChat(browser) {
   const trouble = [];
@@ -76,6 +75,39 @@ async function checkChat(browser) {
     for (const page of both) await line(page, "hello from a shell");
   });
 
+  await check("own lines stand apart, and each has its time", async () => {
+    const own = (page) => page.$$eval("#lines li.own", (lines) => lines.map((li) => li.dataset.text));
+    assert.deepEqual(await own(ann), ["Ann hello from Ann <b>&amp;</b>"]);
+    assert.deepEqual(await own(bob), ["Bob grüße von Bob 🌍"]);
+    assert.equal(await ann.$$eval("#lines li", (lines) => lines.filter((li) => !/\d\d/.test(li.querySelector("time").textContent)).length), 0);
+    assert.equal(await ann.textContent("#curl"), `curl -d 'hello from a shell' ${base}publish/lobby`);
+    await screens(ann, screenshots, "chat");
+  });
+
+  await check("what is too long is told in words, and nothing is lost", async () => {
+    const long = "ü".repeat(2100);
+    await ann.fill("#text", long);
+    await ann.click("#send");
+    assert.match(await ann.textContent("#say-fault"), /^Not sent: it has 4,200 bytes, and 4,096 are the most/);
+    assert.equal(await ann.inputValue("#text"), long);
+    await say(ann, "short");
+    await line(bob, "Ann short");
+    assert.equal(await ann.textContent("#say-fault"), "");
+
+    const other = await openPage(browser, base, trouble, foreign);
+    await other.goto(base + "chat.html");
+    await other.fill("#name", "n".repeat(90));
+    await other.click("#enter");
+    assert.match(await other.textContent("#join-fault"), /^This name has 90 bytes, and 80 are the most/);
+    await other.fill("#name", "Eve");
+    await other.fill("#room", "a room");
+    await other.click("#enter");
+    assert.match(await other.textContent("#join-fault"), /^A room's name has letters/);
+    assert.equal(await other.getAttribute("#state", "data-state"), "closed");
+    await screens(other, screenshots, "join");
+    await other.close();
+  });
+
   await check("another room hears nothing of it", async () => {
     const other = await openPage(browser, base, trouble, foreign);
     await other.goto(base + "chat.html");
@@ -86,38 +118,45 @@ async function checkChat(browser) {
     await line(bob, "Ann only in the lobby");
     await say(other, "only here");
     await line(other, "Eve only here");
-    assert.deepEqual(await other.$$eval("#lines li", (lines) => lines.map((li) => li.textContent)), ["Eve came in", "Eve only here"]);
+    assert.deepEqual(await other.$$eval("#lines li", (lines) => lines.map((li) => li.dataset.text)), ["Eve came in", "Eve only here"]);
     await other.close();
   });
 
   await check("the status page shows connections, workers and graphs that move", async () => {
-    await status.goto(base + "status");
+    await status.goto(base + "status?demo");
     await status.waitForFunction(() => document.querySelector(".card b").textContent === "2");
     const chatter = setInterval(() => say(ann, "tick").catch(() => {}), 150);
     await status.waitForFunction(() => {
-      const cards = [...document.querySelectorAll(".card")];
-      const moving = cards.find((card) => card.textContent.startsWith("messages in"));
+      const moving = [...document.querySelectorAll(".card")].find((card) => card.textContent.startsWith("messages in"));
       return Number.parseFloat(moving.querySelector("b").textContent) > 0 && moving.querySelector("path.total").getAttribute("d").split("L").length > 4;
     });
     clearInterval(chatter);
-    // A line for each worker.
-    const lines = await status.$$eval(".card:first-child path[data-pid]", (paths) => paths.map((path) => path.dataset.pid));
-    assert.deepEqual(lines.sort(), (await numbers()).workers.map((worker) => String(worker.pid)).sort());
-    assert.equal(await status.locator("#workers tr").count(), 4);
-    const open = await status.$$eval("#workers tr", (rows) => rows.map((tr) => Number(tr.cells[1].textContent)));
+    assert.equal(await status.locator("#workers tbody tr").count(), 4);
+    const open = await status.$$eval("#workers tbody tr", (rows) => rows.map((tr) => Number(tr.cells[1].textContent)));
     assert.equal(open.reduce((a, b) => a + b), 2);
-    assert.equal(await status.textContent("#state"), "");
-    await status.screenshot({ path: path.join(screenshots, "status-light.png"), fullPage: true });
-    await status.emulateMedia({ colorScheme: "dark" });
-    await status.screenshot({ path: path.join(screenshots, "status-dark.png"), fullPage: true });
+    await status.waitForFunction(() => document.querySelector("#topics tbody").textContent === "chat:lobby2");
+    assert.equal(await status.textContent("#health"), "All is well: no message was lost.");
+    assert.equal(await status.textContent("#state"), "live");
+    assert.equal(await status.isVisible("#pages"), true);
+    await screens(status, screenshots, "status");
+  });
+
+  await check("a status page that is opened now draws the minutes before", async () => {
+    const late = await openPage(browser, base, trouble, foreign);
+    await late.goto(base + "status");
+    await late.waitForSelector("#state[data-state=open]");
+    // Drawn once: two samples a line at least, without a second poll.
+    assert.ok(await late.$eval(".card path.total", (path) => path.getAttribute("d").split("L").length > 2));
+    assert.equal(await late.isVisible("#pages"), false);
+    await late.close();
   });
 
   await check("a reload closes both with 1001, they come back, and the talk goes on", async () => {
     const before = (await numbers()).workers.map((worker) => worker.pid);
-    const closed = await row(status, "connections_closed 1001");
+    const closed = await shown(status, "connections_closed 1001");
     process.kill(Number(fs.readFileSync(pidFile, "utf8")), "SIGHUP");
     for (const page of both) {
-      await line(page, "connection ended: 1001 server is shutting down");
+      await line(page, "connection ended: server is shutting down (1001)");
       await page.waitForSelector("#state[data-state=open]");
     }
     await say(bob, "back again");
@@ -126,18 +165,16 @@ async function checkChat(browser) {
     assert.match(String(answer), /^\{"subscribers":2,/);
     for (const page of both) await line(page, "hello again");
     // The status page has seen it, and shows the new workers without being loaded again.
-    await status.waitForFunction((n) => [...document.querySelectorAll("#all tr")].some((tr) =>
-      tr.cells[0].textContent === "connections_closed 1001" && Number(tr.cells[1].textContent) >= n + 2), closed);
+    while (await shown(status, "connections_closed 1001") < closed + 2);
     await status.waitForFunction((old) => {
-      const pids = [...document.querySelectorAll("#workers tr")].map((tr) => tr.cells[0].textContent);
+      const pids = [...document.querySelectorAll("#workers tbody tr")].map((tr) => tr.cells[0].textContent);
       return pids.length === 4 && pids.every((pid) => !old.includes(pid));
     }, before.map(String));
-    await ann.screenshot({ path: path.join(screenshots, "chat.png"), fullPage: true });
   });
 
   await check("leaving closes with 1000 and says so", async () => {
     // The reload has ended Ann's connection before.
-    const left = () => bob.$$eval("#lines li", (all) => all.filter((li) => li.textContent === "Ann left").length);
+    const left = () => bob.$$eval("#lines li", (all) => all.filter((li) => li.dataset.text === "Ann left").length);
     const before = await left();
     await leave(ann);
     while (await left() === before);

@@ -2,6 +2,7 @@
 // afterwards, and what a page must not do. Used by browser.cjs and chat.cjs.
 "use strict";
 
+const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
@@ -43,4 +44,26 @@ async function openPage(browser, base, trouble, foreign) {
   return page;
 }
 
-module.exports = { withBrowser, openPage };
+// The page on a phone, a tablet and a desk, light and dark: nothing is wider than the screen, and
+// nothing that can be clicked lies outside of it. Leaves NAME-WIDTH-SCHEME.png in `folder`.
+async function screens(page, folder, name) {
+  const before = page.viewportSize();
+  for (const width of [390, 768, 1280]) {
+    await page.setViewportSize({ width, height: 844 });
+    const [wide, outside] = await page.evaluate(() => [document.documentElement.scrollWidth,
+      [...document.querySelectorAll("a, button, input, textarea")].filter((control) => {
+        const box = control.getBoundingClientRect();
+        return box.width > 1 && (box.left < 0 || box.right > innerWidth);
+      }).map((control) => control.id || control.textContent)]);
+    assert.ok(wide <= width, `${name} is ${wide} wide on a screen of ${width}`);
+    assert.deepEqual(outside, [], `${name} on a screen of ${width}`);
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: path.join(folder, `${name}-${width}-${colorScheme}.png`), fullPage: true });
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(before);
+}
+
+module.exports = { withBrowser, openPage, screens };

@@ -32,6 +32,12 @@ case.handler("/only-ours", """
     local ws, err, status = require("resty.websocket").accept{ origins = "https://ours.example" }
     if not ws then return ngx.exit(status) end
 """)
+case.handler("/lazy", """
+    local ws = assert(require("resty.websocket").accept())
+    ws:send(ws.id)
+    assert(ws:subscribe("lazy"))
+    ws:recv()
+""", "websocket_slow_consumer drop;")
 case.handler("/pings", """
     local ws = assert(require("resty.websocket").accept{
         ping_interval = 50, ping_timeout = tonumber(ngx.var.arg_timeout) })
@@ -131,6 +137,55 @@ def _(ng):
         answer = line.http.getresponse()
         answer.read()
         equal((answer.status, answer.getheader("Allow")), (405, "GET, HEAD"), method)
+    line.close()
+
+
+@case("the page has nothing inline, and its parts come from the same location")
+def _(ng):
+    line = Line(ng)
+    page = line.ask("/html")
+    assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", page), page
+    parts = re.findall(r'(?:href|src)="\?format=(\w+)"', page)
+    equal(parts, ["icon", "css", "js", "json", "prometheus"])
+    kinds = {"icon": "image/svg+xml", "css": "text/css; charset=utf-8",
+             "js": "application/javascript; charset=utf-8"}
+    for part, kind in kinds.items():
+        line.start(f"/chosen?format={part}")
+        answer = line.http.getresponse()
+        assert answer.read()
+        equal((answer.status, answer.getheader("Content-Type")), (200, kind))
+    line.close()
+
+
+@case("for the page: the last minutes, the largest topics, the slowest readers")
+def _(ng):
+    line = Line(ng)
+
+    def recent():
+        return json.loads(line.ask("/chosen?format=recent"))
+
+    crowd = Crowd(ng, 3, path='/room?topics=a"quoted\\topic')
+    await_(lambda: recent()["topics"] == [['a"quoted\\topic', len(crowd)]], "the topic is shown")
+    shown = recent()
+    equal(shown["readers"], [], "nothing waits for anybody")
+    open_at = shown["names"].index("connections_open") + 1
+    await_(lambda: recent()["samples"][-1][open_at] == len(crowd), "they are in a sample")
+    equal((shown["every"], shown["kept"]), (2000, 180))
+    numbers = [sample[0] for sample in recent()["samples"]]
+    equal(numbers, sorted(set(numbers)))
+    crowd.close()
+    await_(lambda: recent()["topics"] == [], "the topics go")
+
+    # Nobody reads what is pushed; what its send buffer has no room for is dropped.
+    lazy = Peer(ng, "/lazy", window=4096)
+    owner = lazy.frame()[1].decode()
+    for _ in range(800):
+        line.ask("/push?topic=lazy&data=" + 7000 * "x")
+    (reader, waiting), = await_(lambda: recent()["readers"], "the slow reader is shown")
+    equal(reader, owner)
+    assert 0 < waiting <= 300 << 10, waiting
+    lazy.close()
+    await_(lambda: recent()["readers"] == [], "the slow reader goes")
     line.close()
 
 

@@ -9,7 +9,9 @@
 //! * [`target`]: who a message in it is for;
 //! * [`directory`]: which workers exist, what they listen for, and whom a publisher must wake;
 //! * [`census`]: how many subscribers a topic has in each worker;
-//! * [`counters`]: numbers kept for each worker and summed when they are read.
+//! * [`counters`]: numbers kept for each worker and summed when they are read;
+//! * [`history`], [`highlights`]: for who looks on: the last minutes of some of them, each worker's
+//!   largest topics and slowest readers.
 //!
 //! # Use
 //! A worker joins ([`Zone::join`]), makes its [`directory::Interest`] and a [`ring::Reader`], reads
@@ -32,6 +34,8 @@ pub mod census;
 pub mod counters;
 pub mod directory;
 pub mod envelope;
+pub mod highlights;
+pub mod history;
 pub mod id;
 pub mod memory;
 pub mod ring;

@@ -2,8 +2,8 @@
 //! the memory ([`Zone::init`]) before any worker runs; found again, with all that is in it, by the
 //! next configuration after a reload ([`Zone::attach`]). The memory is the caller's.
 //!
-//! Layout, in words: header, the directory's rows, counters, interest, census, the ring's index,
-//! the ring's data. Interest and census take at most a sixteenth of the zone each, the index
+//! Layout, in words: header, the directory's rows, counters, highlights, history, interest, census,
+//! the ring's index, the ring's data. Interest and census take at most a sixteenth of the zone each, the index
 //! somewhat more, data nearly all of the rest.
 
 use std::fmt;
@@ -11,13 +11,15 @@ use std::fmt;
 use crate::census::Census;
 use crate::counters::{Counter, Counters};
 use crate::directory::{Directory, DirectoryError, Seat, ROW_WORDS};
+use crate::highlights::{Board, Highlights};
+use crate::history::History;
 use crate::id::NodeId;
 use crate::memory::{Ordering, Word, WORD};
 use crate::ring::Ring;
 use crate::target::{Target, TopicHash};
 
 /// "wshub" and the version of the layout.
-const MAGIC: u64 = 0x0077_7368_7562_0003;
+const MAGIC: u64 = 0x0077_7368_7562_0004;
 /// Words of the header; head and tail of the ring lie on cache lines of their own.
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;
@@ -42,7 +44,12 @@ pub struct Zone<'m> {
     directory: Directory<'m>,
     counters: Counters<'m>,
     census: Census<'m>,
+    board: Board<'m>,
+    history: History<'m>,
 }
+
+/// Words of each worker's row, in all parts that have rows.
+const PER_ROW: usize = ROW_WORDS + Counters::STRIDE + Board::STRIDE;
 
 /// Lengths of the parts, in words.
 struct Layout {
@@ -64,7 +71,7 @@ impl Layout {
         let buckets = (words / 16 / bucket).clamp(MIN_BUCKETS, MAX_BUCKETS);
         let buckets = 1 << buckets.ilog2();
         let census = (words / 16).max(MIN_CENSUS);
-        let before = HEADER + rows * (ROW_WORDS + Counters::STRIDE) + buckets * bucket + census;
+        let before = HEADER + rows * PER_ROW + History::WORDS + buckets * bucket + census;
         let rest = words.saturating_sub(before);
         // One index word for every 10 to 20 words of data: small messages have about that size.
         let index = (rest / 20).next_power_of_two();
@@ -126,6 +133,8 @@ impl<'m> Zone<'m> {
         let (header, rest) = words.split_at(HEADER);
         let (rows, rest) = rest.split_at(layout.rows * ROW_WORDS);
         let (counters, rest) = rest.split_at(layout.rows * Counters::STRIDE);
+        let (board, rest) = rest.split_at(layout.rows * Board::STRIDE);
+        let (history, rest) = rest.split_at(History::WORDS);
         let (interest, rest) = rest.split_at(layout.buckets * layout.rows / 64);
         let (census, rest) = rest.split_at(layout.census);
         let (index, rest) = rest.split_at(layout.index);
@@ -137,6 +146,8 @@ impl<'m> Zone<'m> {
             directory: Directory::new(node, rows, interest),
             counters: Counters::new(counters),
             census: Census::new(census),
+            board: Board::new(board),
+            history: History::new(history),
         })
     }
 
@@ -154,6 +165,7 @@ impl<'m> Zone<'m> {
         let counters = self.counters.row(seat.row());
         counters.add(Counter::Closed1006, counters.get(Counter::Open));
         counters.reset_gauges();
+        self.board.write(seat.row(), &Highlights::default());
         self.census.clear(seat.row());
         Ok(seat)
     }
@@ -200,6 +212,16 @@ impl<'m> Zone<'m> {
     /// The topics' subscribers.
     pub fn census(&self) -> Census<'m> {
         self.census
+    }
+
+    /// What stands out in each worker.
+    pub fn board(&self) -> Board<'m> {
+        self.board
+    }
+
+    /// The numbers of the last minutes.
+    pub fn history(&self) -> History<'m> {
+        self.history
     }
 
     /// The numbers.

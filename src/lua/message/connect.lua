@@ -175,8 +175,9 @@ end
 function client.recv(self, timeout)
     methods.check_time("timeout", timeout)
     client_session(self)
-    -- Of a drop-in object, in frames.
-    if self.half_read or vm.natives.resty.half_read(self.sock) then
+    -- Of a drop-in object, in frames; without its modules nobody has read any.
+    local half_read = vm.natives.resty.half_read
+    if self.half_read or half_read and half_read(self.sock) then
         error("frame calls and message calls may not be mixed while a message is half read", 2)
     end
     return receive(self, timeout or self.timeout)
