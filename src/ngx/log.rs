@@ -19,6 +19,14 @@ pub fn warn(text: &str) {
     ngx_log_error!(ffi::NGX_LOG_WARN, log, "{}", text);
 }
 
+/// Logs at notice level to the cycle's log: for what a program should change. What a peer sends may
+/// cause such a line once in a worker.
+pub fn notice(text: &str) {
+    // SAFETY: as above.
+    let log = unsafe { (*ffi::ngx_cycle).log };
+    ngx_log_error!(ffi::NGX_LOG_NOTICE, log, "{}", text);
+}
+
 /// Logs at info level to `log`, the log of one connection.
 pub(super) fn info(log: *mut ffi::ngx_log_t, text: &str) {
     ngx_log_error!(ffi::NGX_LOG_INFO, log, "{}", text);

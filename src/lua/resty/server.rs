@@ -1,11 +1,14 @@
 //! The natives behind `resty.websocket.server`: what its shim cannot do in Lua. Each takes the
 //! arguments its comment names and returns Lua values; texts are lua-resty-websocket's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ws_proto::handshake::server::{self, Upgrade};
 use ws_proto::{close, opcode, Stage, Style};
 
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
+use crate::ngx::log;
 use crate::ngx::request::Request;
 use crate::ngx::respond::{self, Switch, Switched};
 use crate::session::{Drained, IoError, Options, RecvError, Session, Taken};
@@ -30,8 +33,22 @@ pub fn switch(args: &Args) -> Outcome {
     }
     let with = Switch { accept: &accept, protocol, extensions: None, only: false };
     match switched(r, &with) {
-        Ok(step) => Outcome::one(Value::Int(step)),
+        Ok(step) => {
+            note_list(protocol.unwrap_or_default());
+            Outcome::one(Value::Int(step))
+        }
         Err(text) => Outcome::nil_err(text),
+    }
+}
+
+/// Tells, once in a worker, that a client was answered with the whole list of its subprotocols.
+fn note_list(protocol: &[u8]) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if protocol.contains(&b',') && !TOLD.swap(true, Ordering::Relaxed) {
+        log::notice(
+            "websocket: a list of subprotocols was answered as it came, which most clients refuse; \
+             to choose: ngx.req.set_header(\"Sec-WebSocket-Protocol\", name) before server:new()",
+        );
     }
 }
 
