@@ -257,17 +257,12 @@ impl Session {
         Some(session)
     }
 
-    /// Sets the time-outs for reading and for sending, in milliseconds.
-    pub fn set_timeouts(&self, read: u64, send: u64) {
-        let mut io = self.io.borrow_mut();
-        io.recv_timeout = read;
-        io.send_timeout = send;
-    }
-
-    /// Sets both time-outs back to ngx_lua's directives, as they hold for `r`.
-    pub fn reset_timeouts(&self, r: Request) {
+    /// Sets time-outs, in milliseconds; None: as ngx_lua's directives say for `r`.
+    pub fn set_timeouts(&self, r: Request, send: Option<u64>, read: Option<u64>) {
         let conf = lua_conf();
-        self.set_timeouts(conf.read_timeout_ms(r), conf.send_timeout_ms(r));
+        let mut io = self.io.borrow_mut();
+        io.send_timeout = send.unwrap_or_else(|| conf.send_timeout_ms(r));
+        io.recv_timeout = read.unwrap_or_else(|| conf.read_timeout_ms(r));
     }
 
     /// Whether output is below the high-water mark; parks the light thread that runs in `r` if

@@ -150,7 +150,7 @@ my @lines = (
     'here: bad "opts" argument: table expected, got number',
     'here: bad "protocols" option: string expected, got boolean',
     'here: bad "protocols" option: string expected, got function',
-    qr/[^"]*invalid value \(table\) at index 2 in table for 'concat'/,
+    'here: bad "protocols" option: no string at index 2',
     'here: bad "origin" option: string expected, got table',
     'here: bad "headers" option: no string at index 2',
     'here: bad "headers" option: no string at index 1',

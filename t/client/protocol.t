@@ -252,6 +252,9 @@ try(protocol.build_frame, true, 1, -1, "x")
 try(protocol.build_frame, true, "one", 1, "x")
 try(protocol.build_frame, true, 1, 5, "four", true)
 try(protocol.build_frame, true, 1, 1, nil, true)
+try(protocol.build_frame, true, 1, 1, {})
+try(protocol.build_frame, true, 1, 1, true)
+try(protocol.build_frame, true, 1, 1, print, true)
 --- response_body
 "the socket returned less than the 2 bytes asked for"
 "the socket returned less than the 2 bytes asked for"
@@ -264,6 +267,9 @@ try(protocol.build_frame, true, 1, 1, nil, true)
 "bad "opcode" argument (number from 0 to 255 expected)"
 "bad "payload" argument (shorter than payload_len)"
 "bad "payload" argument (shorter than payload_len)"
+"bad "payload" argument (string expected)"
+"bad "payload" argument (string expected)"
+"bad "payload" argument (string expected)"
 
 
 
@@ -276,6 +282,8 @@ try(true, 1, 2, "hi")
 try(false, 2, 2, "hi")
 try(nil, 0, 0, "")
 try(true, 8, 0)
+try(true, "1", 2, "hi")
+try(true, 2, 2, 42)
 try(true, 0x71, 1, "longer than it says")
 try(true, 1, 125, "")
 try(true, 1, 126, "")
@@ -290,6 +298,8 @@ t.say(select("#", protocol.build_frame(true, 1, 2, "hi")))
 "\x02\x02hi"
 "\x00\x00"
 "\x88\x00"
+"\x81\x02hi"
+"\x82\x0242"
 "\xf1\x01longer than it says"
 "\x81}"
 "\x81~\x00~"

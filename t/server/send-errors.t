@@ -143,14 +143,20 @@ nil "payload too big"
 
 
 
-=== TEST 15: an opcode that is no number raises an error, without harm to the object
+=== TEST 15: an opcode that fits no byte raises an error, without harm to the object
 --- handler
-    local ok, err = pcall(wb.send_frame, wb, true, "text", "x")
-    report(ok, (err:gsub("^.-:%d+: ", "")))
+    for _, opcode in ipairs{ "text", {}, 256, -1, "256" } do
+        local ok, err = pcall(wb.send_frame, wb, true, opcode, "x")
+        report(ok, (err:gsub("^.-:%d+: ", "")))
+    end
     report(wb:send_text("ok"))
 --- response_body eval: ::plain(0x81, "ok")
 --- results
-false "bad "opcode" argument (number expected)"
+false "bad "opcode" argument (number from 0 to 255 expected)"
+false "bad "opcode" argument (number from 0 to 255 expected)"
+false "bad "opcode" argument (number from 0 to 255 expected)"
+false "bad "opcode" argument (number from 0 to 255 expected)"
+false "bad "opcode" argument (number from 0 to 255 expected)"
 4 nil
 
 

@@ -171,10 +171,14 @@ Digest::MD5::md5_hex(CORE::join "",
     report(wb:send_frame(true, 0xf, "x"))
     report(wb:send_frame(true, 0x11, "x"))
     report(wb:send_frame(false, 0x41, "x"))
+    report(wb:send_frame(true, "1", "x"))
+    report(wb:send_frame(true, "0x2", "x"))
+    wb.send_masked = false
+    report(wb:send_frame(true, 1.6, "x"))
 --- response_body eval
-"\x83\x01x\x87\x01x\x8b\x01x\x8f\x01x\x91\x01x\x41\x01x"
+"\x83\x01x\x87\x01x\x8b\x01x\x8f\x01x\x91\x01x\x41\x01x\x81\x01x\x82\x01x\x82\x01x"
 --- results eval
-"3 nil\n" x 6
+"3 nil\n" x 9
 
 
 

@@ -5,6 +5,7 @@
 local natives, vm = ...
 
 local new_opening = vm.module("resty.websocket.opening").new
+local limit = vm.module("resty.websocket.object").limit
 local protocol = vm.module "resty.websocket.protocol"
 
 local proto_recv = protocol.recv_frame
@@ -73,6 +74,11 @@ local function field(opts, name, list_allowed)
         return nil
     end
     if list_allowed and type(value) == "table" then
+        for i = 1, #value do
+            if type(value[i]) ~= "string" and type(value[i]) ~= "number" then
+                error('bad "' .. name .. '" option: no string at index ' .. i, 3)
+            end
+        end
         return concat(value, ",")
     end
     if type(value) ~= "string" and type(value) ~= "number" then
@@ -210,7 +216,7 @@ function _M.recv_frame(self)
         end
     end
 
-    local data, typ, err = proto_recv(sock, self.max_recv_len, false)
+    local data, typ, err = proto_recv(sock, limit(self, "max_recv_len"), false)
     if err == "again" then
         self.half_read = true
     elseif typ == "continuation" then
@@ -238,7 +244,7 @@ local function send_frame(self, fin, opcode, payload)
         return nil, "not initialized yet"
     end
 
-    local bytes, err = proto_send(sock, fin, opcode, payload, self.max_send_len,
+    local bytes, err = proto_send(sock, fin, opcode, payload, limit(self, "max_send_len"),
                                   not self.send_unmasked)
     if not bytes then
         self.fatal = true

@@ -95,13 +95,15 @@ pub(super) fn frame_of(head: Head, data: Value) -> Outcome {
 /// `build_frame(fin, opcode, payload_len, payload, masking)` → frame | nil, err. The length is
 /// the caller's word: only a masked payload must have it.
 pub fn build_frame(args: &Args) -> Outcome {
-    let Some(op) = any_opcode(args.number(2)) else { return bad_opcode() };
+    let Some(op) = any_opcode(args.numeric(2)) else { return bad_opcode() };
     let len = match args.number(3) {
         Some(len) if len > MAX_LEN => return Outcome::nil_err("payload too big"),
         Some(len) if len >= 0.0 => len as usize,
         _ => return not_a_number("payload_len"),
     };
-    let payload = args.bytes(4).unwrap_or_default();
+    let Some(payload) = args.bytes(4).or_else(|| (!args.truth(4)).then_some(&[])) else {
+        return Outcome::Raise("bad \"payload\" argument (string expected)".into());
+    };
     let masking = args.truth(5);
     let payload = match payload.get(..len) {
         Some(payload) if masking => payload,

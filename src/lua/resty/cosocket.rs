@@ -21,7 +21,7 @@ use crate::session::{offer_frame as offered, random, LargeBody, Offered};
 /// which were sent past the cosocket | 0, what is left for sock:send() and how many bytes were
 /// sent, err where an error was why | nil, err for a frame that send_frame may not send.
 pub fn offer_frame(args: &Args) -> Outcome {
-    let Some(op) = any_opcode(args.number(3)) else { return bad_opcode() };
+    let Some(op) = any_opcode(args.numeric(3)) else { return bad_opcode() };
     let Some(payload) = args.bytes(4) else {
         return Outcome::Raise("bad \"payload\" argument (string expected)".into());
     };

@@ -30,12 +30,18 @@ pub const API: Api = Api {
         native!(c"read_ahead", cosocket::read_ahead),
         native!(c"recv", server::recv),
         native!(c"send", server::send),
-        native!(c"set_timeout", server::set_timeout),
+        native!(c"set_timeouts", server::set_timeouts),
         native!(c"switch", server::switch),
         native!(c"taken_frame", cosocket::taken_frame),
     ],
     modules: &[
         module!(c"resty.websocket.client", c"@resty/websocket/client.lua", "client.lua", CHOSEN),
+        module!(
+            c"resty.websocket.object",
+            c"@resty/websocket/object.lua",
+            "object.lua",
+            Shown::Never
+        ),
         module!(
             c"resty.websocket.opening",
             c"@resty/websocket/opening.lua",

@@ -1,6 +1,7 @@
 -- resty.websocket.server: lua-resty-websocket's server object on a native session. This shim
 -- orders the calls, keeps the object's visible fields and loops over waits; frames, limits and
--- sockets are the natives'.
+-- sockets are the natives'. An object whose `sock` is another one, a test's mock or a cosocket's,
+-- does its frames over that, as upstream's.
 
 local natives, vm = ...
 
@@ -9,6 +10,8 @@ local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
 local fast = vm.module("resty.websocket.fast")
+local object = vm.module("resty.websocket.object")
+local protocol = vm.module("resty.websocket.protocol")
 
 local fast_recv = fast.recv_frame
 local fast_send = fast.send_frame
@@ -19,6 +22,11 @@ local native_recv = natives.recv
 local native_send = natives.send
 local native_drain = natives.drain
 local is_open = natives.is_open
+local limit = object.limit
+local new_socket = object.new_socket
+local session_of = object.session_of
+local recv_over = protocol.recv_frame
+local send_over = protocol.send_frame
 local find = string.find
 local huge = math.huge
 local error = error
@@ -82,9 +90,9 @@ function _M.new(_, opts)
         return nil, err
     end
 
-    local sock
-    sock, err = take_socket(step)
-    if not sock then
+    local ok
+    ok, err = take_socket(step)
+    if not ok then
         return nil, err
     end
 
@@ -96,7 +104,7 @@ function _M.new(_, opts)
 
     -- Four fields take half the memory of five.
     local self = setmetatable({
-        sock = sock,
+        sock = new_socket(session),
         session = session,
         max_recv_len = max_recv_len,
         max_send_len = max_send_len,
@@ -109,21 +117,12 @@ end
 
 
 function _M.set_timeout(self, time)
-    local session = self.session
-    if not session then
+    local sock = self.sock
+    if not sock then
         return nil, nil, "not initialized yet"
     end
 
-    if time ~= nil then
-        if type(time) ~= "number" then
-            error("bad timeout value: number expected, got " .. type(time), 2)
-        end
-        if not (time >= 0 and time <= MAX_TIMEOUT) then
-            error("bad timeout value", 2)
-        end
-    end
-
-    natives.set_timeout(session, time)
+    return sock:settimeout(time)
 end
 
 
@@ -150,12 +149,21 @@ function _M.recv_frame(self)
         return nil, nil, "fatal error already happened"
     end
 
-    local session = self.session
-    if not session then
+    local sock = self.sock
+    if not sock then
         return nil, nil, "not initialized yet"
     end
 
-    local max = self.max_recv_len
+    local max = limit(self, "max_recv_len")
+    local session = session_of(sock)
+    if not session then
+        local data, typ, err = recv_over(sock, max, true)
+        if not data and not find(err, ": timeout", 1, true) then
+            self.fatal = true
+        end
+        return data, typ, err
+    end
+
     local kind = fast_recv(session, max, view)
     if kind ~= 0 then
         return taken(kind)
@@ -190,15 +198,25 @@ local function send_frame(self, fin, opcode, payload)
         return nil, "fatal error already happened"
     end
 
-    local session = self.session
-    if not session then
+    local sock = self.sock
+    if not sock then
         return nil, "not initialized yet"
+    end
+
+    local max = limit(self, "max_send_len")
+    local session = session_of(sock)
+    if not session then
+        local bytes, err = send_over(sock, fin, opcode, payload, max, self.send_masked)
+        if not bytes then
+            self.fatal = true
+        end
+        return bytes, err
     end
 
     if fin == true and (opcode == 0x1 or opcode == 0x2) and type(payload) == "string"
        and not self.send_masked
     then
-        local bytes = fast_send(session, opcode, payload, #payload, self.max_send_len)
+        local bytes = fast_send(session, opcode, payload, #payload, max)
         if bytes > 0 then
             return bytes, nil
         end
@@ -208,8 +226,7 @@ local function send_frame(self, fin, opcode, payload)
         payload = payload and tostring(payload) or ""
     end
 
-    local bytes, err = native_send(session, fin, opcode, payload, self.max_send_len,
-                                   self.send_masked)
+    local bytes, err = native_send(session, fin, opcode, payload, max, self.send_masked)
     if bytes and err then
         -- Above the high-water mark: wait for the peer.
         local drained

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ws_proto::handshake::server::{self, Upgrade};
 use ws_proto::{close, opcode, Stage, Style};
 
+use super::codec::{any_opcode, bad_opcode};
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
 use crate::ngx::log;
@@ -90,14 +91,12 @@ pub fn accept(args: &Args) -> Outcome {
     }
 }
 
-/// `set_timeout(session, ms or nil)`: nil and 0 mean ngx_lua's directives.
-pub fn set_timeout(args: &Args) -> Outcome {
+/// `set_timeouts(session, send ms or nil, read ms or nil)`: nil and 0 mean ngx_lua's directives.
+pub fn set_timeouts(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
-    match (args.number(2).and_then(whole_ms), args.request()) {
-        (Some(ms), _) => session.set_timeouts(ms, ms),
-        (None, Some(r)) => session.reset_timeouts(r),
-        (None, None) => return Outcome::Raise(NO_REQUEST.into()),
-    }
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let time = |index| args.number(index).and_then(whole_ms);
+    session.set_timeouts(r, time(2), time(3));
     Outcome::none()
 }
 
@@ -137,10 +136,8 @@ pub fn send(args: &Args) -> Outcome {
     let Some(payload) = args.bytes(4) else {
         return Outcome::Raise("bad payload (string expected)".into());
     };
-    let Some(op) = args.number(3) else {
-        return Outcome::Raise("bad \"opcode\" argument (number expected)".into());
-    };
-    let (fin, op, len) = (args.truth(2), op as i64 as u8, payload.len() as u64);
+    let Some(op) = any_opcode(args.numeric(3)) else { return bad_opcode() };
+    let (fin, len) = (args.truth(2), payload.len() as u64);
     if let Err(text) = send_rules(fin, op, len, limit(args.number(5))) {
         return Outcome::nil_err(text);
     }

@@ -203,6 +203,15 @@ impl<'l> Args<'l> {
         }
     }
 
+    /// The number at `index`, or what a string there stands for; None for anything else.
+    pub fn numeric(&self, index: c_int) -> Option<f64> {
+        // SAFETY: type checks and conversions never raise; a string stays one.
+        unsafe {
+            (lua::lua_isnumber(self.state, index) != 0)
+                .then(|| lua::lua_tonumber(self.state, index))
+        }
+    }
+
     /// The truth of the value at `index`.
     pub fn truth(&self, index: c_int) -> bool {
         // SAFETY: never raises, any index.

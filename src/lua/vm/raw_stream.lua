@@ -12,11 +12,8 @@ local req_socket = ngx.req.socket
 local ASK_FIRST = 0
 local WAITING = 2
 
--- A socket that has been let go of: one is as good as another.
-local dead
 
-
--- After the 101. The socket object, whose calls all answer "closed"; nil and an error.
+-- After the 101: true; nil and an error.
 local function take(step)
     if step == WAITING then
         local ok, err = ngx.flush(true)
@@ -36,13 +33,10 @@ local function take(step)
     -- never reads nor closes would stay for ever. So it lets go now.
     local upstream = sock[1]
     local meta = type(upstream) == "userdata" and getmetatable(upstream)
-    if not (meta and meta.__gc) then
-        return sock
+    if meta and meta.__gc then
+        meta.__gc(upstream)
     end
-    meta.__gc(upstream)
-
-    dead = dead or sock
-    return dead
+    return true
 end
 
 

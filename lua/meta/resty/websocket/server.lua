@@ -12,7 +12,7 @@
 ---One call, one frame. The methods of `resty.websocket`'s connections work on it too.
 ---@class resty.websocket.server : resty.websocket.Connection
 ---@field _VERSION string
----@field sock tcpsock the request's raw socket
+---@field sock tcpsock the object's own; time-outs act, bytes belong to the object
 ---@field fatal? boolean every error but a time-out sets it
 ---@field max_recv_len integer
 ---@field max_send_len integer

@@ -1,0 +1,85 @@
+-- What programs see and set of the drop-in objects besides their calls: limits, and `wb.sock` of a
+-- server's object, each object's own. Its connection is the session's, so that time-outs are set there,
+-- and its bytes are none of others' business.
+
+local natives = ...
+
+local error = error
+local getmetatable = getmetatable
+local setmetatable = setmetatable
+local type = type
+
+-- What a cosocket takes.
+local MAX_TIMEOUT = 0x7fffffff
+local REFUSED = "bytes belong to the websocket object"
+
+local socket = {}
+local mt = { __index = socket }
+
+
+-- A limit of an object's, which the program may have set.
+local function limit(self, name)
+    local value = self[name]
+    if type(value) ~= "number" then
+        error('bad "' .. name .. '" field: number expected, got ' .. type(value), 3)
+    end
+    return value
+end
+
+
+local function new_socket(session)
+    return setmetatable({ session }, mt)
+end
+
+
+-- The session behind a socket; nil for any other, which a program may have put in its place.
+local function session_of(sock)
+    return type(sock) == "table" and getmetatable(sock) == mt and sock[1] or nil
+end
+
+
+local function check(time)
+    if time == nil then
+        return
+    end
+    if type(time) ~= "number" then
+        error("bad timeout value: number expected, got " .. type(time), 3)
+    end
+    if not (time >= 0 and time <= MAX_TIMEOUT) then
+        error("bad timeout value", 3)
+    end
+end
+
+
+-- Milliseconds; nil and 0 mean ngx_lua's directives.
+function socket.settimeout(self, time)
+    check(time)
+    natives.set_timeouts(self[1], time, time)
+end
+
+
+-- There is nothing to connect.
+function socket.settimeouts(self, connect, send, read)
+    check(connect)
+    check(send)
+    check(read)
+    natives.set_timeouts(self[1], send, read)
+end
+
+
+local function refuse()
+    return nil, REFUSED
+end
+
+
+socket.receive = refuse
+socket.receiveany = refuse
+socket.send = refuse
+
+
+function socket.receiveuntil()
+    return refuse
+end
+
+
+return { limit = limit, new_socket = new_socket, session_of = session_of }
