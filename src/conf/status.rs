@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use ws_hub::counters::{Entry, TABLE};
-use ws_hub::history::{EVERY_MS, KEPT, SAMPLES};
+use ws_hub::samples::{EVERY_MS, KEPT, SAMPLES};
 
 use crate::hub;
 use crate::ngx::request::Request;
@@ -58,7 +58,7 @@ const ICON: &str = include_str!("../../nginx-conf/html/icon.svg");
 /// What the page draws beside the numbers: the last minutes of some of them, the largest topics and
 /// the slowest readers.
 fn recent() -> String {
-    let (samples, due) = hub::history();
+    let (samples, due) = hub::samples();
     let shown = hub::highlights();
     let names = KEPT.iter().map(|&counter| {
         let entry = &TABLE[counter as usize];

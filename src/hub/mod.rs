@@ -21,7 +21,7 @@ pub use bus::{smallest_zone, Worker};
 pub use error::Error;
 use local::{Local, Member};
 pub use mailbox::Mailbox;
-pub use watch::{highlights, history};
+pub use watch::{highlights, samples};
 
 thread_local! {
     // One thread per worker. None in the master and in helper processes.

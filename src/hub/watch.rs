@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use ws_hub::highlights::{largest, Highlights, MOST};
-use ws_hub::history::{Sample, EVERY_MS};
+use ws_hub::samples::{Sample, EVERY_MS};
 use ws_hub::target::TopicHash;
 
 use super::bus::{living_zone, Bus};
@@ -28,8 +28,8 @@ pub fn next(due: fn()) {
 /// Takes the sample that is due, and notes what stands out if somebody looks.
 pub fn note(local: &Local, bus: &Bus) {
     let (zone, now) = (bus.zone(), clock::now_ms());
-    zone.history().take(now, |counter| zone.sum(counter));
-    if zone.history().is_looked_at(now) {
+    zone.samples().take(now, |counter| zone.sum(counter));
+    if zone.samples().is_looked_at(now) {
         let topics = largest(local.topics.all().map(|(name, n)| (name, n as u64)), MOST);
         let shown = Highlights {
             topics: topics.into_iter().map(|(name, n)| (name.to_vec(), n)).collect(),
@@ -40,9 +40,9 @@ pub fn note(local: &Local, bus: &Bus) {
 }
 
 /// The numbers of the last minutes, oldest first, and the number of the sample that is due now.
-pub fn history() -> (Vec<Sample>, u64) {
+pub fn samples() -> (Vec<Sample>, u64) {
     let now = clock::now_ms();
-    let samples = living_zone().map_or_else(Vec::new, |zone| zone.history().samples(now).collect());
+    let samples = living_zone().map_or_else(Vec::new, |zone| zone.samples().samples(now).collect());
     (samples, now / EVERY_MS + 1)
 }
 
@@ -51,8 +51,8 @@ pub fn history() -> (Vec<Sample>, u64) {
 pub fn highlights() -> Highlights {
     let Some(zone) = living_zone() else { return Highlights::default() };
     let now = clock::now_ms();
-    let fresh = zone.history().is_looked_at(now);
-    zone.history().look(now + LOOKS_MS);
+    let fresh = zone.samples().is_looked_at(now);
+    zone.samples().look(now + LOOKS_MS);
     if !fresh {
         return Highlights::default();
     }

@@ -10,7 +10,7 @@
 //! * [`directory`]: which workers exist, what they listen for, and whom a publisher must wake;
 //! * [`census`]: how many subscribers a topic has in each worker;
 //! * [`counters`]: numbers kept for each worker and summed when they are read;
-//! * [`history`], [`highlights`]: for who looks on: the last minutes of some of them, each worker's
+//! * [`samples`], [`highlights`]: for who looks on: the last minutes of some of them, each worker's
 //!   largest topics and slowest readers.
 //!
 //! # Use
@@ -35,10 +35,10 @@ pub mod counters;
 pub mod directory;
 pub mod envelope;
 pub mod highlights;
-pub mod history;
 pub mod id;
 pub mod memory;
 pub mod ring;
+pub mod samples;
 pub mod target;
 pub mod topic;
 pub mod zone;

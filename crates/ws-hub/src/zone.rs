@@ -2,7 +2,7 @@
 //! the memory ([`Zone::init`]) before any worker runs; found again, with all that is in it, by the
 //! next configuration after a reload ([`Zone::attach`]). The memory is the caller's.
 //!
-//! Layout, in words: header, the directory's rows, counters, highlights, history, interest, census,
+//! Layout, in words: header, the directory's rows, counters, highlights, samples, interest, census,
 //! the ring's index, the ring's data. Interest and census take at most a sixteenth of the zone each, the index
 //! somewhat more, data nearly all of the rest.
 
@@ -12,10 +12,10 @@ use crate::census::Census;
 use crate::counters::{Counter, Counters};
 use crate::directory::{Directory, DirectoryError, Seat, ROW_WORDS};
 use crate::highlights::{Board, Highlights};
-use crate::history::History;
 use crate::id::NodeId;
 use crate::memory::{Ordering, Word, WORD};
 use crate::ring::Ring;
+use crate::samples::Samples;
 use crate::target::{Target, TopicHash};
 
 /// "wshub" and the version of the layout.
@@ -45,7 +45,7 @@ pub struct Zone<'m> {
     counters: Counters<'m>,
     census: Census<'m>,
     board: Board<'m>,
-    history: History<'m>,
+    samples: Samples<'m>,
 }
 
 /// Words of each worker's row, in all parts that have rows.
@@ -71,7 +71,7 @@ impl Layout {
         let buckets = (words / 16 / bucket).clamp(MIN_BUCKETS, MAX_BUCKETS);
         let buckets = 1 << buckets.ilog2();
         let census = (words / 16).max(MIN_CENSUS);
-        let before = HEADER + rows * PER_ROW + History::WORDS + buckets * bucket + census;
+        let before = HEADER + rows * PER_ROW + Samples::WORDS + buckets * bucket + census;
         let rest = words.saturating_sub(before);
         // One index word for every 10 to 20 words of data: small messages have about that size.
         let index = (rest / 20).next_power_of_two();
@@ -134,7 +134,7 @@ impl<'m> Zone<'m> {
         let (rows, rest) = rest.split_at(layout.rows * ROW_WORDS);
         let (counters, rest) = rest.split_at(layout.rows * Counters::STRIDE);
         let (board, rest) = rest.split_at(layout.rows * Board::STRIDE);
-        let (history, rest) = rest.split_at(History::WORDS);
+        let (samples, rest) = rest.split_at(Samples::WORDS);
         let (interest, rest) = rest.split_at(layout.buckets * layout.rows / 64);
         let (census, rest) = rest.split_at(layout.census);
         let (index, rest) = rest.split_at(layout.index);
@@ -147,7 +147,7 @@ impl<'m> Zone<'m> {
             counters: Counters::new(counters),
             census: Census::new(census),
             board: Board::new(board),
-            history: History::new(history),
+            samples: Samples::new(samples),
         })
     }
 
@@ -220,8 +220,8 @@ impl<'m> Zone<'m> {
     }
 
     /// The numbers of the last minutes.
-    pub fn history(&self) -> History<'m> {
-        self.history
+    pub fn samples(&self) -> Samples<'m> {
+        self.samples
     }
 
     /// The numbers.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ws_hub::highlights::{largest, Highlights, MOST, NAME};
-use ws_hub::history::{EVERY_MS, KEPT, SAMPLES};
 use ws_hub::id::NodeId;
 use ws_hub::memory::Word;
+use ws_hub::samples::{EVERY_MS, KEPT, SAMPLES};
 use ws_hub::{ConnId, Counter, Zone};
 
 const NODE: NodeId = NodeId(7);
@@ -20,22 +20,22 @@ fn memory(bytes: usize) -> Vec<Word> {
 fn a_sample_is_taken_once_and_the_oldest_goes() {
     let memory = memory(1 << 20);
     let zone = Zone::init(&memory, 64, NODE).unwrap();
-    let history = zone.history();
-    assert_eq!(history.samples(5000).count(), 0);
+    let kept = zone.samples();
+    assert_eq!(kept.samples(5000).count(), 0);
 
-    history.take(EVERY_MS * 10, |counter| counter as u64);
-    history.take(EVERY_MS * 10 + 1, |_| panic!("taken already"));
-    history.take(EVERY_MS * 9, |_| panic!("too late"));
-    let samples: Vec<_> = history.samples(EVERY_MS * 11).collect();
+    kept.take(EVERY_MS * 10, |counter| counter as u64);
+    kept.take(EVERY_MS * 10 + 1, |_| panic!("taken already"));
+    kept.take(EVERY_MS * 9, |_| panic!("too late"));
+    let samples: Vec<_> = kept.samples(EVERY_MS * 11).collect();
     assert_eq!(samples.len(), 1);
     assert_eq!(samples[0].number, 11);
     assert_eq!(samples[0].values[0], Counter::Open as u64);
     assert_eq!(KEPT[0], Counter::Open);
 
     for n in 0..3 * SAMPLES as u64 {
-        history.take(EVERY_MS * (100 + n), |_| n);
+        kept.take(EVERY_MS * (100 + n), |_| n);
     }
-    let samples: Vec<_> = history.samples(EVERY_MS * (100 + 3 * SAMPLES as u64)).collect();
+    let samples: Vec<_> = kept.samples(EVERY_MS * (100 + 3 * SAMPLES as u64)).collect();
     let last = 3 * SAMPLES as u64 - 1;
     assert_eq!(samples.last().unwrap().values, [last; KEPT.len()]);
     assert_eq!(samples.len(), SAMPLES - 1, "one is due and not taken yet");
@@ -50,12 +50,12 @@ fn half_a_sample_is_never_seen() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 1..200_000 {
-                zone.history().take(EVERY_MS * n, |_| n);
+                zone.samples().take(EVERY_MS * n, |_| n);
             }
             done.store(true, Ordering::Relaxed);
         });
         while !done.load(Ordering::Relaxed) {
-            for sample in zone.history().samples(EVERY_MS * 100_000) {
+            for sample in zone.samples().samples(EVERY_MS * 100_000) {
                 assert_eq!(sample.values, [sample.number - 1; KEPT.len()]);
             }
         }

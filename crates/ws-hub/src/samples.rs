@@ -29,7 +29,7 @@ pub const SAMPLES: usize = 180;
 const STRIDE: usize = 1 + KEPT.len();
 /// The number of the newest sample that somebody takes or has taken.
 const AT_NEWEST: usize = 0;
-/// Until when somebody looks, see [`History::look`].
+/// Until when somebody looks, see [`Samples::look`].
 const AT_LOOKING: usize = 1;
 const HEADER: usize = 8;
 
@@ -44,15 +44,15 @@ pub struct Sample {
 
 /// The samples in a zone. A copy is a second handle on the same memory.
 #[derive(Clone, Copy)]
-pub struct History<'m> {
+pub struct Samples<'m> {
     words: &'m [Word],
 }
 
-impl<'m> History<'m> {
+impl<'m> Samples<'m> {
     /// Words of the whole.
     pub(crate) const WORDS: usize = HEADER + SAMPLES * STRIDE;
 
-    /// All zero, or a history's before.
+    /// All zero, or samples of before.
     pub(crate) fn new(words: &'m [Word]) -> Self {
         Self { words }
     }
