@@ -11,7 +11,8 @@
 //! * [`census`]: how many subscribers a topic has in each worker;
 //! * [`counters`]: numbers kept for each worker and summed when they are read;
 //! * [`samples`], [`highlights`]: for who looks on: the last minutes of some of them, each worker's
-//!   largest topics and slowest readers.
+//!   largest topics and slowest readers;
+//! * [`history`]: the messages that topics remember, in shared memory of its own.
 //!
 //! # Use
 //! A worker joins ([`Zone::join`]), makes its [`directory::Interest`] and a [`ring::Reader`], reads
@@ -35,6 +36,7 @@ pub mod counters;
 pub mod directory;
 pub mod envelope;
 pub mod highlights;
+pub mod history;
 pub mod id;
 pub mod memory;
 pub mod ring;
@@ -48,6 +50,7 @@ mod loom_tests;
 
 pub use counters::Counter;
 pub use envelope::Envelope;
+pub use history::History;
 pub use id::{ConnId, NodeId};
 pub use ring::{Read, Ring};
 pub use target::{Target, TopicHash};

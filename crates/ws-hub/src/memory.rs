@@ -8,8 +8,12 @@
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{fence, AtomicU64 as Word, Ordering};
+#[cfg(loom)]
+pub(crate) use loom::thread::yield_now;
 #[cfg(not(loom))]
 pub use std::sync::atomic::{fence, AtomicU64 as Word, Ordering};
+#[cfg(not(loom))]
+pub(crate) use std::thread::yield_now;
 
 /// Bytes in a word.
 pub const WORD: usize = 8;

@@ -1,0 +1,406 @@
+//! Histories: what topics remember, in shared memory of its own, for all workers, over reloads
+//! and over the death of any of them. The memory is the caller's, as the hub's zone is.
+//!
+//! # Use
+//! * The process that maps the memory: [`History::attach`], or [`History::init`] if that finds
+//!   nothing; then [`History::set_rules`]. Each worker attaches with its own [`Owner`].
+//! * A worker keeps [`Rules`], calls [`History::refresh`] before it uses them, and asks them for a
+//!   [`Topic`]: without one, a topic has no history and none of this is its business.
+//! * publish: [`History::publish`], then tell the others that there is something;
+//! * deliver: [`History::read`] from the subscriber's last position on, piece by piece;
+//! * subscribe: [`History::position`], a [`Cursor`] for the client; [`History::set_subscribed`];
+//! * now and then: [`History::sweep`].
+//!
+//! # One lock
+//! One word is the lock of everything, held for a publish or a piece of a read: a microsecond, or
+//! the time to copy a large message. Locks for each topic would not help much, because what makes
+//! room for one message is another topic's; and a process may die with any lock it holds. So the
+//! questions are what is found after that, and how long others wait (lock.rs: until the system
+//! says that the owner is dead, no longer).
+//!
+//! # What is true and what is derived
+//! *True*: the epoch of new topics; the rules; the chains of topics by hash; of each topic its
+//! name, epoch, top offset and its records, in a list. Everything else is *derived* from that:
+//! free cells, the order of use, the keys, the numbers.
+//!
+//! * The true words outside a topic change by one store each, after what they lead to was stored
+//!   (release): a topic is in its chain or not, the old rules hold or the new ones.
+//! * Before a topic is changed, its name is put beside the lock; a step changes two at most, the
+//!   topic itself and one that makes room (lock.rs argues the order).
+//! * Whoever takes a dead owner's lock repairs (repair.rs): topics under change go, and with them
+//!   their epochs, so that their readers are told; what is derived is made anew.
+//!
+//! So SIGKILL at any instant costs at most the histories that were being written to, and a message
+//! is either in its history, whole and with its offset, or its epoch is over. What a dead publisher
+//! did store is found by whoever reads next, told or not.
+//!
+//! # Positions
+//! An epoch says that offsets mean the same as before. New topics begin in the zone's epoch at
+//! offset 0, which is also the position of a topic that was never published to: it needs no
+//! memory. That position must not come back once messages were published: so the zone begins a
+//! new epoch before it forgets any topic of the present one. A topic of an older epoch was there
+//! all the time since, so nobody was told the new one of it.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::memory::Word;
+use crate::topic::check_topic;
+
+mod cells;
+pub mod cursor;
+mod keys;
+pub(crate) mod lock;
+mod parts;
+mod publish;
+pub mod read;
+mod record;
+mod repair;
+mod row;
+pub mod rules;
+mod trim;
+mod used;
+
+pub use cursor::Cursor;
+pub use read::{Batch, From, Gap, Limit, Page, Record};
+pub use rules::{Rule, Rules};
+
+use lock::Slot;
+use parts::{Parts, EVICTED, TOPICS};
+
+/// The longest idempotency key, in bytes.
+pub const MAX_KEY: usize = 64;
+/// How long a key is remembered, in milliseconds.
+pub const KEY_MS: u64 = 5 * 60 * 1000;
+/// How long a topic's position outlives its last message, in milliseconds.
+pub const POSITION_MS: u64 = 24 * 60 * 60 * 1000;
+/// Buckets of topics that are swept in one go.
+const SWEEP: usize = 64;
+
+/// A process, as the lock knows it.
+#[derive(Clone, Copy)]
+pub struct Owner {
+    /// Unlike that of any other process that lives; neither 0 nor `u64::MAX`.
+    pub id: u64,
+    /// Whether the process with this number lives. A wrong no is fatal, a wrong yes only delays.
+    pub is_alive: fn(u64) -> bool,
+    /// Random numbers that nobody can guess.
+    pub random: fn() -> u64,
+}
+
+/// Where in a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Offsets of other epochs mean nothing.
+    pub epoch: u64,
+    /// Of the last message, 0 before the first.
+    pub offset: u64,
+}
+
+/// What a history keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages, at least 1.
+    pub count: u32,
+    /// How long, in milliseconds.
+    pub ttl: u64,
+    /// How many bytes of the zone, 0 for an eighth of it.
+    pub bytes: u64,
+}
+
+/// A topic that has a history, see [`Rules::topic`].
+#[derive(Clone, Copy, Debug)]
+pub struct Topic<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// What is kept.
+    pub limits: Limits,
+    /// Which rules said so.
+    pub generation: u64,
+}
+
+/// A message to be published.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The message.
+    pub data: &'a [u8],
+    /// The caller's, for instance its type.
+    pub flags: u8,
+    /// The idempotency key.
+    pub key: Option<&'a [u8]>,
+    /// Whether the topic has subscribers: those without go first when the zone is full.
+    pub subscribed: bool,
+}
+
+/// A message that is in its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its own.
+    pub position: Position,
+    /// It was there before: somebody has used its key.
+    pub repeated: bool,
+}
+
+/// How full a zone is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Topics with a history.
+    pub topics: u64,
+    /// Bytes in use, and that there are.
+    pub bytes: u64,
+    /// See `bytes`.
+    pub capacity: u64,
+    /// Topics that had to make room for others.
+    pub evicted: u64,
+}
+
+/// Why something could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryError {
+    /// Less memory than a zone needs.
+    TooSmall,
+    /// Not a topic's name.
+    Topic(crate::topic::TopicError),
+    /// Not 1 to [`MAX_KEY`] bytes.
+    Key,
+    /// More than the topic may keep, or than the zone can.
+    TooLarge,
+    /// Rules take all the room.
+    Full,
+    /// More rules than a quarter of the zone holds, or a pattern over 255 bytes.
+    Rules,
+    /// The rules have changed: [`History::refresh`], and ask them again.
+    Stale,
+}
+
+impl fmt::Display for HistoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooSmall => "history zone too small",
+            Self::Topic(error) => return error.fmt(f),
+            Self::Key => "idempotency key must have 1 to 64 bytes",
+            Self::TooLarge => "message too large for the history",
+            Self::Full => "history zone full",
+            Self::Rules => "too many topics' rules for the history zone",
+            Self::Stale => "topic rules have changed",
+        })
+    }
+}
+
+impl std::error::Error for HistoryError {}
+
+/// The histories of a zone. A copy is a second handle.
+#[derive(Clone, Copy)]
+pub struct History<'m> {
+    parts: Parts<'m>,
+    owner: Owner,
+}
+
+/// The lock, held.
+struct Held<'m>(Parts<'m>);
+
+impl<'m> Deref for Held<'m> {
+    type Target = Parts<'m>;
+
+    fn deref(&self) -> &Parts<'m> {
+        &self.0
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock.abandon();
+        } else {
+            self.0.lock.give();
+        }
+    }
+}
+
+impl<'m> History<'m> {
+    /// An empty zone of these words, whatever they held. Nobody else may use them meanwhile.
+    pub fn init(words: &'m [Word], owner: Owner) -> Result<Self, HistoryError> {
+        let parts = Parts::init(words, (owner.random)(), (owner.random)())?;
+        Ok(Self { parts, owner })
+    }
+
+    /// The zone that `init` made of these words, with all that is in it; nothing if there is none
+    /// of this version and size.
+    pub fn attach(words: &'m [Word], owner: Owner) -> Option<Self> {
+        Some(Self { parts: Parts::attach(words)?, owner })
+    }
+
+    fn hold(&self) -> Held<'m> {
+        let is_stolen = self.parts.lock.take(self.owner.id, self.owner.is_alive);
+        let held = Held(self.parts);
+        if is_stolen {
+            held.repair(self.owner.random);
+        }
+        held
+    }
+
+    /// Puts a message into its topic's history. It is there when this returns.
+    pub fn publish(
+        &self,
+        topic: &Topic<'_>,
+        message: &Message<'_>,
+        now: u64,
+    ) -> Result<Published, HistoryError> {
+        check_topic(topic.name).map_err(HistoryError::Topic)?;
+        if message.key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+            return Err(HistoryError::Key);
+        }
+        self.hold().publish(topic, message, now, self.owner.random)
+    }
+
+    /// Reads one piece, at most [`read::PIECE_RECORDS`] and [`read::PIECE_BYTES`], into `out`.
+    pub fn read(
+        &self,
+        topic: &Topic<'_>,
+        from: From,
+        limit: Limit,
+        now: u64,
+        out: &mut Batch,
+    ) -> Result<Page, Gap> {
+        out.clear();
+        self.read_more(topic, from, limit, now, out)
+    }
+
+    fn read_more(
+        &self,
+        topic: &Topic<'_>,
+        from: From,
+        limit: Limit,
+        now: u64,
+        out: &mut Batch,
+    ) -> Result<Page, Gap> {
+        let limit = Limit {
+            records: limit.records.min(read::PIECE_RECORDS),
+            bytes: limit.bytes.min(read::PIECE_BYTES),
+        };
+        out.reserve();
+        loop {
+            let held = self.hold();
+            let row = held.find(topic.name);
+            if let Some(row) = row {
+                if held.is_over(row, &topic.limits, now) {
+                    held.lock.begin(Slot::Own, row);
+                    let more = held.trim(row, &topic.limits, now);
+                    held.lock.end(Slot::Own);
+                    if more {
+                        continue;
+                    }
+                }
+                held.touch(row, held.is_busy(row));
+            }
+            return held.read(row, from, limit, out);
+        }
+    }
+
+    /// Reads as many pieces as it takes. Where the history loses messages meanwhile, what came
+    /// before stays, and the next read is told.
+    pub fn read_all(
+        &self,
+        topic: &Topic<'_>,
+        from: From,
+        limit: Limit,
+        now: u64,
+        out: &mut Batch,
+    ) -> Result<Page, Gap> {
+        let mut page = self.read(topic, from, limit, now, out)?;
+        while page.more {
+            let Some(last) = out.get(out.len() - 1) else { break };
+            let at = Position { epoch: page.top.epoch, offset: last.offset };
+            let left = Limit {
+                records: limit.records - out.len(),
+                bytes: limit.bytes.saturating_sub(out.bytes()),
+            };
+            if left.records == 0 || left.bytes == 0 {
+                break;
+            }
+            let before = out.len();
+            match self.read_more(topic, From::After(at), left, now, out) {
+                Ok(next) => page = next,
+                Err(_) => break,
+            }
+            if out.len() == before {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// A topic's newest position. Costs nothing for a topic that was never published to.
+    pub fn position(&self, name: &[u8]) -> Position {
+        let held = self.hold();
+        held.top(held.find(name))
+    }
+
+    /// Drops a history; its epoch is over. Whether there was one.
+    pub fn forget(&self, name: &[u8]) -> bool {
+        let held = self.hold();
+        let row = held.find(name);
+        row.inspect(|&row| held.remove(row, Slot::Own, self.owner.random)).is_some()
+    }
+
+    /// Says whether a topic has subscribers, for the order in which topics go.
+    pub fn set_subscribed(&self, name: &[u8], subscribed: bool) {
+        let held = self.hold();
+        if let Some(row) = held.find(name) {
+            held.touch(row, subscribed);
+        }
+    }
+
+    /// Removes what is too old from the next few topics; called now and then, it comes round to
+    /// all of them.
+    pub fn sweep(&self, now: u64) {
+        let held = self.hold();
+        (0..SWEEP.min(held.topics.len())).for_each(|_| held.sweep(0, now, self.owner.random));
+    }
+
+    /// Sets the rules for all who use the zone, and drops the histories that no rule keeps now:
+    /// what is published meanwhile would be missing if they came back.
+    pub fn set_rules(&self, rules: &[Rule], now: u64) -> Result<(), HistoryError> {
+        let bytes = rules::encode(rules).ok_or(HistoryError::Rules)?;
+        let random = self.owner.random;
+        self.hold().replace_rules(&bytes, now, random)?;
+        let rules = Rules::new(0, rules.to_vec());
+        let mut name = Vec::new();
+        for buckets in self.parts.topics.chunks(SWEEP) {
+            let held = self.hold();
+            for bucket in buckets {
+                held.remove_if(bucket, random, |row| {
+                    held.name(row, &mut name);
+                    rules.topic(&name).is_none()
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a copy of the rules up to date; whether they have changed. Costs one load if not.
+    pub fn refresh(&self, rules: &mut Rules) -> bool {
+        if self.parts.generation() == rules.generation {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        let generation = {
+            let held = self.hold();
+            held.load_rules(&mut bytes);
+            held.generation()
+        };
+        // Always readable: the zone's version is ours.
+        *rules = Rules::new(generation, rules::decode(&bytes).unwrap_or_default());
+        true
+    }
+
+    /// How full it is, without waiting for anybody.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            topics: self.parts.get(TOPICS),
+            bytes: self.parts.used(),
+            capacity: self.parts.capacity(),
+            evicted: self.parts.get(EVICTED),
+        }
+    }
+}
