@@ -48,7 +48,10 @@ pub static mut ngx_http_lua_websocket_module: ngx_module_t = ngx_module_t {
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration being read.
     status(unsafe {
-        conf::check_bit_fields(cf) && conf::check_ngx_lua(cf) && conf::register_variables(cf)
+        conf::check_bit_fields(cf)
+            && conf::check_running(cf)
+            && conf::check_ngx_lua(cf)
+            && conf::register_variables(cf)
     })
 }
 

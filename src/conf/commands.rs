@@ -13,6 +13,7 @@ use crate::ffi;
 use crate::hub;
 use crate::ngx::lua_conf;
 use crate::ngx::request::Request;
+use crate::ngx::running;
 use crate::ngx::zone;
 
 const EVERYWHERE: u32 = ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_HTTP_SRV_CONF | ffi::NGX_HTTP_LOC_CONF;
@@ -139,6 +140,24 @@ pub unsafe fn check_bit_fields(cf: *mut ffi::ngx_conf_t) -> bool {
         );
     }
     misplaced.is_none()
+}
+
+/// Refuses to run in another nginx than the one this module was built for. False: it has been logged.
+///
+/// # Safety
+/// `cf` must be the configuration being read, in preconfiguration.
+pub unsafe fn check_running(cf: *mut ffi::ngx_conf_t) -> bool {
+    // SAFETY: by contract.
+    let difference = unsafe { running::difference(cf) };
+    if let Some(difference) = &difference {
+        ngx_conf_log_error!(
+            ffi::NGX_LOG_EMERG,
+            cf,
+            "nginx-lua-websocket was built for another nginx ({}): build it again",
+            difference
+        );
+    }
+    difference.is_none()
 }
 
 /// `create_main_conf` hook.

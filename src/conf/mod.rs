@@ -8,7 +8,7 @@ mod status;
 mod variables;
 
 pub use commands::{
-    check_bit_fields, check_ngx_lua, create_loc_conf, create_main_conf, location_of,
+    check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf, location_of,
     merge_loc_conf, provides, request_zone, COMMANDS,
 };
 pub use location::LuaModules;

@@ -19,6 +19,7 @@ pub mod per_worker;
 pub mod pooled;
 pub mod request;
 pub mod respond;
+pub mod running;
 pub mod takeover;
 pub mod timer;
 pub mod tls;
