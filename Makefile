@@ -51,7 +51,7 @@ check: ## formatting, clippy with warnings as errors, layering, no circles, docu
 	@python3 tools/check_circles.py
 	@python3 tools/check_docs.py
 
-reference: ## docs/reference.md from README.md
+reference: ## docs/reference.md from docs/manual.md
 	@python3 tools/make_reference.py
 
 bench: build ## CPU per message beside the alternatives; writes bench/RESULTS.md (under ten minutes)
@@ -66,7 +66,7 @@ fuzz: ## cargo-fuzz over the codec, FUZZ_SECONDS (60) for each target
 fresh: ## README's two commands in a new Debian (SUITES="bookworm trixie ..."), as root
 	@tools/fresh.sh $(SUITES)
 
-matrix: ## build and t/*/*.t on Debian 12, 13, sid and nginx 1.28 with ngx_lua linked in; writes README's table; as root
+matrix: ## build and t/*/*.t on Debian 12, 13, sid and nginx 1.28 with ngx_lua linked in; writes the table in docs/installing.md; as root
 	@tools/matrix.sh $(ROWS)
 
 deb: build ## the package libnginx-mod-http-lua-websocket for the suite of this machine, in build/

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Checks what documents promise: every file they link to exists, every Lua function of the shims and
-every make target stands in README.md, every log line from warn on in
-docs/troubleshooting.md, docs/reference.md is what README says, and nothing speaks of a machine's own paths.
+"""Checks what documents promise: every file and heading they link to exists and README leads to every
+document, every Lua function of the shims stands in docs/manual.md, every make target in README.md or
+CONTRIBUTING.md, every log line from warn on in docs/troubleshooting.md, docs/reference.md is what the
+manual says, and nothing speaks of a machine's own paths.
 """
 import pathlib
 import re
@@ -14,19 +15,37 @@ import make_reference
 root = pathlib.Path(__file__).resolve().parent.parent
 faults = []
 readme = (root / "README.md").read_text()
+manual = (root / "docs/manual.md").read_text()
+documents = sorted(root.glob("*.md")) + sorted(root.glob("docs/*.md"))
 
-for doc in sorted(root.glob("*.md")) + sorted(root.glob("docs/*.md")):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", doc.read_text()):
-        if not (doc.parent / target).exists():
+
+def anchors(path):
+    """What "#..." may name in a document: its headings, as GitHub makes links of them."""
+    text = path.read_text()
+    slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+             for title in re.findall(r"^#+ (.+)$", text, re.M)}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+for doc in documents:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", doc.read_text()):
+        path = doc.parent / target if target else doc
+        if not path.exists():
             faults.append(f"{doc.name}: links to {target}, which does not exist")
+        elif anchor and path.suffix == ".md" and anchor not in anchors(path):
+            faults.append(f"{doc.name}: links to {target}#{anchor}, which is no heading there")
+
+linked = {(root / target).resolve() for target in re.findall(r"\]\(([^)#:]+)", readme)}
+faults += [f"README.md: leads nowhere to {doc.relative_to(root)}" for doc in documents
+           if doc not in linked and doc.name != "README.md"]
 
 # The other APIs are described by their own systems.
 OWN = ("resty", "message", "hub", "listen", "vm")
 for shim in sorted(shim for api in OWN for shim in root.glob(f"src/lua/{api}/*.lua")):
     names = re.findall(r"^(?:function )?_M[.:](\w+)", shim.read_text(), re.M)
     for name in names:
-        if name != "_VERSION" and not re.search(rf"\b{name}\b", readme):
-            faults.append(f"README.md: {name} of {shim.name} is not described")
+        if name != "_VERSION" and not re.search(rf"\b{name}\b", manual):
+            faults.append(f"docs/manual.md: {name} of {shim.name} is not described")
 
 for target in re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(), re.M):
     if not re.search(rf"make {target}\b", readme + (root / "CONTRIBUTING.md").read_text()):

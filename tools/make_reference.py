@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""docs/reference.md from README.md: the same tables, an entry for each name, as in a manual page, and an
-index. README is the one source; `make reference` writes the file, and with --check this only tells
-whether it is up to date (for tools/check_docs.py), and whether README's directives and variables are
+"""docs/reference.md from docs/manual.md: the same tables, an entry for each name, as in a manual page, and an
+index. The manual is the one source; `make reference` writes the file, and with --check this only tells
+whether it is up to date (for tools/check_docs.py), and whether its directives and variables are
 those of the source.
 """
 import pathlib
@@ -9,13 +9,14 @@ import re
 import sys
 
 root = pathlib.Path(__file__).resolve().parent.parent
+SOURCE = root / "docs/manual.md"
 TARGET = root / "docs/reference.md"
-# From and to which of README's sections, and how those begin that are no reference.
-FIRST, LAST, OTHER = "`resty.websocket`: whole messages", "Licence", "Differences"
+# How those sections begin that are no reference.
+OTHER = "Differences"
 CODE = re.compile(r"`[^`]+`")
 HEAD = """# Reference
 
-<!-- Made from README.md by `make reference`: change README.md. -->
+<!-- Made from manual.md by `make reference`: change manual.md. -->
 
 NAME: nginx-lua-websocket, native WebSockets for ngx_lua handlers, as an nginx dynamic module.
 
@@ -25,12 +26,10 @@ the other modules below, or a directive.
 
 
 def sections():
-    """(title, text) of README's sections, in its order, from FIRST up to LAST."""
-    parts = re.split(r"^## (.+)\n", (root / "README.md").read_text(), flags=re.M)[1:]
-    pairs = list(zip(parts[::2], parts[1::2]))
-    titles = [title for title, _ in pairs]
-    chosen = pairs[titles.index(FIRST):titles.index(LAST)]
-    return [pair for pair in chosen if not pair[0].startswith(OTHER)]
+    """(title, text) of the manual's sections, in its order."""
+    parts = re.split(r"^## (.+)\n", SOURCE.read_text(), flags=re.M)[1:]
+    pairs = zip(parts[::2], parts[1::2])
+    return [pair for pair in pairs if not pair[0].startswith(OTHER)]
 
 
 def cells(line):
@@ -121,7 +120,7 @@ class Reference:
         listed = "\n".join(
             f"- [`{name}`](#{anchor}), {title}" for name, anchor, title in
             sorted(self.index, key=lambda entry: (entry[0].split(" = ")[-1].lower(), entry[2])))
-        whole = "\n".join(self.out).replace("](docs/", "](") + f"\n## Index\n\n{listed}\n"
+        whole = "\n".join(self.out) + f"\n## Index\n\n{listed}\n"
         return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)^(- .+)\n\n(?=- )", r"\1\n", whole))
 
 
@@ -133,10 +132,10 @@ def made():
 
 
 def faults():
-    """What is not as README has it: for tools/check_docs.py."""
+    """What is not as the manual has it: for tools/check_docs.py."""
     found = []
     if not TARGET.exists() or TARGET.read_text() != made():
-        found.append("docs/reference.md: not what README.md says now: run make reference")
+        found.append("docs/reference.md: not what docs/manual.md says now: run make reference")
     text = dict(sections())
     for what, path, pattern, section in [
             ("directive", "src/conf/commands.rs", r'c"(websocket_\w+)"', "Directives"),
@@ -145,8 +144,8 @@ def faults():
         mark = r"`\$" if what == "variable" else "`"
         rows = re.findall(r"^\|(.*?)\|", text[section], re.M) if what == "directive" else [text[section]]
         told = {name for row in rows for name in re.findall(mark + r"(websocket_\w+)", row)}
-        found += [f"README.md: {what} {name} is not described" for name in sorted(real - told)]
-        found += [f"README.md: {what} {name} does not exist" for name in sorted(told - real)]
+        found += [f"docs/manual.md: {what} {name} is not described" for name in sorted(real - told)]
+        found += [f"docs/manual.md: {what} {name} does not exist" for name in sorted(told - real)]
     return found
 
 

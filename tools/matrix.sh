@@ -2,7 +2,7 @@
 # The versions the module runs on, by trial: for each suite of Debian a new chroot, a build against
 # that suite's nginx and the whole of t/ in it, without network; and the same for nginx 1.28 with
 # ngx_lua linked in, as OpenResty does, made from the sources that crates.io (nginx-src) and Debian
-# publish. A row that passed is kept in build/matrix, and README's table is written from what is
+# publish. A row that passed is kept in build/matrix, and the table in docs/installing.md is written from what is
 # kept, between its two marks.
 # Usage: tools/matrix.sh [bookworm|trixie|static|sid ...]   default: all
 #   T="t/server/*.t"  some files, which then is a trial and no row
@@ -134,12 +134,13 @@ done
 if [ -z "${T:-}" ]; then
     TABLE=$table python3 - <<'PYTHON'
 import os, re
-text = open("README.md").read()
+page = "docs/installing.md"
+text = open(page).read()
 marked = re.compile(r"(<!-- made by make matrix -->\n).*?(<!-- end -->)", re.S)
-assert marked.search(text), "README.md has no marks for the table"
+assert marked.search(text), f"{page} has no marks for the table"
 new = marked.sub(lambda m: f"{m[1]}\n{os.environ['TABLE']}\n\n{m[2]}", text)
-open("README.md", "w").write(new)
+open(page, "w").write(new)
 PYTHON
-    say "README's table is written"
+    say "the table in docs/installing.md is written"
 fi
 [ ${#failed[@]} = 0 ] || die "failed: ${failed[*]}"

@@ -1,6 +1,6 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # load_module in the wrong order, twice, without ngx_lua, with an ngx_lua that is too old, and of a
-# module built for another nginx: nginx -t says what is wrong and fails. README explains each text.
+# module built for another nginx: nginx -t says what is wrong and fails. docs/installing.md explains each text.
 import os
 import re
 import shutil

@@ -98,7 +98,7 @@ function M.close(id, code, reason) end
 ---@return string? err
 function M.count(topic) end
 
----Every number of README's section Metrics, and `open` and `accepted`.
+---Every number of the manual's section Metrics, and `open` and `accepted`.
 ---@return table<string, number|table<string, number>>
 function M.info() end
 
