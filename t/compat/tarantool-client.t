@@ -272,6 +272,66 @@ def _(ng):
                    "nil | Validation error"], url)
 
 
+program("/flags", f"""
+    local function flags(ws)
+        say(ws.close_sended, ws.close_received, ws.closed_by_me, ws.ping_sended)
+        say(ws:error(), ws:errno())
+    end
+    local ws = assert(websocket.connect("ws://127.0.0.1:{ECHO}"))
+    flags(ws)
+    fault(ws.write, ws, nil)
+    fault(ws.write, ws, 5)
+    ws:write("x")
+    show(ws:read(5))
+    show(ws:read(0.01))
+    say(ws:error(), ws:errno())
+    ws:shutdown()
+    flags(ws)
+    ws:close()
+    local request = {{}}
+    for _ = 1, 2 do
+        ws = assert(websocket.connect("ws://127.0.0.1:{RAW}", request))
+        show(ws:read(5))
+        flags(ws)
+        ws:close()
+    end
+    say(request.method, request.headers.Connection, request.headers["Sec-WebSocket-Key"])
+""")
+
+
+@case("the flags of closing are booleans, a normal end is no error, write() wants something to write")
+def _(ng):
+    server = socket.create_server(("127.0.0.1", RAW))
+    server.settimeout(PATIENCE)
+    keys = []
+
+    def serve():
+        for body in b"\x88\x02\x03\xe8", b"":
+            conn, _ = server.accept()
+            conn.settimeout(PATIENCE)
+            with conn:
+                data = head_of(conn)
+                keys.append(re.search(rb"Sec-WebSocket-Key: (.*)\r\n", data).group(1))
+                conn.sendall(answer(data) + body)
+                if body:
+                    conn.recv(100)
+    thread = threading.Thread(target=serve)
+    thread.start()
+    wants = "string or frame expected, got"
+    lines(ng, "/flags", ["false | false | false | false", "nil | 0",
+                         f"false | bad argument #1 to 'write' ({wants} nil)",
+                         f"false | bad argument #1 to 'write' ({wants} number)",
+                         "1 | true | x | 0", "nil | Connection timed out",
+                         "Connection timed out | 110",
+                         "true | true | true | false", "nil | 0",
+                         "nil | Close handshaked", "true | true | false | false", "nil | 0",
+                         "nil | nil | nil | nil", "false | false | false | false", "nil | 0",
+                         "GET | nil | nil"])
+    thread.join()
+    server.close()
+    equal(len(set(keys)), 2, "another key for each connection")
+
+
 program("/fails", f"""
     local ws = assert(websocket.connect("ws://127.0.0.1:{RAW}"))
     say(ws:read(5))
@@ -671,7 +731,10 @@ program("/parts", f"""
     say(frame.slice_wait(nil, ngx.now()), frame.slice_wait(5, ngx.now() - 1) <= 4)
     local accept = handshake.sec_websocket_accept("dGhlIHNhbXBsZSBub25jZQ==")
     say(accept)
-    local request = handshake.upgrade_request{{ path = "/p", headers = {{ Host = "h" }} }}
+    local given = {{ path = "/p", headers = {{ Host = "h" }} }}
+    local request = handshake.upgrade_request(given)
+    say(request == given, request.headers == given.headers, handshake.upgrade_request().path)
+    say((handshake.reduce_response{{ headers = {{}} }}:gsub("\\r\\n", "~")))
     say(request.method, request.path, request.headers.Host, request.headers.Upgrade,
         #request.headers["Sec-WebSocket-Key"], request.headers["Sec-WebSocket-Version"])
     local good = {{ headers = {{ upgrade = "WebSocket", connection = "x, Upgrade",
@@ -716,17 +779,17 @@ def _(ng):
         conn.sendall(late[3:] + late[:100])
     with Server(body):
         got = ng.get("/parts").split("\n")
-    equal(got[:21], [
+    equal(got[:23], [
         "0 | 1 | 2 | 8 | 9 | 10", "129 | 2 | 104 | 105", "2 | 2 | 104 | 105", "8 | true",
         "130 | 65546 | 137 | 0", "0 | 3 | 232 | 111 | 107", "1000 | ok", "nil | nil",
         "96 | 96 | 96 | 96 | 32", "nil | true", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-        "GET | /p | h | websocket | 24 | 13", "true",
+        "true | true | /", "HTTP/1.1 200 OK~~", "GET | /p | h | websocket | 24 | 13", "true",
         "true | HTTP/1.1 400 Bad Request~Connection: close~~",
         "101 | HTTP/1.1 | Switching Protocols | s3pPLMBiTxaQ9kYGzzhZRbK+xOo= | x, Upgrade | nil",
         "HTTP/1.1 404 No~A: b  c~~", "GET / HTTP/1.1~A: b~A: c~~", "true | true", "false | 3",
         "false | 1", "1 | true | masked | 0"])
-    equal(got[21], "2 | true | bin | 64")
-    equal(got[22:], ["nil | nil | nil | Invalid payload frame size", "nil | Connection timed out",
+    equal(got[23], "2 | true | bin | 64")
+    equal(got[24:], ["nil | nil | nil | Invalid payload frame size", "nil | Connection timed out",
                      "2 | 300", "nil"])
 
 

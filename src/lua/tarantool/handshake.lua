@@ -15,19 +15,10 @@ local _M = {}
 _M.sec_websocket_accept = natives.accept_key
 
 
-local function copy(from)
-    local to = {}
-    for key, value in pairs(from or {}) do
-        to[key] = value
-    end
-    return to
-end
-
-
--- A request with what an upgrade needs; what it has already stays.
+-- Makes a request, the given table itself, one that asks for an upgrade; what it has already stays.
 function _M.upgrade_request(request)
-    local req = copy(request)
-    local headers = copy(req.headers)
+    local req = request or {}
+    local headers = req.headers or {}
     req.headers = headers
     req.method = req.method or "GET"
     req.path = req.path or "/"
@@ -95,8 +86,9 @@ end
 
 -- The bytes of a response.
 function _M.reduce_response(response)
-    return lines(tostring(response.version or "HTTP/1.1") .. " " .. tostring(response.code) .. " "
-                 .. tostring(response.status or ""), response.headers)
+    return lines(tostring(response.version or "HTTP/1.1") .. " "
+                 .. tostring(response.code or "200") .. " "
+                 .. tostring(response.status or "OK"), response.headers)
 end
 
 

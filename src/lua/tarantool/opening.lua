@@ -166,6 +166,20 @@ local function json(value)
 end
 
 
+-- A request and its headers, of which another connection may be made too.
+local function copy(request)
+    local to, headers = {}, {}
+    for key, value in pairs(request or {}) do
+        to[key] = value
+    end
+    for name, value in pairs(to.headers or {}) do
+        headers[name] = value
+    end
+    to.headers = headers
+    return to
+end
+
+
 -- As the client: true | false or nil, err. Goes on where a time-out has left it: the request is
 -- sent once.
 function _M.check_client_handshake(self, timeout)
@@ -178,7 +192,7 @@ function _M.check_client_handshake(self, timeout)
     end
     local deadline = timeout and now() + timeout
     if not own.request then
-        local request = handshake.upgrade_request(self.client_request)
+        local request = handshake.upgrade_request(copy(self.client_request))
         local ok, err = send_all(self.peer, handshake.reduce_request(request), left_of(deadline))
         if not ok then
             return false, "Connection closed: " .. (err == "closed" and "eof" or err)

@@ -167,6 +167,7 @@ local function ended(self, why)
         natives.framed_close(own.codec, 1000)
     end
     rawset(self, "close_sended", true)
+    rawset(self, "closed_by_me", why ~= "closed")
     push(self, now() + CLOSE_TIMEOUT, true)
     self.peer:shutdown()
     if own.closers then
@@ -233,6 +234,8 @@ function wspeer.write(self, data, timeout)
     local opcode, fin = frame.TEXT, true
     if type(data) == "table" then
         opcode, fin, data = data.opcode, data.fin ~= false, data.data
+    elseif type(data) ~= "string" then
+        error("bad argument #1 to 'write' (string or frame expected, got " .. type(data) .. ")", 2)
     end
     if opcode ~= 0 and opcode ~= frame.TEXT and opcode ~= frame.BINARY then
         return nil, "You can send only text or binary frame"
@@ -313,7 +316,7 @@ function wspeer.shutdown(self, code, reason, timeout)
     if own.codec and not own.told then
         natives.framed_close(own.codec, code, reason and tostring(reason))
         rawset(self, "close_sended", true)
-        rawset(self, "closed_by_me", true)
+        rawset(self, "closed_by_me", not self.close_received)
         local ok, err = push(self, deadline)
         if not ok then
             natives.framed_lost(own.codec)

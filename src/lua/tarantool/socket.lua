@@ -71,6 +71,15 @@ local function fail(self, err)
 end
 
 
+-- The end of the stream is no error.
+local function fail_to_read(self, err)
+    if err == "closed" then
+        return nil, err
+    end
+    return fail(self, err)
+end
+
+
 local function check_open(self)
     if self.own.closed then
         error("attempt to use closed socket", 3)
@@ -182,6 +191,7 @@ end
 -- "closed" or another text.
 function _M.receive_some(self, seconds)
     local own, sock = self.own, self.sock
+    own.err = nil
     if own.buffer ~= "" then
         local data = own.buffer
         own.buffer = ""
@@ -200,7 +210,7 @@ function _M.receive_some(self, seconds)
         data, err = sock:receiveany(READ_SIZE)
     end
     if not data then
-        return fail(self, err)
+        return fail_to_read(self, err)
     end
     return data
 end
@@ -208,6 +218,7 @@ end
 
 -- Sends all of it: bytes | nil, err.
 function _M.send_all(self, data, seconds)
+    self.own.err = nil
     local ms = milliseconds(seconds)
     local ok, err = start_tls(self, ms)
     if not ok then
@@ -254,7 +265,6 @@ function socket.read(self, what, timeout)
         local more, err = _M.receive_some(self, deadline and deadline - now())
         if not more then
             if err == "closed" then
-                own.err = nil
                 return data
             end
             own.buffer = data .. own.buffer

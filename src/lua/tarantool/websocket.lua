@@ -37,6 +37,10 @@ function wspeer.new(peer, ping_freq, is_client, is_handshaked, client_request, m
         is_client = is_client and true or false,
         handshaked = is_handshaked and true or false,
         client_request = client_request,
+        close_sended = false,
+        close_received = false,
+        closed_by_me = false,
+        ping_sended = false,
         -- Ours: what the natives and this shim keep between two calls.
         own = {
             input = "",
