@@ -64,6 +64,7 @@ counters! {
         RefusedKey "reason" = "key",
         RefusedVersion "reason" = "version",
         RefusedOrigin "reason" = "origin",
+        RefusedExtensions "reason" = "extensions",
         RefusedOther "reason" = "other",
     }
     total "connections_closed" "Connections that ended, by close code." {

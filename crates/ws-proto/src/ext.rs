@@ -103,6 +103,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Server: whether the values of all Sec-WebSocket-Extensions lines are of the header's grammar.
+pub fn is_well_formed(offers: &[&[u8]]) -> bool {
+    offer::list(offers)
+        .all(|offer| offer.is_ok_and(|offer| offer.parameters().all(|parameter| parameter.is_ok())))
+}
+
 /// Server: chooses from the values of all Sec-WebSocket-Extensions lines of the request. The
 /// first offer in the client's order that is well-formed and that we can keep is taken; the
 /// others are passed over. Returns the agreement and the header value for the response; `None`:

@@ -239,6 +239,10 @@ fn origins() {
         (&["https://evil.net:.example.com"], false),
         (&["https://evil.net\\.example.com"], false),
         (&["a.example.com"], false),
+        (&["https://evil.net .example.com"], false),
+        (&["https://evil.net\t.example.com"], false),
+        (&["https://evil.net\u{1}.example.com"], false),
+        (&["https://evil.net\u{7f}.example.com"], false),
         (&["null"], true),
         (&[""], false),
         (&["https://example.org", "https://evil.net"], false),
@@ -250,4 +254,24 @@ fn origins() {
     let policy = Policy { require_origin: true, ..Policy::default() };
     assert_eq!(strict_with(&GOOD, &policy), refused(r#"403 no "origin" request header"#));
     assert_eq!(strict_with(&with("Origin", &["x"]), &policy), granted(None));
+}
+
+#[test]
+fn extensions_that_do_not_parse() {
+    let text = r#"400 bad "sec-websocket-extensions" request header"#;
+    for (values, good) in [
+        (&[""][..], true),
+        (&["x-unknown"], true),
+        (&["permessage-deflate; client_max_window_bits, x; y=\"z\""], true),
+        (&["permessage-deflate;"], false),
+        (&["permessage deflate"], false),
+        (&["permessage-deflate; a="], false),
+        (&["permessage-deflate; a=\"b"], false),
+        (&["permessage-deflate", "=x"], false),
+        (&["x; =y"], false),
+    ] {
+        let expected = if good { granted(None) } else { refused(text) };
+        assert_eq!(strict(&with("Sec-WebSocket-Extensions", values)), expected, "{values:?}");
+        assert_eq!(lenient(&with("Sec-WebSocket-Extensions", values)), granted(None));
+    }
 }

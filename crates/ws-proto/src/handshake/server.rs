@@ -3,6 +3,7 @@
 //! caller sends the 101 response; on a refusal nothing is sent here.
 
 use super::{accept_key, fields};
+use crate::ext;
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use std::fmt;
 
@@ -32,6 +33,11 @@ impl<'a> Request<'a> {
     /// The subprotocols that the client offers, in its order.
     pub fn offered_protocols(&self) -> impl Iterator<Item = &'a [u8]> {
         self.values("sec-websocket-protocol").flat_map(fields::elements)
+    }
+
+    /// The values of its Sec-WebSocket-Extensions lines.
+    pub fn extensions(&self) -> Vec<&'a [u8]> {
+        self.values("sec-websocket-extensions").collect()
     }
 
     /// Whether a list header has this token, in any case, on any of its lines.
@@ -75,10 +81,13 @@ pub enum Refusal {
     NoOrigin,
     /// The Origin is not one of the allowed.
     Origin,
+    /// Sec-WebSocket-Extensions is not of its grammar.
+    Extensions,
 }
 
 impl Refusal {
-    /// The fitting HTTP status: 400, 403 or 426. With 426 goes `Sec-WebSocket-Version: 13`.
+    /// The fitting HTTP status: 400, 403 or 426. With 426 go `Sec-WebSocket-Version: 13` (RFC 6455
+    /// 4.4) and `Upgrade: websocket` (RFC 9110 15.5.22).
     pub const fn status(&self) -> u16 {
         match self {
             Self::OtherVersion => 426,
@@ -98,6 +107,7 @@ impl Refusal {
             Self::Key => "key",
             Self::NoVersion | Self::OtherVersion => "version",
             Self::NoOrigin | Self::Origin => "origin",
+            Self::Extensions => "extensions",
         }
     }
 
@@ -115,6 +125,7 @@ impl Refusal {
             Self::NoVersion | Self::OtherVersion => "bad \"sec-websocket-version\" request header",
             Self::NoOrigin => "no \"origin\" request header",
             Self::Origin => "origin not allowed",
+            Self::Extensions => "bad \"sec-websocket-extensions\" request header",
         };
         text.as_bytes().to_vec()
     }
@@ -193,6 +204,10 @@ pub fn check_strict<'a>(
         Some(_) => return Err(Refusal::OtherVersion),
     }
     check_origin(request, policy)?;
+    // RFC 6455 9.1: a client that breaks the grammar is failed; what it means is negotiated later.
+    if !ext::is_well_formed(&request.extensions()) {
+        return Err(Refusal::Extensions);
+    }
     Ok(Upgrade { accept: accept_key(key), protocol: choose(request, policy.protocols) })
 }
 
@@ -214,7 +229,8 @@ fn choose<'a>(request: &Request<'a>, ours: &[&[u8]]) -> Option<&'a [u8]> {
     ours.iter().find_map(|name| request.offered_protocols().find(|offer| offer == name))
 }
 
-fn check_origin(request: &Request<'_>, policy: &Policy<'_>) -> Result<(), Refusal> {
+/// The policy's part about origins, for whatever a browser may send.
+pub fn check_origin(request: &Request<'_>, policy: &Policy<'_>) -> Result<(), Refusal> {
     let mut present = request.values("origin").peekable();
     if present.peek().is_none() {
         return if policy.require_origin { Err(Refusal::NoOrigin) } else { Ok(()) };
@@ -230,8 +246,12 @@ fn check_origin(request: &Request<'_>, policy: &Policy<'_>) -> Result<(), Refusa
     }
 }
 
-/// Scheme and host have no case, and an Origin is nothing else (RFC 6454 6.1).
+/// Scheme and host have no case, and an Origin is nothing else (RFC 6454 6.1). One with a space or a
+/// control character in it is no browser's, and matches nothing.
 fn origin_matches(origin: &[u8], pattern: &[u8]) -> bool {
+    if !is_visible(origin) {
+        return false;
+    }
     match pattern.strip_prefix(b"*") {
         Some(suffix) if suffix.starts_with(b".") => {
             let host = origin_host(origin);
@@ -240,6 +260,20 @@ fn origin_matches(origin: &[u8], pattern: &[u8]) -> bool {
         }
         _ => origin.eq_ignore_ascii_case(pattern),
     }
+}
+
+fn is_visible(text: &[u8]) -> bool {
+    text.iter().all(|b| *b > b' ' && *b != 0x7f)
+}
+
+/// Whether an origin can match this pattern at all: `null`, a serialized origin, or one whose host
+/// begins with `*.`.
+pub fn is_origin_pattern(pattern: &[u8]) -> bool {
+    let is_origin = match pattern.strip_prefix(b"*.") {
+        Some(host) => !host.is_empty() && !host.contains(&b':') && !host.contains(&b'/'),
+        None => pattern.eq_ignore_ascii_case(b"null") || !origin_host(pattern).is_empty(),
+    };
+    is_origin && is_visible(pattern) && !pattern[1..].contains(&b'*')
 }
 
 /// The host in `scheme://host[:port]`; empty when the value has no such shape.
