@@ -8,6 +8,7 @@ mod hub;
 mod lua;
 mod ngx;
 mod session;
+mod upgrade;
 
 use std::ffi::{c_char, c_void};
 use std::ptr;

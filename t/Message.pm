@@ -80,7 +80,9 @@ sub complete_message_block {
 
     my $path = getcwd();
     my $http = $block->http_config // '';
-    $block->set_value(http_config => qq{    lua_package_path "$path/?.lua;;";\n$http});
+    # The default heartbeat would ping at random: no block waits for that without saying so.
+    my $quiet = $http =~ /websocket_ping_interval/ ? '' : 'websocket_ping_interval 0;';
+    $block->set_value(http_config => qq{    lua_package_path "$path/?.lua;;"; $quiet\n$http});
 
     my ($config, $client) = ($block->config // '', $block->client);
     if (defined $block->handler) {

@@ -36,20 +36,14 @@ const fn row(text: &'static CStr, args: u32, set: Setter, offset: usize) -> ffi:
     }
 }
 
-const fn in_location(
-    text: &'static CStr,
-    args: u32,
-    set: Setter,
-    offset: usize,
-) -> ffi::ngx_command_t {
-    ffi::ngx_command_t {
-        type_: (ffi::NGX_HTTP_LOC_CONF | args) as ffi::ngx_uint_t,
-        ..row(text, args, set, offset)
-    }
+/// A content directive: where `proxy_pass` may stand.
+const fn content(text: &'static CStr, args: u32, set: Setter) -> ffi::ngx_command_t {
+    let places = ffi::NGX_HTTP_LOC_CONF | ffi::NGX_HTTP_LIF_CONF | ffi::NGX_HTTP_LMT_CONF;
+    ffi::ngx_command_t { type_: (places | args) as ffi::ngx_uint_t, ..row(text, args, set, 0) }
 }
 
 const ONE: u32 = ffi::NGX_CONF_TAKE1;
-const SIZE: Setter = ffi::ngx_conf_set_size_slot;
+const SIZE: Setter = set_size;
 const TIME: Setter = ffi::ngx_conf_set_msec_slot;
 
 const fn value(text: &'static CStr, value: usize) -> ffi::ngx_conf_enum_t {
@@ -63,7 +57,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 16] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 17] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -87,9 +81,10 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 16] = [
         ffi::ngx_conf_set_flag_slot,
         offset_of!(Location, publish_from_client),
     ),
-    in_location(c"websocket_status", ffi::NGX_CONF_NOARGS | ONE, handlers::set_status, 0),
-    in_location(c"websocket_publish", ONE, handlers::set_publish, handlers::PUBLISH_OFFSET),
-    in_location(c"websocket_subscribe", ffi::NGX_CONF_1MORE, handlers::set_subscribe, 0),
+    row(c"websocket_origin", ffi::NGX_CONF_1MORE, set_origin, 0),
+    content(c"websocket_status", ffi::NGX_CONF_NOARGS | ONE, handlers::set_status),
+    content(c"websocket_publish", ONE, handlers::set_publish),
+    content(c"websocket_subscribe", ffi::NGX_CONF_1MORE, handlers::set_subscribe),
     ffi::ngx_command_t {
         name: name(c"websocket_zone"),
         type_: (ffi::NGX_HTTP_MAIN_CONF | ONE) as ffi::ngx_uint_t,
@@ -268,9 +263,35 @@ pub unsafe extern "C" fn merge_loc_conf(
         // A worker that starts: for init_worker_by_lua ngx_lua merges anew, with nothing above
         // where the http block would be.
         let above = if (*main).top.is_null() { prev.cast::<Location>() } else { (*main).top };
-        (*conf.cast::<Location>()).merge(&*above);
+        let conf = &mut *conf.cast::<Location>();
+        conf.merge(&*above);
+        handlers::inherit(cf, &(*above).content, &mut conf.content);
     }
     ptr::null_mut()
+}
+
+unsafe extern "C" fn set_size(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx's own setter, for the field whose offset the row holds, which is read then.
+    unsafe {
+        let rc = ffi::ngx_conf_set_size_slot(cf, cmd, conf);
+        if rc.is_null() && *conf.cast::<u8>().add((*cmd).offset).cast::<usize>() == 0 {
+            return c"must not be 0".as_ptr().cast_mut();
+        }
+        rc
+    }
+}
+
+unsafe extern "C" fn set_origin(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_by(cf, cmd, conf, Location::set_origin) }
 }
 
 unsafe extern "C" fn set_compression(

@@ -1,36 +1,77 @@
-//! Content handlers that need no Lua: `websocket_status`, `websocket_publish`, `websocket_subscribe`.
-//! This file is their C side; what they do stands in `status` and `push`.
+//! The content directives `websocket_status`, `websocket_publish` and `websocket_subscribe`: their C
+//! side. One content handler serves a location; what it does stands in `status` and `push`.
 
 use std::ffi::{c_char, c_void};
-use std::mem::offset_of;
 use std::ptr;
 
-use super::location::Location;
+use super::location::{Content, Location, Value, DUPLICATE};
 use super::status::{self, Form};
 use super::{location_of, push};
 use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::ngx::request::Request;
-use crate::ngx::respond::with_body;
 
 const ERROR: *mut c_char = usize::MAX as *mut c_char;
 
-/// Makes `handler` the content handler of the location being read.
+/// The core module's part of the location being read or merged.
 ///
 /// # Safety
 /// `cf` must be the configuration being read, in a location.
-unsafe fn set_handler(
-    cf: *mut ffi::ngx_conf_t,
-    handler: unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t,
-) {
+unsafe fn core_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_core_loc_conf_t {
     // SAFETY: in a location `ctx` is nginx's ngx_http_conf_ctx_t, and the core module has a
     // configuration there.
     unsafe {
         let ctx = (*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>();
         let index = (*ptr::addr_of!(ffi::ngx_http_core_module)).ctx_index;
-        let core = (*(*ctx).loc_conf.add(index)).cast::<ffi::ngx_http_core_loc_conf_t>();
-        (*core).handler = Some(handler);
+        (*(*ctx).loc_conf.add(index)).cast()
     }
+}
+
+/// Makes ours the content handler of the location being read, whose directives must not be in each
+/// other's way. Returns what the setter returns.
+///
+/// # Safety
+/// `cf` must be the configuration being read, in a location.
+unsafe fn set_handler(cf: *mut ffi::ngx_conf_t, content: &Content) -> *mut c_char {
+    if content.status.is_some() && !(content.publish.is_none() && content.subscribe.is_empty()) {
+        return c"cannot share a location: websocket_status answers every request"
+            .as_ptr()
+            .cast_mut();
+    }
+    // SAFETY: by contract.
+    unsafe { (*core_of(cf)).handler = Some(handler) };
+    ptr::null_mut()
+}
+
+/// `if` and `limit_except` answer as the location around them does, unless they have content
+/// directives of their own. As ngx_http_proxy_merge_loc_conf: nginx keeps the handler of the location
+/// in an `if`, and has none in a `limit_except`.
+///
+/// # Safety
+/// `cf` must be the configuration being merged, in a location.
+pub unsafe fn inherit(cf: *mut ffi::ngx_conf_t, above: &Content, content: &mut Content) {
+    // SAFETY: by contract.
+    unsafe {
+        let core = core_of(cf);
+        if (*core).noname() != 0 && content.is_empty() {
+            content.clone_from(above);
+        }
+        if (*core).lmt_excpt() != 0 && (*core).handler.is_none() && !content.is_empty() {
+            (*core).handler = Some(handler);
+        }
+    }
+}
+
+/// The content handler.
+unsafe extern "C" fn handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+    guarded("a content handler", ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
+        // SAFETY: nginx calls a content handler with a request that is alive.
+        let Some(r) = (unsafe { Request::from_ptr(r) }) else { return 500 };
+        match location_of(r).content.status {
+            Some(form) => status::handle(r, form),
+            None => push::handle(r),
+        }
+    })
 }
 
 /// Setter of `websocket_status [json|prometheus|html]`.
@@ -41,61 +82,36 @@ pub unsafe extern "C" fn set_status(
 ) -> *mut c_char {
     // SAFETY: nginx passes our struct and the directive's words.
     unsafe {
-        let location = &mut *conf.cast::<Location>();
-        if location.status.is_some() {
-            return super::location::DUPLICATE.as_ptr().cast_mut();
+        let content = &mut (*conf.cast::<Location>()).content;
+        if content.status.is_some() {
+            return DUPLICATE.as_ptr().cast_mut();
         }
-        let args = (*cf).args;
-        let words = ffi::slice((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
-        location.status = match words.get(1).map(|word| word.as_bytes()) {
+        content.status = match words(cf).get(1).map(|word| word.as_bytes()) {
             None | Some(b"json") => Some(Form::Json),
             Some(b"prometheus") => Some(Form::Prometheus),
             Some(b"html") => Some(Form::Html),
             Some(_) => return c"must be json, prometheus or html".as_ptr().cast_mut(),
         };
-        set_handler(cf, status_handler);
+        set_handler(cf, content)
     }
-    ptr::null_mut()
-}
-
-unsafe extern "C" fn status_handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
-    guarded("websocket_status", ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
-        // SAFETY: nginx calls a content handler with a request that is alive.
-        let Some(r) = (unsafe { Request::from_ptr(r) }) else { return 500 };
-        status::handle(r, location_of(r).status.unwrap_or(Form::Json))
-    })
-}
-
-/// Setter of `websocket_publish` and `websocket_subscribe`: a topic with variables.
-///
-/// # Safety
-/// The pointers must be what nginx passes to a setter.
-unsafe fn set_topic(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-    handler: unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t,
-) -> *mut c_char {
-    // SAFETY: nginx's own setter for a value with variables; it writes to the field whose offset
-    // the row holds.
-    unsafe {
-        let rc = ffi::ngx_http_set_complex_value_slot(cf, cmd, conf);
-        if !rc.is_null() {
-            return rc;
-        }
-        set_handler(cf, handler);
-    }
-    ptr::null_mut()
 }
 
 /// Setter of `websocket_publish topic`.
 pub unsafe extern "C" fn set_publish(
     cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
+    _cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx's own arguments.
-    unsafe { set_topic(cf, cmd, conf, publish_handler) }
+    // SAFETY: nginx passes our struct and the directive's words.
+    unsafe {
+        let content = &mut (*conf.cast::<Location>()).content;
+        if content.publish.is_some() {
+            return DUPLICATE.as_ptr().cast_mut();
+        }
+        let Some(topic) = compile(cf, &mut words(cf)[1]) else { return ERROR };
+        content.publish = Some(topic);
+        set_handler(cf, content)
+    }
 }
 
 /// Setter of `websocket_subscribe topic ...`.
@@ -104,79 +120,55 @@ pub unsafe extern "C" fn set_subscribe(
     _cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx passes our struct and the directive's words; the values are compiled into
-    // the configuration's pool, where the vector's elements point.
+    // SAFETY: as above.
     unsafe {
-        let location = &mut *conf.cast::<Location>();
-        if !location.subscribe.is_empty() {
-            return super::location::DUPLICATE.as_ptr().cast_mut();
+        let content = &mut (*conf.cast::<Location>()).content;
+        if !content.subscribe.is_empty() {
+            return DUPLICATE.as_ptr().cast_mut();
         }
-        let args = (*cf).args;
-        let words =
-            std::slice::from_raw_parts_mut((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
-        for word in &mut words[1..] {
-            let value = ffi::ngx_pcalloc((*cf).pool, size_of::<ffi::ngx_http_complex_value_t>());
-            if value.is_null() {
-                return ERROR;
-            }
-            let mut compile: ffi::ngx_http_compile_complex_value_t = std::mem::zeroed();
-            compile.cf = cf;
-            compile.value = word;
-            compile.complex_value = value.cast();
-            if ffi::ngx_http_compile_complex_value(&mut compile) != ffi::NGX_OK as isize {
-                return ERROR;
-            }
-            location.subscribe.push(value.cast());
+        for word in &mut words(cf)[1..] {
+            let Some(topic) = compile(cf, word) else { return ERROR };
+            content.subscribe.push(topic);
         }
-        set_handler(cf, subscribe_handler);
+        set_handler(cf, content)
     }
-    ptr::null_mut()
+}
+
+/// The words of the directive being read.
+///
+/// # Safety
+/// `cf` must be what nginx passes to a setter.
+unsafe fn words<'c>(cf: *mut ffi::ngx_conf_t) -> &'c mut [ffi::ngx_str_t] {
+    // SAFETY: the words live while the directive is read, and nobody else looks at them.
+    unsafe {
+        let args = (*cf).args;
+        std::slice::from_raw_parts_mut((*args).elts.cast(), (*args).nelts)
+    }
+}
+
+/// Compiles a value with variables into the configuration's pool. None: the reason has been logged.
+///
+/// # Safety
+/// `cf` must be what nginx passes to a setter.
+unsafe fn compile(cf: *mut ffi::ngx_conf_t, word: &mut ffi::ngx_str_t) -> Option<*mut Value> {
+    // SAFETY: by contract. An all-zero ngx_http_compile_complex_value_t is nginx's own initial state.
+    unsafe {
+        let value = ffi::ngx_pcalloc((*cf).pool, size_of::<Value>()).cast::<Value>();
+        if value.is_null() {
+            return None;
+        }
+        let mut compile: ffi::ngx_http_compile_complex_value_t = std::mem::zeroed();
+        compile.cf = cf;
+        compile.value = word;
+        compile.complex_value = value;
+        (ffi::ngx_http_compile_complex_value(&mut compile) == ffi::NGX_OK as isize).then_some(value)
+    }
 }
 
 /// The value of a topic for this request. None: nginx has no memory.
-fn evaluate(r: Request, value: *mut ffi::ngx_http_complex_value_t) -> Option<Vec<u8>> {
+pub fn evaluate(r: Request, value: *mut Value) -> Option<Vec<u8>> {
     let mut text = ffi::ngx_str_t::empty();
     // SAFETY: r is alive; the value was compiled when the configuration was read.
     let rc = unsafe { ffi::ngx_http_complex_value(r.as_ptr(), value, &mut text) };
     (rc == ffi::NGX_OK as isize).then(|| text.as_bytes().to_vec())
 }
-
-unsafe extern "C" fn publish_handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
-    guarded("websocket_publish", ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
-        // SAFETY: as above.
-        let Some(r) = (unsafe { Request::from_ptr(r) }) else { return 500 };
-        match push::may_publish(r) {
-            Ok(()) => with_body(r, Some(publish_body)),
-            Err(status) => status,
-        }
-    })
-}
-
-unsafe extern "C" fn publish_body(r: *mut ffi::ngx_http_request_t) {
-    let rc = guarded("websocket_publish", ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
-        // SAFETY: as above.
-        let Some(request) = (unsafe { Request::from_ptr(r) }) else { return 500 };
-        match evaluate(request, location_of(request).publish) {
-            Some(topic) => push::publish(request, &topic),
-            None => 500,
-        }
-    });
-    // SAFETY: the request waits for this since `with_body` said NGX_DONE.
-    unsafe { ffi::ngx_http_finalize_request(r, rc) };
-}
-
-unsafe extern "C" fn subscribe_handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
-    guarded("websocket_subscribe", ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
-        // SAFETY: as above.
-        let Some(r) = (unsafe { Request::from_ptr(r) }) else { return 500 };
-        let values = &location_of(r).subscribe;
-        let topics: Option<Vec<_>> = values.iter().map(|value| evaluate(r, *value)).collect();
-        match topics {
-            Some(topics) => push::subscribe(r, topics),
-            None => 500,
-        }
-    })
-}
-
-/// Where `websocket_publish` keeps its topic.
-pub const PUBLISH_OFFSET: usize = offset_of!(Location, publish);

@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use ws_proto::close;
 use ws_proto::ext::DeflateConfig;
+use ws_proto::handshake::server;
+use ws_proto::Style;
 
 use super::status::Form;
 use crate::session::dialogue::MAX_REASON;
-use crate::session::{ShutdownClose, SlowConsumer};
+use crate::session::{Options, ShutdownClose, SlowConsumer, NEVER};
 
 /// nginx's mark of a value that was not given: -1 in any integer type.
 const UNSET: usize = usize::MAX;
@@ -27,9 +29,10 @@ pub struct Location {
     pub recv_timeout: usize,
     /// `websocket_send_timeout`, milliseconds.
     pub send_timeout: usize,
-    /// `websocket_ping_interval`, milliseconds; 0 is off.
+    /// `websocket_ping_interval`, milliseconds; 0 is off. Its default is not everybody's, so it stays
+    /// unset where it was not given.
     pub ping_interval: usize,
-    /// `websocket_ping_timeout`, milliseconds.
+    /// `websocket_ping_timeout`, milliseconds; 0 is no limit, as for the two above.
     pub ping_timeout: usize,
     /// `websocket_slow_consumer`: 0 is drop, 1 is close.
     pub slow_consumer: usize,
@@ -41,12 +44,45 @@ pub struct Location {
     pub shutdown_close: Option<Option<Rc<ShutdownClose>>>,
     /// `websocket_publish_from_client`: 0 is off.
     pub publish_from_client: usize,
-    /// `websocket_status`. Not inherited, like every content handler.
+    /// `websocket_origin`.
+    pub origins: Option<Origins>,
+    /// What the location answers by itself.
+    pub content: Content,
+}
+
+/// The content directives of a location. `if` and `limit_except` have them from the location around
+/// them, as a whole, unless they have one of their own; nested locations have not.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// `websocket_status`.
     pub status: Option<Form>,
-    /// `websocket_publish`: its topic, compiled. Not inherited.
-    pub publish: *mut Value,
-    /// `websocket_subscribe`: its topics, compiled. Not inherited.
+    /// `websocket_publish`: its topic, compiled.
+    pub publish: Option<*mut Value>,
+    /// `websocket_subscribe`: its topics, compiled.
     pub subscribe: Vec<*mut Value>,
+}
+
+impl Content {
+    /// Whether the location leaves its content to others.
+    pub fn is_empty(&self) -> bool {
+        self.status.is_none() && self.publish.is_none() && self.subscribe.is_empty()
+    }
+}
+
+/// The Origin headers that `websocket_origin` allows.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    /// Patterns; none: the directive is off.
+    patterns: Vec<Vec<u8>>,
+    /// Whether an upgrade needs an Origin.
+    pub required: bool,
+}
+
+impl Origins {
+    /// The patterns, as the handshake takes them. None: every origin is allowed.
+    pub fn patterns(&self) -> Option<Vec<&[u8]>> {
+        (!self.patterns.is_empty()).then(|| self.patterns.iter().map(Vec::as_slice).collect())
+    }
 }
 
 /// A value with variables, compiled into the configuration's pool; evaluated in `handlers`.
@@ -88,9 +124,8 @@ impl Location {
             deflate: default_deflate(),
             shutdown_close: None,
             publish_from_client: UNSET,
-            status: None,
-            publish: std::ptr::null_mut(),
-            subscribe: Vec::new(),
+            origins: None,
+            content: Content::default(),
         }
     }
 
@@ -106,7 +141,7 @@ impl Location {
         pick(&mut self.send_buffer, prev.send_buffer, 256 * 1024);
         pick(&mut self.recv_timeout, prev.recv_timeout, 60_000);
         pick(&mut self.send_timeout, prev.send_timeout, 60_000);
-        pick(&mut self.ping_interval, prev.ping_interval, 0);
+        pick(&mut self.ping_interval, prev.ping_interval, UNSET);
         pick(&mut self.ping_timeout, prev.ping_timeout, 10_000);
         pick(&mut self.slow_consumer, prev.slow_consumer, 1);
         pick(&mut self.publish_from_client, prev.publish_from_client, 0);
@@ -117,6 +152,88 @@ impl Location {
         if self.shutdown_close.is_none() {
             self.shutdown_close.clone_from(&prev.shutdown_close);
         }
+        if self.origins.is_none() {
+            self.origins.clone_from(&prev.origins);
+        }
+    }
+
+    /// What a connection in message style is opened with here.
+    pub fn options(&self) -> Options {
+        Options {
+            style: Style::Messages,
+            max_frame: self.max_message_size as u64,
+            max_message: self.max_message_size as u64,
+            recv_timeout: Some(limit(self.recv_timeout as u64)),
+            send_timeout: Some(limit(self.send_timeout as u64)),
+            high_water: self.send_buffer,
+            slow: self.slow(),
+            heartbeat: heartbeat(self.ping_interval(), self.ping_timeout()),
+            deflate: None,
+            shutdown: self.goodbye(),
+        }
+    }
+
+    /// What a drop-in object is opened with here, of which nothing happens by itself: frames of
+    /// at most `max_frame` bytes, waiting `timeout` (None: ngx_lua's directives).
+    pub fn frame_options(&self, max_frame: u64, timeout: Option<u64>) -> Options {
+        Options {
+            style: Style::Frames,
+            max_frame,
+            max_message: max_frame,
+            recv_timeout: timeout,
+            send_timeout: timeout,
+            heartbeat: None,
+            shutdown: self.given_goodbye(),
+            ..self.options()
+        }
+    }
+
+    /// `websocket_ping_interval` of a server's connection in message style; 0 is off.
+    pub fn ping_interval(&self) -> u64 {
+        if self.ping_interval == UNSET {
+            30_000
+        } else {
+            self.ping_interval as u64
+        }
+    }
+
+    /// The same for what has no heartbeat unless it was asked for.
+    pub fn given_ping_interval(&self) -> u64 {
+        if self.ping_interval == UNSET {
+            0
+        } else {
+            self.ping_interval as u64
+        }
+    }
+
+    /// `websocket_ping_timeout`, `NEVER` where it is 0.
+    pub fn ping_timeout(&self) -> u64 {
+        limit(self.ping_timeout as u64)
+    }
+
+    /// Reads the arguments of `websocket_origin`.
+    pub fn set_origin(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+        if self.origins.is_some() {
+            return Err(Fault::Duplicate);
+        }
+        let (required, patterns) = match args {
+            [b"off"] => (false, args[1..].as_ref()),
+            [patterns @ .., b"required"] => (true, patterns),
+            patterns => (false, patterns),
+        };
+        let invalid = |pattern: &&&[u8]| {
+            **pattern == b"off" || **pattern == b"required" || !server::is_origin_pattern(pattern)
+        };
+        if let Some(pattern) = patterns.iter().find(invalid) {
+            let pattern = String::from_utf8_lossy(pattern);
+            return Err(Fault::Text(format!("invalid origin \"{pattern}\"")));
+        }
+        if patterns.is_empty() && required {
+            return Err(Fault::Text("no origins".to_string()));
+        }
+        let patterns = patterns.iter().map(|pattern| pattern.to_vec()).collect();
+        self.origins = Some(Origins { patterns, required });
+        Ok(())
     }
 
     /// What a connection in message style is told when its worker quits.
@@ -206,6 +323,20 @@ impl Location {
         self.deflate = deflate;
         Ok(())
     }
+}
+
+/// A time limit of which 0 means none.
+pub fn limit(ms: u64) -> u64 {
+    if ms == 0 {
+        NEVER
+    } else {
+        ms
+    }
+}
+
+/// The heartbeat of these times, if there is one.
+pub fn heartbeat(interval: u64, timeout: u64) -> Option<(u64, u64)> {
+    (interval > 0).then_some((interval, timeout))
 }
 
 /// Directives of the whole http block. Plain data, as above.

@@ -11,5 +11,5 @@ pub use commands::{
     check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf, location_of,
     merge_loc_conf, provides, request_zone, COMMANDS,
 };
-pub use location::LuaModules;
+pub use location::{heartbeat, limit, Location, LuaModules};
 pub use variables::register as register_variables;

@@ -59,7 +59,7 @@ unsafe extern "C" fn get(
     let text = guarded("a variable", None, || {
         // SAFETY: nginx evaluates a variable for a request that is alive.
         let r = unsafe { Request::from_ptr(r) }?;
-        let session = takeover::session_in::<Session>(r)?;
+        let session = takeover::session_in::<Session>(r).filter(|session| session.has_begun())?;
         (VARIABLES.get(row)?.1)(&session, r)
     });
     // SAFETY: `value` is nginx's to fill; the text is copied into the request's pool.

@@ -20,6 +20,7 @@ pub mod pooled;
 pub mod request;
 pub mod respond;
 pub mod running;
+pub mod switch;
 pub mod takeover;
 pub mod timer;
 pub mod tls;

@@ -123,8 +123,30 @@ impl<'a> Request<'a> {
         let phase = unsafe { ffi::ngx_http_lua_ffi_get_phase(self.as_ptr(), &mut text) };
         // SAFETY: alive by construction.
         let answered = unsafe { ffi::HTTP_REQUEST_HEADER_SENT.get(r) } != 0;
-        let body = r.headers_in.content_length_n >= 0 || r.headers_in.chunked() != 0;
-        phase > 0 && phase & !PHASES == 0 && std::ptr::eq(r.main, r) && !answered && !body
+        phase > 0
+            && phase & !PHASES == 0
+            && std::ptr::eq(r.main, r)
+            && !answered
+            && !self.has_body()
+    }
+
+    /// Whether the request announces a body.
+    pub fn has_body(self) -> bool {
+        let headers = &self.raw().headers_in;
+        headers.content_length_n >= 0 || headers.chunked() != 0
+    }
+
+    /// Whether nginx is still throwing away the body of this request, which somebody has answered
+    /// without it (`return`, before an `error_page` that leads elsewhere).
+    pub fn discards_body(self) -> bool {
+        // SAFETY: alive by construction.
+        unsafe { ffi::HTTP_REQUEST_DISCARD_BODY.get(self.raw()) != 0 }
+    }
+
+    /// Has the connection closed after the response, which says so.
+    pub fn close_after(self) {
+        // SAFETY: alive by construction.
+        unsafe { ffi::HTTP_REQUEST_KEEPALIVE.set(self.as_ptr(), 0) };
     }
 
     /// Whether this is a request that nginx made itself, for a part of another one's answer.

@@ -1,9 +1,10 @@
 //! Answering a request with a body made in memory, and reading the body it came with: for the
-//! content handlers that need no Lua.
+//! content handlers that need no Lua. And the setting of response headers.
 
 use std::borrow::Cow;
 use std::ptr;
 
+use super::guard::guarded;
 use super::request::Request;
 use crate::ffi;
 
@@ -32,7 +33,8 @@ pub fn respond(r: Request, status: u32, content_type: &'static str, body: &[u8])
         }
         ptr::copy_nonoverlapping(body.as_ptr(), (*buf).pos, body.len());
         (*buf).last = (*buf).pos.add(body.len());
-        (*buf).set_last_buf(1);
+        // A part of another request's answer does not end it (SSI, add_after_body).
+        (*buf).set_last_buf(u32::from(ptr::eq(r, (*r).main)));
         (*buf).set_last_in_chain(1);
         if body.is_empty() {
             (*buf).set_temporary(0);
@@ -42,11 +44,38 @@ pub fn respond(r: Request, status: u32, content_type: &'static str, body: &[u8])
     }
 }
 
-/// Reads the request's body, then calls `done`. Returns what the content handler returns. Limits
-/// and buffering are nginx's (client_max_body_size, client_body_buffer_size).
-pub fn with_body(r: Request, done: ffi::ngx_http_client_body_handler_pt) -> isize {
-    // SAFETY: r is alive; nginx calls `done` with it once the body is there.
-    let rc = unsafe { ffi::ngx_http_read_client_request_body(r.as_ptr(), done) };
+/// How a request goes on once nginx has done for it what takes time: its body has been read, its
+/// response header has left. The value returned is a content handler's.
+pub trait GoOn: 'static {
+    /// The directive whose handler it is, for the log.
+    const WHAT: &'static str;
+    /// Goes on.
+    fn go_on(r: Request) -> isize;
+}
+
+/// Goes on with `r`, and hands what comes of it to nginx.
+///
+/// # Safety
+/// `r` must be alive, and wait for this by a count of its own.
+pub(super) unsafe fn go_on<T: GoOn>(r: *mut ffi::ngx_http_request_t) {
+    let rc = guarded(T::WHAT, ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
+        // SAFETY: by contract.
+        unsafe { Request::from_ptr(r) }.map_or(500, T::go_on)
+    });
+    // SAFETY: by contract; the count goes with it.
+    unsafe { ffi::ngx_http_finalize_request(r, rc) };
+}
+
+/// Reads the request's body, then goes on. Returns what the content handler returns. Limits and
+/// buffering are nginx's (client_max_body_size, client_body_buffer_size), and so is the answer to
+/// `Expect: 100-continue`.
+pub fn with_body<T: GoOn>(r: Request) -> isize {
+    unsafe extern "C" fn read<T: GoOn>(r: *mut ffi::ngx_http_request_t) {
+        // SAFETY: the request waits for this since `with_body` said NGX_DONE.
+        unsafe { go_on::<T>(r) };
+    }
+    // SAFETY: r is alive; nginx calls `read` with it once the body is there.
+    let rc = unsafe { ffi::ngx_http_read_client_request_body(r.as_ptr(), Some(read::<T>)) };
     if rc >= ffi::NGX_HTTP_SPECIAL_RESPONSE as isize {
         rc
     } else {
@@ -101,87 +130,14 @@ pub fn set_header(
     unsafe { set(r.as_ptr(), name, lowcase, Some(Bytes::Static(value))) }
 }
 
-/// What the 101 of an accepted upgrade says.
-#[derive(Clone, Copy, Debug)]
-pub struct Switch<'a> {
-    /// Sec-WebSocket-Accept.
-    pub accept: &'a str,
-    /// Sec-WebSocket-Protocol. Maybe the client's own bytes.
-    pub protocol: Option<&'a [u8]>,
-    /// Sec-WebSocket-Extensions.
-    pub extensions: Option<&'a str>,
-    /// Whether the two above go away where they are not given here but were set before.
-    pub only: bool,
-}
-
-/// What became of the 101.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switched {
-    /// The kernel has all of it.
-    Sent,
-    /// A part still waits, or must not leave yet (`limit_rate`), or nginx has held it back.
-    Waiting,
-    /// The filters refused the header.
-    NoHeader,
-    /// The filters refused to send it on.
-    NoFlush,
-}
-
-/// Sends the 101 of an accepted upgrade. Headers that were set before go with it, but for those
-/// that it sets itself, and for a content type.
-pub fn switch(r: Request, with: &Switch<'_>) -> Switched {
-    let protocol = with.protocol.map(escaped);
-    let r = r.as_ptr();
-    // SAFETY: r is alive. The status line is static.
-    unsafe {
-        let own = |name, lowcase, value: Option<Bytes<'_>>| {
-            (value.is_none() && !with.only) || set(r, name, lowcase, value)
-        };
-        let (accept, extensions) = (Some(bytes(with.accept)), with.extensions.map(bytes));
-        let protocol = protocol.as_deref().map(Bytes::Copied);
-        let ready = set(r, "Upgrade", "upgrade", Some(Bytes::Static("websocket")))
-            && set(r, "Sec-WebSocket-Accept", "sec-websocket-accept", accept)
-            && set(r, "Content-Type", "content-type", None)
-            && own("Sec-WebSocket-Protocol", "sec-websocket-protocol", protocol)
-            && own("Sec-WebSocket-Extensions", "sec-websocket-extensions", extensions);
-        if !ready {
-            return Switched::NoHeader;
-        }
-        const LINE: &str = "101 Switching Protocols";
-        let out = &mut (*r).headers_out;
-        out.status = 101;
-        out.status_line = ffi::ngx_str_t { len: LINE.len(), data: LINE.as_ptr().cast_mut() };
-        out.content_type = ffi::ngx_str_t::empty();
-        out.content_type_len = 0;
-        out.content_type_lowcase = ptr::null_mut();
-        (*r).err_status = 0;
-        ffi::HTTP_REQUEST_KEEPALIVE.set(r, 0);
-        ffi::HTTP_REQUEST_LINGERING_CLOSE.set(r, 1);
-        let refused = |rc: isize| rc == ffi::NGX_ERROR as isize || rc > ffi::NGX_OK as isize;
-        if refused(ffi::ngx_http_send_header(r)) {
-            return Switched::NoHeader;
-        }
-        if refused(ffi::ngx_http_send_special(r, ffi::NGX_HTTP_FLUSH as usize)) {
-            return Switched::NoFlush;
-        }
-        let c = (*r).connection;
-        let waits = (*c).buffered() != 0 || (*(*c).write).delayed() != 0;
-        if waits || ffi::HTTP_REQUEST_HEADER_ONLY.get(r) != 0 || !(*r).out.is_null() {
-            Switched::Waiting
-        } else {
-            Switched::Sent
-        }
-    }
-}
-
 /// The value of a response header.
-enum Bytes<'a> {
+pub(super) enum Bytes<'a> {
     Static(&'static str),
     /// To be copied into the request's pool.
     Copied(&'a [u8]),
 }
 
-fn bytes(text: &str) -> Bytes<'_> {
+pub(super) fn bytes(text: &str) -> Bytes<'_> {
     Bytes::Copied(text.as_bytes())
 }
 
@@ -189,7 +145,7 @@ fn bytes(text: &str) -> Bytes<'_> {
 ///
 /// # Safety
 /// `r` must be alive.
-unsafe fn set(
+pub(super) unsafe fn set(
     r: *mut ffi::ngx_http_request_t,
     name: &'static str,
     lowcase: &'static str,
@@ -247,7 +203,7 @@ unsafe fn set(
 }
 
 /// A value with its control characters escaped, as ngx_lua does to those it is given.
-fn escaped(value: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn escaped(value: &[u8]) -> Cow<'_, [u8]> {
     let bad = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
     if !value.iter().any(bad) {
         return Cow::Borrowed(value);

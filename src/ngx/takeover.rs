@@ -42,9 +42,10 @@ pub trait Takeover: 'static {
     fn leave_pool(&self);
 }
 
-/// Takes the connection of `r` over for `session`. Returns the bytes that came behind the request
-/// head, or None when memory is short (nothing has been changed then).
-pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
+/// Binds `session` to `r`, whose end it is told of from now on, before its connection is taken
+/// over: somebody may have messages for it while the 101 response waits. False when memory is short
+/// (nothing has been changed then).
+pub fn bind<T: Takeover>(r: Request, session: Rc<T>) -> bool {
     let r = r.as_ptr();
     // SAFETY: r is alive (Request's contract). Cleanups are added before anything changes. The
     // pool cleanup owns one count of the Rc and gives it back when the pool is destroyed, which
@@ -52,11 +53,11 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
     unsafe {
         let pool_cleanup = ffi::ngx_pool_cleanup_add((*r).pool, 0);
         if pool_cleanup.is_null() {
-            return None;
+            return false;
         }
         let cleanup = ffi::ngx_http_cleanup_add(r, 0);
         if cleanup.is_null() {
-            return None;
+            return false;
         }
         let data = Rc::into_raw(session) as *mut c_void;
         (*pool_cleanup).data = data;
@@ -64,7 +65,18 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
         (*cleanup).data = data;
         (*cleanup).handler = Some(request_ended::<T>);
         *(*r).ctx.add(ffi::ngx_http_lua_websocket_module.ctx_index) = data;
+    }
+    true
+}
 
+/// Takes the connection of `r` over for `session`, which is bound to it, once the 101 response has
+/// left. Returns the bytes that came behind the request head.
+pub fn take<T: Takeover>(r: Request, session: &Rc<T>) -> Vec<u8> {
+    let r = r.as_ptr();
+    let data = Rc::as_ptr(session) as *mut c_void;
+    // SAFETY: r is alive (Request's contract). The events' data is the session that `bind` gave a
+    // count of to the request's pool.
+    unsafe {
         let head = (*r).header_in;
         let mut first = Vec::new();
         if !head.is_null() && (*head).pos < (*head).last {
@@ -82,7 +94,7 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
             // send timer when the handler ends (ngx_http_set_write_handler).
             (*ev).set_delayed(0);
         }
-        (*(data as *const T)).link().attach(
+        session.link().attach(
             r,
             Some(read_handler::<T>),
             Some(write_handler::<T>),
@@ -97,13 +109,13 @@ pub fn take<T: Takeover>(r: Request, session: Rc<T>) -> Option<Vec<u8>> {
         if (*core.cast::<ffi::ngx_http_core_loc_conf_t>()).tcp_nodelay != 0 {
             ffi::ngx_tcp_nodelay(c);
         }
-        Some(first)
+        first
     }
 }
 
 /// The session of a request whose connection was taken over.
 pub fn session_in<T: Takeover>(r: Request) -> Option<Rc<T>> {
-    // SAFETY: r is alive; only `take` sets our context, and the count it holds is given back when
+    // SAFETY: r is alive; only `bind` sets our context, and the count it holds is given back when
     // the request's pool goes.
     unsafe {
         let r = (*r.as_ptr()).main;
@@ -138,7 +150,7 @@ unsafe fn session_of<T: Takeover>(ev: *mut ffi::ngx_event_t) -> Option<Rc<T>> {
 }
 
 /// # Safety
-/// `data` must be null or the raw Rc that `take` stored, not yet given back.
+/// `data` must be null or the raw Rc that `bind` stored, not yet given back.
 unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
     if data.is_null() {
         return None;
@@ -200,7 +212,7 @@ unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
 }
 
 unsafe extern "C" fn flush_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
-    // SAFETY: the event's data is the Rc that `take` stored; `Link::release` unlinks the event
+    // SAFETY: the event's data is the Rc that `bind` stored; `Link::release` unlinks the event
     // before the pool gives that count back.
     let Some(session) = (unsafe { borrow::<T>((*ev).data) }) else { return };
     event("flush", &*session, || flush(&*session));
@@ -262,12 +274,13 @@ fn end_request<T: Takeover>(session: &T, rc: ffi::ngx_int_t) {
 /// Request cleanup: runs when nginx terminates the request (its count still held) or frees it.
 unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
     guarded("request cleanup", (), || {
-        // SAFETY: the pool cleanup still holds its count, see `take`.
+        // SAFETY: the pool cleanup still holds its count, see `bind`.
         let Some(session) = (unsafe { borrow::<T>(data) }) else { return };
         let link = session.link();
         let r = link.request();
-        // SAFETY: we are called for this request, so it is alive.
-        let terminated = unsafe { ffi::HTTP_REQUEST_COUNT.get(r) } > 0;
+        // SAFETY: we are called for this request, so it is alive; null where it ends before its
+        // connection was taken over.
+        let terminated = !r.is_null() && unsafe { ffi::HTTP_REQUEST_COUNT.get(r) } > 0;
         if terminated && !link.must_drop() && session.pending() {
             link.hold(session.drain_timeout());
             session.ended();
@@ -282,7 +295,7 @@ unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
 /// Pool cleanup: the very last thing, after ngx_lua's own cleanups let go of the semaphores.
 unsafe extern "C" fn pool_destroyed<T: Takeover>(data: *mut c_void) {
     guarded("pool cleanup", (), || {
-        // SAFETY: gives back the count that `take` left here; nginx runs a cleanup once.
+        // SAFETY: gives back the count that `bind` left here; nginx runs a cleanup once.
         let session = unsafe { Rc::from_raw(data as *const T) };
         // After a drain that `r->blocked` held, the request cleanup has run long ago.
         session.link().release();

@@ -19,12 +19,29 @@ pub struct Heartbeat {
     timeout: u64,
     /// When the ping went out that nothing has followed yet.
     pinged: Option<u64>,
+    /// How much before its time the first ping is due.
+    early: u64,
 }
+
+/// A time-out that never passes.
+pub const NEVER: u64 = u64::MAX;
 
 impl Heartbeat {
     /// Pings after `interval` without a byte, gives up `timeout` after a ping.
     pub fn new(interval: u64, timeout: u64) -> Heartbeat {
-        Heartbeat { interval, timeout, pinged: None }
+        Heartbeat { interval, timeout, pinged: None, early: 0 }
+    }
+
+    /// Spreads the first ping over the interval, so that connections which came all at once are
+    /// not pinged all at once. `random` is any number.
+    pub fn spread(mut self, random: u64) -> Heartbeat {
+        self.early = random % self.interval.max(1);
+        self
+    }
+
+    /// When `beat` is to be asked first, after the beginning.
+    pub fn first(&self) -> u64 {
+        self.interval - self.early
     }
 
     /// The interval.
@@ -44,11 +61,14 @@ impl Heartbeat {
             }
             self.pinged = None;
         }
+        // Early only for who has been silent since the beginning.
+        let early = std::mem::take(&mut self.early);
         let idle = now.saturating_sub(last_in);
-        if idle < self.interval {
+        if idle < self.interval - early {
             return Beat::Wait(self.interval - idle);
         }
-        self.pinged = Some(now);
+        // Where nobody is given up, silence is pinged on.
+        self.pinged = (self.timeout != NEVER).then_some(now);
         // An answer is looked for no later than the next ping may be due.
         Beat::Ping(self.interval.min(self.timeout))
     }

@@ -19,7 +19,6 @@ use super::IoError;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Parking;
 use crate::ngx::request::Request;
-use crate::ngx::wake;
 
 /// nginx does not say when a handler has ended and its connection lingers. A reader in another
 /// request looks so often, in milliseconds; one in the session's own request ends with it.
@@ -108,10 +107,11 @@ impl Session {
             io.reading_since = now;
         }
         let deadline = io.reading_since.saturating_add(timeout.unwrap_or(io.recv_timeout));
-        if now >= deadline {
+        // Only a time given with the call may be none: a loop over calls without one waits.
+        if now >= deadline && (again || timeout.is_some()) {
             return Received::Timeout;
         }
-        let mut wait = deadline - now;
+        let mut wait = deadline.saturating_sub(now);
         if !self.link.is_of(r) {
             wait = wait.min(LOOK_AGAIN);
         }
@@ -389,7 +389,7 @@ impl Session {
     pub fn deliver(&self, message: &Outgoing<'_>) -> Delivery {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let gone = !self.link.is_open()
+        let gone = !(self.link.is_open() || !self.has_begun())
             || io.write_end.is_some()
             || io.dialogue.is_closing()
             || io.dialogue.end().is_some();
@@ -442,18 +442,10 @@ impl Session {
         self.wake_all();
     }
 
-    /// Lets the connection live without a handler: `each` is called with every message, and the
-    /// request ends when the conversation has ended.
+    /// Lets the connection live without a handler, once it begins: `each` is called with every
+    /// message, and the request ends when the conversation has ended.
     pub fn run_alone(&self, each: Rc<Each>) {
-        {
-            let mut io = self.io.borrow_mut();
-            io.alone = Some(each);
-            self.link.want_quit_notice();
-            if wake::is_quitting() {
-                self.quit(&mut io);
-            }
-        }
-        self.link.post_flush();
+        self.io.borrow_mut().alone = Some(each);
     }
 
     /// After bytes have been worked on: hands messages on and ends the request, if the

@@ -23,11 +23,12 @@ mod stream;
 
 pub use framed::{check_frame, frame_check, Fault, Framed, Over};
 pub use frames::{Sending, Taken};
+pub use heartbeat::NEVER;
 pub use inbox::Want;
 pub use intake::RecvError;
 pub use io_error::IoError;
 pub use large_body::LargeBody;
-pub use messages::{broken_rule, Phase, Received};
+pub use messages::{broken_rule, Each, Phase, Received};
 pub use offer::{offer_frame, Offered};
 pub use outbox::Outbox;
 pub use outgoing::{Delivery, Outgoing, SlowConsumer};

@@ -83,7 +83,7 @@ impl Peer {
             outbox: Outbox::default(),
             heartbeat: options
                 .heartbeat
-                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout.max(1))),
+                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout)),
             last_in: now_ms(),
             lent: None,
         }

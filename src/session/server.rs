@@ -14,6 +14,7 @@ use super::intake::Intake;
 use super::messages::Each;
 use super::outbox::Outbox;
 use super::outgoing::SlowConsumer;
+use super::random::bytes;
 use super::stats::Tally;
 use super::{heartbeat::Heartbeat, stats, IoError};
 use crate::ngx::clock::now_ms;
@@ -45,9 +46,9 @@ pub struct Options {
     pub max_frame: u64,
     /// Longest received message.
     pub max_message: u64,
-    /// How long a read may wait; None means ngx_lua's directive.
+    /// How long a read may wait (`NEVER` ends it for no time); None means ngx_lua's directive.
     pub recv_timeout: Option<u64>,
-    /// How long a write may wait; None means ngx_lua's directive.
+    /// How long a write may wait, likewise.
     pub send_timeout: Option<u64>,
     /// A send that leaves more than this pending waits for the peer.
     pub high_water: usize,
@@ -172,12 +173,14 @@ pub struct Session {
     on_end: Cell<Option<OnEnd>>,
     /// Given by the hub.
     id: Cell<Option<ConnId>>,
-    opened: u64,
+    /// When it began; 0 before.
+    opened: Cell<u64>,
 }
 
 impl Session {
-    /// Takes the connection of `r` over. The 101 response must have been sent. None: no memory.
-    pub fn accept(r: Request, options: Options) -> Option<Rc<Session>> {
+    /// A session for `r`, which it is bound to; messages for it wait until it begins. None: no
+    /// memory.
+    pub fn prepare(r: Request, options: Options) -> Option<Rc<Session>> {
         let conf = lua_conf();
         let now = now_ms();
         let settings = Settings {
@@ -217,7 +220,8 @@ impl Session {
             last_out: now,
             heartbeat: options
                 .heartbeat
-                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout.max(1))),
+                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout))
+                .map(|heartbeat| heartbeat.spread(u64::from_le_bytes(bytes()))),
             shutdown: options.shutdown,
             goodbye: None,
             log_errors: conf.log_errors(r),
@@ -231,30 +235,42 @@ impl Session {
             closers: RefCell::new(None),
             on_end: Cell::new(None),
             id: Cell::new(None),
-            opened: now,
+            opened: Cell::new(0),
             io: Pooled::new(r, io),
         });
-        let first = takeover::take(r, session.clone())?;
-        {
-            let mut io = session.io.borrow_mut();
-            io.intake.preread(first);
-            if let Some(heartbeat) = &io.heartbeat {
-                session.link.set_timer(heartbeat.interval(), false);
-            }
-            if io.shutdown.is_some() {
-                session.link.want_quit_notice();
-            }
-            // Too late for nginx's notice.
-            if wake::is_quitting() {
-                session.quit(&mut io);
-            }
-            // A connection that nobody reads from yet must answer pings all the same.
-            if io.style == Style::Messages {
-                session.link.post_flush();
-            }
-        }
+        takeover::bind(r, session.clone()).then_some(session)
+    }
+
+    /// Takes the connection of `r` over for the session that was prepared for it. The 101 response
+    /// must have left.
+    pub fn begin(self: &Rc<Session>, r: Request) {
+        let first = takeover::take(r, self);
+        self.opened.set(now_ms());
         stats::opened();
-        Some(session)
+        let mut io = self.io.borrow_mut();
+        io.intake.preread(first);
+        if let Some(heartbeat) = &io.heartbeat {
+            self.link.set_timer(heartbeat.first(), false);
+        }
+        if io.shutdown.is_some() || io.alone.is_some() {
+            self.link.want_quit_notice();
+        }
+        // Too late for nginx's notice.
+        if wake::is_quitting() {
+            self.quit(&mut io);
+        }
+        if !io.outbox.is_empty() {
+            self.link.set_pending(true);
+        }
+        // A connection that nobody reads from yet must answer pings all the same.
+        if io.style == Style::Messages {
+            self.link.post_flush();
+        }
+    }
+
+    /// Whether `begin` has been called.
+    pub fn has_begun(&self) -> bool {
+        self.opened.get() > 0
     }
 
     /// Sets time-outs, in milliseconds; None: as ngx_lua's directives say for `r`.
@@ -314,7 +330,7 @@ impl Session {
 
     /// Milliseconds since the connection was upgraded.
     pub fn age_ms(&self) -> u64 {
-        now_ms().saturating_sub(self.opened)
+        now_ms().saturating_sub(self.opened.get())
     }
 
     /// Gives the connection its id.
@@ -325,6 +341,13 @@ impl Session {
     /// Has `told` called with `number` when the request ends. One listener.
     pub fn on_end(&self, told: fn(u32), number: u32) {
         self.on_end.set(Some((told, number)));
+    }
+
+    /// Ends what the listener of `on_end` keeps for this connection.
+    pub fn give_up(&self) {
+        if let Some((told, number)) = self.on_end.take() {
+            told(number);
+        }
     }
 
     /// Bytes that were sent and not yet taken by the kernel.
@@ -395,6 +418,9 @@ impl Session {
 
     /// Sends as much as the kernel takes.
     pub(super) fn flush_now(&self, io: &mut Io) {
+        if !self.has_begun() {
+            return;
+        }
         match io.outbox.flush(&self.link) {
             Ok(0) => {}
             Ok(_) => io.last_out = now_ms(),
@@ -540,17 +566,18 @@ impl Takeover for Session {
     }
 
     fn drain_timeout(&self) -> u64 {
-        self.io.borrow().send_timeout
+        // No limit is as long as nginx's timers go.
+        self.io.borrow().send_timeout.min(i32::MAX as u64)
     }
 
     fn ended(&self) {
         let code = self.io.borrow().dialogue.end().map_or(1006, End::code);
         self.wake_all();
-        if let Some((told, number)) = self.on_end.take() {
-            told(number);
-        }
+        self.give_up();
         // Last: whoever sees it gone in the numbers finds no subscription of it either.
-        stats::closed(code);
+        if self.has_begun() {
+            stats::closed(code);
+        }
     }
 
     fn leave_pool(&self) {

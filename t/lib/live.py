@@ -81,6 +81,9 @@ class Nginx:
         s = self.sections
         load = "".join(f"load_module {module};\n" for module in s["load"])
         user = "user root;\n" if os.getuid() == 0 else ""
+        # The default heartbeat would ping at random: no case waits for that without saying so.
+        quiet = "" if s["load"] != modules() or "websocket_ping_interval" in s["http"] else (
+            "websocket_ping_interval 0;")
         connections = "" if "worker_connections" in s["events"] else "worker_connections 1024;"
         with open(self.conf, "w") as out:
             out.write(f"""{load}{user}
@@ -94,6 +97,7 @@ http {{
     access_log off;
     lua_package_path "{REPO}/t/lib/?.lua;;";
     lua_shared_dict live 4m;
+    {quiet}
     {s["http"]}
     server {{
         listen 127.0.0.1:{self.port} {s["listen"]};

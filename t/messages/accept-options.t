@@ -184,7 +184,7 @@ string 64K: nil
 string 1m: nil
 string 1M: nil
 string 1g: nil
-number 0: nil
+number 0: bad "max_message_size" option: size in bytes expected, got 0
 number 0.5: bad "max_message_size" option: size in bytes expected, got 0.5
 number -1: bad "max_message_size" option: size in bytes expected, got -1
 string 64kb: bad "max_message_size" option: size in bytes expected, got string

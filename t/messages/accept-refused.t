@@ -306,12 +306,12 @@ false
 
 
 
-=== TEST 32: nor are headers set that belong to an upgrade
+=== TEST 32: nor are headers set that belong to an upgrade; of another version the client is told ours
 --- options: { protocols = "chat", headers = { ["X-One"] = "1" }, compression = true }
 --- head eval: "Sec-WebSocket-Protocol: chat\nSec-WebSocket-Extensions: permessage-deflate\nSec-WebSocket-Version: 12"
 --- error_code: 426
 --- response_headers
-! Upgrade
+Upgrade: websocket
 ! Sec-WebSocket-Accept
 ! Sec-WebSocket-Protocol
 ! Sec-WebSocket-Extensions

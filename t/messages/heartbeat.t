@@ -69,7 +69,7 @@ nil "closed" 1005 ""
     report(ws:recv())
     ngx.update_time()
     local took = ngx.now() - began
-    report(took >= 0.095 and took < 1)
+    report(took >= 0.055 and took < 1)
     report(ws:close_info())
     report(ws:state())
     report(ws:send("x"))
@@ -144,7 +144,8 @@ nil "ping timeout" 1006 "ping timeout"
         ngx.update_time()
     until ngx.now() > until_
     p:send(peer.frame(0x88, "\3\232"))
-    say(#(p:rest()))
+    -- The first ping may come at any time before the client has sent anything.
+    say(#(p:rest():gsub("^\137%z", "")))
     p:close()
 --- handler
     for _ in ws:messages() do end
@@ -166,7 +167,8 @@ nil "ping timeout" 1006 "ping timeout"
         ngx.sleep(0.01)
     end
     p:send(peer.frame(0x88, "\3\232"))
-    say(#(p:rest()))
+    -- The first ping may come at any time before the client has sent anything.
+    say(#(p:rest():gsub("^\137%z", "")))
     p:close()
 --- handler
     local data = ws:recv()

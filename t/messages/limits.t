@@ -121,9 +121,9 @@ close 1009 "exceeding max payload len"
 
 
 
-=== TEST 10: a limit of 0 allows empty messages only
---- options: { max_message_size = 0 }
---- send eval: ::masked(0x81, "") . ::masked(0x81, "x")
+=== TEST 10: a limit of 1 allows empty messages too
+--- options: { max_message_size = 1 }
+--- send eval: ::masked(0x81, "") . ::masked(0x81, "xx")
 --- frames
 close 1009 "exceeding max payload len"
 --- results

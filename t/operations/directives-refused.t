@@ -68,7 +68,8 @@ sub taken {
 # Sizes.
 for my $name (qw(websocket_max_message_size websocket_send_buffer)) {
     taken("$name 64k;");
-    taken("$name $_;", 2) for qw(0 1 100 1m 1M 64K);
+    taken("$name $_;", 2) for qw(1 100 1m 1M 64K);
+    refused("$name $_;", qq{"$name" directive must not be 0}) for qw(0 0k);
     refused("$name $_;", qq{"$name" directive invalid value}) for qw(-1 1.5k 64kb x k 1h);
     refused("$name;",          qq{invalid number of arguments in "$name" directive});
     refused("$name 1k 2k;",    qq{invalid number of arguments in "$name" directive});

@@ -170,7 +170,7 @@ true
 
 
 === TEST 7: websocket_recv_timeout: in seconds without a unit
---- directives: websocket_recv_timeout 0;
+--- directives: websocket_recv_timeout 1;
 --- handler
     report(ws:recv())
 --- results

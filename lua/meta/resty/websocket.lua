@@ -23,17 +23,17 @@ local M = {}
 ---@class resty.websocket.CommonOptions
 ---@field max_message_size? resty.websocket.size over it the connection is closed with 1009
 ---@field max_frame_size? resty.websocket.size the same for one frame
----@field timeout? integer milliseconds that `recv` waits
----@field send_timeout? integer milliseconds that a send above the high-water mark waits
+---@field timeout? integer milliseconds that `recv` waits; 0 is no limit
+---@field send_timeout? integer milliseconds that a send above the high-water mark waits; 0 is no limit
 ---@field ping_interval? integer idle milliseconds after which the module pings; 0 is off
----@field ping_timeout? integer milliseconds after a ping, then a silent peer is given up
+---@field ping_timeout? integer milliseconds after a ping, then a silent peer is given up; 0 is never
 ---@field compression? boolean|resty.websocket.Compression
 
 ---@class resty.websocket.AcceptOptions : resty.websocket.CommonOptions
 ---@field protocols? string|string[] subprotocols in the server's order
 ---@field origins? string|string[] allowed Origin values, exact or `"*.example.com"`
 ---@field require_origin? boolean refuses a request without Origin
----@field headers? table<string, string> extra response headers
+---@field headers? table<string, string|number|string[]> extra response headers
 
 ---@class resty.websocket.ConnectOptions : resty.websocket.CommonOptions
 ---@field protocols? string|string[]
@@ -53,11 +53,11 @@ local M = {}
 ---@field except? string id of a connection that is left out
 ---@field scope? "worker"|"node"|"cluster"
 
----Upgrades the current request. On failure nothing has been sent: `return ngx.exit(status)`.
+---Upgrades the current request. On failure `return ngx.exit(status)`.
 ---@param opts? resty.websocket.AcceptOptions
 ---@return resty.websocket.Connection? ws
 ---@return string? err
----@return integer? status 400, 403, 426 or 500
+---@return integer? status 400, 403, 426, 500, or 499 where the client is gone
 function M.accept(opts) end
 
 ---Connects to a server, on a cosocket. The response is verified.

@@ -9,7 +9,7 @@ use ws_proto::handshake::client::Choice;
 use ws_proto::Masking;
 
 use super::connection::{deflate_config, ended, kind};
-use crate::conf::location_of;
+use crate::conf::{heartbeat, limit, location_of};
 use crate::lua::resty::opening;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::cosocket::Cosocket;
@@ -34,13 +34,14 @@ pub fn open(args: &Args) -> Outcome {
     let location = location_of(r);
     let word = |index, default: usize| args.number(index).map_or(default as u64, |n| n as u64);
     let max_message = word(2, location.max_message_size);
-    let interval = word(4, location.ping_interval);
+    let interval = args.number(4).map_or(location.given_ping_interval(), |n| n as u64);
+    let timeout = args.number(5).map_or(location.ping_timeout(), |n| limit(n as u64));
     let peer = Peer::new(PeerOptions {
         role: Role::Client,
         masking: Masking::Forbidden,
         max_frame: word(3, max_message as usize),
         max_message,
-        heartbeat: (interval > 0).then(|| (interval, word(5, location.ping_timeout))),
+        heartbeat: heartbeat(interval, timeout),
         deflate: grant.deflate,
     });
     Outcome::four(

@@ -12,6 +12,9 @@ local native_output = natives.peer_output
 local check_close = methods.check_close
 local concat = table.concat
 local error = error
+local huge = math.huge
+local max = math.max
+local min = math.min
 local pairs = pairs
 local setmetatable = setmetatable
 local tostring = tostring
@@ -22,6 +25,8 @@ local tcp = ngx.socket.tcp
 -- Of output that waits, in bytes.
 local HIGH_WATER = 262144
 local READ_SIZE = 65536
+-- The longest that a cosocket waits, in milliseconds.
+local MAX_TIMEOUT = 0x7fffffff
 
 
 local function wake(waiters)
@@ -156,7 +161,7 @@ local function receive(self, timeout)
         if beat and beat < wait then
             wait = beat
         end
-        sock:settimeouts(nil, nil, wait < 1 and 1 or wait)
+        sock:settimeouts(nil, nil, max(1, min(wait, MAX_TIMEOUT)))
         local chunk, err = sock:receiveany(READ_SIZE)
         if chunk then
             natives.peer_feed(session, chunk, sock, READ_SIZE)
@@ -217,6 +222,12 @@ function client.shutdown(self)
 end
 
 
+-- A time limit, of which 0 means none.
+local function limit(ms)
+    return ms == 0 and huge or ms
+end
+
+
 local function copy_headers(headers)
     local lines = {}
     for key, value in pairs(headers or {}) do
@@ -245,13 +256,14 @@ local function connect(url, opts)
         return nil, err
     end
 
+    local timeout, send_timeout = limit(opts.timeout), limit(opts.send_timeout)
     local sock
     sock, err = tcp()
     if not sock then
         return nil, err
     end
-    if opts.timeout then
-        sock:settimeout(opts.timeout)
+    if timeout then
+        sock:settimeout(min(timeout, MAX_TIMEOUT))
     end
     local ok, response
     ok, err = opening:connect(sock, {
@@ -277,11 +289,11 @@ local function connect(url, opts)
     local session, id, protocol, extensions = natives.peer_open(
         opening.native, opts.max_message_size, opts.max_frame_size, opts.ping_interval,
         opts.ping_timeout)
-    sock:settimeouts(nil, opts.send_timeout, nil)
+    sock:settimeouts(nil, send_timeout and min(send_timeout, MAX_TIMEOUT), nil)
 
     return setmetatable({
         session = session, sock = sock, id = id, protocol = protocol, extensions = extensions,
-        role = "client", request_id = ngx.var.request_id, timeout = opts.timeout or 60000,
+        role = "client", request_id = ngx.var.request_id, timeout = timeout or 60000,
     }, client_mt), nil, response
 end
 

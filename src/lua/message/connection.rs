@@ -2,76 +2,81 @@
 //! server's session and a client's peer; those a client alone needs stand in `client.rs`.
 
 use ws_hub::ConnId;
-use ws_proto::ext::{self, DeflateConfig};
-use ws_proto::handshake::server::{self, Policy, Upgrade};
-use ws_proto::{close, Style};
+use ws_proto::close;
+use ws_proto::ext::DeflateConfig;
+use ws_proto::handshake::server::Policy;
 
-use crate::conf::location_of;
-use crate::hub;
-use crate::lua::resty::server::{switched, ASK_FIRST};
+use crate::conf::{heartbeat, limit, location_of, Location};
+use crate::lua::resty::server::{step_of, ASK_FIRST};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NOT_OURS, NO_REQUEST};
 use crate::ngx::request::Request;
-use crate::ngx::respond::Switch;
 use crate::session::dialogue::{Dialogue, End, SendError, MAX_REASON};
-use crate::session::stats::{self, Counter};
 use crate::session::{random, Closing, Options, Outbox, Peer, Phase, Received, Sending, Session};
+use crate::upgrade::{self, Fault, Rules, Wish};
 
-/// `switch(ready, dry, protocols, origins, require_origin, compression)` → step, subprotocol
-/// or nil, extensions header or nil | nil, err, HTTP status. As `switch`, by the RFC; `dry` asks for
-/// the checks only.
+/// `switch(ready, dry, protocols, origins, require_origin, compression, max_message, max_frame,
+/// recv_timeout, send_timeout, ping_interval, ping_timeout)` → step, subprotocol or nil, extensions
+/// header or nil | nil, err, HTTP status. As the drop-in's `switch`, by the RFC; `dry` asks for the
+/// checks only. nil stands for the directive.
 pub fn switch(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     if !args.truth(1) && !r.may_answer() {
         return Outcome::one(Value::Int(ASK_FIRST));
     }
-    let headers = r.headers();
+    let location = location_of(r);
     let (protocols, origins) = (args.strings(3).unwrap_or_default(), args.strings(4));
     let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
-    let origins: Option<Vec<&[u8]>> =
+    let own: Option<Vec<&[u8]>> =
         origins.as_ref().map(|list| list.iter().map(Vec::as_slice).collect());
-    let policy = Policy {
+    let origins = own.or_else(|| location.origins.as_ref()?.patterns());
+    let required = location.origins.as_ref().is_some_and(|origins| origins.required);
+    let rules = Rules::Strict(Policy {
         protocols: &protocols,
         origins: origins.as_deref(),
-        require_origin: args.truth(5),
+        require_origin: args.flag(5).unwrap_or(required),
+    });
+    if args.truth(2) {
+        return match upgrade::check(r, &rules) {
+            Ok(()) => Outcome::one(Value::Int(ASK_FIRST)),
+            Err(fault) => refused(&fault),
+        };
+    }
+    let deflate = deflate_config(r, args.numbers(6).as_deref());
+    let wish = Wish {
+        rules,
+        options: options(args, location),
+        deflate: deflate.as_ref(),
+        registered: true,
+        topics: &[],
+        alone: None,
     };
-    let Upgrade { accept, protocol } = match server::check_strict(&r.handshake(&headers), &policy) {
-        Ok(upgrade) => upgrade,
-        Err(refusal) => {
-            stats::add(Counter::refused(refusal.rule()), 1);
-            return Outcome::three(
-                Value::Nil,
-                Value::Bytes(refusal.to_bytes()),
-                Value::Int(refusal.status().into()),
-            );
-        }
-    };
-    let extensions = negotiate(r, args.numbers(6).as_deref()).map(|(_, header)| header);
-    let step = if args.truth(2) {
-        Ok(ASK_FIRST)
-    } else {
-        let extensions = extensions.as_deref();
-        switched(r, &Switch { accept: &accept, protocol, extensions, only: true })
-    };
-    match step {
-        Ok(step) => Outcome::three(
-            Value::Int(step),
-            protocol.map_or(Value::Nil, |name| Value::Bytes(name.to_vec())),
-            extensions.map_or(Value::Nil, |header| Value::Bytes(header.into_bytes())),
+    match upgrade::start(r, wish) {
+        Ok(started) => Outcome::three(
+            Value::Int(step_of(started.switched)),
+            started.protocol.map_or(Value::Nil, Value::Bytes),
+            started.extensions.map_or(Value::Nil, |header| Value::Bytes(header.into_bytes())),
         ),
-        Err(text) => Outcome::three(Value::Nil, Value::Str(text), Value::Int(500)),
+        Err(fault) => refused(&fault),
     }
 }
 
-/// The compression that is agreed for this request, the same at every call.
-fn negotiate(r: Request, wish: Option<&[f64]>) -> Option<(ext::Agreed, String)> {
-    let config = deflate_config(r, wish)?;
-    let headers = r.headers();
-    let offers: Vec<&[u8]> = headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-extensions"))
-        .map(|(_, value)| *value)
-        .collect();
-    ext::negotiate_server(&offers, &config)
+fn refused(fault: &Fault) -> Outcome {
+    let status = Value::Int(fault.status().into());
+    Outcome::three(Value::Nil, Value::Bytes(fault.to_bytes()), status)
+}
+
+/// What the session is opened with: the location's options, and what accept() was given.
+fn options(args: &Args, location: &Location) -> Options {
+    let word = |index| args.number(index).map(|n| n as u64);
+    let time = |index| word(index).map(limit);
+    let mut options = location.options();
+    options.max_message = word(7).unwrap_or(options.max_message);
+    options.max_frame = word(8).unwrap_or(options.max_message);
+    options.recv_timeout = time(9).or(options.recv_timeout);
+    options.send_timeout = time(10).or(options.send_timeout);
+    let interval = word(11).unwrap_or(location.ping_interval());
+    options.heartbeat = heartbeat(interval, time(12).unwrap_or(location.ping_timeout()));
+    options
 }
 
 /// What Lua asked for: nothing (the directive decides), an empty array (off), or the six settings,
@@ -107,35 +112,17 @@ pub(super) fn deflate_config(r: Request, wish: Option<&[f64]>) -> Option<Deflate
     }
 }
 
-/// `open(max_message, max_frame, recv_timeout, send_timeout, ping_interval, ping_timeout,
-/// compression)` → session, id, request id | nil, err. nil stands for the directive. The 101 response
-/// has been sent.
+/// `open()` → session, id, request id | nil, err. The 101 response has left.
 pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let location = location_of(r);
-    let word = |index, default: usize| args.number(index).map_or(default as u64, |n| n as u64);
-    let max_message = word(1, location.max_message_size);
-    let interval = word(5, location.ping_interval);
-    let options = Options {
-        style: Style::Messages,
-        max_frame: word(2, max_message as usize),
-        max_message,
-        recv_timeout: Some(word(3, location.recv_timeout)),
-        send_timeout: Some(word(4, location.send_timeout)),
-        high_water: location.send_buffer,
-        slow: location.slow(),
-        heartbeat: (interval > 0).then(|| (interval, word(6, location.ping_timeout))),
-        deflate: negotiate(r, args.numbers(7).as_deref()).map(|(agreed, _)| agreed),
-        shutdown: location.goodbye(),
-    };
-    let Some(session) = Session::accept(r, options) else { return Outcome::nil_err("no memory") };
-    match hub::register(&session) {
-        Ok(id) => Outcome::three(
-            Value::Object(Object::Session(session)),
-            Value::Bytes(id.to_string().into_bytes()),
-            Value::Bytes(request_id(r)),
-        ),
-        Err(err) => Outcome::nil_err(err.to_string()),
+    match upgrade::open(r) {
+        Some(session) => {
+            let id =
+                session.id().map_or(Value::Nil, |id| Value::Bytes(id.to_string().into_bytes()));
+            let session = Value::Object(Object::Session(session));
+            Outcome::three(session, id, Value::Bytes(request_id(r)))
+        }
+        None => Outcome::nil_err("no memory"),
     }
 }
 

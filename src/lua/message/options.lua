@@ -25,7 +25,7 @@ local function check_size(name, value)
         local digits, unit = value:match("^(%d+)([kKmMgG]?)$")
         size = digits and digits * UNITS[unit]
     end
-    if type(size) ~= "number" or not (size >= 0) or size ~= floor(size) then
+    if type(size) ~= "number" or not (size > 0) or size ~= floor(size) then
         fail(name, "size in bytes expected", value)
     end
     return size
@@ -114,6 +114,23 @@ local function check_table(name, value)
 end
 
 
+-- Response headers by name, as ngx.header takes them.
+local function check_headers(name, value)
+    check_table(name, value)
+    for key, header in pairs(value) do
+        if type(key) ~= "string" then
+            fail(name, "header values by name expected", value)
+        end
+        if type(header) == "table" then
+            check_strings(name .. "." .. key, header)
+        elseif type(header) ~= "string" and type(header) ~= "number" then
+            fail(name .. "." .. key, "string expected", header)
+        end
+    end
+    return value
+end
+
+
 local function check_string(name, value)
     if type(value) ~= "string" then
         fail(name, "string expected", value)
@@ -152,7 +169,7 @@ end
 
 
 local ACCEPT = with_common { origins = check_strings, require_origin = check_flag,
-                             headers = check_table }
+                             headers = check_headers }
 
 local CONNECT = with_common { origin = check_string, headers = check_table, host = check_string,
                               server_name = check_string, pool = check_string,

@@ -30,6 +30,9 @@ local setmetatable = setmetatable
 local type = type
 local ngx = ngx
 
+-- The status once the 101 was begun: nginx and ngx_lua end such a request without another word.
+local CLIENT_GONE = 499
+
 local _M = { _VERSION = "0.1.0" }
 
 
@@ -99,10 +102,11 @@ function server.shutdown(self)
 end
 
 
--- The natives' `switch_messages`, by the options.
+-- The natives' `switch`, by the options.
 local function check_and_switch(opts, ready, dry)
     return native_switch(ready, dry, opts.protocols, opts.origins, opts.require_origin,
-                         opts.compression)
+                         opts.compression, opts.max_message_size, opts.max_frame_size,
+                         opts.timeout, opts.send_timeout, opts.ping_interval, opts.ping_timeout)
 end
 
 
@@ -117,9 +121,6 @@ function _M.accept(opts)
         if ngx.headers_sent then
             return nil, "response header already sent", 500
         end
-        if ngx.is_subrequest then
-            return nil, "a subrequest cannot be upgraded", 500
-        end
         step, protocol, extensions = check_and_switch(opts, true, true)
         if step then
             ngx.req.read_body()
@@ -130,23 +131,17 @@ function _M.accept(opts)
         end
     end
     if not step then
-        if extensions == 426 then
-            ngx.header["Sec-WebSocket-Version"] = "13"
-        end
         return nil, protocol, extensions
     end
 
     local ok, err = take_socket(step)
     if not ok then
-        return nil, err, 500
+        return nil, err, CLIENT_GONE
     end
 
-    local session, id, request_id = native_open(opts.max_message_size, opts.max_frame_size,
-                                                opts.timeout, opts.send_timeout,
-                                                opts.ping_interval, opts.ping_timeout,
-                                                opts.compression)
+    local session, id, request_id = native_open()
     if not session then
-        return nil, id, 500
+        return nil, id, CLIENT_GONE
     end
 
     -- Up to four fields take half the memory of five.
@@ -163,7 +158,7 @@ end
 
 -- What a handler that reads frames has to see to itself: asked with what recv_frame() returned.
 function _M.frame_checker(max_message_size)
-    if max_message_size ~= nil and (type(max_message_size) ~= "number" or not (max_message_size >= 0)) then
+    if max_message_size ~= nil and (type(max_message_size) ~= "number" or not (max_message_size > 0)) then
         error('bad "max_message_size" argument: size in bytes expected', 2)
     end
     local checker = natives.check_new(max_message_size)

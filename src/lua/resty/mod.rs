@@ -14,7 +14,6 @@ const CHOSEN: Shown = Shown::If(LuaModules::Resty);
 pub const API: Api = Api {
     name: c"resty",
     natives: &[
-        native!(c"accept", server::accept),
         native!(c"build_frame", codec::build_frame),
         native!(c"close_payload", server::close_payload),
         native!(c"drain", server::drain),
@@ -24,6 +23,7 @@ pub const API: Api = Api {
         native!(c"frame_rest", cosocket::frame_rest),
         native!(c"is_open", server::is_open),
         native!(c"offer_frame", cosocket::offer_frame),
+        native!(c"open", server::open),
         native!(c"opening_answer", opening::answer),
         native!(c"opening_new", opening::new),
         native!(c"opening_request", opening::request),

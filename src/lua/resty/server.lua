@@ -18,6 +18,7 @@ local fast_send = fast.send_frame
 local view = fast.view
 local copy = fast.copy
 local native_switch = natives.switch
+local native_open = natives.open
 local native_recv = natives.recv
 local native_send = natives.send
 local native_drain = natives.drain
@@ -78,13 +79,13 @@ function _M.new(_, opts)
     local max_send_len = check_number(opts, "max_send_len", huge) or max_len
     local timeout = check_number(opts, "timeout", MAX_TIMEOUT)
 
-    local step, err = native_switch()
+    local step, err = native_switch(false, max_recv_len, timeout)
     if step == ASK_FIRST then
         if ngx.headers_sent then
             return nil, "response header already sent"
         end
         ngx.req.read_body()
-        step, err = native_switch(true)
+        step, err = native_switch(true, max_recv_len, timeout)
     end
     if not step then
         return nil, err
@@ -97,7 +98,7 @@ function _M.new(_, opts)
     end
 
     local session
-    session, err = natives.accept(max_recv_len, timeout)
+    session, err = native_open()
     if not session then
         return nil, err
     end

@@ -3,42 +3,46 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ws_proto::handshake::server::{self, Upgrade};
-use ws_proto::{close, opcode, Stage, Style};
+use ws_proto::{close, opcode, Stage};
 
 use super::codec::{any_opcode, bad_opcode};
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
 use crate::ngx::log;
-use crate::ngx::request::Request;
-use crate::ngx::respond::{self, Switch, Switched};
-use crate::session::{Drained, IoError, Options, RecvError, Session, Taken};
+use crate::ngx::switch::Switched;
+use crate::session::{Drained, IoError, RecvError, Taken};
+use crate::upgrade::{self, Fault, Rules, Wish};
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
 
-/// `switch(ready)` → step | nil, err. Checks the request's headers and sends the 101 where it may;
-/// `ready` says that the shim has seen to what is asked for by a step of 0. See raw_stream.lua.
+/// `switch(ready, max_recv_len, timeout or nil)` → step | nil, err. Checks the request's headers and
+/// sends the 101 where it may; `ready` says that the shim has seen to what is asked for by a step of
+/// 0. See raw_stream.lua.
 pub fn switch(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     if !args.truth(1) && !r.may_answer() {
         return Outcome::one(Value::Int(ASK_FIRST));
     }
-    let headers = r.headers();
-    let Upgrade { accept, protocol } = match server::check_lenient(&r.handshake(&headers)) {
-        Ok(upgrade) => upgrade,
-        Err(refusal) => return Outcome::nil_err(refusal.to_bytes()),
+    let location = location_of(r);
+    let timeout = args.number(3).and_then(whole_ms);
+    let wish = Wish {
+        rules: Rules::Lenient,
+        options: location.frame_options(limit(args.number(2)), timeout),
+        deflate: None,
+        registered: false,
+        topics: &[],
+        alone: None,
     };
-    // What ngx.flush says to a header that nginx keeps to itself.
-    if r.is_subrequest() {
-        return Outcome::nil_err("failed to flush response header: nothing to flush");
-    }
-    let with = Switch { accept: &accept, protocol, extensions: None, only: false };
-    match switched(r, &with) {
-        Ok(step) => {
-            note_list(protocol.unwrap_or_default());
-            Outcome::one(Value::Int(step))
+    match upgrade::start(r, wish) {
+        Ok(started) => {
+            note_list(started.protocol.as_deref().unwrap_or_default());
+            Outcome::one(Value::Int(step_of(started.switched)))
         }
-        Err(text) => Outcome::nil_err(text),
+        // What ngx.flush says to a header that nginx keeps to itself.
+        Err(Fault::Subrequest) => {
+            Outcome::nil_err("failed to flush response header: nothing to flush")
+        }
+        Err(fault) => Outcome::nil_err(fault.to_bytes()),
     }
 }
 
@@ -59,33 +63,18 @@ pub const ASK_FIRST: i64 = 0;
 const SENT: i64 = 1;
 const WAITING: i64 = 2;
 
-/// Sends the 101. Returns its step.
-pub fn switched(r: Request, with: &Switch<'_>) -> Result<i64, &'static str> {
-    match respond::switch(r, with) {
-        Switched::Sent => Ok(SENT),
-        Switched::Waiting => Ok(WAITING),
-        Switched::NoHeader => Err("failed to send response header: nginx output filter error"),
-        Switched::NoFlush => Err("failed to flush response header: nginx output filter error"),
+/// The step of a 101.
+pub const fn step_of(switched: Switched) -> i64 {
+    match switched {
+        Switched::Sent => SENT,
+        Switched::Waiting => WAITING,
     }
 }
 
-/// `accept(max_recv_len, timeout or nil)` → session. The 101 response has been sent.
-pub fn accept(args: &Args) -> Outcome {
+/// `open()` → session. The 101 response has left.
+pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let timeout = args.number(2).and_then(whole_ms);
-    let options = Options {
-        style: Style::Frames,
-        max_frame: limit(args.number(1)),
-        max_message: limit(args.number(1)),
-        recv_timeout: timeout,
-        send_timeout: timeout,
-        high_water: location_of(r).send_buffer,
-        slow: location_of(r).slow(),
-        heartbeat: None,
-        deflate: None,
-        shutdown: location_of(r).given_goodbye(),
-    };
-    match Session::accept(r, options) {
+    match upgrade::open(r) {
         Some(session) => Outcome::one(Value::Object(Object::Session(session))),
         None => Outcome::nil_err("no memory"),
     }

@@ -218,6 +218,13 @@ impl<'l> Args<'l> {
         unsafe { lua::lua_toboolean(self.state, index) != 0 }
     }
 
+    /// The boolean at `index`; None for anything else.
+    pub fn flag(&self, index: c_int) -> Option<bool> {
+        // SAFETY: type checks never raise.
+        let is_flag = unsafe { lua::lua_type(self.state, index) == lua::LUA_TBOOLEAN };
+        is_flag.then(|| self.truth(index))
+    }
+
     /// The numbers of the array at `index`; None for anything else.
     pub fn numbers(&self, index: c_int) -> Option<Vec<f64>> {
         self.list(index)?.ok()?.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect()

@@ -7,7 +7,7 @@ use ws_proto::handshake::head::{Fault, Head};
 use ws_proto::handshake::server::{check_strict, Policy};
 use ws_proto::{opcode, Masking};
 
-use crate::conf::location_of;
+use crate::conf::{heartbeat, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::host;
 use crate::session::dialogue::Role;
@@ -123,13 +123,12 @@ pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let location = location_of(r);
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let interval = location.ping_interval as u64;
     let mut peer = Peer::new(PeerOptions {
         role: Role::Server,
         masking: if args.truth(2) { Masking::Optional } else { Masking::Required },
         max_frame: max,
         max_message: max,
-        heartbeat: (interval > 0).then_some((interval, location.ping_timeout as u64)),
+        heartbeat: heartbeat(location.given_ping_interval(), location.ping_timeout()),
         deflate: None,
     });
     peer.hear_out();
