@@ -46,7 +46,7 @@ check: ## formatting, clippy with warnings as errors, layering, no circles, docu
 	@tools/deps.sh build
 	cargo fmt --all --check
 	@$(HEADERS); cargo clippy --release --workspace --all-targets -- -D warnings
-	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto -p ws-hub
+	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto -p ws-conn -p ws-hub
 	@python3 tools/check_layers.py
 	@python3 tools/check_circles.py
 	@python3 tools/check_docs.py

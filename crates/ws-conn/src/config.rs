@@ -1,0 +1,55 @@
+//! What a connection is opened with.
+
+use ws_proto::ext::Agreed;
+use ws_proto::header::Head;
+use ws_proto::{Error, Masking};
+
+/// Which end of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends unmasked.
+    Server,
+    /// Sends masked.
+    Client,
+}
+
+/// How items are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Every frame as it is, control frames too. Nothing is judged, answered or read ahead.
+    Frames,
+    /// Whole messages. Pings are answered, rules enforced, the close handshake is done.
+    Messages,
+    /// Data frames one by one, with the protocol kept as for messages.
+    Fragments,
+}
+
+/// A close frame's words for a broken rule: of which frame, and its length where that was the fault.
+pub type Words = fn(Error, Head, usize) -> String;
+
+/// What a connection is opened with. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our end.
+    pub role: Role,
+    /// What it begins as. Messages may become frames and the other way round (`Connection::begin`).
+    pub style: Style,
+    /// What is expected of the peer's frames.
+    pub masking: Masking,
+    /// Longest payload of a received frame.
+    pub max_frame: u64,
+    /// Longest received message.
+    pub max_message: u64,
+    /// The high-water mark: where more output waits, a sender has to wait.
+    pub mark: usize,
+    /// Idle time after which a ping is sent, and how long anything may take to come then.
+    pub heartbeat: Option<(u64, u64)>,
+    /// The agreed compression.
+    pub deflate: Option<Agreed>,
+    /// Whether what comes between our close frame and the peer's is handed out too.
+    pub late: bool,
+    /// The code that answers a close frame, where it is not the peer's own.
+    pub answer: Option<u16>,
+    /// The words of close frames for broken rules, where they are not the error's own.
+    pub words: Option<Words>,
+}

@@ -1,0 +1,337 @@
+//! Reading, and taking what came: by frames, by messages, by fragments.
+
+use ws_proto::{close, opcode, Event, Payload};
+
+use super::Connection;
+use crate::config::Style;
+use crate::dialogue::{owned, News};
+use crate::host::{Counted, Host, Io, NoIo};
+use crate::inbox::Item;
+use crate::receiver::RecvError;
+use crate::{End, IoError};
+
+/// A message or frame that lies in memory which stays as it is until the connection is used again, or,
+/// where it lies in the buffer that all connections read into, any connection.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// The last fragment of its message; of a message, true.
+    pub fin: bool,
+    /// One of `ws_proto::opcode`: of a message, text or binary.
+    pub opcode: u8,
+    /// A close frame's code.
+    pub code: Option<u16>,
+    /// Start of the payload; of a close frame's reason.
+    pub data: *const u8,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+impl View {
+    fn new(fin: bool, opcode: u8, payload: &[u8]) -> View {
+        // The codec has refused a close frame of one byte, the only one that does not parse.
+        let (code, rest) = match opcode {
+            opcode::CLOSE => close::parse(payload).unwrap_or((None, payload)),
+            _ => (None, payload),
+        };
+        View { fin, opcode, code, data: rest.as_ptr(), len: rest.len() }
+    }
+}
+
+impl Connection {
+    /// Whether items wait to be taken.
+    #[inline]
+    pub fn has_items(&self) -> bool {
+        !self.dialogue.inbox.is_empty()
+    }
+
+    /// Whether nothing more is read until items are taken.
+    pub fn is_full(&self) -> bool {
+        self.dialogue.is_full()
+    }
+
+    /// Whether nothing more will come, but for items that wait.
+    pub fn is_ending(&self) -> bool {
+        self.dialogue.is_over() || self.dialogue.is_put_off()
+    }
+
+    /// Whether bytes wait that nobody has looked at, as far as is known without a read.
+    #[inline]
+    pub fn has_bytes(&self, io: &impl Io) -> bool {
+        self.receiver.has_bytes(io)
+    }
+
+    /// Whether a part of a frame came and the rest is missing.
+    pub fn is_mid_frame(&self) -> bool {
+        self.receiver.is_mid_frame()
+    }
+
+    /// Whether the next bytes begin an item.
+    pub fn is_between(&self) -> bool {
+        self.receiver.is_between()
+    }
+
+    /// Whether a reader that waits may as well read by itself what has come: it gets its payload
+    /// without a copy.
+    pub fn may_hand_over(&self) -> bool {
+        !self.is_closing() && !self.has_items() && self.receiver.is_between()
+    }
+
+    /// In frame style: whether half a message has been handed out.
+    pub fn is_half_read(&self) -> bool {
+        self.dialogue.half_read
+    }
+
+    /// The failure that a read which is due has met.
+    pub fn io_error(&self, err: IoError) -> RecvError {
+        self.receiver.io_error(err)
+    }
+
+    /// Why nothing more can be received.
+    pub fn read_end(&self) -> Option<RecvError> {
+        self.receiver.end()
+    }
+
+    /// Bytes that somebody else has read: they count as not looked at yet.
+    pub fn preread(&mut self, host: &impl Host, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.receiver.append(host, bytes);
+        }
+    }
+
+    /// As `handle_read`, of bytes that somebody else has read.
+    pub fn feed(&mut self, host: &impl Host, bytes: &[u8]) {
+        // Nothing that follows the end means anything (RFC 6455 5.5.1).
+        if !self.is_ending() {
+            self.preread(host, bytes);
+            self.handle_read(host, &NoIo);
+            self.receiver.settle(host);
+        }
+    }
+
+    /// Reads what there is, and answers what must be answered, where the protocol is kept. Items wait
+    /// to be taken; a full inbox stops the reading.
+    pub fn handle_read(&mut self, host: &impl Host, io: &impl Io) {
+        if self.dialogue.is_over() {
+            return;
+        }
+        if self.dialogue.is_put_off() {
+            if !self.has_items() {
+                self.dialogue.settle(host);
+            }
+        } else if self.receiver.may_bring(io) {
+            self.read_on(host, io, false, usize::MAX);
+        }
+    }
+
+    /// As `handle_read`, until one item is whole.
+    pub fn read_item(&mut self, host: &impl Host, io: &impl Io) {
+        if !self.is_ending() && !self.has_items() {
+            self.read_on(host, io, false, 1);
+            self.receiver.settle(host);
+        }
+    }
+
+    /// Reads items, at most `most`. With `lend` it ends at the first, and leaves its payload where it
+    /// lies.
+    fn read_on(&mut self, host: &impl Host, io: &impl Io, lend: bool, most: usize) -> Option<View> {
+        let Connection { receiver, dialogue, lent, .. } = self;
+        let lend = lend && !dialogue.is_closing();
+        let (mut view, mut read) = (None, 0);
+        while view.is_none() && read < most && !dialogue.is_over() && !dialogue.is_full() {
+            let next = receiver.next(host, io, |event| match event {
+                Event::Message { text, payload } if lend => {
+                    dialogue.count_in(host, payload.len());
+                    let op = if text { opcode::TEXT } else { opcode::BINARY };
+                    view = Some(lend_out(lent, true, op, payload));
+                    Ok(())
+                }
+                event => dialogue.absorb(host, event),
+            });
+            match next {
+                None => break,
+                Some(Ok(Ok(()))) => read += usize::from(!dialogue.inbox.is_empty()),
+                Some(Ok(Err((err, head, len)))) => dialogue.fail(host, err, head, len),
+                Some(Err(RecvError::Protocol(err))) => {
+                    let (head, len) = receiver.codec().refused();
+                    dialogue.fail(host, err, head, len);
+                }
+                Some(Err(RecvError::Io(_, err))) => dialogue.lost(err),
+                Some(Err(RecvError::Ended)) => dialogue.finish(End::Dropped),
+            }
+        }
+        self.note_held();
+        view
+    }
+
+    /// What is held for what came is given back at the end of the turn.
+    #[inline]
+    fn note_held(&mut self) {
+        if self.receiver.is_holding() {
+            self.dialogue.news |= News::AGAIN;
+        }
+    }
+
+    /// Message style: the next message, if it is here.
+    #[inline]
+    pub fn poll_message(&mut self, host: &impl Host, io: &impl Io) -> Option<View> {
+        self.free_lent(host);
+        if self.has_items() {
+            // Reading may have stopped. There is room now, and what came meanwhile may be a ping.
+            if self.dialogue.is_full() {
+                self.dialogue.news |= News::AGAIN;
+            }
+            return self.pop();
+        }
+        if self.is_ending() || !self.receiver.may_bring(io) {
+            self.dialogue.settle(host);
+            return None;
+        }
+        let plain = match self.dialogue.is_closing() {
+            false => self.receiver.next_plain(host, io),
+            true => None,
+        };
+        let view = match plain {
+            Some((opcode, data, len)) => {
+                self.dialogue.count_in(host, len);
+                self.note_held();
+                Some(View { fin: true, opcode, code: None, data, len })
+            }
+            None => match self.read_on(host, io, true, usize::MAX) {
+                None => self.pop(),
+                view => view,
+            },
+        };
+        // What is left is looked at in this turn, even if the reader does not come back.
+        if view.is_some() && self.receiver.has_bytes(io) {
+            self.dialogue.news |= News::AGAIN;
+        }
+        view
+    }
+
+    /// Fragments: the next data frame that has come.
+    pub fn take_fragment(&mut self, host: &impl Host) -> Option<Item> {
+        let item = self.take_item(host)?;
+        if !self.is_full() {
+            self.handle_read(host, &NoIo);
+            self.receiver.settle(host);
+        }
+        Some(item)
+    }
+
+    /// The next item that waits. Where none does, an end that was put off is carried out.
+    pub fn take_item(&mut self, host: &impl Host) -> Option<Item> {
+        let item = self.dialogue.inbox.pop();
+        if item.is_none() {
+            self.dialogue.settle(host);
+        }
+        item
+    }
+
+    fn pop(&mut self) -> Option<View> {
+        let Item { fin, opcode, data } = self.dialogue.inbox.pop()?;
+        let view = View::new(fin, opcode, &data);
+        self.lent = data;
+        Some(view)
+    }
+
+    /// Frame style: the next frame, if it is here. An error is final, and every later call repeats it.
+    #[inline]
+    pub fn poll_frame(
+        &mut self,
+        host: &impl Host,
+        io: &impl Io,
+        max_frame: u64,
+    ) -> Option<Result<View, RecvError>> {
+        self.free_lent(host);
+        if let Some(view) = self.pop() {
+            self.note_frame(host, &view, false);
+            return Some(Ok(view));
+        }
+        if !self.receiver.may_bring(io) {
+            return None;
+        }
+        self.receiver.codec().set_max_frame(max_frame);
+        let next = match self.receiver.next_plain(host, io) {
+            Some((opcode, data, len)) => Ok(View { fin: true, opcode, code: None, data, len }),
+            None => {
+                let known = self.receiver.end().is_some();
+                let Connection { receiver, lent, .. } = self;
+                let next = receiver.next(host, io, |event| {
+                    let (fin, opcode, payload) = frame(event);
+                    lend_out(lent, fin, opcode, payload)
+                })?;
+                if let (Err(RecvError::Protocol(err)), false) = (next, known) {
+                    host.count(Counted::Broken(err));
+                }
+                next
+            }
+        };
+        if let Ok(view) = &next {
+            self.note_frame(host, view, true);
+        }
+        self.note_held();
+        Some(next)
+    }
+
+    /// Frame style: goes on with a frame that has begun to come, for a reader that waits for it.
+    /// Returns whether that is to be woken.
+    pub fn read_frame(&mut self, host: &impl Host, io: &impl Io) -> bool {
+        // The reader itself reads what begins a frame: it gets its payload without a copy.
+        if !self.receiver.is_mid_frame() {
+            return true;
+        }
+        let next = self.receiver.next(host, io, |event| {
+            let (fin, opcode, payload) = frame(event);
+            owned(payload).map(|data| Item { fin, opcode, data })
+        });
+        self.note_held();
+        match next {
+            Some(Ok(Ok(item))) => self.dialogue.inbox.push(item),
+            Some(Ok(Err(_))) => self.receiver.stop(IoError::NoMemory),
+            Some(Err(RecvError::Protocol(err))) => host.count(Counted::Broken(err)),
+            Some(Err(_)) => {}
+            None => return false,
+        }
+        true
+    }
+
+    /// Keeps count of a frame handed out: of whole messages, when they came.
+    #[inline]
+    fn note_frame(&mut self, host: &impl Host, view: &View, fresh: bool) {
+        if !opcode::is_control(view.opcode) {
+            if fresh || self.dialogue.style == Style::Frames {
+                self.dialogue.half_read = !view.fin;
+                self.dialogue.count_in(host, view.len);
+            }
+        } else if view.opcode == opcode::CLOSE {
+            self.dialogue.closes.taken = Some(view.code.unwrap_or(1005));
+            if self.dialogue.is_over() {
+                self.dialogue.news |= News::OVER;
+            }
+        }
+    }
+
+    /// What was handed out has been copied.
+    #[inline]
+    pub fn free_lent(&mut self, host: &impl Host) {
+        if self.lent.capacity() > 0 {
+            host.recycle(std::mem::take(&mut self.lent));
+        }
+    }
+}
+
+/// Notes where the payload lies, so that it is copied once, by its taker.
+fn lend_out(lent: &mut Vec<u8>, fin: bool, opcode: u8, payload: Payload<'_>) -> View {
+    let view = View::new(fin, opcode, payload.as_ref());
+    if let Payload::Owned(bytes) = payload {
+        *lent = bytes;
+    }
+    view
+}
+
+fn frame(event: Event<'_>) -> (bool, u8, Payload<'_>) {
+    match event {
+        Event::Frame { fin, opcode, payload } => (fin, opcode, payload),
+        _ => unreachable!("a codec in frame style finds frames only"),
+    }
+}

@@ -1,0 +1,79 @@
+//! The module's own pings (RFC 6455 5.5.2): when to send one and when to give a peer up.
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// Nothing; ask again in so many milliseconds.
+    Wait(u64),
+    /// Send a ping, and ask again in so many milliseconds.
+    Ping(u64),
+    /// Nothing came after the last ping: the peer is gone.
+    Dead,
+}
+
+/// State of one connection's heartbeat. Times in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heartbeat {
+    interval: u32,
+    timeout: u32,
+    /// When the ping went out that nothing has followed yet.
+    pinged: Option<u64>,
+}
+
+impl Heartbeat {
+    /// Pings after `interval` without a byte, gives up `timeout` after a ping.
+    pub fn new((interval, timeout): (u64, u64)) -> Heartbeat {
+        let ms = |ms: u64| ms.clamp(1, u32::MAX.into()) as u32;
+        Heartbeat { interval: ms(interval), timeout: ms(timeout), pinged: None }
+    }
+
+    /// The interval.
+    pub fn interval(&self) -> u64 {
+        self.interval.into()
+    }
+
+    /// Decides at `now`; the last byte came at `last_in`. Any byte counts as a sign of life.
+    pub fn beat(&mut self, now: u64, last_in: u64) -> Beat {
+        let (interval, timeout) = (u64::from(self.interval), u64::from(self.timeout));
+        if let Some(pinged) = self.pinged {
+            if last_in < pinged {
+                let waited = now.saturating_sub(pinged);
+                if waited >= timeout {
+                    return Beat::Dead;
+                }
+                return Beat::Wait(interval.min(timeout - waited));
+            }
+            self.pinged = None;
+        }
+        let idle = now.saturating_sub(last_in);
+        if idle < interval {
+            return Beat::Wait(interval - idle);
+        }
+        self.pinged = Some(now);
+        // An answer is looked for no later than the next ping may be due.
+        Beat::Ping(interval.min(timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_pinged_and_given_up() {
+        let mut heart = Heartbeat::new((100, 30));
+        assert_eq!(heart.beat(1000, 1000), Beat::Wait(100));
+        assert_eq!(heart.beat(1060, 1000), Beat::Wait(40));
+        assert_eq!(heart.beat(1100, 1000), Beat::Ping(30));
+        assert_eq!(heart.beat(1110, 1000), Beat::Wait(20));
+        assert_eq!(heart.beat(1130, 1000), Beat::Dead);
+    }
+
+    #[test]
+    fn any_byte_after_the_ping_is_a_sign_of_life() {
+        let mut heart = Heartbeat::new((100, 300));
+        assert_eq!(heart.beat(1100, 1000), Beat::Ping(100));
+        assert_eq!(heart.beat(1200, 1150), Beat::Wait(50));
+        assert_eq!(heart.beat(1250, 1150), Beat::Ping(100));
+    }
+}

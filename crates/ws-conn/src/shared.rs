@@ -1,0 +1,67 @@
+//! A message on its way to many connections: encoded once, compressed at most once, and handed to
+//! outboxes by reference.
+
+use std::cell::OnceCell;
+
+use bytes::Bytes;
+use ws_proto::ext::compress_once;
+use ws_proto::{header, opcode};
+
+/// Window of a message compressed for many: connections with a smaller one get it as it is.
+pub(crate) const WINDOW_BITS: u8 = 15;
+/// Set on the first frame of a compressed message (RFC 7692 6).
+pub(crate) const RSV1: u8 = 0x40;
+/// Effort of compressing for many.
+const LEVEL: u8 = 6;
+
+/// One message for many receivers. Dropped by who made it; its frames live in outboxes until sent.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    text: bool,
+    payload: &'a [u8],
+    plain: OnceCell<Bytes>,
+    packed: OnceCell<Option<Bytes>>,
+}
+
+impl<'a> Shared<'a> {
+    /// A message; text must be valid UTF-8.
+    pub fn new(text: bool, payload: &'a [u8]) -> Shared<'a> {
+        Shared { text, payload, plain: OnceCell::new(), packed: OnceCell::new() }
+    }
+
+    /// The message itself.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Bytes of the message itself.
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// The uncompressed frame.
+    pub fn plain(&self) -> &Bytes {
+        self.plain.get_or_init(|| self.frame(0, self.payload))
+    }
+
+    /// The compressed frame, where compressing gains something.
+    pub fn packed(&self) -> Option<&Bytes> {
+        self.packed
+            .get_or_init(|| {
+                let packed = compress_once(LEVEL, WINDOW_BITS, self.payload)?;
+                (packed.len() < self.payload.len()).then(|| self.frame(RSV1, &packed))
+            })
+            .as_ref()
+    }
+
+    fn frame(&self, rsv: u8, payload: &[u8]) -> Bytes {
+        let op = if self.text { opcode::TEXT } else { opcode::BINARY };
+        let head = header::encode(true, rsv, op, payload.len() as u64, None);
+        [head.as_ref(), payload].concat().into()
+    }
+}
