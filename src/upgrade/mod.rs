@@ -125,28 +125,32 @@ fn judge<'a>(
     request: &server::Request<'a>,
     rules: &Rules<'_>,
 ) -> Result<Upgrade<'a>, Fault> {
-    let judged = match rules {
-        Rules::Lenient => server::check_lenient(request).map_err(Fault::Refused),
-        Rules::Strict(_) if r.is_subrequest() => return Err(Fault::Subrequest),
-        Rules::Strict(policy) => server::check_strict(request, policy)
-            .inspect_err(|refusal| stats::add(Counter::refused(refusal.rule()), 1))
-            .map_err(Fault::Refused),
-    };
-    match (judged, rules) {
-        (Ok(_), _) if r.is_subrequest() => Err(Fault::Subrequest),
-        (Ok(_), Rules::Strict(_)) if r.discards_body() => Err(Fault::Body),
-        (Err(fault), Rules::Strict(_)) => {
-            refuse(r, request, &fault);
-            Err(fault)
+    let policy = match rules {
+        Rules::Strict(policy) => policy,
+        // lua-resty-websocket looks at the headers first.
+        Rules::Lenient => {
+            let upgrade = server::check_lenient(request).map_err(Fault::Refused)?;
+            return if r.is_subrequest() { Err(Fault::Subrequest) } else { Ok(upgrade) };
         }
-        (judged, _) => judged,
+    };
+    if r.is_subrequest() {
+        return Err(Fault::Subrequest);
+    }
+    match server::check_strict(request, policy) {
+        Ok(_) if r.discards_body() => Err(Fault::Body),
+        Ok(upgrade) => Ok(upgrade),
+        Err(refusal) => {
+            stats::add(Counter::refused(refusal.rule()), 1);
+            refuse(r, request, &refusal);
+            Err(Fault::Refused(refusal))
+        }
     }
 }
 
 /// What a refusal does to the response. A client that wanted to speak WebSocket may have sent
 /// frames already, which are no request: nothing behind this one is answered.
-fn refuse(r: Request, request: &server::Request<'_>, fault: &Fault) {
-    if let Fault::Refused(Refusal::OtherVersion) = fault {
+fn refuse(r: Request, request: &server::Request<'_>, refusal: &Refusal) {
+    if *refusal == Refusal::OtherVersion {
         // RFC 6455 4.4, RFC 9110 15.5.22 and 7.8. Without memory for them the status has to do.
         let _ = set_header(r, "Sec-WebSocket-Version", "sec-websocket-version", "13")
             && set_header(r, "Upgrade", "upgrade", "websocket")

@@ -239,6 +239,9 @@ unknown option "compression.1" (known: level, threshold, server_no_context_takeo
             end
             try { require_origin = 1 }
             try { headers = "X-One: 1" }
+            try { headers = { "X-One: 1" } }
+            try { headers = { ["X-One"] = true } }
+            try { headers = { ["X-One"] = { "a", {} } } }
             for _, name in ipairs { "timeout", "send_timeout", "ping_interval", "ping_timeout" } do
                 try { [name] = "1s" }
                 try { [name] = -1 }
@@ -271,6 +274,9 @@ bad "origins" option: array of strings expected, got 1
 bad "origins" option: array of strings expected, got 1
 bad "require_origin" option: boolean expected, got 1
 bad "headers" option: table expected, got string
+bad "headers" option: names as keys expected, got 1
+bad "headers.X-One" option: string expected, got boolean
+bad "headers.X-One" option: string expected, got table
 bad "timeout" option: milliseconds expected, got string
 bad "timeout" option: milliseconds expected, got -1
 bad "timeout" option: milliseconds expected, got 2147483648

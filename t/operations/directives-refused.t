@@ -135,6 +135,21 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     refused("$name drop;\n$name close;", qq{"$name" directive is duplicate});
 }
 
+# Origins.
+{
+    my $name = 'websocket_origin';
+    taken("$name https://example.org;");
+    taken("$name $_;", 2) for 'off', 'null', '*.example.org', 'http://[::1]:8080 required',
+      'https://a.org http://b.org:8080 *.c.org required';
+    refused("$name $_;", qq{invalid origin "$_" in "$name" directive})
+      for qw(example.org https:// *.example.org:8080 *. * https://*.org);
+    refused("$name \"https://a b\";", qq{invalid origin "https://a b" in "$name" directive});
+    refused("$name https://a.org off;", qq{invalid origin "off" in "$name" directive});
+    refused("$name required;", qq{no origins in "$name" directive});
+    refused("$name;", qq{invalid number of arguments in "$name" directive});
+    refused("$name off;\n$name null;", qq{"$name" directive is duplicate});
+}
+
 # Push without Lua: content handlers of a location.
 {
     my $name = 'websocket_publish_from_client';
@@ -157,6 +172,13 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     refused('websocket_publish $nothing;',   'unknown "nothing" variable');
     refused('websocket_subscribe;', 'invalid number of arguments in "websocket_subscribe" directive');
     refused('websocket_publish a b;', 'invalid number of arguments in "websocket_publish" directive');
+    taken("websocket_subscribe room;\nwebsocket_publish room;", 2);
+    taken("if (\$arg_a) {\n$_;\n}", 2), taken("limit_except GET {\n$_;\n}", 2)
+      for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
+    refused("$_ a;\nwebsocket_status;", '"websocket_status" directive cannot share a location: websocket_status answers every request')
+      for 'websocket_subscribe', 'websocket_publish';
+    refused("websocket_status;\n$_ a;", qq{"$_" directive cannot share a location: websocket_status answers every request})
+      for 'websocket_subscribe', 'websocket_publish';
     refused("$_;\n$_;", '"' . (split)[0] . '" directive is duplicate')
       for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
 }

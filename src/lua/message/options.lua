@@ -116,15 +116,17 @@ end
 
 -- Response headers by name, as ngx.header takes them.
 local function check_headers(name, value)
-    check_table(name, value)
+    if type(value) ~= "table" then
+        fail(name, "table expected", value)
+    end
     for key, header in pairs(value) do
         if type(key) ~= "string" then
-            fail(name, "header values by name expected", value)
+            fail(name, "names as keys expected", key)
         end
-        if type(header) == "table" then
-            check_strings(name .. "." .. key, header)
-        elseif type(header) ~= "string" and type(header) ~= "number" then
-            fail(name .. "." .. key, "string expected", header)
+        for _, one in ipairs(type(header) == "table" and header or { header }) do
+            if type(one) ~= "string" and type(one) ~= "number" then
+                fail(name .. "." .. key, "string expected", one)
+            end
         end
     end
     return value
