@@ -9,6 +9,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::guard::guarded;
+use super::lending;
 use crate::ffi;
 
 /// What is looked at and kept at most.
@@ -216,6 +217,9 @@ unsafe fn look(c: *mut ffi::ngx_connection_t, state: &mut State, wanted: Wanted)
             return Look::Again;
         }
         TAKEN.with_borrow_mut(|taken| {
+            if lending::is_lent() {
+                lending::hold(std::mem::take(&mut taken.bytes));
+            }
             if taken.bytes.is_empty() {
                 taken.bytes = vec![0; SIZE];
             }

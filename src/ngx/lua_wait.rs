@@ -4,7 +4,9 @@
 //! killed light thread does no harm).
 
 use std::cell::{Cell, RefCell};
-use std::ptr::NonNull;
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 
 use super::per_worker::PerWorker;
 use super::request::Request;
@@ -19,12 +21,38 @@ thread_local! {
 /// Whether all have been given back, because the worker exits.
 static OVER: PerWorker<Cell<bool>> = PerWorker::new(Cell::new(false));
 
+/// The Lua state whose native is running: see `calling`.
+static CALLER: PerWorker<Cell<*mut ffi::lua_State>> = PerWorker::new(Cell::new(ptr::null_mut()));
+
+/// Why `park` refuses where C stands between the caller and its light thread (a finalizer, a callback
+/// of table.sort or string.gsub): the light thread cannot be left there.
+pub const CANNOT_WAIT: &str = "cannot wait here";
+
+/// Notes who calls, for `park`: to be called as a native begins.
+#[inline]
+pub fn calling(state: *mut ffi::lua_State) {
+    CALLER.set(state);
+}
+
+/// Whether the code that calls the native may yield. ngx_lua asks for the phase only.
+fn can_yield() -> bool {
+    type IsYieldable = unsafe extern "C" fn(*mut ffi::lua_State) -> i32;
+    static FOUND: OnceLock<Option<IsYieldable>> = OnceLock::new();
+    let is_yieldable = *FOUND.get_or_init(|| {
+        // SAFETY: looks a symbol up, which older LuaJITs do not have: null is None. Where it is, it
+        // has this type.
+        unsafe { mem::transmute(libc::dlsym(libc::RTLD_DEFAULT, c"lua_isyieldable".as_ptr())) }
+    });
+    // SAFETY: the state that runs the native which parks.
+    is_yieldable.is_none_or(|is_yieldable| unsafe { is_yieldable(CALLER.get()) != 0 })
+}
+
 /// What `Semaphore::park` did.
 #[derive(Debug)]
 pub enum Parking {
     /// The calling light thread is queued; the C function must yield now.
     Parked,
-    /// ngx_lua refused, for instance in a phase that cannot yield. Its own text.
+    /// ngx_lua refused, for instance in a phase that cannot yield, by its own text; or `CANNOT_WAIT`.
     Denied(String),
 }
 
@@ -89,6 +117,9 @@ impl Semaphore {
     pub fn park(&self, r: Request, ms: u64) -> Parking {
         if OVER.get() {
             return Parking::Denied("process exiting".to_string());
+        }
+        if !can_yield() {
+            return Parking::Denied(CANNOT_WAIT.to_string());
         }
         self.in_use.set(true);
         let mut text = [0u8; 128];

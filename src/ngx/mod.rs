@@ -10,6 +10,7 @@ pub mod goodbye;
 pub mod guard;
 pub mod handover;
 pub mod host;
+pub mod lending;
 pub mod link;
 pub mod listener;
 pub mod log;

@@ -12,6 +12,7 @@ use std::ffi::c_void;
 use std::rc::Rc;
 
 use super::guard::guarded;
+use super::lending;
 use super::link::Link;
 use super::request::Request;
 use crate::ffi;
@@ -165,6 +166,7 @@ unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
 unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: nginx calls this with the event it was set on.
     let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
+    lending::over();
     event("read handler", &*session, || {
         // SAFETY: the event is alive during its handler.
         let timedout = unsafe { (*ev).timedout() } != 0;

@@ -81,6 +81,7 @@ impl Session {
             if let Some(message) = io.dialogue.pop() {
                 let op = if message.text { opcode::TEXT } else { opcode::BINARY };
                 let view = FrameView::new(true, op, &message.data);
+                io.free_lent();
                 io.lent = Some(message.data);
                 return Taken::Frame(view);
             }
@@ -91,6 +92,7 @@ impl Session {
         }
         if let Some((fin, opcode, payload)) = io.ready.take() {
             let view = FrameView::new(fin, opcode, &payload);
+            io.free_lent();
             io.lent = Some(payload);
             self.note(io, &view);
             return Taken::Frame(view);
@@ -321,7 +323,7 @@ impl Session {
 }
 
 impl Io {
-    /// What was handed out has been copied.
+    /// What was handed out has been copied, unless `lending` says otherwise.
     #[inline]
     pub(super) fn free_lent(&mut self) {
         if let Some(lent) = self.lent.take() {

@@ -53,8 +53,6 @@ pub struct Peer {
     outbox: Outbox,
     heartbeat: Option<Heartbeat>,
     last_in: u64,
-    /// Memory of the message last handed out.
-    lent: Option<Vec<u8>>,
 }
 
 impl Peer {
@@ -85,7 +83,6 @@ impl Peer {
                 .heartbeat
                 .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout)),
             last_in: now_ms(),
-            lent: None,
         }
     }
 
@@ -177,15 +174,13 @@ impl Peer {
         self.dialogue.finish(End::Lost(err));
     }
 
-    /// The oldest message; it stays in memory until the next call.
-    pub fn take(&mut self) -> Option<(bool, *const u8, usize)> {
+    /// The oldest message: whether it is text, and its bytes.
+    pub fn take(&mut self) -> Option<(bool, Vec<u8>)> {
         let Some(Message { text, data }) = self.dialogue.pop() else {
             self.dialogue.settle(&mut self.outbox);
             return None;
         };
-        let view = (text, data.as_ptr(), data.len());
-        self.lent = Some(data);
-        Some(view)
+        Some((text, data))
     }
 
     /// Sends past the cosocket what the kernel takes; it must allow that (`may_send`). An error, as

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::ngx::lending;
 use crate::ngx::per_worker::PerWorker;
 use crate::ngx::timer::Timer;
 
@@ -34,15 +35,18 @@ pub fn lend<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// A buffer of `SIZE` bytes, owed to `give_back`.
+/// A buffer of `SIZE` bytes, owed to `give_back`. Not one that bytes may lie in which are lent.
 pub fn take() -> Vec<u8> {
-    BUFFERS.borrow_mut().pop().unwrap_or_else(|| vec![0; SIZE])
+    let kept = if lending::is_lent() { None } else { BUFFERS.borrow_mut().pop() };
+    kept.unwrap_or_else(|| vec![0; SIZE])
 }
 
 /// Takes back a buffer of `take`; others are freed. What lies in it stays until the next buffer is
 /// asked for.
 pub fn give_back(buffer: Vec<u8>) {
-    if buffer.len() == SIZE {
+    if lending::is_lent() {
+        lending::hold(buffer);
+    } else if buffer.len() == SIZE {
         let mut kept = BUFFERS.borrow_mut();
         if kept.len() == KEPT {
             kept.swap_remove(0);
@@ -72,7 +76,9 @@ pub fn spare_body(least: usize, whole: usize) -> Option<Vec<u8>> {
 
 /// Takes the memory of a payload that nobody needs any more.
 pub fn recycle(mut body: Vec<u8>) {
-    if body.capacity() >= LEAST_BODY {
+    if lending::is_lent() {
+        lending::hold(body);
+    } else if body.capacity() >= LEAST_BODY {
         SPARE_BODIES.with_borrow_mut(|kept| {
             let total: usize = kept.iter().map(Vec::capacity).sum();
             if total + body.capacity() <= BODIES {

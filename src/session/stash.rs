@@ -3,6 +3,7 @@
 //! without memory of its own.
 
 use super::scratch;
+use crate::ngx::lending;
 
 /// So much is copied at the end of a turn; where more is left, the buffer that it was read into is
 /// kept as it is.
@@ -48,7 +49,8 @@ impl Stash {
     /// Where to read more bytes to, once all have been consumed; `filled` tells how many came.
     pub fn room(&mut self) -> &mut [u8] {
         debug_assert!(self.is_empty());
-        if self.bytes.len() != scratch::SIZE {
+        if self.bytes.len() != scratch::SIZE || lending::is_lent() {
+            scratch::give_back(std::mem::take(&mut self.bytes));
             self.bytes = scratch::take();
         }
         (self.head, self.end) = (0, 0);

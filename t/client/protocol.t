@@ -448,3 +448,25 @@ true "binary" nil
 true "binary" nil
 6
 nil nil "frame unmasked"
+
+
+
+=== TEST 13: a number as payload is what tostring() makes of it
+--- client
+local numbers = { 0, -0, 1, -1, 0.1, 1 / 3, -1 / 3, 100, 1e14, 99999999999999, 1e15, -1e15, 123456789012345678,
+                  1e-4, 1.5e-5, 9.9999999999999e13, 9.99999999999995e13, 2 ^ 53, 1e100, -1e-100, 5e-324, 1e308,
+                  math.huge, -math.huge, 0 / 0, math.pi, 0.30000000000000004, 1e21 }
+math.randomseed(13)
+for _ = 1, 2000 do
+    numbers[#numbers + 1] = (math.random() - 0.5) * 10 ^ math.random(-20, 20)
+end
+for _, n in ipairs(numbers) do
+    local text = tostring(n)
+    local frame = protocol.build_frame(true, 1, #text, n, false)
+    if frame:sub(3) ~= text then
+        ngx.say(text, " is not ", frame:sub(3))
+    end
+end
+ngx.say(#numbers)
+--- response_body
+2028

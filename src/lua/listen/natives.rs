@@ -115,7 +115,7 @@ pub fn accept(args: &Args) -> Outcome {
         },
         Accept::Parked => Outcome::Yield,
         Accept::Closed => Outcome::nil_err(IoError::Closed.to_string()),
-        Accept::Denied(text) => Outcome::Raise(text),
+        Accept::Denied(text) => Outcome::denied(text),
     }
 }
 
@@ -133,7 +133,7 @@ pub fn waiting(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     match listener.park(r, left.unwrap_or(u64::MAX)) {
         Parking::Parked => Outcome::Yield,
-        Parking::Denied(text) => Outcome::Raise(text),
+        Parking::Denied(text) => Outcome::denied(text),
     }
 }
 
@@ -170,7 +170,7 @@ pub fn receive(args: &Args) -> Outcome {
         ),
         Got::LineTooLong => Outcome::nil_err("line too long"),
         Got::Parked => Outcome::Yield,
-        Got::Denied(text) => Outcome::Raise(text),
+        Got::Denied(text) => Outcome::denied(text),
     }
 }
 
@@ -298,7 +298,7 @@ fn awaited(outcome: Await) -> Outcome {
         Await::Done => Outcome::one(Value::Int(1)),
         Await::Parked => Outcome::Yield,
         Await::Failed(err) => Outcome::nil_err(err.to_string()),
-        Await::Denied(text) => Outcome::Raise(text),
+        Await::Denied(text) => Outcome::denied(text),
     }
 }
 

@@ -11,7 +11,7 @@ use ws_proto::Masking;
 use super::connection::{deflate_config, ended, kind};
 use crate::conf::{heartbeat, limit, location_of};
 use crate::lua::resty::opening;
-use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::cosocket::Cosocket;
 use crate::session::dialogue::Role;
 use crate::session::random;
@@ -84,7 +84,7 @@ pub fn feed(args: &Args) -> Outcome {
     let mut peer = peer.borrow_mut();
     let mut fed = peer.feed(bytes);
     let drained = args.number(4).is_some_and(|size| (bytes.len() as f64) < size);
-    if fed.is_ok() && drained && args.has_native_methods(3, &[c"receiveany"]) {
+    if fed.is_ok() && drained && args.has_native_methods(3, &[Method::ReceiveAny]) {
         if let Some(socket) = args.cosocket(3) {
             fed = peer.receive(&socket);
         }
@@ -101,8 +101,8 @@ pub fn feed(args: &Args) -> Outcome {
 pub fn take(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut peer = peer.borrow_mut();
-    if let Some((text, data, len)) = peer.take() {
-        return Outcome::two(Value::View(data, len), Value::Str(kind(text)));
+    if let Some((text, data)) = peer.take() {
+        return Outcome::two(Value::Payload(data), Value::Str(kind(text)));
     }
     match peer.end() {
         Some(end) => ended(end),
@@ -116,7 +116,7 @@ pub fn output(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut peer = peer.borrow_mut();
     let mut failed = Value::Nil;
-    if peer.buffered() > 0 && args.has_native_methods(2, &[c"send"]) {
+    if peer.buffered() > 0 && args.has_native_methods(2, &[Method::Send]) {
         if let Some(socket) = args.cosocket(2).filter(Cosocket::may_send) {
             if let Err(errno) = peer.offer(&socket) {
                 failed = Value::errno(errno);

@@ -150,7 +150,7 @@ pub fn receive(args: &Args) -> Outcome {
         Received::Busy => Outcome::nil_err("socket busy reading"),
         Received::Mixed => Outcome::Raise(MIXED.into()),
         Received::Ended(end) => ended(&end),
-        Received::Denied(text) => Outcome::Raise(text),
+        Received::Denied(text) => Outcome::denied(text),
     }
 }
 
@@ -243,7 +243,7 @@ pub fn close(args: &Args) -> Outcome {
         Closing::Parked => Outcome::Yield,
         Closing::Ended => Outcome::nil_err("closed"),
         Closing::Timeout => Outcome::nil_err("timeout"),
-        Closing::Denied(text) => Outcome::Raise(text),
+        Closing::Denied(text) => Outcome::denied(text),
     }
 }
 

@@ -16,7 +16,6 @@ local hub = vm.module("resty.websocket.hub")
 local fast = vm.module("resty.websocket.fast")
 
 local fast_receive = fast.recv_message
-local view = fast.view
 local copy = fast.copy
 local native_switch = natives.switch
 local native_open = natives.open
@@ -67,7 +66,7 @@ function server.recv(self, timeout)
         check_time("timeout", timeout)
     end
     local session = self.session or server_session(self)
-    local kind = fast_receive(session, view)
+    local kind = fast_receive(session)
     if kind ~= 0 then
         return copy(), kind == 2 and "text" or "binary", nil, nil
     end
@@ -76,7 +75,7 @@ function server.recv(self, timeout)
 
     -- A boolean is a wake-up: look again.
     while data == true or data == false do
-        kind = fast_receive(session, view)
+        kind = fast_receive(session)
         if kind ~= 0 then
             return copy(), kind == 2 and "text" or "binary", nil, nil
         end

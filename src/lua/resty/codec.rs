@@ -6,7 +6,7 @@
 use ws_proto::header::{self, Head};
 use ws_proto::{close, mask, opcode, Lengths, Masking};
 
-use crate::lua::vm::entry::{Args, Outcome, Value};
+use crate::lua::vm::entry::{Args, Method, Outcome, Value};
 use crate::session::random;
 
 /// Longest payload that is built: lengths are 31-bit numbers, as with lua-resty-websocket.
@@ -166,5 +166,6 @@ pub(super) fn short(wanted: usize) -> Outcome {
 
 /// Whether the value at `index` is a connected cosocket that reads as ngx_lua's do.
 fn is_cosocket(args: &Args, index: i32) -> bool {
-    args.cosocket(index).is_some() && args.has_native_methods(index, &[c"receive", c"receiveany"])
+    args.cosocket(index).is_some()
+        && args.has_native_methods(index, &[Method::Receive, Method::ReceiveAny])
 }

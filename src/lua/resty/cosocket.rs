@@ -12,7 +12,7 @@ use super::codec::{
     any_opcode, bad_opcode, frame, frame_of, head_again, not_a_number, rest_len, short, LARGE,
 };
 use super::server::send_rules;
-use crate::lua::vm::entry::{Args, Object, Outcome, Value};
+use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value};
 use crate::ngx::ahead::Wanted;
 use crate::ngx::cosocket::Cosocket;
 use crate::session::{offer_frame as offered, random, LargeBody, Offered};
@@ -30,7 +30,8 @@ pub fn offer_frame(args: &Args) -> Outcome {
     if let Err(text) = send_rules(fin, op, payload.len() as u64, max as u64) {
         return Outcome::nil_err(text);
     }
-    let may_send = |socket: &Cosocket| socket.may_send() && args.has_native_methods(1, &[c"send"]);
+    let may_send =
+        |socket: &Cosocket| socket.may_send() && args.has_native_methods(1, &[Method::Send]);
     let Some(socket) = args.cosocket(1).filter(may_send) else {
         let frame = frame(fin, op, payload.len(), payload, masking);
         return Outcome::three(Value::Int(0), Value::Bytes(frame), Value::Int(0));
@@ -71,7 +72,7 @@ pub fn read_ahead(args: &Args) -> Outcome {
         return Outcome::one(Value::Bool(false));
     };
     let wanted = Wanted { max: max as u64, masked: args.truth(3), measure: large_frame };
-    let own = args.has_native_methods(1, &[c"receive", c"receiveany"]);
+    let own = args.has_native_methods(1, &[Method::Receive, Method::ReceiveAny]);
     Outcome::one(Value::Bool(own && socket.read_ahead(wanted)))
 }
 

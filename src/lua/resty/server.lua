@@ -40,6 +40,8 @@ local DEBUG = ngx.DEBUG
 local debug = ngx.config.debug
 
 local DEFAULT_MAX_LEN = 65535
+-- In a finalizer or another C function's callback: no fault of the connection's.
+local CANNOT_WAIT = "cannot wait here"
 -- What a cosocket takes.
 local MAX_TIMEOUT = 0x7fffffff
 
@@ -129,16 +131,16 @@ end
 
 -- What recv_frame returns for the frame in `view`.
 local function taken(kind)
+    local code = view.code
+    local data = copy()
     if kind >= LOG then
         kind = kind - LOG
         ngx_log(DEBUG, "recv_frame: mask bit: ", 1)
     end
-    local data = copy()
     if kind > NOT_LAST then
         return data, TYPES[kind - NOT_LAST], "again"
     end
     if kind == 9 then
-        local code = view.code
         return data, "close", code >= 0 and code or nil
     end
     return data, TYPES[kind], nil
@@ -165,7 +167,7 @@ function _M.recv_frame(self)
         return data, typ, err
     end
 
-    local kind = fast_recv(session, max, view)
+    local kind = fast_recv(session, max)
     if kind ~= 0 then
         return taken(kind)
     end
@@ -174,14 +176,16 @@ function _M.recv_frame(self)
 
     -- A boolean is a wake-up: look again.
     while data == true or data == false do
-        kind = fast_recv(session, max, view)
+        kind = fast_recv(session, max)
         if kind ~= 0 then
             return taken(kind)
         end
         data, typ, err = native_recv(session, max, true)
     end
 
-    if not data and not find(err, ": timeout", 1, true) and is_open(session) then
+    if not data and not find(err, ": timeout", 1, true) and err ~= CANNOT_WAIT
+       and is_open(session)
+    then
         self.fatal = true
     end
 
@@ -238,7 +242,7 @@ local function send_frame(self, fin, opcode, payload)
     end
 
     if not bytes then
-        if is_open(session) then
+        if err ~= CANNOT_WAIT and is_open(session) then
             self.fatal = true
         end
         return nil, err

@@ -9,6 +9,7 @@ use super::codec::{any_opcode, bad_opcode};
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
 use crate::ngx::log;
+use crate::ngx::lua_wait::CANNOT_WAIT;
 use crate::ngx::switch::Switched;
 use crate::session::{Drained, IoError, RecvError, Taken};
 use crate::upgrade::{self, Fault, Rules, Wish};
@@ -101,6 +102,9 @@ pub fn recv(args: &Args) -> Outcome {
             return Outcome::three(Value::Nil, Value::Nil, Value::Bytes(recv_text(err).into()))
         }
         Taken::Mixed => return Outcome::Raise(MIXED.into()),
+        Taken::Denied(text) if text == CANNOT_WAIT => {
+            return Outcome::three(Value::Nil, Value::Nil, Value::Str(CANNOT_WAIT))
+        }
         Taken::Denied(text) => return Outcome::Raise(text),
     };
     let data = Value::View(frame.data, frame.len);
@@ -146,7 +150,7 @@ pub fn drain(args: &Args) -> Outcome {
         Drained::Yes => Outcome::one(Value::Int(1)),
         Drained::Parked => Outcome::Yield,
         Drained::Failed(err) => Outcome::nil_err(format!("failed to send frame: {err}")),
-        Drained::Denied(text) => Outcome::Raise(text),
+        Drained::Denied(text) => Outcome::denied(text),
     }
 }
 

@@ -16,11 +16,14 @@ use ws_proto::handshake::client::Opening;
 use ws_proto::FrameCheck;
 
 use super::memory::{self, LARGE};
+use super::number;
 use crate::ffi;
 use crate::hub::Mailbox;
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::guard::guarded;
+use crate::ngx::lending;
 use crate::ngx::listener::Listener;
+use crate::ngx::lua_wait::{self, CANNOT_WAIT};
 use crate::ngx::request::Request;
 use crate::session::{recycle, Framed, IoError, LargeBody, Peer, Session, Stream};
 
@@ -36,6 +39,29 @@ pub const MIXED: &str =
 pub struct Args<'l> {
     state: *mut lua::lua_State,
     call: PhantomData<&'l ()>,
+    /// Numbers as strings, for `bytes`: Lua would have to make one.
+    texts: RefCell<Vec<Box<[u8]>>>,
+}
+
+/// A cosocket's methods, by the place of their names in the metatable of our userdata: to make a
+/// string, even one that is there, lets the collector take a step.
+#[derive(Clone, Copy)]
+pub enum Method {
+    /// `send`
+    Send = 1,
+    /// `receive`
+    Receive,
+    /// `receiveany`
+    ReceiveAny,
+}
+
+impl Method {
+    /// Every one, with its name.
+    pub const ALL: [(Method, &'static CStr); 3] = [
+        (Method::Send, c"send"),
+        (Method::Receive, c"receive"),
+        (Method::ReceiveAny, c"receiveany"),
+    ];
 }
 
 /// One result.
@@ -52,7 +78,7 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// The argument at this (positive) index, as it came: no copy of a string is made.
     Arg(c_int),
-    /// Bytes that lie in a session's memory and are copied before anything else happens.
+    /// Bytes that lie in memory which `lending` keeps as it is until Lua has them.
     View(*const u8, usize),
     /// Received bytes, whose memory is used again.
     Payload(Vec<u8>),
@@ -135,6 +161,14 @@ impl Outcome {
     pub fn four(a: Value, b: Value, c: Value, d: Value) -> Outcome {
         Outcome::Return(Values([Some(a), Some(b), Some(c), Some(d)]))
     }
+    /// What a native answers that was not parked, by the text of `Parking::Denied`.
+    pub fn denied(text: String) -> Outcome {
+        if text == CANNOT_WAIT {
+            Outcome::nil_err(text)
+        } else {
+            Outcome::Raise(text)
+        }
+    }
     /// `nil, text`
     pub fn nil_err(text: impl Into<Vec<u8>>) -> Outcome {
         Outcome::two(Value::Nil, Value::Bytes(text.into()))
@@ -153,11 +187,18 @@ impl<'l> Args<'l> {
     }
 
     /// The string (or number, as a string) at `index`.
-    pub fn bytes(&self, index: c_int) -> Option<&'l [u8]> {
+    pub fn bytes(&self, index: c_int) -> Option<&[u8]> {
+        if let Some(number) = self.number(index) {
+            let mut texts = self.texts.borrow_mut();
+            texts.push(number::text(number).into_bytes().into());
+            let text: *const [u8] = &**texts.last()?;
+            // SAFETY: what is boxed does not move, and stays as long as `self`.
+            return Some(unsafe { &*text });
+        }
         let mut len = 0;
         // SAFETY: the string stays on the stack, unmoved, while this call runs.
         unsafe {
-            if lua::lua_isstring(self.state, index) == 0 {
+            if lua::lua_type(self.state, index) != lua::LUA_TSTRING {
                 return None;
             }
             let data = lua::lua_tolstring(self.state, index, &mut len);
@@ -169,8 +210,7 @@ impl<'l> Args<'l> {
     /// element may be collected as soon as it left the stack. Err: the first element that is
     /// neither. None: not a table.
     pub fn list(&self, index: c_int) -> Option<Result<Vec<Vec<u8>>, usize>> {
-        // SAFETY: raw access never raises; each element is popped again; a number's text is made
-        // on the stack's own copy of it.
+        // SAFETY: raw access never raises nor makes anything; each element is popped again.
         unsafe {
             if lua::lua_type(self.state, index) != lua::LUA_TTABLE {
                 return None;
@@ -310,8 +350,9 @@ impl<'l> Args<'l> {
 
     /// Whether the methods of the table at `index` are C functions that it has from its metatable,
     /// as a cosocket's are: a program may have put its own in their place.
-    pub fn has_native_methods(&self, index: c_int, names: &[&CStr]) -> bool {
-        // SAFETY: raw access never raises; what is pushed is popped.
+    pub fn has_native_methods(&self, index: c_int, methods: &[Method]) -> bool {
+        // SAFETY: raw access never raises nor makes anything; what is pushed is popped. The upvalue is
+        // the metatable of our userdata, which has the names.
         unsafe {
             let (state, top) = (self.state, lua::lua_gettop(self.state));
             if lua::lua_type(state, index) != lua::LUA_TTABLE
@@ -319,8 +360,8 @@ impl<'l> Args<'l> {
             {
                 return false;
             }
-            let native = names.iter().all(|name| {
-                lua::lua_pushstring(state, name.as_ptr());
+            let native = methods.iter().all(|method| {
+                lua::lua_rawgeti(state, lua::lua_upvalueindex(1), *method as lua::lua_Integer);
                 lua::lua_pushvalue(state, -1);
                 lua::lua_rawget(state, index);
                 let overridden = lua::lua_type(state, -1) != lua::LUA_TNIL;
@@ -372,17 +413,21 @@ impl Slot {
 /// # Safety
 /// `state` must be the state Lua called the function with.
 pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
-    let args = Args { state, call: PhantomData };
+    lua_wait::calling(state.cast());
+    let args = Args { state, call: PhantomData, texts: RefCell::default() };
     let outcome = guarded("a Lua function", None, || Some(body(&args)));
     match outcome.unwrap_or_else(|| Outcome::two(Value::Nil, Value::Str("internal error"))) {
         Outcome::Return(values) => {
             let (mut pushed, mut large) = (0, false);
-            for value in values.0.into_iter().flatten() {
-                large |= value.len() >= LARGE;
-                // SAFETY: Lua guarantees 20 free stack slots to a C function.
-                unsafe { push(state, value) };
-                pushed += 1;
-            }
+            let copy = || {
+                for value in values.0.into_iter().flatten() {
+                    large |= value.len() >= LARGE;
+                    // SAFETY: Lua guarantees 20 free stack slots to a C function.
+                    unsafe { push(state, value) };
+                    pushed += 1;
+                }
+            };
+            lending::while_lent(copy);
             if large {
                 // SAFETY: this is the function's state, and nothing is left to drop.
                 unsafe { memory::pace(state) };
@@ -406,7 +451,7 @@ pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
 /// # Safety
 /// `state` must be valid and have a free stack slot (two for an object).
 unsafe fn push(state: *mut lua::lua_State, value: Value) {
-    // SAFETY: by contract; a `View` is still in place because nothing ran since it was made.
+    // SAFETY: by contract; a `View` is in place because it is lent meanwhile.
     unsafe {
         match value {
             Value::Nil => lua::lua_pushnil(state),

@@ -7,20 +7,22 @@ local natives = ...
 local ffi = require "ffi"
 
 ffi.cdef [[
-    struct nlw_view { const char *data; unsigned int len; int code; };
+    struct nlw_view { const char *data; unsigned int len; int code; unsigned int lent; };
 ]]
 
-local recv_frame, send_frame, recv_message, send_message, LARGE = natives.addresses()
+local recv_frame, send_frame, recv_message, send_message, view, LARGE = natives.addresses()
 
 local string = ffi.string
 local pace = natives.pace
 
-local view = ffi.new("struct nlw_view")
+view = ffi.cast("struct nlw_view *", view)
 
 
--- What a call has left in `view`, as a string. For large ones see memory.rs.
+-- What a call has left in `view`, as a string. Until then nothing else is put there, whatever
+-- finalizers do: see lending.rs. For large strings see memory.rs.
 local function copy()
     local data = string(view.data, view.len)
+    view.lent = 0
     if #data >= LARGE then
         pace()
     end
@@ -31,8 +33,8 @@ end
 return {
     view = view,
     copy = copy,
-    recv_frame = ffi.cast("int (*)(void *, double, struct nlw_view *)", recv_frame),
+    recv_frame = ffi.cast("int (*)(void *, double)", recv_frame),
     send_frame = ffi.cast("int (*)(void *, int, const char *, size_t, double)", send_frame),
-    recv_message = ffi.cast("int (*)(void *, struct nlw_view *)", recv_message),
+    recv_message = ffi.cast("int (*)(void *)", recv_message),
     send_message = ffi.cast("int (*)(void *, bool, const char *, size_t)", send_message),
 }

@@ -11,24 +11,17 @@ use super::entry::{Object, Slot};
 use super::memory::LARGE;
 use crate::ffi;
 use crate::ngx::guard::guarded;
+use crate::ngx::lending;
 use crate::session::Session;
 
-/// What a call hands out: fast.lua's `struct nlw_view`. Of 16 bytes, the largest that LuaJIT takes
-/// for a constant of a trace.
-#[repr(C)]
-pub struct View {
-    /// To be copied at once: the memory is the session's, until any session is used again.
-    data: *const u8,
-    len: u32,
-    /// A close frame's code; -1 for none.
-    code: c_int,
-}
-
-impl View {
-    fn new(data: *const u8, len: usize, code: c_int) -> View {
-        // No Lua string is longer than 2 GiB: to make one of this fails either way.
-        View { data, len: u32::try_from(len).unwrap_or(u32::MAX), code }
-    }
+/// Lends bytes by the view, where nothing else is lent.
+fn lend(data: *const u8, len: usize, code: Option<u16>) {
+    let view = lending::view();
+    view.data.set(data);
+    // No Lua string is longer than 2 GiB: to make one of this fails either way.
+    view.len.set(u32::try_from(len).unwrap_or(u32::MAX));
+    view.code.set(code.map_or(-1, c_int::from));
+    lending::lend();
 }
 
 /// Added to the kind of a frame that is not its message's last.
@@ -36,13 +29,16 @@ const NOT_LAST: c_int = 16;
 /// Added where the connection's log takes debug lines.
 const DEBUG: c_int = 32;
 
-/// `kind = recv_frame(session, max_len, view)`: opcode + 1, `NOT_LAST`, `DEBUG`.
-unsafe extern "C" fn recv_frame(slot: *const Slot, max: f64, out: *mut View) -> c_int {
-    // SAFETY: fast.lua passes a userdata and a view of its own, alive during the call.
-    let (Some(session), Some(out)) = (unsafe { (session(slot), out.as_mut()) }) else { return 0 };
+/// `kind = recv_frame(session, max_len)`: opcode + 1, `NOT_LAST`, `DEBUG`. The payload is in the view.
+unsafe extern "C" fn recv_frame(slot: *const Slot, max: f64) -> c_int {
+    // SAFETY: fast.lua passes a userdata, alive during the call.
+    let Some(session) = (unsafe { session(slot) }) else { return 0 };
+    if lending::is_lent() {
+        return 0;
+    }
     guarded("recv", 0, || {
         let Some(frame) = session.take_now(max) else { return 0 };
-        *out = View::new(frame.data, frame.len, frame.code.map_or(-1, c_int::from));
+        lend(frame.data, frame.len, frame.code);
         let debug = if session.logs_debug() { DEBUG } else { 0 };
         c_int::from(frame.opcode) + 1 + if frame.fin { 0 } else { NOT_LAST } + debug
     })
@@ -67,13 +63,16 @@ unsafe extern "C" fn send_frame(
     guarded("send", 0, || session.send_now(op as u8, payload).unwrap_or(0) as c_int)
 }
 
-/// `kind = recv_message(session, view)`: 1 for binary, 2 for text.
-unsafe extern "C" fn recv_message(slot: *const Slot, out: *mut View) -> c_int {
+/// `kind = recv_message(session)`: 1 for binary, 2 for text. The payload is in the view.
+unsafe extern "C" fn recv_message(slot: *const Slot) -> c_int {
     // SAFETY: as for `recv_frame`.
-    let (Some(session), Some(out)) = (unsafe { (session(slot), out.as_mut()) }) else { return 0 };
+    let Some(session) = (unsafe { session(slot) }) else { return 0 };
+    if lending::is_lent() {
+        return 0;
+    }
     guarded("recv", 0, || {
         let Some(message) = session.receive_now() else { return 0 };
-        *out = View::new(message.data, message.len, -1);
+        lend(message.data, message.len, None);
         1 + c_int::from(message.text)
     })
 }
@@ -109,7 +108,7 @@ unsafe fn bytes<'l>(data: *const u8, len: usize) -> &'l [u8] {
     unsafe { ffi::slice(data, len) }
 }
 
-/// Pushes the addresses of the functions, in fast.lua's order, and how long a large string is.
+/// Pushes the addresses of the functions and of the view, in fast.lua's order, and how long a large string is.
 ///
 /// # Safety
 /// `state` must be the state a C function was called with.
@@ -119,8 +118,9 @@ pub unsafe extern "C-unwind" fn addresses(state: *mut lua::lua_State) -> c_int {
         send_frame as *mut c_void,
         recv_message as *mut c_void,
         send_message as *mut c_void,
+        std::ptr::from_ref(lending::view()).cast_mut().cast(),
     ];
-    // SAFETY: five values, where Lua guarantees room for twenty.
+    // SAFETY: six values, where Lua guarantees room for twenty.
     unsafe {
         for address in all {
             lua::lua_pushlightuserdata(state, address);

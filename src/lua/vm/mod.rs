@@ -6,6 +6,7 @@ pub mod entry;
 mod fast;
 mod memory;
 mod no_request;
+mod number;
 mod preload;
 mod tls;
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use mlua::ffi as lua;
 
-use super::entry;
+use super::entry::{self, Method};
 use crate::conf::LuaModules;
 use crate::ffi;
 
@@ -173,7 +173,11 @@ unsafe fn push_vm(state: *mut lua::lua_State) {
         lua::lua_setfield(state, -2, c"loaded".as_ptr());
 
         // The metatable of our userdata: known to the natives only, as their upvalue.
-        lua::lua_createtable(state, 0, 2);
+        lua::lua_createtable(state, Method::ALL.len() as c_int, 2);
+        for (method, name) in Method::ALL {
+            lua::lua_pushstring(state, name.as_ptr());
+            lua::lua_rawseti_(state, -2, method as c_int);
+        }
         lua::lua_pushcclosure(state, entry::collect, 0);
         lua::lua_setfield(state, -2, c"__gc".as_ptr());
         lua::lua_pushboolean(state, 0);
