@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind build check reference bench conformance fuzz \
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-poll build check reference bench conformance fuzz \
 	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -41,6 +41,10 @@ test-clients: build ## Python websockets, Node ws and Chromium against a real ng
 test-valgrind: build ## t/*/*.t (or T=...) with nginx under valgrind; fails on an error or a definite leak of ours
 	@tools/deps.sh valgrind
 	@TEST_NGINX_USE_VALGRIND=1 TEST_NGINX_TIMEOUT=$${TEST_NGINX_TIMEOUT:-30} t/prove.sh $(T)
+
+test-poll: build ## t/*/*.t with nginx on poll, a part with select and a byte at a time (T=... for some, QUICK=1: the part)
+	@tools/deps.sh test
+	@tools/test-poll.sh $(T)
 
 check: ## formatting, clippy with warnings as errors, layering, no circles, documents
 	@tools/deps.sh build

@@ -318,8 +318,18 @@ unsafe extern "C" fn flush_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
     event("flush", &*owner, || owner.flush());
 }
 
-/// Nobody has attached yet: nginx has marked the event as ready, which is all.
-pub(super) unsafe extern "C" fn idle_handler(_ev: *mut ffi::ngx_event_t) {}
+/// Nobody has attached yet: nginx has marked the event as ready, which is all. An event module that
+/// reports states (poll, select) must not report this one again.
+pub(super) unsafe extern "C" fn idle_handler(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: nginx calls this with the event it was set on. Disarming calls no handler.
+    unsafe {
+        if (*ev).write() != 0 {
+            ffi::ngx_handle_write_event(ev, 0);
+        } else {
+            ffi::ngx_handle_read_event(ev, 0);
+        }
+    }
+}
 
 /// Runs an event's body; a panic (a bug of ours) ends this one connection.
 fn event<T: Events>(what: &str, owner: &T, body: impl FnOnce()) {

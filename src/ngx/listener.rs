@@ -280,6 +280,19 @@ impl Inner {
         true
     }
 
+    /// Whether an event module that reports states, not changes (poll, select) goes on reporting
+    /// connections that wait.
+    fn listen(&self, on: bool) {
+        let lc = self.lc.get();
+        if !lc.is_null() {
+            // SAFETY: lc is alive. With epoll this is a no-op.
+            unsafe {
+                (*(*lc).read).set_ready(u32::from(!on));
+                ffi::ngx_handle_read_event((*lc).read, 0);
+            }
+        }
+    }
+
     /// Goes on accepting, at the next turn of the event loop.
     fn resume(&self) {
         let lc = self.lc.get();
@@ -303,13 +316,15 @@ impl Inner {
 
     /// Accepts what the kernel has, a batch or (`all`) until nothing is left.
     fn run(&self, all: bool) {
+        self.listen(true);
         for _ in 0..if all { usize::MAX } else { BATCH } {
             let lc = self.lc.get();
             if lc.is_null() {
                 return;
             }
             if !all && self.queue.borrow().len() >= self.limit {
-                return self.paused.set(true);
+                self.paused.set(true);
+                return self.listen(false);
             }
             let before = self.accepted.get();
             ffi::ngx_set_errno(0);
@@ -323,7 +338,7 @@ impl Inner {
                         ffi::ngx_add_timer((*lc).read, RETRY_MS as ffi::ngx_msec_t);
                     }
                 }
-                return;
+                return self.listen(false);
             }
             if self.accepted.get() == before && errno != libc::ECONNABORTED {
                 // Nothing there, or nginx had no connection for it; others may wait behind that.

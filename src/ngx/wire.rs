@@ -91,16 +91,23 @@ impl Wire {
         // SAFETY: c is alive; `recv` is nginx's own (plain or TLS) and writes at most len bytes.
         // It never calls back into a handler.
         let n = unsafe { (*c).recv.map_or(-1, |recv| recv(c, buf.as_mut_ptr(), buf.len())) };
-        match n {
+        let got = match n {
             0 => Recv::Eof,
             n if n > 0 => Recv::Data(n as usize),
             n if n == ffi::NGX_AGAIN as isize => Recv::Again,
             _ => Recv::Failed(ffi::ngx_errno()),
+        };
+        // A read that brought less than it could have has exhausted the socket, too, and no other
+        // read may follow it.
+        if got == Recv::Again || (matches!(got, Recv::Data(_)) && !self.read_ready()) {
+            self.want_read();
         }
+        got
     }
 
-    /// Arms the read event after a read that said `Again`; disarms it where bytes are there that
-    /// nobody wants yet and the event module reports states, not changes (poll, select).
+    /// Arms the read event where nothing is left to read, which every read does by itself; disarms
+    /// it where bytes are there that nobody wants yet and the event module reports states, not
+    /// changes (poll, select). To be called when an event leaves such bytes.
     pub fn want_read(&self) {
         let c = self.get();
         if !c.is_null() {

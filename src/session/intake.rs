@@ -196,7 +196,7 @@ impl Intake {
             let body = self.conn.body_room().filter(|(_, missing)| *missing >= DIRECT_READ);
             if let Some((body, missing)) = body {
                 let got = link.recv_into(body, missing);
-                let Some(n) = self.arrived(link, got)? else { return Ok(None) };
+                let Some(n) = self.arrived(got)? else { return Ok(None) };
                 match self.conn.body_filled(n).map_err(RecvError::Protocol)? {
                     Some(event) => return Ok(Some(sink(event))),
                     None => continue,
@@ -214,7 +214,7 @@ impl Intake {
             return Ok(false);
         }
         let got = link.recv(self.stash.room());
-        let came = self.arrived(link, got);
+        let came = self.arrived(got);
         match came {
             Ok(Some(n)) => self.stash.filled(n),
             _ => self.stash.clear(),
@@ -235,16 +235,13 @@ impl Intake {
     }
 
     /// Notes what a read brought: so many bytes, nothing now, or the end.
-    fn arrived(&mut self, link: &Link, got: Recv) -> Result<Option<usize>, RecvError> {
+    fn arrived(&mut self, got: Recv) -> Result<Option<usize>, RecvError> {
         match got {
             Recv::Data(n) => {
                 self.last_in = now_ms();
                 Ok(Some(n))
             }
-            Recv::Again => {
-                link.want_read();
-                Ok(None)
-            }
+            Recv::Again => Ok(None),
             Recv::Eof => Err(self.io_error(IoError::Closed)),
             Recv::Failed(errno) => Err(self.io_error(IoError::from_errno(errno))),
         }

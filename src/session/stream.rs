@@ -351,10 +351,7 @@ impl Stream {
         });
         match got {
             Recv::Data(_) => true,
-            Recv::Again => {
-                self.socket.want_read();
-                false
-            }
+            Recv::Again => false,
             Recv::Eof => {
                 io.read_end = Some(IoError::Closed);
                 true

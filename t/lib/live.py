@@ -27,6 +27,7 @@ VALGRIND = os.environ.get("TEST_NGINX_USE_VALGRIND")
 PATIENCE = 60 if VALGRIND else 10  # seconds in which what is awaited has to come
 BINARY = os.environ.get("TEST_NGINX_BINARY") or shutil.which(
     "nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+EVENT_TYPE = os.environ.get("TEST_NGINX_EVENT_TYPE")
 LOUD = re.compile(r"\[(?:warn|error|crit|alert|emerg)\]")
 
 
@@ -85,6 +86,7 @@ class Nginx:
         quiet = "" if s["load"] != modules() or "websocket_ping_interval" in s["http"] else (
             "websocket_ping_interval 0;")
         connections = "" if "worker_connections" in s["events"] else "worker_connections 1024;"
+        use = f"use {EVENT_TYPE};" if EVENT_TYPE and "use " not in s["events"] else ""
         with open(self.conf, "w") as out:
             out.write(f"""{load}{user}
 daemon off;
@@ -92,7 +94,7 @@ worker_processes {s["workers"]};
 pid {ROOT}/logs/nginx.pid;
 error_log {self.log} info;
 {s["main"]}
-events {{ {connections} accept_mutex off; {s["events"]} }}
+events {{ {use} {connections} accept_mutex off; {s["events"]} }}
 http {{
     access_log off;
     lua_package_path "{REPO}/t/lib/?.lua;;";
