@@ -31,6 +31,7 @@ pub struct Link {
     on_heap: Cell<bool>,
     handlers: Cell<(ffi::ngx_event_handler_pt, ffi::ngx_event_handler_pt)>,
     held: Cell<bool>,
+    checks_abort: Cell<bool>,
 }
 
 /// The events of a link, whose data is its session.
@@ -49,6 +50,7 @@ impl Link {
             on_heap: Cell::new(false),
             handlers: Cell::new((None, None)),
             held: Cell::new(false),
+            checks_abort: Cell::new(false),
         }
     }
 
@@ -88,6 +90,44 @@ impl Link {
         let c = self.c.get();
         // SAFETY: not null means alive.
         !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() != 0 }
+    }
+
+    /// Has a client that ends its stream end the request, or run its `ngx.on_abort`: what
+    /// `lua_check_client_abort` says.
+    pub fn check_abort(&self, on: bool) {
+        self.checks_abort.set(on);
+    }
+
+    /// Whether that is asked for.
+    pub fn checks_abort(&self) -> bool {
+        self.checks_abort.get()
+    }
+
+    /// Whether it is asked for, and the end of the stream has been read.
+    pub fn is_aborted(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        self.checks_abort.get() && !c.is_null() && unsafe { (*(*c).read).eof() != 0 }
+    }
+
+    /// Whether the peer has ended or reset the stream, and nothing it sent before waits in the kernel.
+    pub(super) fn is_peer_gone(&self) -> bool {
+        let c = self.c.get();
+        if c.is_null() {
+            return false;
+        }
+        let mut byte = 0u8;
+        let (to, flags) = (ptr::addr_of_mut!(byte).cast(), libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        // SAFETY: c is alive; one byte at most is written.
+        let n = unsafe { libc::recv((*c).fd, to, 1, flags) };
+        n == 0 || (n < 0 && !matches!(ffi::ngx_errno(), libc::EAGAIN | libc::EINTR))
+    }
+
+    /// Whether nothing can be sent any more: a write has failed, or nginx gives the connection up.
+    pub(super) fn is_broken(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*c).error() != 0 }
     }
 
     /// Asks nginx to tell the read handler when the worker is told to quit gracefully (what it

@@ -16,6 +16,7 @@ pub struct LuaConf {
     read_timeout: Option<usize>,
     send_timeout: Option<usize>,
     log_errors: Option<usize>,
+    check_client_abort: Option<usize>,
 }
 
 /// ngx_lua's default for its socket time-outs.
@@ -68,6 +69,7 @@ impl LuaConf {
             b"lua_socket_read_timeout" => conf.read_timeout = Some(offset),
             b"lua_socket_send_timeout" => conf.send_timeout = Some(offset),
             b"lua_socket_log_errors" => conf.log_errors = Some(offset),
+            b"lua_check_client_abort" => conf.check_client_abort = Some(offset),
             _ => (),
         });
         conf
@@ -86,6 +88,11 @@ impl LuaConf {
     /// `lua_socket_log_errors` of the location that serves `r`.
     pub fn log_errors(&self, r: Request) -> bool {
         self.word(r, self.log_errors).unwrap_or(1) != 0
+    }
+
+    /// `lua_check_client_abort` of the location that serves `r`.
+    pub fn checks_client_abort(&self, r: Request) -> bool {
+        self.word(r, self.check_client_abort).unwrap_or(0) != 0
     }
 
     /// Makes room for `n` timers at a time, running and pending: each connection of a listener is

@@ -30,6 +30,10 @@ pub trait Takeover: 'static {
     fn flush(&self);
     /// The timer set with `Link::set_timer` is due.
     fn timer(&self);
+    /// Whether somebody waits in the session who learns by that of the client's end.
+    fn is_awaited(&self) -> bool;
+    /// Whether something that the client has sent waits to be read.
+    fn has_unread(&self) -> bool;
     /// Whether output waits to be sent.
     fn pending(&self) -> bool;
     /// The output that waits will never be sent: forget it.
@@ -171,11 +175,15 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
         // SAFETY: the event is alive during its handler.
         let timedout = unsafe { (*ev).timedout() } != 0;
         let link = session.link();
+        let untold = link.checks_abort() && !session.is_awaited();
         session.readable();
         if link.read_ready() {
             link.want_read();
         }
         if !link.must_drop() {
+            if untold && link.is_open() && !session.has_unread() && link.is_peer_gone() {
+                return abort(link);
+            }
             return finish_if_drained(&*session, ffi::NGX_OK as _);
         }
         session.discard();
@@ -190,6 +198,21 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
             link.add_read_timer(SHUTDOWN_GRACE_MS);
         }
     });
+}
+
+/// The client is gone while the handler does something else: ngx_lua ends it or runs its
+/// `ngx.on_abort` (ngx_http_lua_rd_check_broken_connection, which it leaves in the request while
+/// `lua_check_client_abort` is on). The link may be dead afterwards.
+fn abort(link: &Link) {
+    let r = link.request();
+    // SAFETY: the link is open, so r is alive; what follows is nginx's own request handler's way.
+    unsafe {
+        let c = (*r).connection;
+        if let Some(check) = (*r).read_event_handler {
+            check(r);
+        }
+        ffi::ngx_http_run_posted_requests(c);
+    }
 }
 
 unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
@@ -283,7 +306,7 @@ unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
         // SAFETY: we are called for this request, so it is alive; null where it ends before its
         // connection was taken over.
         let terminated = !r.is_null() && unsafe { ffi::HTTP_REQUEST_COUNT.get(r) } > 0;
-        if terminated && !link.must_drop() && session.pending() {
+        if terminated && !link.is_broken() && session.pending() {
             link.hold(session.drain_timeout());
             session.ended();
         } else {

@@ -108,6 +108,9 @@ impl Session {
                 self.note(io, &view);
                 return Taken::Frame(view);
             }
+            Some(Err(RecvError::Io(stage, IoError::Closed))) if self.link.is_aborted() => {
+                return Taken::Failed(RecvError::Io(stage, IoError::ClientAborted));
+            }
             Some(Err(end)) => return Taken::Failed(end),
             None => {}
         }

@@ -73,6 +73,11 @@ impl Intake {
         self.stash.is_empty() && self.conn.is_between()
     }
 
+    /// Whether bytes have been read that the codec has not seen.
+    pub fn has_stash(&self) -> bool {
+        !self.stash.is_empty()
+    }
+
     /// Whether `next` has anything to say: bytes, or the end.
     #[inline]
     pub fn may_bring(&self, link: &Link) -> bool {

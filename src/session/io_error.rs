@@ -11,6 +11,8 @@ pub enum IoError {
     Timeout,
     /// The peer ended the stream, or nginx is shutting the worker down.
     Closed,
+    /// The peer ended the stream, under `lua_check_client_abort on`.
+    ClientAborted,
     /// Another light thread is reading.
     BusyReading,
     /// An error of the operating system, as errno.
@@ -33,6 +35,7 @@ impl fmt::Display for IoError {
         match self {
             IoError::Timeout => f.write_str("timeout"),
             IoError::Closed => f.write_str("closed"),
+            IoError::ClientAborted => f.write_str("client aborted"),
             IoError::BusyReading => f.write_str("socket busy reading"),
             IoError::Errno(errno) => f.write_str(&errno::text(*errno)),
         }

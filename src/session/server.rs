@@ -238,6 +238,7 @@ impl Session {
             opened: Cell::new(0),
             io: Pooled::new(r, io),
         });
+        session.link.check_abort(conf.checks_client_abort(r));
         takeover::bind(r, session.clone()).then_some(session)
     }
 
@@ -421,10 +422,13 @@ impl Session {
         if !self.has_begun() {
             return;
         }
-        match io.outbox.flush(&self.link) {
-            Ok(0) => {}
-            Ok(_) => io.last_out = now_ms(),
-            Err(err) => io.write_end = Some(err),
+        // TLS that has failed must not be asked again: nginx logs what OpenSSL then says at crit.
+        if io.write_end.is_none() {
+            match io.outbox.flush(&self.link) {
+                Ok(0) => {}
+                Ok(_) => io.last_out = now_ms(),
+                Err(err) => io.write_end = Some(err),
+            }
         }
         let pending = io.write_end.is_none() && self.has_pending(io);
         self.link.set_pending(pending);
@@ -551,6 +555,16 @@ impl Takeover for Session {
     fn timer(&self) {
         self.on_timer(&mut self.io.borrow_mut());
         self.tend();
+    }
+
+    fn is_awaited(&self) -> bool {
+        // Without a handler nobody is to be ended: `tend` sees to the request.
+        self.reader.waiters() > 0 || waiters(&self.closers) > 0 || self.io.borrow().alone.is_some()
+    }
+
+    fn has_unread(&self) -> bool {
+        let io = self.io.borrow();
+        io.ready.is_some() || io.dialogue.has_messages() || io.intake.has_stash()
     }
 
     fn pending(&self) -> bool {

@@ -207,7 +207,7 @@ case.server += """
 """
 
 
-def echoes(ng, path, end, pad=""):
+def echoes(ng, path, end, pad="", ended="closed"):
     peer = Peer(ng, path, first=frame(TEXT, "first"), lines=[pad] if pad else [])
     equal(peer.frame(), (TEXT, b"first"))
     for size in 0, 1, 125, 126, 65535, 65536, 300000:
@@ -222,7 +222,7 @@ def echoes(ng, path, end, pad=""):
     elif end == "fin":
         peer.fin()
         equal(peer.rest(), b"")
-        equal(peer.report(), "echo ended | failed to receive the first 2 bytes: closed")
+        equal(peer.report(), f"echo ended | failed to receive the first 2 bytes: {ended}")
         peer.close()
     else:
         peer.rst()
@@ -236,7 +236,8 @@ for number, name in enumerate(FORMS):
         # A head beyond client_header_buffer_size: the frame lies in a large header buffer.
         pad = "X-Pad: " + "x" * 3000 if "large" in name else ""
         for end in "close", "fin", "rst":
-            echoes(ng, f"/form{number}", end, pad)
+            ended = "client aborted" if "abort" in name else "closed"
+            echoes(ng, f"/form{number}", end, pad, ended)
     case(f"an echo handler with {name}")(both)
 
 
