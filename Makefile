@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-poll build check reference bench conformance fuzz \
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-poll soak build check reference bench conformance fuzz \
 	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -45,6 +45,10 @@ test-valgrind: build ## t/*/*.t (or T=...) with nginx under valgrind; fails on a
 test-poll: build ## t/*/*.t with nginx on poll, a part with select and a byte at a time (T=... for some, QUICK=1: the part)
 	@tools/deps.sh test
 	@tools/test-poll.sh $(T)
+
+soak: build ## SOAK_SECONDS (600) of aborts, TLS, compression, pushes and reloads; prints connections, lines, memory
+	@tools/deps.sh test
+	@python3 tools/soak.py
 
 check: ## formatting, clippy with warnings as errors, layering, no circles, documents
 	@tools/deps.sh build

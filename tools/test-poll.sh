@@ -5,14 +5,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What waits, reads and writes in every way there is, with payloads that bytewise reading gets through.
+# What waits, reads and writes in every way there is; dripped: without what is about times.
 part=(t/server/receive.t t/server/handshake.t t/server/control.t t/server/close.t
     t/messages/receive-messages.t t/messages/close-handshake.t t/messages/compression-offers.t
-    t/hub/workers.t t/client/frames.t t/client/connect-messages.t t/compat/listener.t
+    t/hub/directives.t t/client/frames.t t/client/connect-messages.t t/compat/listener.t
     t/compat/tarantool-server.t t/compat/websockets.t)
+dripped=(t/server/receive.t t/server/handshake.t t/server/control.t t/server/close.t
+    t/messages/compression-offers.t t/client/frames.t t/compat/tarantool-server.t
+    t/compat/websockets.t)
 all=()
 if (($#)); then
-    part=("$@") all=("$@")
+    part=("$@") dripped=("$@") all=("$@")
 elif [ -n "${QUICK:-}" ]; then
     all=("${part[@]}")
 fi
@@ -20,9 +23,9 @@ fi
 binary=$(tools/nginx-poll.sh build/nginx-poll)
 cc -shared -fPIC -O2 -Wall -o build/nginx-poll/drip.so t/lib/drip.c
 # A program of its own, so that nginx alone is dripped on and not what tests it.
-dripped=build/nginx-poll/dripped
-printf '#!/bin/sh\nLD_PRELOAD=%s exec %s "$@"\n' "$PWD/build/nginx-poll/drip.so" "$binary" >$dripped
-chmod +x $dripped
+program=build/nginx-poll/dripped
+printf '#!/bin/sh\nLD_PRELOAD=%s exec %s "$@"\n' "$PWD/build/nginx-poll/drip.so" "$binary" >$program
+chmod +x $program
 
 run() { # run WHAT BINARY METHOD FILE...
     echo "test-poll: $1"
@@ -30,4 +33,4 @@ run() { # run WHAT BINARY METHOD FILE...
 }
 run "poll" "$binary" poll "${all[@]}"
 run "select" "$binary" select "${part[@]}"
-run "poll, byte by byte" "$PWD/$dripped" poll "${part[@]}"
+run "poll, byte by byte" "$PWD/$program" poll "${dripped[@]}"

@@ -436,6 +436,9 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
                 ptr::addr_of!(on).cast(),
                 mem::size_of_val(&on) as libc::socklen_t,
             );
+            if !log::soften(c) {
+                return false;
+            }
             if !is_room() {
                 log::info((*c).log, "connection refused: worker_connections are not enough");
                 return false;

@@ -30,8 +30,8 @@ pub trait Takeover: 'static {
     fn flush(&self);
     /// The timer set with `Link::set_timer` is due.
     fn timer(&self);
-    /// Whether somebody waits in the session who learns by that of the client's end.
-    fn is_awaited(&self) -> bool;
+    /// Whether the client's end is known, or somebody waits in the session who will learn of it.
+    fn knows_end(&self) -> bool;
     /// Whether something that the client has sent waits to be read.
     fn has_unread(&self) -> bool;
     /// Whether output waits to be sent.
@@ -175,13 +175,13 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
         // SAFETY: the event is alive during its handler.
         let timedout = unsafe { (*ev).timedout() } != 0;
         let link = session.link();
-        let untold = link.checks_abort() && !session.is_awaited();
+        let untold = link.checks_abort() && !session.knows_end();
         session.readable();
         if link.read_ready() {
             link.want_read();
         }
         if !link.must_drop() {
-            if untold && link.is_open() && !session.has_unread() && link.is_peer_gone() {
+            if untold && is_abort(&*session) {
                 return abort(link);
             }
             return finish_if_drained(&*session, ffi::NGX_OK as _);
@@ -198,6 +198,12 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
             link.add_read_timer(SHUTDOWN_GRACE_MS);
         }
     });
+}
+
+/// Whether the client is gone, and nothing that it sent before waits to be read.
+fn is_abort<T: Takeover>(session: &T) -> bool {
+    let link = session.link();
+    link.is_open() && !session.has_unread() && link.is_peer_gone()
 }
 
 /// The client is gone while the handler does something else: ngx_lua ends it or runs its
@@ -264,7 +270,12 @@ unsafe extern "C" fn timer_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
 }
 
 fn flush<T: Takeover>(session: &T) {
+    let untold = session.link().checks_abort() && !session.knows_end();
     session.flush();
+    // Reading may be put off to a flush.
+    if untold && session.knows_end() && is_abort(session) {
+        return abort(session.link());
+    }
     if session.link().is_draining() && session.pending() {
         session.link().extend_send_timer(session.drain_timeout());
     }

@@ -557,9 +557,12 @@ impl Takeover for Session {
         self.tend();
     }
 
-    fn is_awaited(&self) -> bool {
+    fn knows_end(&self) -> bool {
+        let io = self.io.borrow();
+        let ended = io.intake.end().is_some() || io.dialogue.end().is_some();
         // Without a handler nobody is to be ended: `tend` sees to the request.
-        self.reader.waiters() > 0 || waiters(&self.closers) > 0 || self.io.borrow().alone.is_some()
+        let is_awaited = self.reader.waiters() > 0 || waiters(&self.closers) > 0;
+        ended || is_awaited || io.alone.is_some()
     }
 
     fn has_unread(&self) -> bool {
