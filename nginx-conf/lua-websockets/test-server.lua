@@ -9,6 +9,8 @@ local context = websockets.context {
     protocols = assert(loadfile(folder .. "protocols.lua"))(),
 }
 
+print(context, " ", context:canonical_hostname())
+
 while true do
     context:service(100)
     context:broadcast("dumb-increment-protocol", "go on")

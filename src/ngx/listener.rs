@@ -83,6 +83,8 @@ pub enum Accept {
     Parked,
     /// The port is closed, and all it had accepted is taken.
     Closed,
+    /// What `tell_end_of` was asked for.
+    OwnerEnded,
     /// ngx_lua refuses to park the caller: its text.
     Denied(String),
 }
@@ -109,6 +111,8 @@ struct Inner {
     limit: usize,
     paused: Cell<bool>,
     accepted: Cell<u64>,
+    /// The request that `tell_end_of` was given has ended, and nobody was told yet.
+    owner_ended: Cell<bool>,
     /// When the worker was told to quit, on nginx's clock; 0: it was not.
     quitting: Cell<u64>,
     taker: Semaphore,
@@ -152,6 +156,7 @@ impl Listener {
             limit: limit.max(1),
             paused: Cell::new(false),
             accepted: Cell::new(0),
+            owner_ended: Cell::new(false),
             quitting: Cell::new(0),
             taker,
         });
@@ -183,6 +188,9 @@ impl Listener {
     /// The oldest connection that waits, or parks the light thread that runs in `r` for at most
     /// `ms` milliseconds.
     pub fn accept(&self, r: Request, ms: u64) -> Accept {
+        if self.0.owner_ended.take() {
+            return Accept::OwnerEnded;
+        }
         if let Some(connection) = self.take() {
             return Accept::Connection(connection);
         }
@@ -193,6 +201,17 @@ impl Listener {
             Parking::Parked => Accept::Parked,
             Parking::Denied(text) => Accept::Denied(text),
         }
+    }
+
+    /// Has `accept` say once when `r` has ended, whose Lua code opened the port. False: no memory.
+    pub fn tell_end_of(&self, r: Request) -> bool {
+        let inner = Rc::downgrade(&self.0);
+        r.at_end(Box::new(move || {
+            if let Some(inner) = inner.upgrade() {
+                inner.owner_ended.set(true);
+                inner.taker.wake_all();
+            }
+        }))
     }
 
     fn take(&self) -> Option<Accepted> {

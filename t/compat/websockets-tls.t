@@ -122,7 +122,7 @@ case.handler("/attempt", """
     local pair = ngx.unescape_uri(ngx.var.arg_pair)
     local context = assert(loadstring("return attempt(" .. pair .. ")"))()
     ngx.print(tostring(context))
-    if type(context) == "userdata" then context:destroy() end
+    if type(context) == "table" then context:destroy() end
 """)
 
 

@@ -95,6 +95,13 @@ case.handler("/context", """
             local context = websockets.context { port = port, protocols = { echo = print } }
         end
         for _ = 1, 5 do collectgarbage() end
+    elseif ngx.var.arg_do == "fails" then
+        -- Its callbacks know the context, as upvalues do.
+        local context
+        context = websockets.context { port = port, protocols = { echo = function() print(context) end },
+                                       on_add_fd = function(fd) return context, fd end }
+        print(context, " ", context:canonical_hostname())
+        error("on purpose")
     elseif ngx.var.arg_do == "destroy" then
         kept:destroy()
     else
@@ -212,6 +219,7 @@ def destroyed(ng):
     equal(ws.frame(), (CLOSE, b"\x03\xe9"))
     equal(ws.rest(), b"")
     ws.close()
+    equal(ng.get("/live/take?id=echo_closed&wait=5"), "yes")
     # The connection's descriptor, and the port's.
     equal([ng.get("/live/take?id=del&wait=5") for _ in range(2)], ["fd", "fd"])
     with socket.socket() as s:
@@ -229,6 +237,26 @@ def destroyed(ng):
     ng.get("/context?do=destroy")
 
 
+def failed(ng):
+    """A program that opened a port and failed."""
+    try:
+        ng.get(f"/context?do=fails&port={LOOP}")
+        raise AssertionError("the program did not fail")
+    except AssertionError as error:
+        assert " 500 " in str(error), error
+
+    def free():
+        try:
+            ng.get(f"/context?do=open&port={LOOP}")
+        except AssertionError:
+            return False
+        return True
+    await_(free, "the port is closed")
+    Ws(ng, "echo", LOOP).leave()
+    equal(ng.get("/live/take?id=echo_closed&wait=5"), "yes")
+    ng.get("/context?do=destroy")
+
+
 def forgotten(ng):
     ng.get(f"/context?do=forgotten&port={LOOP}")
     with socket.socket() as s:
@@ -236,14 +264,14 @@ def forgotten(ng):
 
 
 for count, bodies in (2, (broadcast, publish, burst)), (1, (reloaded, handed_over, destroyed,
-                                                            forgotten)):
+                                                            forgotten, failed)):
     ng = start(count)
     try:
         for body in bodies:
             def attempt(body=body):
                 body(ng)
                 await_(lambda: ng.sessions() == 0, "all sessions end")
-                loud = ng.loud()
+                loud = ng.loud("on purpose|could not create context" if body is failed else None)
                 assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
             tap.attempt(f"{count} workers: {body.__name__.replace('_', ' ')}", attempt)
 

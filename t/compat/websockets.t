@@ -323,7 +323,7 @@ def _(ng):
     for name, value in expected.items():
         equal(ws.ask(f"return websockets.{name}"), str(value), name)
     equal(ws.ask("return websockets == rawget(_G, 'websockets'), type(context)"),
-          "true | userdata")
+          "true | table")
     assert ws.ask("return tostring(ws)").startswith("websocket 0x")
     assert ws.ask("return tostring(context)").startswith("context 0x")
     equal(ws.ask("return context:canonical_hostname()"), socket.gethostname().lower())

@@ -10,6 +10,7 @@ local native_accept = natives.accept
 local native_receive = natives.socket_receive
 local native_send = natives.socket_send
 local native_drain = natives.socket_drain
+local collectgarbage = collectgarbage
 local error = error
 local ipairs = ipairs
 local pairs = pairs
@@ -23,6 +24,8 @@ local traceback = debug.traceback
 
 local BACKLOG = 511
 local HANDSHAKE_TIMEOUT = 10000
+-- What the natives' accept() says, where it was asked to.
+local OWNER_ENDED = "owner ended"
 
 local listen = {}
 
@@ -345,16 +348,28 @@ end
 
 local function accept_all(_, self, handler, onerror, onclose)
     while true do
-        local conn = self:accept()
-        if not conn then
+        local conn, err = self:accept()
+        if conn then
+            local ok
+            ok, err = ngx.timer.at(0, serve_one, conn, handler, onerror)
+            if not ok then
+                conn:close(true)
+                ngx.log(ngx.ERR, "websocket connection dropped: ", err)
+            end
+        elseif err == OWNER_ENDED then
+            -- It may have failed, and then nobody else knows of what it opened.
+            collectgarbage()
+        else
             return onclose and onclose()
         end
-        local ok, err = ngx.timer.at(0, serve_one, conn, handler, onerror)
-        if not ok then
-            conn:close(true)
-            ngx.log(ngx.ERR, "websocket connection dropped: ", err)
-        end
     end
+end
+
+
+-- Has the collector look, once the caller's request has ended, whether anybody still knows what the
+-- port is for: whoever was served by it closes it then.
+function listen.forget_with_owner(self)
+    return natives.tell_end(self.handle)
 end
 
 

@@ -26,6 +26,7 @@ pub const API: Api = Api {
         native!(c"socket_shutdown", natives::shutdown),
         native!(c"socket_state", natives::stream_state),
         native!(c"socket_timeouts", natives::timeouts),
+        native!(c"tell_end", natives::tell_end),
         native!(c"waiting", natives::waiting),
     ],
     modules: &[module!(

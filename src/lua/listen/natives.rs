@@ -100,6 +100,16 @@ pub fn close(args: &Args) -> Outcome {
     Outcome::none()
 }
 
+/// `tell_end(listener)`: has `accept` say "owner ended" once, when the caller's request has ended.
+pub fn tell_end(args: &Args) -> Outcome {
+    let Some(listener) = args.listener(1) else { return Outcome::Raise(NOT_A_LISTENER.into()) };
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    match listener.tell_end_of(r) {
+        true => Outcome::one(Value::Int(1)),
+        false => Outcome::nil_err("no memory"),
+    }
+}
+
 /// `accept(listener, again, left)` → stream | nil, err; or yields: see wait.lua.
 pub fn accept(args: &Args) -> Outcome {
     let Some(listener) = args.listener(1) else { return Outcome::Raise(NOT_A_LISTENER.into()) };
@@ -115,6 +125,7 @@ pub fn accept(args: &Args) -> Outcome {
         },
         Accept::Parked => Outcome::Yield,
         Accept::Closed => Outcome::nil_err(IoError::Closed.to_string()),
+        Accept::OwnerEnded => Outcome::nil_err("owner ended"),
         Accept::Denied(text) => Outcome::denied(text),
     }
 }

@@ -176,12 +176,16 @@ local function begin_close(conn, code, reason)
 end
 
 
--- Closes with 1001, because the context goes. Without a word to the program.
-function connection.leave(conn)
+-- Closes with 1001, because the context goes; `quietly`: without a word to the program.
+function connection.leave(conn, quietly)
     if conn.established and not conn.finished then
         vm.natives.message.peer_close(conn.session, 1001, "")
     end
-    forget(conn)
+    if quietly then
+        forget(conn)
+    else
+        finish(conn)
+    end
 end
 
 

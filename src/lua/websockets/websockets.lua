@@ -24,6 +24,7 @@ local ipairs = ipairs
 local newproxy = newproxy
 local next = next
 local pairs = pairs
+local rawget = rawget
 local select = select
 local setmetatable = setmetatable
 local tostring = tostring
@@ -152,7 +153,8 @@ local function service(state, timeout)
 end
 
 
-local function destroy(state)
+-- `quietly`: without a word to the program.
+local function destroy(state, quietly)
     state.destroyed = true
     if state.listener then
         state.listener:close()
@@ -162,7 +164,7 @@ local function destroy(state)
         connections[#connections + 1] = conn
     end
     for _, conn in ipairs(connections) do
-        connection.leave(conn)
+        connection.leave(conn, quietly)
     end
     vm.natives.hub.mailbox_wake(state.mailbox)
 end
@@ -170,13 +172,14 @@ end
 
 -- Contexts ---------------------------------------------------------------------------------------
 
-local states = setmetatable({}, { __mode = "k" })
+local STATE = {}
 
 local context = {}
 
 
 local function state_of(self)
-    local state = states[self] or error("bad argument #1 (context expected)", 3)
+    local state = type(self) == "table" and rawget(self, STATE)
+                  or error("bad argument #1 (context expected)", 3)
     if state.destroyed then
         error("websocket context destroyed", 3)
     end
@@ -303,6 +306,14 @@ function context.fork_service_loop(self)
 end
 
 
+local context_mt = {
+    __index = context,
+    __tostring = function(self)
+        return ("context %p"):format(state_of(self))
+    end,
+    __metatable = "websockets.ctx",
+}
+
 local FIELDS = {
     port = "number", protocols = "table", on_http = "function", on_add_fd = "function",
     on_del_fd = "function", interf = "string", ssl_cert_filepath = "string",
@@ -421,23 +432,18 @@ function _M.context(config)
         ngx.log(ngx.NOTICE, "websockets: gid and uid are the business of nginx's user directive")
     end
 
-    -- What waits for the collector is the program's object: a context that it forgot goes.
-    local self = newproxy(true)
-    local mt = getmetatable(self)
-    mt.__index = context
-    mt.__metatable = "websockets.ctx"
-    mt.__tostring = function(ctx)
-        state_of(ctx)
-        return ("context %p"):format(state)
-    end
-    mt.__gc = function()
+    -- What waits for the collector is the program's object: a context that it forgot goes. So who
+    -- accepts connections must not hold it.
+    local guard = newproxy(true)
+    getmetatable(guard).__gc = function()
         if not state.destroyed then
             -- The collector may come anywhere: not a place to call the program.
             state.on_del_fd = nil
-            destroy(state)
+            destroy(state, true)
         end
     end
-    states[self] = state
+    local self = setmetatable({ [STATE] = state, guard }, context_mt)
+    local weak = setmetatable({ state = state }, { __mode = "v" })
 
     if listener then
         local fd = listener:fd()
@@ -452,16 +458,26 @@ function _M.context(config)
         state.listener, state.door = listener, door
         state.by_fd[fd] = door
         ok, err = listen.serve(listener, function(peer)
-            serve(state, peer, methods.metatable)
+            local left = weak.state
+            if left and not left.destroyed then
+                serve(left, peer, methods.metatable)
+            end
         end, nil, function()
+            local left = weak.state
+            if not left or left.destroyed then
+                return
+            end
             -- Maybe because the worker is to quit, which service() wants to know at once.
-            vm.natives.hub.mailbox_wake(state.mailbox)
+            vm.natives.hub.mailbox_wake(left.mailbox)
             if ngx.worker.exiting() then
-                quit_alone(state)
+                quit_alone(left)
             end
         end)
+        if ok then
+            ok, err = listen.forget_with_owner(listener)
+        end
         if not ok then
-            destroy(state)
+            destroy(state, true)
             fail(err)
         end
         if state.on_add_fd then
