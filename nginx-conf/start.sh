@@ -55,7 +55,7 @@ echo "$$ $address" >"$run/lock"
 tell() {
     exec {lock}>&-
     until answers; do
-        kill -0 $$ 2>/dev/null || exit 0
+        if flock -n "$run/lock" true; then exit 0; fi    # nobody holds it: nginx did not start
         sleep 0.05
     done
     echo "the demo runs, Ctrl-C ends it. Open  $address"
