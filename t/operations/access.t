@@ -52,6 +52,17 @@ def refused(ng, path, lines=()):
     return status
 
 
+@case("the cookie alone lets no page of somebody else's in")
+def _(ng):
+    def origin(value):
+        return ANN + [f"Origin: {value}"]
+
+    for other in "https://evil.example", "http://localhost:8080.evil.example", "null":
+        equal(refused(ng, "/private/feed", origin(other)), 403, other)
+    for own in "http://localhost:8080", "http://127.0.0.1:8080":
+        equal(refused(ng, "/private/feed", origin(own)), 101, own)
+
+
 @case("auth_request: no token, a wrong one, a right one")
 def _(ng):
     equal(refused(ng, "/private/feed"), 401)

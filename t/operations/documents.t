@@ -25,7 +25,7 @@ def accepted(config):
             load = "".join(f"load_module {module};\n" for module in modules())
             shown = re.sub(r"^load_module .*;\n", "", config, flags=re.M)
             # Even with -t nginx opens its ports, and those that are shown may be taken.
-            out.write(load + re.sub(r"\blisten \d+", f"listen 127.0.0.1:{PORT}", shown))
+            out.write(load + re.sub(r"\blisten (?:127\.0\.0\.1:)?\d+", f"listen 127.0.0.1:{PORT}", shown))
         done = subprocess.run(ng.command("-t"), stderr=subprocess.PIPE, text=True)
         assert done.returncode == 0, done.stderr
     return attempt
