@@ -19,7 +19,7 @@ use Exporter qw(import);
 use IO::Socket::IP;
 use Test::Nginx::Socket::Lua;
 
-our @EXPORT = qw(complete_block mock_port response request_head certificates has_ipv6 $KEY $ACCEPT);
+our @EXPORT = qw(complete_block mock_port response request_head certificates has_debug has_ipv6 $KEY $ACCEPT);
 
 # RFC 6455 1.3's own example.
 our $KEY    = 'dGhlIHNhbXBsZSBub25jZQ==';
@@ -46,6 +46,12 @@ sub request_head {
 # Whether [::1] can be listened on; not every container has it.
 sub has_ipv6 {
     return defined IO::Socket::IP->new(LocalHost => '::1', Listen => 1);
+}
+
+# Whether nginx writes debug lines, among them those of ngx_lua that name a pool.
+sub has_debug {
+    my $nginx = $ENV{TEST_NGINX_BINARY} // 'nginx';
+    return `PATH=\$PATH:/usr/sbin $nginx -V 2>&1` =~ /--with-debug\b/;
 }
 
 # Makes them if there are none.

@@ -73,7 +73,10 @@ export TEST_NGINX_PERL_OPTIONS
 
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-prove --exec "bash t/prove.sh --in-slot" "${options[@]}" "${files[@]}" | tee "$output"
+# A line for each file that has ended, with how many there are.
+prove --exec "bash t/prove.sh --in-slot" "${options[@]}" "${files[@]}" | tee "$output" |
+    awk -v all="${#files[@]}" '
+        /^[^ ]+\.t \.+ / { printf "[%d/%d] ", ++n, all } { print; fflush() }'
 
 if grep -q '^Files=[0-9]*, Tests=0,' "$output"; then
     echo "$0: no test was run" >&2

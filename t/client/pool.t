@@ -134,6 +134,7 @@ nil
 
 
 === TEST 5: the pool of a UNIX-domain socket, and the log line that names a new pool
+--- skip_eval: 3: !t::Client::has_debug()
 --- http_config
     server {
         listen unix:SOCK_DIR/pool.sock;

@@ -238,6 +238,7 @@ nil "bad websocket uri"
 
 
 === TEST 13: default ports and pool names
+--- skip_eval: 3: !t::Client::has_debug()
 --- client
 -- A pool is made, and its name logged, before the connection is; nobody need listen.
 local function try(uri)

@@ -7,6 +7,7 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { chromium } = require("playwright-core");
+const { witnessed } = require("./checks.cjs");
 
 // Runs body(browser) with the system's Chromium.
 async function withBrowser(executablePath, body) {
@@ -19,6 +20,8 @@ async function withBrowser(executablePath, body) {
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
       "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
+  witnessed(async () => (await Promise.all(browser.pages().map(async (page) =>
+    `${page.url()} showed:\n${await page.evaluate(() => document.body.innerText)}`))).join("\n"));
   try {
     await body(browser);
   } finally {
@@ -30,7 +33,10 @@ async function withBrowser(executablePath, body) {
 // A new page; errors it throws or tells come into `trouble`, requests to elsewhere into `foreign`.
 async function openPage(browser, base, trouble, foreign) {
   const page = await browser.newPage();
-  page.setDefaultTimeout(10000);
+  page.setDefaultTimeout(60000);
+  // By the clock: a page that is not in front draws no frames, at which it would look otherwise.
+  const wait = page.waitForFunction.bind(page);
+  page.waitForFunction = (body, arg, options) => wait(body, arg, { polling: 50, ...options });
   page.on("pageerror", (error) => trouble.push(error.message));
   page.on("console", (message) => {
     // A refused connection is what some checks ask for, and Chromium tells it here.
