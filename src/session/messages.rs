@@ -389,7 +389,7 @@ impl Session {
     pub fn deliver(&self, message: &Outgoing<'_>) -> Delivery {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let gone = !(self.link.is_open() || !self.has_begun())
+        let gone = (self.has_begun() && !self.link.is_open())
             || io.write_end.is_some()
             || io.dialogue.is_closing()
             || io.dialogue.end().is_some();
