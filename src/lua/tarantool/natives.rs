@@ -48,7 +48,7 @@ pub fn next(args: &Args) -> Outcome {
             return Outcome::three(
                 Value::Int(frame.opcode.into()),
                 Value::Bool(frame.fin),
-                Value::Bytes(frame.data.into()),
+                Value::Bytes(frame.data),
             );
         }
         Some(Err(fault)) => tell(args, &mut framed, fault),
