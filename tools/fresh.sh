@@ -4,6 +4,9 @@
 # install is installed first, by the same scripts; then the commands run in a network namespace that
 # has loopback only, so that nothing on this machine can help them. `make run` is asked over HTTP
 # and as a WebSocket, and ended as Ctrl-C ends it; `make test` has to pass.
+# Before all that a newcomer's first minutes: `make run` with network and nothing installed answers
+# within three minutes (PATIENCE=180 seconds), and is never silent for longer than ten seconds.
+#   ONLY=first   no more than that
 # Usage: tools/fresh.sh [SUITE ...]   default: the suite of this machine, or Debian 12's
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +31,36 @@ quietly() {
     local out
     out=$(log "$1"); shift
     "$@" >"$out" 2>&1 || { tail -n 30 "$out" >&2; die "$suite: \"$*\" failed, see $out"; }
+}
+
+# `make run` by somebody who has only just cloned: until the page is there. In the machine's network,
+# hence on another port than the usual one.
+first_minutes() {
+    local seconds silence before line at
+    seconds=$SECONDS
+    in_chroot bash -euc '
+        set -m
+        export LISTEN=127.0.0.1:28080
+        $0 > >(while IFS= read -r line; do printf "%(%s)T %s\n" -1 "$line"; done) 2>&1 & demo=$!
+        trap "kill -INT -\$demo; wait \$demo || true" EXIT
+        printf "%(%s)T begin\n" -1
+        until (exec 3<>/dev/tcp/127.0.0.1/28080) 2>/dev/null; do
+            kill -0 $demo || exit 1
+            sleep 0.2
+        done
+        exec 3<>/dev/tcp/127.0.0.1/28080
+        printf "GET / HTTP/1.0\r\n\r\n" >&3
+        grep -q "<title>nginx-lua-websocket" <&3
+        printf "%(%s)T page\n" -1
+    ' "$1" >"$(log first)" 2>&1 || { tail -n 30 "$(log first)" >&2; die "$suite: $1 failed"; }
+    seconds=$((SECONDS - seconds)) silence=0 before=
+    while read -r at line; do
+        [ -z "$before" ] || [ $((at - before)) -le $silence ] || silence=$((at - before))
+        before=$at
+    done < <(grep -E '^[0-9]+ ' "$(log first)")
+    stage "from a clone to the page by $1: $seconds s, silent for $silence s at most"
+    [ "$seconds" -le "${PATIENCE:-180}" ] || die "$suite: $1 took more than ${PATIENCE:-180} s"
+    [ "$silence" -le 10 ] || die "$suite: $1 was silent for $silence s, see $(log first)"
 }
 
 # `make run`, asked as a user would ask it, and ended.
@@ -64,6 +97,8 @@ for suite in "${suites[@]}"; do
     grep -q '^deps: apt-get update failed (no network?); missing: ' <<<"$said" ||
         die "$suite: without network make build says: $said"
     [ "$before" = "$(in_chroot dpkg-query -W | sha256sum)" ] || die "$suite: it has changed packages"
+    first_minutes "${commands[0]}"
+    if [ "${ONLY:-}" = first ]; then rm -rf "$chroot"; continue; fi
     quietly deps in_chroot tools/deps.sh build test
     stage "packages and crates for make run"
     # What only make test needs comes while make run compiles; each in a namespace of its own.
