@@ -59,6 +59,7 @@ check: ## formatting, clippy with warnings as errors, layering, no circles, docu
 	@python3 tools/check_circles.py
 	@python3 tools/check_docs.py
 	@python3 tools/check_monitoring.py
+	@! command -v hadolint >/dev/null || hadolint Dockerfile
 
 reference: ## docs/reference.md from docs/manual.md
 	@python3 tools/make_reference.py

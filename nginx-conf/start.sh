@@ -5,6 +5,7 @@
 #   LISTEN=ADDRESS:PORT   another address than the file's 127.0.0.1:8080
 #   RUN=FOLDER            another folder than build/run for what nginx writes
 #   MODULE=PATH           another module than build/ngx_http_lua_websocket_module.so
+#   PUBLISHERS="ADDRESS ..."  who may publish, beside this machine itself
 #   NGINX_BIN=PATH        another nginx than the one on the path
 #   start.sh --free       only tells whether it could start
 set -euo pipefail
@@ -38,9 +39,13 @@ if answers; then
 fi
 if [ "${1:-}" = --free ]; then exit; fi
 
-sed -e "s|listen 127\.0\.0\.1:8080 |listen $listen |" -e "s|build/run/|$run/|" \
-    -e "s|load_module build/[a-z_]*\.so|load_module $module|" \
-    -e "s|include \([a-z]*\.conf\);|include $PWD/nginx-conf/\1;|" nginx-conf/nginx.conf >"$run/nginx.conf"
+# The same files with other values; what nginx.conf includes lies beside it.
+allow=$(printf 'allow %s; ' ${PUBLISHERS:-})
+for conf in nginx-conf/*.conf; do
+    sed -e "s|listen 127\.0\.0\.1:8080 |listen $listen |" -e "s|build/run/|$run/|" \
+        -e "s|load_module build/[a-z_]*\.so|load_module $module|" \
+        -e "s|allow 127\.0\.0\.1;|& ${PUBLISHERS:+$allow}|" "$conf" >"$run/${conf##*/}"
+done
 
 # Under root the workers become the checkout's owner, who can read it; "nobody" may not.
 owner=()

@@ -16,10 +16,12 @@ said=${DEPS_LOG:-/dev/null}
 die() { echo "deps: $*" >&2; exit 1; }
 
 toolchain=(gcc libclang-dev pkgconf:pkg-config make)
-# With NGINX_SOURCE_DIR nginx is the caller's own, and none is installed beside it.
+# What nginx's headers include, and what its configure (OpenResty's) asks for.
+headers=(perl libssl-dev libpcre2-dev zlib1g-dev)
 nginx=(nginx-light:nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache nginx-dev
-       libssl-dev libpcre2-dev zlib1g-dev)
-[ -z "${NGINX_SOURCE_DIR:-}" ] || nginx=()
+       "${headers[@]}")
+# With NGINX_SOURCE_DIR nginx is the caller's own, and none is installed beside it.
+[ -z "${NGINX_SOURCE_DIR:-}" ] || nginx=("${headers[@]}")
 test=(libtest-base-perl perl openssl python3 curl)
 
 groups=("$@")

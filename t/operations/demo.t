@@ -1,6 +1,7 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # The demo as nginx-conf/start.sh starts it: it says its address once it answers; a second one is
 # refused in words, as is one whose port somebody else has, and neither harms the first.
+import http.client
 import os
 import signal
 import subprocess
@@ -14,11 +15,11 @@ ADDRESS = f"127.0.0.1:{PORT}"
 OURS = next(path for path in modules() if "websocket" in path)
 
 
-def start(run, listen=ADDRESS, *args):
+def start(run, listen=ADDRESS, *args, **more):
     return subprocess.Popen(
         [SCRIPT, *args], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "LISTEN": listen, "RUN": f"{ROOT}/{run}", "NGINX_BIN": BINARY,
-             "MODULE": OURS})
+             "MODULE": OURS, **more})
 
 
 def refused(process, *expected):
@@ -59,8 +60,32 @@ def demo():
         first.wait()
 
 
+def publishers():
+    """The image's setting: who publishes from outside has another address than 127.0.0.1."""
+    def status(path, source):
+        line = http.client.HTTPConnection("127.0.0.1", PORT, source_address=(source, 0))
+        line.request("POST", path, "hello")
+        answer = line.getresponse().status
+        line.close()
+        return answer
+
+    demo = start("publishers", PUBLISHERS="127.1.0.0/16 127.2.0.0/16")
+    try:
+        demo.stdout.readline()
+        for path in "/publish/lobby", "/feed/publish", "/private/publish?user=ann":
+            for source, expected in [("127.0.0.1", 202), ("127.1.0.9", 202), ("127.2.0.9", 202),
+                                     ("127.3.0.9", 403)]:
+                equal(status(path, source), expected, f"{path} from {source}")
+        demo.send_signal(signal.SIGINT)
+        equal(demo.wait(), 0)
+    finally:
+        demo.kill()
+        demo.wait()
+
+
 if "/usr/lib/nginx/modules/ngx_http_lua_module.so" not in modules():
     print("1..0 # SKIP the demo's nginx.conf loads Debian's ngx_lua")
     raise SystemExit
 tap.attempt("one demo, and what a second one is told", demo)
+tap.attempt("who may publish from outside", publishers)
 tap.done()
