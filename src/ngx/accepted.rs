@@ -3,7 +3,7 @@
 //! whoever took it from the listener (a stream of the session layer), which hears of events through
 //! `Events`. nginx's HTTP knows nothing of these connections.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
 use std::mem;
 use std::net::SocketAddr;
@@ -41,6 +41,9 @@ pub trait Events: 'static {
     fn dropped(&self);
 }
 
+/// Whether the peer of a finished TLS handshake may go on.
+pub(super) type Admits = Box<dyn FnOnce(*mut ffi::ngx_connection_t) -> bool>;
+
 /// One accepted connection.
 ///
 /// Owned by one stream; dropping it closes the connection at once. While `attach`ed, nginx's
@@ -49,6 +52,9 @@ pub trait Events: 'static {
 /// the owners find their connections gone then.
 pub struct Accepted {
     wire: Wire,
+    /// The connection while its TLS handshake goes on, which nginx does; `wire` has none meanwhile.
+    shaking: Cell<*mut ffi::ngx_connection_t>,
+    admits: RefCell<Option<Admits>>,
     flush: UnsafeCell<ffi::ngx_event_t>,
     peer: Option<SocketAddr>,
     fd: i32,
@@ -81,6 +87,8 @@ impl Accepted {
             ffi::ngx_handle_read_event((*c).read, 0);
             Accepted {
                 wire: Wire::new(c),
+                shaking: Cell::new(ptr::null_mut()),
+                admits: RefCell::new(None),
                 flush: UnsafeCell::new(mem::zeroed()),
                 peer: address((*c).sockaddr),
                 fd: (*c).fd,
@@ -90,10 +98,34 @@ impl Accepted {
         }
     }
 
+    /// Takes a connection over whose TLS handshake has yet to be done, and begins it. Nothing is read
+    /// or sent before its end; one that fails, or is not over when the connection's read timer is,
+    /// ends the connection.
+    ///
+    /// # Safety
+    /// As for `new`; TLS must be attached to `c`.
+    pub(super) unsafe fn shake_hands(c: *mut ffi::ngx_connection_t, admits: Admits) -> Accepted {
+        // SAFETY: by contract. The handler tells that the handshake goes on.
+        unsafe {
+            let accepted = Accepted::new(c);
+            accepted.shaking.set(accepted.wire.replace(ptr::null_mut()));
+            accepted.admits.replace(Some(admits));
+            if ffi::ngx_ssl_handshake(c) == ffi::NGX_AGAIN as isize {
+                (*(*c).ssl).handler = Some(shaken_alone);
+            }
+            accepted
+        }
+    }
+
+    /// Whether the TLS handshake goes on.
+    pub fn is_shaking(&self) -> bool {
+        !self.shaking.get().is_null()
+    }
+
     /// Has nginx's events told to `owner`, whose `socket()` this is.
     pub fn attach<T: Events>(owner: &Rc<T>) {
         let this = owner.socket();
-        let c = this.get();
+        let c = this.connection();
         if c.is_null() {
             return;
         }
@@ -101,12 +133,32 @@ impl Accepted {
         unsafe {
             let data = Rc::as_ptr(owner).cast_mut().cast::<c_void>();
             (*c).data = data;
-            (*(*c).read).handler = Some(read_handler::<T>);
-            (*(*c).write).handler = Some(write_handler::<T>);
+            if !this.is_shaking() {
+                (*(*c).read).handler = Some(read_handler::<T>);
+                (*(*c).write).handler = Some(write_handler::<T>);
+            }
             let flush = this.flush.get();
             (*flush).handler = Some(flush_handler::<T>);
             (*flush).data = data;
             (*flush).log = (*c).log;
+            if this.is_shaking() {
+                let ssl = (*c).ssl;
+                if (*ssl).handler.is_some() {
+                    (*ssl).handler = Some(shaken::<T>);
+                } else {
+                    shaken::<T>(c);
+                }
+            }
+        }
+    }
+
+    /// nginx's connection, whether it can be used already or not; null once it is closed.
+    fn connection(&self) -> *mut ffi::ngx_connection_t {
+        let c = self.get();
+        if c.is_null() {
+            self.shaking.get()
+        } else {
+            c
         }
     }
 
@@ -119,7 +171,7 @@ impl Accepted {
 
     /// Whether the connection has not been closed.
     pub fn is_open(&self) -> bool {
-        !self.get().is_null()
+        !self.connection().is_null()
     }
 
     /// The descriptor; of a closed connection, the one it had.
@@ -144,7 +196,7 @@ impl Accepted {
 
     /// Whether the stream is encrypted.
     pub fn is_tls(&self) -> bool {
-        let c = self.get();
+        let c = self.connection();
         // SAFETY: not null means alive.
         !c.is_null() && unsafe { !(*c).ssl.is_null() }
     }
@@ -190,7 +242,9 @@ impl Accepted {
     /// Takes the connection out of our hands; null if it was gone.
     fn let_go(&self) -> *mut ffi::ngx_connection_t {
         self.settle();
-        let c = self.wire.replace(ptr::null_mut());
+        let c = self.connection();
+        self.wire.set(ptr::null_mut());
+        self.shaking.set(ptr::null_mut());
         // SAFETY: the event is ours.
         unsafe {
             if (*self.flush.get()).posted() != 0 {
@@ -316,6 +370,43 @@ unsafe extern "C" fn flush_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: the event lives in the owner and is unlinked when the connection closes.
     let Some(owner) = (unsafe { borrow::<T>((*ev).data) }) else { return };
     event("flush", &*owner, || owner.flush());
+}
+
+/// A TLS handshake is over, well or not, and nobody has attached yet: `attach` will see.
+unsafe extern "C" fn shaken_alone(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: nginx calls this with the connection of the handshake.
+    unsafe {
+        (*(*c).ssl).handler = None;
+        (*(*c).read).handler = Some(idle_handler);
+        (*(*c).write).handler = Some(idle_handler);
+    }
+}
+
+/// A TLS handshake is over, well or not.
+unsafe extern "C" fn shaken<T: Events>(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: nginx, or `attach`, calls this with a connection whose data is its owner.
+    let Some(owner) = (unsafe { borrow::<T>((*c).data) }) else { return };
+    event("tls handshake", &*owner, || {
+        let this = owner.socket();
+        let admits = this.admits.take();
+        // SAFETY: c is alive, and ours until it is closed below.
+        unsafe {
+            if (*(*c).read).timer_set() != 0 {
+                ffi::ngx_del_timer((*c).read);
+            }
+            if (*(*c).ssl).handshaked() == 0 || !admits.is_some_and(|admits| admits(c)) {
+                owner.dropped();
+                return this.close();
+            }
+            this.shaking.set(ptr::null_mut());
+            this.wire.set(c);
+            (*(*c).read).handler = Some(read_handler::<T>);
+            (*(*c).write).handler = Some(write_handler::<T>);
+            ffi::ngx_handle_read_event((*c).read, 0);
+        }
+        owner.readable();
+        owner.flush();
+    });
 }
 
 /// Nobody has attached yet: nginx has marked the event as ready, which is all. An event module that

@@ -104,8 +104,10 @@ struct Inner {
     sockaddr: SockAddr,
     local: SocketAddr,
     fd: i32,
-    tls: Option<Tls>,
+    tls: Option<Rc<Tls>>,
     handshake_ms: u64,
+    /// TLS connections are handed out before their handshake.
+    early: bool,
     queue: RefCell<VecDeque<Accepted>>,
     /// Longest queue: beyond it the kernel's own fills.
     limit: usize,
@@ -120,12 +122,14 @@ struct Inner {
 
 impl Listener {
     /// Opens a port (0: any that is free). `limit` connections at most wait to be taken, and as
-    /// many again in the kernel; a TLS handshake has `handshake_ms` milliseconds.
+    /// many again in the kernel; a TLS handshake has `handshake_ms` milliseconds. `early`: it goes on
+    /// while the connection is somebody's already.
     pub fn open(
         addr: SocketAddr,
         limit: usize,
         tls: Option<Tls>,
         handshake_ms: u64,
+        early: bool,
     ) -> Result<Listener, ListenError> {
         // SAFETY: plain integers set by nginx.
         if !is_worker() || unsafe { (*ptr::addr_of!(ffi::ngx_event_actions)).add.is_none() } {
@@ -150,8 +154,9 @@ impl Listener {
             sockaddr: SockAddr::from(local),
             local,
             fd,
-            tls,
+            tls: tls.map(Rc::new),
             handshake_ms,
+            early,
             queue: RefCell::default(),
             limit: limit.max(1),
             paused: Cell::new(false),
@@ -370,9 +375,7 @@ impl Inner {
     }
 
     /// A connection is ready to be taken.
-    fn deliver(&self, c: *mut ffi::ngx_connection_t) {
-        // SAFETY: an accepted connection that nobody else owns.
-        let connection = unsafe { Accepted::new(c) };
+    fn deliver(&self, connection: Accepted) {
         self.queue.borrow_mut().push_back(connection);
         self.taker.wake_all();
     }
@@ -463,12 +466,18 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
                 return false;
             }
             match &inner.tls {
-                None => inner.deliver(c),
+                None => inner.deliver(Accepted::new(c)),
                 Some(tls) => {
                     if !tls.attach(c) {
                         return false;
                     }
                     ffi::ngx_add_timer((*c).read, inner.handshake_ms as ffi::ngx_msec_t);
+                    if inner.early {
+                        let tls = tls.clone();
+                        let admits = move |c| tls.admits(c);
+                        inner.deliver(Accepted::shake_hands(c, Box::new(admits)));
+                        return true;
+                    }
                     (*c).data = Rc::into_raw(inner).cast_mut().cast::<c_void>();
                     if ffi::ngx_ssl_handshake(c) == ffi::NGX_AGAIN as isize {
                         (*(*c).ssl).handler = Some(handshaked);
@@ -500,7 +509,7 @@ unsafe extern "C" fn handshaked(c: *mut ffi::ngx_connection_t) {
             let admitted = (*(*c).ssl).handshaked() != 0
                 && inner.tls.as_ref().is_some_and(|tls| tls.admits(c));
             if admitted {
-                inner.deliver(c);
+                inner.deliver(Accepted::new(c));
             } else {
                 goodbye::close(c);
             }

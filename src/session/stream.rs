@@ -365,6 +365,9 @@ impl Stream {
 
     /// Sends as much as the kernel takes.
     fn flush_now(&self, io: &mut Io) {
+        if self.socket.is_shaking() {
+            return;
+        }
         if self.has_pending(io) {
             match io.outbox.flush(&self.socket) {
                 Ok(0) => {}

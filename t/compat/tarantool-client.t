@@ -201,6 +201,64 @@ def _(ng):
                          "nil | Connection reset by peer"], path)
 
 
+program("/alone", f"""
+    local ctx = ssl.ctx()
+    ssl.ctx_use_private_key_file(ctx, "{ROOT}/conf/key.pem")
+    ssl.ctx_use_certificate_file(ctx, "{ROOT}/conf/cert.pem")
+    for _, options in ipairs{{ {{}}, {{ ctx = ctx }} }} do
+        local server = assert(websocket.bind("ws://127.0.0.1:0", options))
+        server:listen(10)
+        local url = (options.ctx and "wss" or "ws") .. "://127.0.0.1:" .. server:name().port
+        local client = assert(websocket.connect(url))
+        local ws = server:accept()
+        say(ws.peerhost, server:close())
+        -- One light thread on both sides, as in the original's own test. TLS first: it takes its time.
+        client.peer:write("")
+        show(client:read(0.05))
+        say(ws:write({{ opcode = 1, fin = true, data = "ASDF", rsv = 0 }}, 5))
+        show(client:read(5))
+        ws:shutdown(1000, "OK", 0.1)
+        ws:close()
+        client:shutdown(1000, "OK", 0.1)
+        client:close()
+    end
+    -- Who never shakes hands, who says something else, who leaves.
+    for _, words in ipairs{{ "", "GET / HTTP/1.1\\r\\n\\r\\n", false }} do
+        local server = assert(websocket.bind("wss://127.0.0.1:0",
+                                             {{ ctx = ctx, handshake_timeout = 0.1 }}))
+        local sock = ngx.socket.tcp()
+        assert(sock:connect("127.0.0.1", server:name().port))
+        local ws = server:accept()
+        if words then sock:send(words) else sock:close() end
+        say(ws:write("queued"))
+        say(ws:read(5))
+        ws:close()
+        server:close()
+    end
+    -- Never used.
+    local server = assert(websocket.bind("wss://127.0.0.1:0", {{ ctx = ctx }}))
+    local client = assert(websocket.connect("wss://127.0.0.1:" .. server:name().port))
+    server:accept():close()
+    say(client:write("x", 5))
+    local waiting = assert(websocket.connect("wss://127.0.0.1:" .. server:name().port))
+    say(server:readable(5))
+    server:accept():close()
+    server:close()
+""")
+
+
+@case("accept() of a TLS port does not wait for the handshake: one light thread may be both sides",
+      logs="SSL_|peer closed connection in SSL handshake")
+def _(ng):
+    got = ng.get("/alone").split("\n")
+    both = ["127.0.0.1 | true", "nil | Connection timed out", "6", "1 | true | ASDF | 0"]
+    equal(got[:8], both + both)
+    for line in got[8:14]:
+        assert line.startswith("nil | "), got[8:]
+    assert got[14].startswith("nil | "), got[14]
+    equal(got[15:], ["true"])
+
+
 program("/echo", f"""
     for _, url in ipairs{{ "ws://127.0.0.1:{ECHO}", "wss://127.0.0.1:{ECHO_TLS}",
                           "ws://localhost:{ECHO}/path?query" }} do

@@ -284,10 +284,11 @@ end
 
 
 local OPTIONS = { host = "string", port = "number", backlog = "number", workers = "number",
-                  handshake_timeout = "number", tls = "table" }
+                  handshake_timeout = "number", tls = "table", early = "boolean" }
 
 
--- Opens a port in this worker: listener | nil, err. `workers` = 1 opens it in the first worker
+-- Opens a port in this worker: listener | nil, err. `early`: accept() does not wait for TLS
+-- handshakes, which go on in the background. `workers` = 1 opens it in the first worker
 -- only; elsewhere the answer is nil, "another worker's".
 function listen.open(opts)
     local names = {}
@@ -310,7 +311,7 @@ function listen.open(opts)
     end
     local handle, err = natives.open(opts.host or "0.0.0.0", port, opts.backlog or BACKLOG,
                                             opts.handshake_timeout or HANDSHAKE_TIMEOUT,
-                                            opts.tls and tls_words(opts.tls))
+                                            opts.tls and tls_words(opts.tls), opts.early)
     if not handle then
         return nil, err
     end

@@ -14,7 +14,7 @@ use crate::session::{Await, Got, IoError, Side, Stream, Want};
 const NOT_A_STREAM: &str = "bad argument #1 (accepted connection expected)";
 const NOT_A_LISTENER: &str = "bad argument #1 (listener expected)";
 
-/// `open(host, port, backlog, handshake_ms, tls)` → listener | nil, err. `tls` is nil for
+/// `open(host, port, backlog, handshake_ms, tls, early)` → listener | nil, err. `tls` is nil for
 /// plain, or an array of strings: certificates and keys in turn after the count of pairs; then ca,
 /// verify, ciphers, protocols...; an empty one stands for none.
 pub fn open(args: &Args) -> Outcome {
@@ -33,7 +33,8 @@ pub fn open(args: &Args) -> Outcome {
         },
     };
     let backlog = args.number(3).unwrap_or(511.0) as usize;
-    match Listener::open(addr, backlog, tls, args.number(4).unwrap_or(10_000.0) as u64) {
+    let handshake_ms = args.number(4).unwrap_or(10_000.0) as u64;
+    match Listener::open(addr, backlog, tls, handshake_ms, args.truth(6)) {
         Ok(listener) => {
             LuaConf::raise_timers(connections());
             Outcome::one(Value::Object(Object::Listener(listener)))

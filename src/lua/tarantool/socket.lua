@@ -132,7 +132,7 @@ end
 function _M.open(host, port, opts)
     local server, err = listen.open { host = host == "localhost" and "127.0.0.1" or host,
                                       port = port, tls = opts.tls, backlog = opts.backlog,
-                                      workers = opts.workers,
+                                      workers = opts.workers, early = opts.early,
                                       handshake_timeout = opts.handshake_timeout
                                           and milliseconds(opts.handshake_timeout) or nil }
     if not server then

@@ -100,8 +100,8 @@ function wspeer.connect(url, request, options)
 end
 
 
--- Opens the port of a URL: listener | nil, err
-local function open(url, options)
+-- Opens the port of a URL: listener | nil, err. `early` is listen.open's.
+local function open(url, options, early)
     local scheme, host, port = parse_url(url)
     options.ping_frequency = options.ping_frequency or PING_FREQUENCY
     local tls, err
@@ -112,7 +112,7 @@ local function open(url, options)
         end
     end
     return socket.open(host, port or (scheme == "wss" and 443 or 80), {
-        tls = tls, backlog = options.backlog, workers = options.workers,
+        tls = tls, backlog = options.backlog, workers = options.workers, early = early,
         handshake_timeout = options.handshake_timeout,
     })
 end
@@ -158,10 +158,11 @@ function wspeer.server(url, handler, options)
 end
 
 
--- Opens a port whose connections are taken by accept(): a listening socket | false, err
+-- Opens a port whose connections are taken by accept(), before their TLS handshake: a listening
+-- socket | false, err
 function wspeer.bind(url, options)
     options = options or {}
-    local listener, err = open(url, options)
+    local listener, err = open(url, options, true)
     if not listener then
         return false, err
     end
