@@ -8,11 +8,11 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-poll soak build check reference bench conformance fuzz \
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-asan test-all test-poll soak build check reference bench conformance fuzz \
 	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 run: ## install what is missing, build quickly, and serve the demo on http://127.0.0.1:8080/ (Ctrl-C ends it)
 	@exec tools/run.sh
@@ -49,6 +49,18 @@ test-poll: build ## t/*/*.t with nginx on poll, a part with select and a byte at
 soak: build ## SOAK_SECONDS (600) of aborts, TLS, compression, pushes and reloads; prints connections, lines, memory
 	@tools/deps.sh test
 	@python3 tools/soak.py
+
+test-assertions: ## t/*/*.t (or T=...) with the module built with debug assertions and overflow checks
+	@tools/deps.sh test
+	@tools/checked.sh assertions $(T)
+
+test-asan: ## t/*/*.t (or T=...) with the module built with AddressSanitizer; a positive control comes first
+	@tools/deps.sh test
+	@tools/checked.sh asan $(T)
+
+test-all: ## everything in full, an hour and more: check, test, the two builds above, valgrind, poll, Autobahn, Debian 13
+	@for part in check test test-assertions test-asan test-valgrind test-poll conformance "matrix ROWS=trixie"; do \
+		$(MAKE) --no-print-directory $$part || exit; done
 
 check: ## formatting, clippy with warnings as errors, layering, no circles, documents
 	@tools/deps.sh build

@@ -76,6 +76,8 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 /// In the master, when a configuration has been loaded and before its workers are forked.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    #[cfg(asan)]
+    ngx::asan_control::run();
     // SAFETY: nginx passes the cycle whose configuration has been loaded.
     let workers = unsafe {
         ngx::zone::adopt(cycle);

@@ -3,6 +3,8 @@
 
 pub mod accepted;
 pub mod ahead;
+#[cfg(asan)]
+pub mod asan_control;
 pub mod clock;
 pub mod cosocket;
 pub mod errno;
