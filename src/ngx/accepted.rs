@@ -345,6 +345,7 @@ unsafe extern "C" fn read_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
         if unsafe { (*c).close() != 0 && (*c).error() != 0 } {
             return owner.dropped();
         }
+        owner.socket().begin_turn();
         owner.readable();
         if owner.socket().read_ready() {
             owner.socket().want_read();

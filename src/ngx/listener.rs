@@ -338,17 +338,19 @@ impl Inner {
         self.taker.wake_all();
     }
 
-    /// Accepts what the kernel has, a batch or (`all`) until nothing is left.
-    fn run(&self, all: bool) {
+    /// Accepts a batch of what the kernel has, `all` of them where the queue is full, too. Returns
+    /// whether it goes on at the next turn of the event loop.
+    fn run(&self, all: bool) -> bool {
         self.listen(true);
-        for _ in 0..if all { usize::MAX } else { BATCH } {
+        for _ in 0..BATCH {
             let lc = self.lc.get();
             if lc.is_null() {
-                return;
+                return false;
             }
             if !all && self.queue.borrow().len() >= self.limit {
                 self.paused.set(true);
-                return self.listen(false);
+                self.listen(false);
+                return false;
             }
             let before = self.accepted.get();
             ffi::ngx_set_errno(0);
@@ -362,16 +364,18 @@ impl Inner {
                         ffi::ngx_add_timer((*lc).read, RETRY_MS as ffi::ngx_msec_t);
                     }
                 }
-                return self.listen(false);
+                self.listen(false);
+                return false;
             }
             if self.accepted.get() == before && errno != libc::ECONNABORTED {
                 // Nothing there, or nginx had no connection for it; others may wait behind that.
                 if errno == libc::EAGAIN || all {
-                    return;
+                    return false;
                 }
             }
         }
         self.resume();
+        true
     }
 
     /// A connection is ready to be taken.
@@ -416,8 +420,8 @@ unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
             }
             quits
         };
-        inner.run(quits);
-        if !quits {
+        let goes_on = inner.run(quits);
+        if !quits || goes_on {
             return;
         }
         let waited = now_ms().saturating_sub(inner.quitting.get());

@@ -176,6 +176,7 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
         let timedout = unsafe { (*ev).timedout() } != 0;
         let link = session.link();
         let untold = link.checks_abort() && !session.knows_end();
+        link.begin_turn();
         session.readable();
         if link.read_ready() {
             link.want_read();

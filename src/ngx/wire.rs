@@ -38,30 +38,61 @@ pub enum Sent {
 
 /// nginx's connection, or nothing: then every call is a no-op or an error. Owns no memory; whoever
 /// frees the connection clears this first.
-pub struct Wire(Cell<*mut ffi::ngx_connection_t>);
+pub struct Wire {
+    c: Cell<*mut ffi::ngx_connection_t>,
+    /// How many reads brought something since the last event.
+    reads: Cell<u32>,
+}
+
+/// After so many reads others have their turn: a peer that sends faster than we read would keep the
+/// worker to itself, in whatever loop it is read.
+const READS: u32 = 16;
 
 impl Wire {
     pub(super) fn new(c: *mut ffi::ngx_connection_t) -> Wire {
-        Wire(Cell::new(c))
+        Wire { c: Cell::new(c), reads: Cell::new(0) }
     }
 
     pub(super) fn get(&self) -> *mut ffi::ngx_connection_t {
-        self.0.get()
+        self.c.get()
     }
 
     pub(super) fn set(&self, c: *mut ffi::ngx_connection_t) {
-        self.0.set(c);
+        self.c.set(c);
     }
 
     pub(super) fn replace(&self, c: *mut ffi::ngx_connection_t) -> *mut ffi::ngx_connection_t {
-        self.0.replace(c)
+        self.c.replace(c)
     }
 
-    /// Whether a read may bring something: an event came and the last read did not exhaust it.
+    /// Whether a read may bring something: an event came and the last read did not exhaust it, nor
+    /// have there been too many since (then another event comes, in the next turn).
     pub fn read_ready(&self) -> bool {
+        self.reads.get() < READS && self.is_ready()
+    }
+
+    fn is_ready(&self) -> bool {
         let c = self.get();
         // SAFETY: not null means alive.
         !c.is_null() && unsafe { (*(*c).read).ready() != 0 }
+    }
+
+    /// An event has come: reading may go on.
+    pub(super) fn begin_turn(&self) {
+        self.reads.set(0);
+    }
+
+    /// Counts a read that has brought something. After the last of a turn nginx reports the rest in
+    /// the next one.
+    fn count_read(&self) {
+        self.reads.set(self.reads.get() + 1);
+        if self.reads.get() == READS && self.is_ready() {
+            // SAFETY: ready means alive; nginx unlinks the event when the connection is closed.
+            unsafe {
+                let next = ptr::addr_of_mut!(ffi::ngx_posted_next_events);
+                ffi::ngx_post_event((*self.get()).read, next);
+            }
+        }
     }
 
     /// Reads at most `buf.len()` bytes.
@@ -99,7 +130,10 @@ impl Wire {
         };
         // A read that brought less than it could have has exhausted the socket, too, and no other
         // read may follow it.
-        if got == Recv::Again || (matches!(got, Recv::Data(_)) && !self.read_ready()) {
+        if matches!(got, Recv::Data(_)) {
+            self.count_read();
+        }
+        if matches!(got, Recv::Data(_) | Recv::Again) && !self.is_ready() {
             self.want_read();
         }
         got
