@@ -26,7 +26,7 @@ SECRET = {SECURE, LWS_TLS}
 # What others say: nginx's TLS port before any module sees the connection, and ngx_lua's cosockets of
 # the peers that a client has chosen.
 OTHERS = (r"while SSL handshaking, client"
-          r"|(recv\(\) failed|SSL_do_handshake\(\) failed|peer closed connection in SSL handshake)"
+          r"|((recv|send)\(\) failed|SSL_do_handshake\(\) failed|peer closed connection in SSL handshake)"
           r".* request: \"GET /client")
 
 case = Cases()
