@@ -60,7 +60,7 @@ sub certificates {
 }
 
 # Against hanging only; what a block waits for comes sooner, except under valgrind.
-timeout(30);
+timeout($ENV{TEST_NGINX_USE_VALGRIND} ? 300 : 30);
 
 my $CLIENT   = $ENV{TEST_NGINX_CLIENT_MODULE}   // 'resty.websocket.client';
 my $PROTOCOL = $ENV{TEST_NGINX_PROTOCOL_MODULE} // 'resty.websocket.protocol';
