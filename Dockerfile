@@ -63,6 +63,8 @@ RUN apt-get update -q \
 
 COPY --from=build /src/build/ngx_http_lua_websocket_module.so /usr/lib/nginx/modules/
 
+COPY debian/copyright /usr/share/doc/nginx-lua-websocket/copyright
+
 WORKDIR /srv/nginx-lua-websocket
 COPY nginx-conf nginx-conf
 RUN mkdir -p build/run \

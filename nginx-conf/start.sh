@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Starts the demo in the foreground: nginx with nginx-conf/nginx.conf, this script's own
-# repository being the prefix, and says its address once it answers. `make run`, the image and
-# t/clients/run.sh call it. One demo at a time has a run folder: a second is refused, in words.
+# Starts the demo in the foreground: nginx with nginx-conf/nginx.conf, the folder above being the
+# prefix, and says its address once it answers. `make run`, the image and t/clients/run.sh call it,
+# and whoever has the package, whose examples it lies among: there it takes the installed module. One demo at a time has a run folder: a second is refused, in words.
 #   LISTEN=ADDRESS:PORT   another address than the file's 127.0.0.1:8080
-#   RUN=FOLDER            another folder than build/run for what nginx writes
-#   MODULE=PATH           another module than build/ngx_http_lua_websocket_module.so
+#   RUN=FOLDER            another folder than build/run for what nginx writes; without a build/ it is
+#                         one that is gone with the demo
+#   MODULE=PATH           another module than build/ngx_http_lua_websocket_module.so, or the installed one
 #   PUBLISHERS="ADDRESS ..."  who may publish, beside this machine itself
 #   NGINX_BIN=PATH        another nginx than the one on the path
 #   start.sh --free       only tells whether it could start
@@ -12,7 +13,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 listen=${LISTEN:-127.0.0.1:8080}
 run=${RUN:-build/run}
-module=${MODULE:-build/ngx_http_lua_websocket_module.so}
+module=build/ngx_http_lua_websocket_module.so
+[ -d build ] || module=/usr/lib/nginx/modules/${module#build/}
+module=${MODULE:-$module}
+temporary=
+if [ -z "${RUN:-}" ] && [ ! -d build ] && [ ! -f Cargo.toml ]; then
+    run=$(mktemp -d)
+    temporary=$run
+fi
 mkdir -p "$run"
 
 # Where a page or a program of this machine finds it.
@@ -39,6 +47,10 @@ if answers; then
 fi
 if [ "${1:-}" = --free ]; then exit; fi
 
+# Gone when the last process of nginx is.
+clean() { exec {lock}>&-; flock "$run/lock" rm -rf "$run"; }
+[ -z "$temporary" ] || (trap '' INT TERM; clean &)
+
 # The same files with other values; what nginx.conf includes lies beside it.
 allow=$(printf 'allow %s; ' ${PUBLISHERS:-})
 for conf in nginx-conf/*.conf; do
@@ -52,6 +64,7 @@ owner=()
 if [ "$(id -u)" = 0 ]; then
     name=$(stat -c %U .)
     [ "$name" != UNKNOWN ] || name=root   # a mounted folder whose owner has no name here
+    if [ -n "$temporary" ]; then name=www-data; chown "$name" "$run"; fi
     owner=(-g "user $name $(id -gn "$name");")
 fi
 

@@ -47,6 +47,21 @@ logged invoke-rc.d nginx reload
 until_true "no echo after a reload" echoes "after a reload"
 ok "a reload: a handler of README's kind answers"
 
+# The demo, as it lies among the examples; it leaves nothing behind.
+examples=/usr/share/doc/$name/examples
+listed=$(find $examples /tmp | sort)
+LISTEN=127.0.0.1:8081 bash $examples/nginx-conf/start.sh >demo.log 2>&1 & demo=$!
+until_true "the demo does not say its address" grep -q "http://127.0.0.1:8081/" demo.log
+[ "$(python3 lib/echo.py 127.0.0.1 8081 /echo "among examples")" = "among examples" ] || fail "no echo of the demo"
+kill -INT $demo
+wait $demo || fail "the demo ended badly: $(cat demo.log)"
+same() { [ "$(find $examples /tmp | sort)" = "$listed" ]; }
+until_true "the demo leaves files behind" same
+nginx -t -q -p $examples -c nginx-conf/tarantool/nginx.conf >>life.log 2>&1 || fail "the tarantool examples"
+nginx -t -q -p $examples/nginx-conf/lua-websockets/ -c nginx.conf >>life.log 2>&1 || fail "the lua-websockets examples"
+rm -rf /tmp/tarantool-* /tmp/lua-websockets.pid
+ok "the examples run from where they are installed"
+
 before=$(master)
 first=$(stat -c %i $so)
 logged apt-get install -y -q ./next.deb
@@ -62,8 +77,18 @@ until_true "no echo by the new nginx" echoes "by the new nginx"
 before=$(master)
 ok "an upgrade: nginx goes on, and reads the new file when it is told to (service nginx upgrade)"
 
-rm $enabled /etc/nginx/conf.d/echo.conf
 logged apt-get install -y -q --allow-downgrades "./$package"
+[ "$(dpkg-query -W -f='${Version}' $name)" = "$(dpkg-deb -f "$package" Version)" ] || fail "not downgraded"
+[ "$(master)" = "$before" ] || fail "the downgrade has restarted nginx"
+until_true "no echo after the downgrade" echoes "after the downgrade"
+logged invoke-rc.d nginx upgrade
+until_true "the nginx after it has not loaded the old file" renewed
+until_true "no echo by the nginx after it" echoes "by the nginx after it"
+before=$(master)
+ok "a downgrade: the same"
+
+rm $enabled /etc/nginx/conf.d/echo.conf
+logged apt-get install -y -q ./next.deb
 [ ! -e $enabled ] || fail "what the administrator has switched off was switched on"
 ln -s /usr/share/nginx/modules-available/mod-http-lua-websocket.conf $enabled
 ok "switched off by the administrator: another version leaves it so"

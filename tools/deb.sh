@@ -18,7 +18,7 @@ crate=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 work=$PWD/build/deb/nginx-lua-websocket
 rm -rf build/deb build/libnginx-mod-http-lua-websocket*.deb
 mkdir -p "$work"
-cp -r debian docs lua nginx-conf README.md CHANGELOG.md "$work/"
+cp -r debian docs lua nginx-conf README.md SECURITY.md CHANGELOG.md "$work/"
 # shellcheck disable=SC1091
 release=$(. /etc/os-release && echo "${VERSION_ID:-}")
 [ -z "$release" ] || sed -i "1s/($version)/($version~deb$release)/" "$work/debian/changelog"
