@@ -51,6 +51,15 @@ for target in re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(), r
     if not re.search(rf"make {target}\b", readme + (root / "CONTRIBUTING.md").read_text()):
         faults.append(f"README.md, CONTRIBUTING.md: make {target} is not described")
 
+# One version everywhere.
+version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.M)[1]
+for place, pattern in [("CHANGELOG.md", r"^## Changes with nginx-lua-websocket (\S+), \d+ \w{3} \d{4}$"),
+                       ("debian/changelog", r"^nginx-lua-websocket \((\S+)-\d+\)"),
+                       ("src/lua/message/websocket.lua", r'_VERSION = "(.*)"')]:
+    found = re.search(pattern, (root / place).read_text(), re.M)
+    if not found or found[1] != version:
+        faults.append(f"{place}: is at {found and found[1]}, Cargo.toml at {version}")
+
 # Log lines: in a table's first column, with an ellipsis for each value.
 trouble = (root / "docs/troubleshooting.md").read_text()
 told = " ".join(re.findall(r"`[^`]*`", trouble))

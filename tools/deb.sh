@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Debian package of the module that `make build` has left in build/, for the suite this machine
 # runs: a module fits one version of nginx only. The version is that of debian/changelog and, on a
-# stable release, its number (0.1.0-1~deb12). Leaves build/libnginx-mod-http-lua-websocket_*.deb.
+# stable release, its number (0.2.0-1~deb12). Leaves build/libnginx-mod-http-lua-websocket_*.deb.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 die() { echo "deb: $*" >&2; exit 1; }

@@ -32,7 +32,7 @@ local ngx = ngx
 -- The status once the 101 was begun: nginx and ngx_lua end such a request without another word.
 local CLIENT_GONE = 499
 
-local _M = { _VERSION = "0.1.0" }
+local _M = { _VERSION = "0.2.0" }
 
 
 -- Queued natively; above the high-water mark the light thread waits for the peer.
