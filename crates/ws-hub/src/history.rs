@@ -351,10 +351,11 @@ impl<'m> History<'m> {
         }
     }
 
-    /// Removes what is too old from the next few topics; called now and then, it comes round to
-    /// all of them.
+    /// Removes what is too old from the next few topics, and frees some of what was removed;
+    /// called now and then, it comes round to all of them.
     pub fn sweep(&self, now: u64) {
         let held = self.hold();
+        (0..SWEEP).take_while(|_| held.free_grave()).for_each(drop);
         (0..SWEEP.min(held.topics.len())).for_each(|_| held.sweep(0, now, self.owner.random));
     }
 

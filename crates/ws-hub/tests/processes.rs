@@ -5,7 +5,6 @@
 //! Twice: with readers that keep up (nothing may be lost), and with a tiny zone at full speed
 //! (what is read and what is lost must add up). Forks, hence no test harness around it.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,12 +16,13 @@ use ws_hub::{Counter, NodeId, Target, TopicHash, Zone};
 #[allow(dead_code)]
 mod common;
 use common::{message, Books, Random};
+#[path = "common/forks.rs"]
+mod forks;
+use forks::{is_alive, kill, map, wait_for_end, Children, PATIENCE};
 
 const WRITERS: usize = 4;
 const WORKERS: usize = WRITERS + 2;
 const CONTROLLER: u16 = WORKERS as u16;
-/// Longer than anything may take unless somebody sleeps for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What everybody needs; inherited over fork.
 struct World {
@@ -44,23 +44,6 @@ struct Control {
     lost: AtomicU64,
     missed: AtomicU64,
     slept: AtomicU64,
-}
-
-/// A shared mapping, never undone: the test's end is its end.
-fn map(len: usize) -> *mut u8 {
-    // SAFETY: a new anonymous mapping touches nothing that exists.
-    let memory = unsafe {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0)
-    };
-    assert_ne!(memory, libc::MAP_FAILED);
-    memory.cast()
-}
-
-fn is_alive(pid: u32) -> bool {
-    // SAFETY: signal 0 only asks.
-    unsafe { libc::kill(pid as i32, 0) == 0 }
 }
 
 impl World {
@@ -92,19 +75,7 @@ impl World {
 
     /// A worker in a new process: a writer or a reader by its slot. Its process id.
     fn fork(&self, slot: usize, author: u32) -> i32 {
-        // SAFETY: this process has one thread, so the child may do anything.
-        let pid = unsafe { libc::fork() };
-        assert!(pid >= 0);
-        if pid > 0 {
-            return pid;
-        }
-        // Should this test itself be killed, nobody is left spinning.
-        // SAFETY: a plain system call.
-        assert_eq!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }, 0);
-        let work = || if slot < WRITERS { self.write(slot, author) } else { self.read(slot) };
-        let code = i32::from(catch_unwind(AssertUnwindSafe(work)).is_err());
-        // SAFETY: ends this process without running the parent's destructors.
-        unsafe { libc::_exit(code) }
+        forks::fork(|| if slot < WRITERS { self.write(slot, author) } else { self.read(slot) })
     }
 
     fn write(&self, slot: usize, author: u32) {
@@ -214,35 +185,6 @@ impl World {
 
 static ONE: u64 = 1;
 
-/// The exit code, or minus the signal.
-fn wait_for_end(pid: i32) -> i32 {
-    let start = Instant::now();
-    loop {
-        let mut status = 0;
-        // SAFETY: the status is ours to write to.
-        match unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } {
-            0 => assert!(start.elapsed() < PATIENCE, "process {pid} does not end"),
-            _ if libc::WIFSIGNALED(status) => return -libc::WTERMSIG(status),
-            _ => return libc::WEXITSTATUS(status),
-        }
-        std::thread::yield_now();
-    }
-}
-
-/// SIGKILL to everybody still there, should a check fail.
-struct Workers([i32; WORKERS]);
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for pid in self.0 {
-            if pid > 0 {
-                // SAFETY: a child of ours that was not waited for, so the number is still its.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-            }
-        }
-    }
-}
-
 fn storm(bytes: usize, paced: bool, kills: usize) {
     let world = World::new(bytes, paced);
     let seed = u64::from(std::process::id()) | 1 << 40;
@@ -252,7 +194,7 @@ fn storm(bytes: usize, paced: bool, kills: usize) {
     }
     let mut authors = 0..;
     // Readers first, and there, so that they see every message.
-    let mut workers = Workers([0; WORKERS]);
+    let mut workers = Children([0; WORKERS]);
     for slot in (0..WORKERS).rev() {
         workers.0[slot] = world.fork(slot, authors.next().unwrap());
         let start = Instant::now();
@@ -271,10 +213,7 @@ fn storm(bytes: usize, paced: bool, kills: usize) {
         let reader = random.next().is_multiple_of(4);
         let slot = random.next() as usize % WRITERS;
         let slot = if reader { WRITERS + slot % 2 } else { slot };
-        // SAFETY: a child of ours that was not waited for.
-        assert_eq!(unsafe { libc::kill(workers.0[slot], libc::SIGKILL) }, 0);
-        let end = wait_for_end(workers.0[slot]);
-        assert_eq!(end, -libc::SIGKILL, "ended by itself (seed {seed})");
+        kill(workers.0[slot]);
         world.control.at[slot].store(u64::MAX, Ordering::Release);
         // The others do not need its successor: not even to get past the dead one's work.
         if random.next().is_multiple_of(4) && !paced {

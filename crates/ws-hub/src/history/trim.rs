@@ -148,7 +148,7 @@ impl Parts<'_> {
     }
 
     /// Frees a record that belongs to no topic, if there is one.
-    fn free_grave(&self) -> bool {
+    pub(super) fn free_grave(&self) -> bool {
         let graves = self.get(GRAVES);
         let record = FIRST_GRAVE.get(graves);
         if record == 0 {
