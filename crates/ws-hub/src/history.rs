@@ -58,6 +58,8 @@ mod record;
 mod repair;
 mod row;
 pub mod rules;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod trim;
 mod used;
 

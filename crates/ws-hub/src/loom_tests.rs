@@ -1,4 +1,4 @@
-//! The orderings that ring.rs and directory.rs argue, tried out by the model checker: every
+//! The orderings that ring.rs, directory.rs and history.rs argue, tried out by the model checker: every
 //! interleaving of these few steps with up to the given number of preemptions, and every value
 //! that the C11 memory model lets a relaxed load see. Run with
 //! `RUSTFLAGS="--cfg loom" cargo test -p ws-hub --lib --config profile.test.opt-level=2 loom`
@@ -7,6 +7,7 @@
 use loom::thread;
 
 use crate::directory::{Directory, Interest, Seat, ROW_WORDS};
+use crate::history::lock::{Lock, Slot, LOCK_WORDS};
 use crate::id::NodeId;
 use crate::memory::{Ordering, Word};
 use crate::ring::{Read, Reader, Ring};
@@ -181,4 +182,66 @@ fn no_message_falls_between_interest_and_drain() {
         let woken = publisher.join().unwrap() == 1;
         assert!(has_it || woken);
     });
+}
+
+/// A topic under the lock of histories: two words that are equal but while it is being changed.
+struct Guarded {
+    words: &'static [Word],
+    dead: &'static Word,
+}
+
+const TOPIC: u32 = 7;
+
+impl Guarded {
+    /// Takes the lock, repairs if it must, and changes the topic's two words; dies before step
+    /// `dies_at`.
+    fn change(&self, me: u64, dies_at: usize) {
+        let lock = Lock::new(self.words);
+        let topic = &self.words[LOCK_WORDS..];
+        if lock.take(me, |id| self.dead.load(Ordering::Acquire) != id) {
+            if lock.changing(TOPIC) {
+                topic.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            }
+            lock.end(Slot::Own);
+        }
+        assert!(!lock.changing(TOPIC));
+        let [a, b] = [0, 1].map(|n| topic[n].load(Ordering::Relaxed));
+        assert_eq!(a, b, "half done");
+        let steps: [&dyn Fn(); 5] = [
+            &|| lock.begin(Slot::Own, TOPIC),
+            &|| topic[0].store(a + 1, Ordering::Relaxed),
+            &|| topic[1].store(b + 1, Ordering::Relaxed),
+            &|| lock.end(Slot::Own),
+            &|| lock.give(),
+        ];
+        steps.iter().take(dies_at).for_each(|step| step());
+        if dies_at < steps.len() {
+            // The system's news of it, which comes after all it did.
+            self.dead.store(me, Ordering::Release);
+        }
+    }
+}
+
+/// One of two dies anywhere while it holds the lock: the other, and a third that comes later, find
+/// the topic whole.
+#[test]
+fn a_dead_owner_is_robbed_and_its_change_undone() {
+    for dies_at in 0..=5 {
+        check(2, move || {
+            let words = words(LOCK_WORDS + 2);
+            let dead = &self::words(1)[0];
+            let other = thread::spawn(move || Guarded { words, dead }.change(1, 5));
+            Guarded { words, dead }.change(2, dies_at);
+            other.join().unwrap();
+            Guarded { words, dead }.change(3, 5);
+            let topic = [0, 1].map(|n| words[LOCK_WORDS + n].load(Ordering::Relaxed));
+            // Killed before its change began, or after its end: nothing of it is undone.
+            let survive: &[u64] = match dies_at {
+                0 => &[2],
+                1..=3 => &[1, 2],
+                _ => &[3],
+            };
+            assert!(topic[0] == topic[1] && survive.contains(&topic[0]), "{topic:?}");
+        });
+    }
 }

@@ -10,8 +10,14 @@
 pub use loom::sync::atomic::{fence, AtomicU64 as Word, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::thread::yield_now;
+#[cfg(all(test, not(loom)))]
+pub mod mortal;
+#[cfg(all(test, not(loom)))]
+pub use mortal::Word;
+#[cfg(not(any(test, loom)))]
+pub use std::sync::atomic::AtomicU64 as Word;
 #[cfg(not(loom))]
-pub use std::sync::atomic::{fence, AtomicU64 as Word, Ordering};
+pub use std::sync::atomic::{fence, Ordering};
 #[cfg(not(loom))]
 pub(crate) use std::thread::yield_now;
 

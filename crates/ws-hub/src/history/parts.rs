@@ -30,7 +30,7 @@ pub(super) const GENERATION: usize = 6;
 /// Oldest and newest topic without subscribers, and of those with.
 pub(super) const IDLE: usize = 18;
 pub(super) const BUSY: usize = 19;
-/// First and last record that belongs to no topic any more and is not free yet.
+/// First of the records that belong to no topic any more and are not free yet.
 pub(super) const GRAVES: usize = 20;
 /// How many topics there are.
 pub(super) const TOPICS: usize = 21;

@@ -18,9 +18,6 @@ const STEP: usize = 64;
 /// Buckets that are looked into for something old before a topic is evicted.
 const LOOK: usize = 64;
 
-const FIRST_GRAVE: Half = Half::low(0);
-const LAST_GRAVE: Half = Half::high(0);
-
 impl Parts<'_> {
     /// Frees a record that no list has.
     fn free_record(&self, record: Cell) {
@@ -133,9 +130,8 @@ impl Parts<'_> {
         self.clear(row);
         for (first, last) in lists {
             if first != 0 {
-                let graves = self.get(GRAVES);
-                cells.set_half(last, NEXT, FIRST_GRAVE.get(graves));
-                self.set(GRAVES, FIRST_GRAVE.put(LAST_GRAVE.put(graves, last), first));
+                cells.set_half(last, NEXT, self.get(GRAVES) as Cell);
+                self.set(GRAVES, first.into());
             }
         }
     }
@@ -149,12 +145,11 @@ impl Parts<'_> {
 
     /// Frees a record that belongs to no topic, if there is one.
     pub(super) fn free_grave(&self) -> bool {
-        let graves = self.get(GRAVES);
-        let record = FIRST_GRAVE.get(graves);
+        let record = self.get(GRAVES) as Cell;
         if record == 0 {
             return false;
         }
-        self.set(GRAVES, FIRST_GRAVE.put(graves, self.cells.half(record, NEXT)));
+        self.set(GRAVES, self.cells.half(record, NEXT).into());
         self.free_record(record);
         true
     }

@@ -1,0 +1,250 @@
+//! What the parts of a zone must always be to each other, and that a death in place of any single
+//! store leaves a zone that is that again, with everything in it that was not being changed.
+
+use std::collections::HashSet;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::cells::{Cell, CELL_BYTES, LINK};
+use super::parts::{BUSY, GRAVES, IDLE, RULES};
+use super::record::{cells_of, About, NEXT, NEXT_KEY, OFFSET, OLDER, PREVIOUS, SKIP, TOPIC};
+use super::row::{
+    CELLS, COUNT, FIRST, FIRST_STUB, LAST, LAST_STUB, NEWER_USED, OLDER_USED, SKIP_TO, TOP,
+};
+use super::*;
+use crate::memory::mortal::die_at;
+use crate::memory::Ordering;
+
+thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(7) });
+
+fn random() -> u64 {
+    RANDOM.set(RANDOM.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    RANDOM.get()
+}
+
+const ME: Owner = Owner { id: 1, is_alive: |_| true, random };
+const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
+
+/// Goes through everything that hangs together.
+struct Check<'a> {
+    parts: Parts<'a>,
+    seen: HashSet<Cell>,
+    keyed: HashSet<Cell>,
+}
+
+impl Check<'_> {
+    fn chain(&mut self, mut cell: Cell) -> usize {
+        let mut n = 0;
+        while cell != 0 {
+            assert!(self.seen.insert(cell), "cell {cell} is used twice");
+            assert!(cell < self.parts.cells.fresh());
+            n += 1;
+            cell = self.parts.cells.half(cell, LINK);
+        }
+        n
+    }
+
+    /// A list of records; its last one and the number of cells.
+    fn records(&mut self, first: Cell) -> (Cell, usize) {
+        let (mut record, mut last, mut n) = (first, 0, 0);
+        while record != 0 {
+            let len = self.chain(record);
+            assert_eq!(len, cells_of(&self.parts.cells, record));
+            if About::of(&self.parts.cells, record).key > 0 {
+                self.keyed.insert(record);
+            }
+            n += len;
+            (last, record) = (record, self.parts.cells.half(record, NEXT));
+        }
+        (last, n)
+    }
+
+    fn row(&mut self, row: Cell) {
+        let Parts { cells, .. } = self.parts;
+        let more = self.parts.more(row);
+        self.chain(row);
+        let (last, live) = self.records(cells.half(row, FIRST));
+        let (last_stub, stubs) = self.records(cells.half(more, FIRST_STUB));
+        assert_eq!(last, cells.half(row, LAST));
+        assert_eq!(last_stub, cells.half(more, LAST_STUB));
+        assert_eq!(live + stubs, cells.half(row, CELLS) as usize);
+        let (mut record, mut before) = (cells.half(row, FIRST), 0);
+        let mut offset = cells.word(row, TOP) - u64::from(cells.half(row, COUNT));
+        let mut mark = None;
+        while record != 0 {
+            offset += 1;
+            assert_eq!(cells.word(record, OFFSET), offset);
+            assert_eq!(cells.half(record, PREVIOUS), before);
+            assert_eq!(cells.half(record, TOPIC), row);
+            if offset.is_multiple_of(SKIP) {
+                assert!(mark.is_none_or(|mark| mark == cells.half(record, OLDER)));
+                mark = Some(record);
+            }
+            (before, record) = (record, cells.half(record, NEXT));
+        }
+        assert_eq!(offset, cells.word(row, TOP));
+        assert!(mark.is_none_or(|mark| mark == cells.half(more, SKIP_TO)));
+    }
+
+    /// The rows in an order of use.
+    fn used(&self, at: usize) -> Vec<Cell> {
+        let Parts { cells, .. } = self.parts;
+        let (mut row, mut rows) = (self.parts.get(at) as Cell, Vec::new());
+        while row != 0 {
+            assert_eq!(self.parts.is_busy(row), at == BUSY);
+            let older = cells.half(self.parts.more(row), OLDER_USED);
+            assert_eq!(older, rows.last().copied().unwrap_or(0));
+            rows.push(row);
+            row = cells.half(self.parts.more(row), NEWER_USED);
+        }
+        assert_eq!(self.parts.get(at) >> 32, rows.last().copied().unwrap_or(0).into());
+        rows
+    }
+}
+
+fn check(parts: Parts<'_>) {
+    let mut check = Check { parts, seen: HashSet::new(), keyed: HashSet::new() };
+    let mut rows = Vec::new();
+    for bucket in parts.topics {
+        rows.extend(parts.chain(bucket));
+    }
+    rows.iter().for_each(|&row| check.row(row));
+    let mut used = [check.used(IDLE), check.used(BUSY)].concat();
+    used.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(rows, used);
+    assert_eq!(rows.len() as u64, parts.get(TOPICS));
+    check.records(parts.get(GRAVES) as Cell);
+    check.chain(parts.get(RULES) as Cell);
+    assert_eq!(parts.used(), (check.seen.len() * CELL_BYTES) as u64, "cells that nobody has");
+    let mut keyed = HashSet::new();
+    for bucket in parts.keys {
+        let mut record = bucket.load(Ordering::Relaxed) as Cell;
+        while record != 0 {
+            assert!(keyed.insert(record));
+            record = parts.cells.half(record, NEXT_KEY);
+        }
+    }
+    assert_eq!(keyed, check.keyed);
+}
+
+/// Of each topic: position, and its messages by offset.
+type Content = Vec<(Position, Vec<(u64, Vec<u8>)>)>;
+
+const NAMES: usize = 60;
+
+fn name(n: usize) -> Vec<u8> {
+    format!("topic {n}").into_bytes()
+}
+
+fn content(history: &History<'_>) -> Content {
+    let held = history.hold();
+    let of = |n| {
+        let row = held.find(&name(n));
+        let mut out = Batch::default();
+        held.read(row, From::Newest(usize::MAX), ALL, &mut out).unwrap();
+        let records = out.iter().map(|record| (record.offset, record.data.to_vec()));
+        (held.top(row), records.collect())
+    };
+    (0..NAMES).map(of).collect()
+}
+
+fn publish(history: &History<'_>, n: usize, count: u32, bytes: u64, key: &[u8], data: &[u8]) {
+    let limits = Limits { count, ttl: 1000, bytes };
+    let key = (!key.is_empty()).then_some(key);
+    let message = Message { data, flags: 0, key, subscribed: n.is_multiple_of(2) };
+    let _ = history.publish(&Topic { name: &name(n), limits, generation: 0 }, &message, 0);
+}
+
+/// A small zone that is full: one topic of many messages, one with keys, many of one message.
+fn full() -> Vec<Word> {
+    let memory: Vec<Word> = (0..2400).map(|_| Word::new(0)).collect();
+    let history = History::init(&memory, ME).unwrap();
+    for n in 0..70 {
+        publish(&history, 0, 100, 100 * 64, b"", &[n]);
+    }
+    for n in 0..6 {
+        publish(&history, 2, 3, 0, &[n; 30], &[n; 60]);
+    }
+    for n in 0.. {
+        publish(&history, 3 + n % (NAMES - 4), 3, 0, b"", &[n as u8; 10]);
+        if history.stats().evicted >= 10 {
+            break;
+        }
+    }
+    check(*history.hold());
+    memory
+}
+
+/// Lets the change die at each of its stores, and every few times the repair after it too.
+fn dies_anywhere(change: impl Fn(&History<'_>)) {
+    let original = full();
+    let copy = || -> Vec<Word> {
+        original.iter().map(|word| Word::new(word.load(Ordering::Relaxed))).collect()
+    };
+    let before = content(&History::attach(&copy(), ME).unwrap());
+    let memory = copy();
+    let history = History::attach(&memory, ME).unwrap();
+    change(&history);
+    check(*history.hold());
+    let done = content(&history);
+    assert!(before != done || history.stats().topics > 0);
+    for n in 0.. {
+        let memory = copy();
+        let history = History::attach(&memory, ME).unwrap();
+        die_at(Some(n));
+        let is_dead = catch_unwind(AssertUnwindSafe(|| change(&history))).is_err();
+        if is_dead && n.is_multiple_of(5) {
+            die_at(Some(n * 37 % 3000));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(history.hold())));
+        }
+        die_at(None);
+        check(*history.hold());
+        let after = content(&history);
+        let mut ended = 0;
+        for ((before, done), after) in before.iter().zip(&done).zip(&after) {
+            if after.0.epoch != before.0.epoch && after.0.epoch != done.0.epoch {
+                ended += usize::from(before.0.offset > 0 && done.0.offset > 0);
+            } else if after.0.offset > 0 {
+                assert!(after.1 == before.1 || after.1 == done.1, "died at store {n}");
+            }
+        }
+        assert!(ended <= 2, "{ended} epochs ended at store {n}");
+        if !is_dead {
+            println!("{n} stores");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_publisher_dies_that_evicts() {
+    dies_anywhere(|history| publish(history, 3, 3, 0, b"", &[9; 1200]));
+    dies_anywhere(|history| publish(history, NAMES - 1, 3, 0, b"", &[9; 100]));
+}
+
+#[test]
+fn a_publisher_dies_that_trims() {
+    dies_anywhere(|history| publish(history, 2, 3, 0, &[9; 30], &[9; 60]));
+    dies_anywhere(|history| publish(history, 2, 3, 11 * 64, &[9; 30], &[9; 60]));
+    dies_anywhere(|history| publish(history, 0, 40, 100 * 64, b"", &[9; 60]));
+}
+
+#[test]
+fn others_die() {
+    dies_anywhere(|history| assert!(history.forget(&name(0))));
+    dies_anywhere(|history| history.set_subscribed(&name(2), false));
+    for now in [500, 1001, KEY_MS + 1, POSITION_MS + 1] {
+        dies_anywhere(|history| history.sweep(now));
+    }
+    let rule = |pattern: &[u8]| {
+        let limits = Some(Limits { count: 1, ttl: 1, bytes: 0 });
+        Rule { pattern: pattern.into(), limits, flags: 0 }
+    };
+    dies_anywhere(|history| history.set_rules(&[rule(b"topic 1*"), rule(b"x*")], 0).unwrap());
+    dies_anywhere(|history| {
+        let limits = Limits { count: 9, ttl: 1000, bytes: 0 };
+        let topic = Topic { name: &name(2), limits, generation: 0 };
+        let mut out = Batch::default();
+        let _ = history.read(&topic, From::Newest(9), ALL, 1001, &mut out);
+    });
+}
