@@ -1,6 +1,6 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # What README.md and docs/ show as nginx configuration is accepted by nginx, and what they show as Lua
-# compiles: every block that is marked so, as it stands.
+# compiles: every block that is marked so, as it stands; and the examples that no other test runs.
 import glob
 import os
 import re
@@ -39,6 +39,10 @@ for place, text in blocks["nginx"]:
     else:
         whole = f"events {{}}\nhttp {{\n{text}\n}}\n"
     tap.attempt(f"{place}: nginx takes the configuration", accepted(whole))
+
+for name in "openresty.conf", "minimal.conf":
+    with open(f"{REPO}/nginx-conf/{name}") as f:
+        tap.attempt(f"nginx-conf/{name}: nginx takes it", accepted(f.read()))
 
 ng = Nginx(server="""location = /compile { content_by_lua_block {
     ngx.req.read_body()
