@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use std::ptr;
 
 use ngx::ngx_conf_log_error;
+use ws_hub::history::Rule;
 
 use super::handlers;
 use super::location::{Fault, Location, LuaModules, Main, DUPLICATE};
@@ -57,7 +58,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 17] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 20] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -93,6 +94,28 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 17] = [
         offset: offset_of!(Main, zone),
         post: ptr::null_mut(),
     },
+    ffi::ngx_command_t {
+        name: name(c"websocket_history_zone"),
+        type_: (ffi::NGX_HTTP_MAIN_CONF | ONE) as ffi::ngx_uint_t,
+        set: Some(set_history_zone),
+        conf: ffi::NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: offset_of!(Main, history_zone),
+        post: ptr::null_mut(),
+    },
+    ffi::ngx_command_t {
+        name: name(c"websocket_topic"),
+        type_: (ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_CONF_1MORE) as ffi::ngx_uint_t,
+        set: Some(set_topic),
+        conf: ffi::NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
+    row(
+        c"websocket_resume_limit",
+        ONE,
+        ffi::ngx_conf_set_num_slot,
+        offset_of!(Location, resume_limit),
+    ),
     ffi::ngx_command_t {
         name: name(c"websocket_lua_modules"),
         type_: (ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_CONF_1MORE) as ffi::ngx_uint_t,
@@ -160,13 +183,31 @@ pub unsafe fn check_running(cf: *mut ffi::ngx_conf_t) -> bool {
 /// # Safety
 /// `cf` must be the configuration being read.
 pub unsafe extern "C" fn create_main_conf(cf: *mut ffi::ngx_conf_t) -> *mut c_void {
-    // SAFETY: as in `create_loc_conf`.
+    // SAFETY: by contract.
+    unsafe { in_pool(cf, Main::unset()) }
+}
+
+/// Puts `conf` into the configuration's pool, which drops it when it goes. Null: no memory.
+///
+/// # Safety
+/// `cf` must be the configuration being read.
+unsafe fn in_pool<C>(cf: *mut ffi::ngx_conf_t, conf: C) -> *mut c_void {
+    /// Cleanup of the configuration's pool.
+    unsafe extern "C" fn drop_conf<C>(conf: *mut c_void) {
+        // SAFETY: made below; nginx runs a cleanup once.
+        unsafe { ptr::drop_in_place(conf.cast::<C>()) };
+    }
+    // SAFETY: nginx's pool gives aligned memory for as long as the configuration lives; `write`
+    // initialises it without reading it.
     unsafe {
-        let conf = ffi::ngx_palloc((*cf).pool, size_of::<Main>()).cast::<Main>();
-        if !conf.is_null() {
-            conf.write(Main::unset());
+        let cleanup = ffi::ngx_pool_cleanup_add((*cf).pool, size_of::<C>());
+        if cleanup.is_null() {
+            return ptr::null_mut();
         }
-        conf.cast()
+        let place = (*cleanup).data.cast::<C>();
+        place.write(conf);
+        (*cleanup).handler = Some(drop_conf::<C>);
+        place.cast()
     }
 }
 
@@ -179,7 +220,7 @@ pub unsafe fn provides(conf: *const c_void, family: LuaModules) -> bool {
     unsafe { (*conf.cast::<Main>()).provides(family) }
 }
 
-/// Asks nginx for the hub's zone, once the configuration has been read, and keeps the http block's
+/// Asks nginx for the zones, once the configuration has been read, and keeps the http block's
 /// own values for `merge_loc_conf`. False: nginx has logged
 /// why not.
 ///
@@ -193,7 +234,25 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
         let index = ffi::ngx_http_lua_websocket_module.ctx_index;
         let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
         (*main).top = (*(*ctx).loc_conf.add(index)).cast::<Location>();
-        zone::request(cf, (*main).zone_size())
+        zone::HUB.request(cf, (*main).zone_size())
+            && zone::HISTORY.request(cf, (*main).history_zone_size())
+    }
+}
+
+/// The rules of topics in a configuration that has been loaded; without an http block none.
+///
+/// # Safety
+/// `cycle` must be what nginx passes to init_module.
+pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> Vec<Rule> {
+    // SAFETY: by contract: the http module's entry is its ngx_http_conf_ctx_t, or null, and our main
+    // conf in there was made by `create_main_conf`.
+    unsafe {
+        let http = *(*cycle).conf_ctx.add((*ptr::addr_of!(ffi::ngx_http_module)).index);
+        let Some(ctx) = http.cast::<ffi::ngx_http_conf_ctx_t>().as_ref() else {
+            return Vec::new();
+        };
+        let main = *ctx.main_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
+        (*main.cast::<Main>()).topics.clone()
     }
 }
 
@@ -202,17 +261,43 @@ unsafe extern "C" fn set_zone(
     cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx's own setter, for the field whose offset the row holds.
-    let rc = unsafe { ffi::ngx_conf_set_size_slot(cf, cmd, conf) };
-    // SAFETY: nginx passes our struct.
-    let size = unsafe { (*conf.cast::<Main>()).zone };
-    let smallest = hub::smallest_zone();
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_zone_size(cf, cmd, conf, |main| main.zone, hub::smallest_zone()) }
+}
+
+unsafe extern "C" fn set_history_zone(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_zone_size(cf, cmd, conf, |main| main.history_zone, hub::smallest_history_zone()) }
+}
+
+/// Sets a zone's size, which must not be less than `smallest`.
+///
+/// # Safety
+/// The pointers must be what nginx passes to a setter of a directive of `Main`.
+unsafe fn set_zone_size(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+    size: fn(&Main) -> usize,
+    smallest: usize,
+) -> *mut c_char {
+    // SAFETY: nginx's own setter, for the field whose offset the row holds; the conf is our struct,
+    // the command our own row.
+    let (rc, size, name) = unsafe {
+        let rc = ffi::ngx_conf_set_size_slot(cf, cmd, conf);
+        (rc, size(&*conf.cast::<Main>()), (*cmd).name.to_string())
+    };
     if rc.is_null() && size < smallest {
         ngx_conf_log_error!(
             ffi::NGX_LOG_EMERG,
             cf,
-            "zone of {} bytes is too small in \"websocket_zone\" directive: {}k at least",
+            "zone of {} bytes is too small in \"{}\" directive: {}k at least",
             size,
+            name,
             smallest.div_ceil(1024)
         );
         return usize::MAX as *mut c_char;
@@ -220,29 +305,22 @@ unsafe extern "C" fn set_zone(
     rc
 }
 
+unsafe extern "C" fn set_topic(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`.
+    unsafe { set_by(cf, cmd, conf, Main::set_topic) }
+}
+
 /// `create_loc_conf` hook.
 ///
 /// # Safety
 /// `cf` must be the configuration being read.
 pub unsafe extern "C" fn create_loc_conf(cf: *mut ffi::ngx_conf_t) -> *mut c_void {
-    // SAFETY: nginx's pool gives aligned memory for as long as the configuration lives; `write`
-    // initialises it without reading it.
-    unsafe {
-        let cleanup = ffi::ngx_pool_cleanup_add((*cf).pool, size_of::<Location>());
-        if cleanup.is_null() {
-            return ptr::null_mut();
-        }
-        let conf = (*cleanup).data.cast::<Location>();
-        conf.write(Location::unset());
-        (*cleanup).handler = Some(drop_loc_conf);
-        conf.cast()
-    }
-}
-
-/// Cleanup of the configuration's pool.
-unsafe extern "C" fn drop_loc_conf(conf: *mut c_void) {
-    // SAFETY: made in `create_loc_conf`; nginx runs a cleanup once.
-    unsafe { ptr::drop_in_place(conf.cast::<Location>()) };
+    // SAFETY: by contract.
+    unsafe { in_pool(cf, Location::unset()) }
 }
 
 /// `merge_loc_conf` hook.

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::rc::Rc;
 
+use ws_hub::history::Rule;
 use ws_proto::close;
 use ws_proto::ext::DeflateConfig;
 use ws_proto::handshake::server;
@@ -44,6 +45,8 @@ pub struct Location {
     pub shutdown_close: Option<Option<Rc<ShutdownClose>>>,
     /// `websocket_publish_from_client`: 0 is off.
     pub publish_from_client: usize,
+    /// `websocket_resume_limit`; 0 is none.
+    pub resume_limit: usize,
     /// `websocket_origin`.
     pub origins: Option<Origins>,
     /// What the location answers by itself.
@@ -124,6 +127,7 @@ impl Location {
             deflate: default_deflate(),
             shutdown_close: None,
             publish_from_client: UNSET,
+            resume_limit: UNSET,
             origins: None,
             content: Content::default(),
         }
@@ -145,6 +149,7 @@ impl Location {
         pick(&mut self.ping_timeout, prev.ping_timeout, 10_000);
         pick(&mut self.slow_consumer, prev.slow_consumer, 1);
         pick(&mut self.publish_from_client, prev.publish_from_client, 0);
+        pick(&mut self.resume_limit, prev.resume_limit, 300);
         if self.compression.is_none() {
             self.compression = prev.compression;
             self.deflate = prev.deflate.clone();
@@ -292,6 +297,14 @@ impl Location {
         (self.compression == Some(true)).then_some(&self.deflate)
     }
 
+    /// How many messages of before a subscriber gets at most.
+    pub fn most_resumed(&self) -> usize {
+        match self.resume_limit {
+            0 => usize::MAX,
+            most => most,
+        }
+    }
+
     /// What happens to a subscriber over its send buffer.
     pub fn slow(&self) -> SlowConsumer {
         match self.slow_consumer {
@@ -339,12 +352,16 @@ pub fn heartbeat(interval: u64, timeout: u64) -> Option<(u64, u64)> {
     (interval > 0).then_some((interval, timeout))
 }
 
-/// Directives of the whole http block. Plain data, as above.
+/// Directives of the whole http block. In the configuration's pool, and dropped with it, as above.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Main {
     /// `websocket_zone`, bytes.
     pub zone: usize,
+    /// `websocket_history_zone`, bytes.
+    pub history_zone: usize,
+    /// `websocket_topic`, each.
+    pub topics: Vec<Rule>,
     /// `websocket_lua_modules`: a bit for each `LuaModules`.
     pub lua_modules: usize,
     /// What stands in the http block itself, once all has been read; null before. For what runs
@@ -378,7 +395,13 @@ impl LuaModules {
 impl Main {
     /// Nothing given.
     pub fn unset() -> Main {
-        Main { zone: UNSET, lua_modules: UNSET, top: std::ptr::null() }
+        Main {
+            zone: UNSET,
+            history_zone: UNSET,
+            topics: Vec::new(),
+            lua_modules: UNSET,
+            top: std::ptr::null(),
+        }
     }
 
     /// Whether `require` is to find the modules of this family; all where nothing was given.
@@ -410,6 +433,14 @@ impl Main {
         Ok(())
     }
 
+    /// The history zone's size, the default where none was given.
+    pub fn history_zone_size(&self) -> usize {
+        match self.history_zone {
+            UNSET => 16 * 1024 * 1024,
+            size => size,
+        }
+    }
+
     /// The zone's size, the default where none was given.
     pub fn zone_size(&self) -> usize {
         if self.zone == UNSET {
@@ -433,7 +464,7 @@ pub enum Fault {
 pub const DUPLICATE: &CStr = c"is duplicate";
 
 /// nginx's time with one unit (`30s`, `500ms`, `2m`; bare numbers are seconds), in milliseconds.
-fn parse_time(text: &[u8]) -> Option<u64> {
+pub fn parse_time(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {

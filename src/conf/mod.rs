@@ -5,11 +5,12 @@ mod handlers;
 mod location;
 mod push;
 mod status;
+mod topics;
 mod variables;
 
 pub use commands::{
     check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf, location_of,
-    merge_loc_conf, provides, request_zone, COMMANDS,
+    merge_loc_conf, provides, request_zone, topic_rules, COMMANDS,
 };
 pub use location::{heartbeat, limit, Location, LuaModules};
 pub use variables::register as register_variables;

@@ -10,7 +10,7 @@ use ws_proto::handshake::server::{self, Policy};
 use super::handlers::evaluate;
 use super::location::{Location, Value};
 use super::location_of;
-use crate::hub::{self, Error, Scope};
+use crate::hub::{self, Error};
 use crate::ngx::request::Request;
 use crate::ngx::respond::{body_of, discard_body, respond, set_header, with_body, GoOn};
 use crate::session::Each;
@@ -82,12 +82,9 @@ impl GoOn for Publish {
         if body.is_empty() {
             return answer(r, 400, "no message: the request has no body");
         }
-        match hub::publish(&topic, !binary, &body, None, Scope::Node) {
-            Ok((subscribers, seq)) => {
-                let body = format!("{{\"subscribers\":{subscribers},\"sequence\":{seq}}}\n");
-                respond(r, 202, "application/json", body.as_bytes())
-            }
-            Err(err @ Error::TooLarge) => answer(r, 413, &err.to_string()),
+        match hub::publish(&topic, &hub::Publish::new(!binary, &body)) {
+            Ok(receipt) => respond(r, 202, "application/json", receipt.json().as_bytes()),
+            Err(err) if err.is_too_large() => answer(r, 413, &err.to_string()),
             Err(err @ Error::Topic(_)) => {
                 // The client may not know the topic, which variables make.
                 r.info(&format!("websocket_publish refused: {err}"));

@@ -8,6 +8,7 @@ use ws_hub::ring::{Reader, RingError};
 use ws_hub::{ConnId, Counter, Envelope, NodeId, Read, Ring, Target, TopicHash, Zone};
 
 use super::error::Error;
+use super::history;
 use crate::ngx::{clock, log, wake, zone};
 use crate::session::{random, stats, Delivery};
 
@@ -29,8 +30,10 @@ pub struct Bus {
     counters: Row<'static>,
     /// What this worker has published.
     sequence: u64,
-    /// It has woken itself for what it left in the ring.
+    /// It has woken itself for what it left for the next turn.
     woken: bool,
+    /// Messages were overwritten before it read them, since this was last asked.
+    missed: bool,
     /// When the rows of dead workers were last freed.
     freed: u64,
     /// Topics of this worker for which the census has no room.
@@ -58,7 +61,7 @@ const MAX_HEAD: usize = 512;
 
 /// Makes the zone and the wake-ups, before so many workers are forked.
 pub fn prepare(workers: usize) -> bool {
-    let Some(words) = zone::memory() else { return true };
+    let Some(words) = zone::HUB.memory() else { return true };
     // Fresh memory is zero, and no zone.
     if let Ok(zone) = Zone::attach(words) {
         return wake::prepare(zone.directory().capacity().into(), true);
@@ -86,7 +89,7 @@ pub fn smallest_zone() -> usize {
 /// The zone as this worker finds it, seat or not; None in a process that has none. Workers that
 /// are gone and will not be replaced (killed while they drained) have no row any more.
 pub fn living_zone() -> Option<Zone<'static>> {
-    let zone = Zone::attach(zone::memory()?).ok()?;
+    let zone = Zone::attach(zone::HUB.memory()?).ok()?;
     zone.directory().free_dead(wake::process_exists);
     Some(zone)
 }
@@ -112,8 +115,13 @@ pub struct Worker {
 
 /// Every number, summed over all workers.
 pub fn sums() -> Vec<(&'static Entry, u64)> {
-    let zone = living_zone();
-    let sum = |counter| zone.map_or(0, |zone| zone.sum(counter));
+    let (zone, histories) = (living_zone(), history::stats());
+    let sum = |counter| match counter {
+        Counter::HistoryTopics => histories.topics,
+        Counter::HistoryBytes => histories.bytes,
+        Counter::HistoryEvicted => histories.evicted,
+        _ => zone.map_or(0, |zone| zone.sum(counter)),
+    };
     TABLE.iter().map(|entry| (entry, sum(entry.counter))).collect()
 }
 
@@ -160,7 +168,7 @@ pub fn delivered(delivery: Delivery) {
 impl Bus {
     /// Takes a seat. None: there is no zone, or no free row, which is logged if `loud`.
     pub fn join(woken: fn(), loud: bool) -> Option<Bus> {
-        let zone = Zone::attach(zone::memory()?).ok()?;
+        let zone = Zone::attach(zone::HUB.memory()?).ok()?;
         let (pid, slot) = wake::this_process();
         let directory = zone.directory();
         let seat = match zone.join(slot, pid, wake::process_exists) {
@@ -190,6 +198,7 @@ impl Bus {
             counters,
             sequence: 0,
             woken: false,
+            missed: false,
             freed: clock::now_ms(),
             uncounted: 0,
             head: Vec::new(),
@@ -351,8 +360,8 @@ impl Bus {
                 messages >= TURN_MESSAGES || bytes >= TURN_BYTES || deliveries >= TURN_DELIVERIES;
             if enough && !all {
                 reached = self.reader.next_seq() >= end;
-                if !reached && !std::mem::replace(&mut self.woken, true) {
-                    wake::wake(self.seat.row());
+                if !reached {
+                    self.wake_self();
                 }
                 break;
             }
@@ -364,7 +373,20 @@ impl Bus {
         reached
     }
 
+    /// Goes on in the next turn of the event loop.
+    pub fn wake_self(&mut self) {
+        if !std::mem::replace(&mut self.woken, true) {
+            wake::wake(self.seat.row());
+        }
+    }
+
+    /// Whether messages were overwritten before this worker read them, since the last time.
+    pub fn take_missed(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
+    }
+
     fn overrun(&mut self, lost: u64) {
+        self.missed = true;
         self.counters.add(Counter::RingOverruns, 1);
         self.counters.add(Counter::RingLost, lost);
         if self.overruns.may_log() {

@@ -1,5 +1,7 @@
 //! Why a call of the hub did nothing.
 
+use ws_hub::envelope::EnvelopeError;
+use ws_hub::history::{Gap, HistoryError};
 use ws_hub::topic::TopicError;
 
 /// What stops a hub call. The texts are API.
@@ -11,6 +13,8 @@ pub enum Error {
     NoRow,
     /// The topic's name.
     Topic(TopicError),
+    /// The topic's name would not go into JSON.
+    TopicUtf8,
     /// Above what the zone carries.
     TooLarge,
     /// The zone was overrun while publishing.
@@ -23,6 +27,35 @@ pub enum Error {
     InvalidUtf8,
     /// The connection has ended.
     Closed,
+    /// The topic has no history.
+    NoHistory,
+    /// What stops the history.
+    History(HistoryError),
+    /// What was asked for is not there any more.
+    Gap(Gap),
+    /// Not a cursor of this topic.
+    Cursor,
+    /// A message that cannot be made.
+    Envelope(EnvelopeError),
+    /// An idempotency key for a topic without a history.
+    KeyOnPlain,
+    /// A scope for a topic with a history.
+    ScopeOnHistory,
+    /// A topic with a history among several.
+    KeptAmongMany,
+}
+
+impl Error {
+    /// Whether the message is larger than may ever be.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Error::TooLarge | Error::History(HistoryError::TooLarge))
+    }
+
+    /// Whether the caller has done what never works with this topic.
+    pub fn is_misuse(&self) -> bool {
+        use Error::*;
+        matches!(self, KeyOnPlain | ScopeOnHistory | KeptAmongMany | TopicUtf8)
+    }
 }
 
 impl std::fmt::Display for Error {
@@ -31,12 +64,22 @@ impl std::fmt::Display for Error {
             Error::NoWorker => "no worker process",
             Error::NoRow => "more workers than the zone has rows",
             Error::Topic(err) => return err.fmt(f),
+            Error::TopicUtf8 => "topic is not utf-8, which json needs",
             Error::TooLarge => "message too large for the zone",
             Error::Overrun => "zone overrun while publishing",
             Error::NoConnection => "no such connection",
             Error::BadId => "invalid connection id",
             Error::InvalidUtf8 => "invalid utf-8",
             Error::Closed => "closed",
+            Error::NoHistory => "no history for this topic",
+            Error::History(err) => return err.fmt(f),
+            Error::Gap(Gap::Epoch) => "epoch",
+            Error::Gap(Gap::Trimmed) => "trimmed",
+            Error::Cursor => "cursor",
+            Error::Envelope(err) => return err.fmt(f),
+            Error::KeyOnPlain => "an idempotency key needs a topic with a history",
+            Error::ScopeOnHistory => "a topic with a history has no other scope",
+            Error::KeptAmongMany => "a topic with a history is published to alone",
         })
     }
 }

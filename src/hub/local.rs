@@ -1,13 +1,18 @@
-//! Who in this worker may be pushed to: connections by id and by topic, mailboxes by topic.
+//! Who in this worker may be pushed to: connections by id and by topic, mailboxes by topic; and the
+//! fan-out to them. Who lags behind a history is resume.rs's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use ws_hub::envelope::{Kind, Type};
+use ws_hub::history::{Batch, Position};
+use ws_hub::json::{self, State};
 use ws_hub::{ConnId, Envelope, TopicIndex};
 
 use super::bus::delivered;
+use super::history::Histories;
 use super::mailbox::Queue;
+use super::position::cursor;
 use crate::session::{Delivery, Outgoing, Session};
 
 /// Who may be subscribed.
@@ -18,34 +23,107 @@ pub enum Member {
     Mailbox(Rc<Queue>),
 }
 
-struct Entry {
-    id: ConnId,
-    member: Member,
+pub(super) struct Entry {
+    pub id: ConnId,
+    pub member: Member,
+    /// Topics of which it has not had all that live subscribers have.
+    pub behind: Vec<Rc<[u8]>>,
+    /// Gaps that its handler has not been told of yet.
+    pub gaps: Vec<(Rc<[u8]>, json::Reason)>,
+}
+
+/// A topic's data beside its subscribers. Most have none.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// Of a topic with a history: what live subscribers have had.
+    pub at: Option<Position>,
+    /// Those who are not just live and raw.
+    pub special: HashMap<u32, Special>,
+}
+
+/// A subscription with options, or one that lags.
+#[derive(Default)]
+pub(super) struct Special {
+    /// Each message is a line in JSON.
+    pub json: bool,
+    /// What becomes of messages that cannot be had any more.
+    pub on_gap: OnGap,
+    /// Set until it is live.
+    pub behind: Option<Behind>,
+}
+
+/// Who has not had everything yet.
+pub(super) struct Behind {
+    /// What it has had.
+    pub at: Position,
+    /// What it is to be told before it gets more.
+    pub say: Option<State>,
+}
+
+/// What becomes of messages that a raw subscriber cannot get any more. JSON has a line for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// Its connection is closed with 1012: it comes back and loads what it needs.
+    #[default]
+    Close,
+    /// Its handler is told.
+    Call,
+    /// Nothing.
+    Ignore,
+}
+
+/// A message as subscribers get it.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    /// Of which topic.
+    pub topic: &'a [u8],
+    /// Text, or binary.
+    pub text: bool,
+    /// The message.
+    pub data: &'a [u8],
+    /// A connection that is not to get it.
+    pub except: Option<ConnId>,
+    /// Where it stands in its topic's history.
+    pub at: Option<Position>,
 }
 
 /// Registered sessions and mailboxes. A handle is a place in `members`, reused after `remove`.
 #[derive(Default)]
 pub struct Local {
-    members: Vec<Option<Entry>>,
+    pub(super) members: Vec<Option<Entry>>,
     free: Vec<u32>,
     by_id: HashMap<ConnId, u32>,
     /// Who subscribed what, by handle.
-    pub topics: TopicIndex<u32>,
+    pub(super) topics: TopicIndex<u32, Option<Box<Extra>>>,
+    /// What topics remember.
+    pub(super) histories: Option<Histories>,
+    /// What was read from there last.
+    pub(super) batch: Batch,
+    /// Topics of which more is to be read than one turn takes.
+    pub(super) due: Vec<Rc<[u8]>>,
+    /// So many topics have been looked at lately (`look_at`).
+    pub(super) looked_at: usize,
 }
 
 impl Local {
+    /// With the histories that there are.
+    pub fn new(histories: Option<Histories>) -> Local {
+        Local { histories, ..Local::default() }
+    }
+
     /// Registers a member.
     pub fn add(&mut self, id: ConnId, member: Member) -> u32 {
         let handle = self.free.pop().unwrap_or_else(|| {
             self.members.push(None);
             (self.members.len() - 1) as u32
         });
-        self.members[handle as usize] = Some(Entry { id, member });
+        let entry = Entry { id, member, behind: Vec::new(), gaps: Vec::new() };
+        self.members[handle as usize] = Some(entry);
         self.by_id.insert(id, handle);
         handle
     }
 
-    /// Forgets a member.
+    /// Forgets a member, which has no subscription any more.
     pub fn remove(&mut self, handle: u32) {
         if let Some(entry) = self.members.get_mut(handle as usize).and_then(Option::take) {
             self.by_id.remove(&entry.id);
@@ -60,8 +138,11 @@ impl Local {
 
     /// The session of a connection of this worker.
     pub fn session(&self, id: &ConnId) -> Option<&Rc<Session>> {
-        let entry = self.members.get(self.handle(id)? as usize)?.as_ref()?;
-        match &entry.member {
+        self.session_at(self.handle(id)?)
+    }
+
+    pub(super) fn session_at(&self, handle: u32) -> Option<&Rc<Session>> {
+        match &self.members.get(handle as usize)?.as_ref()?.member {
             Member::Session(session) => Some(session),
             Member::Mailbox(_) => None,
         }
@@ -75,32 +156,92 @@ impl Local {
         })
     }
 
-    /// Hands a message to every subscriber but one. Returns how many took it.
-    pub fn fan_out(&self, topic: &[u8], message: &Outgoing<'_>, except: Option<ConnId>) -> usize {
-        let mut reached = 0;
-        for &handle in self.topics.subscribers(topic) {
-            let Some(Some(entry)) = self.members.get(handle as usize) else { continue };
-            if except == Some(entry.id) {
-                continue;
+    /// Forgets what a topic keeps of a subscriber, whose subscription has ended.
+    pub(super) fn forget_special(&mut self, topic: &[u8], handle: u32) {
+        if let Some((_, Some(extra))) = self.topics.get_mut(topic) {
+            extra.special.remove(&handle);
+        }
+    }
+
+    /// Hands a message to every subscriber who is up to date, but one, and none of `seen`, to whom
+    /// they are added. Who has no room for a message of a history gets it later. Returns how many
+    /// took it.
+    pub fn fan_out(&mut self, message: &Message<'_>, mut seen: Option<&mut HashSet<u32>>) -> usize {
+        let Local { members, topics, .. } = self;
+        let Some((subscribers, extra)) = topics.get(message.topic) else { return 0 };
+        let special = extra.as_ref().map(|extra| &extra.special).filter(|s| !s.is_empty());
+        let raw = Outgoing::new(message.text, message.data);
+        let (mut reached, mut fallen, mut lines) = (0, Vec::new(), false);
+        let mut hand = |handle: u32, outgoing: &Outgoing<'_>| {
+            let Some(Some(entry)) = members.get(handle as usize) else { return };
+            let is_seen = seen.as_mut().is_some_and(|seen| !seen.insert(handle));
+            if message.except == Some(entry.id) || is_seen {
+                return;
             }
             let delivery = match &entry.member {
-                Member::Session(session) => session.deliver(message),
-                Member::Mailbox(queue) => queue.deliver(topic, message.payload()),
+                Member::Session(session) if message.at.is_some() => session.offer(outgoing),
+                Member::Session(session) => session.deliver(outgoing),
+                Member::Mailbox(queue) => queue.deliver(message.topic, outgoing.payload()),
             };
-            delivered(delivery);
+            if message.at.is_some() && delivery == Delivery::Dropped {
+                fallen.push(handle);
+            } else {
+                delivered(delivery);
+            }
             reached += usize::from(delivery == Delivery::Queued);
+        };
+        for &handle in subscribers {
+            match special.and_then(|special| special.get(&handle)) {
+                None => hand(handle, &raw),
+                Some(special) if special.behind.is_some() => {}
+                Some(special) if special.json => lines = true,
+                Some(_) => hand(handle, &raw),
+            }
+        }
+        if let (true, Some(special)) = (lines, special) {
+            let line = message.line();
+            let line = Outgoing::new(true, &line);
+            let is_one = |s: &Special| s.json && s.behind.is_none();
+            let them = subscribers.iter().filter(|h| special.get(h).is_some_and(is_one));
+            them.for_each(|&handle| hand(handle, &line));
+        }
+        for handle in fallen {
+            self.fall_behind(message, handle);
         }
         reached
     }
 
     /// Hands a message to whom it concerns. Returns how many connections took it.
-    pub fn receive(&self, message: &Envelope<'_>) -> usize {
-        let outgoing = Outgoing::new(message.typ == Type::Text, message.payload);
+    pub fn receive(&mut self, message: &Envelope<'_>) -> usize {
+        let text = message.typ == Type::Text;
+        let of = |topic| Message {
+            topic,
+            text,
+            data: message.payload,
+            except: message.except,
+            at: None,
+        };
         match message.kind {
-            Kind::Publish { topic } => self.fan_out(topic, &outgoing, message.except),
+            Kind::Publish { topic } => self.fan_out(&of(topic), None),
+            Kind::PublishMany { topics } => {
+                let mut seen = HashSet::new();
+                topics.iter().map(|topic| self.fan_out(&of(topic), Some(&mut seen))).sum()
+            }
+            Kind::Doorbell { topic } => match message.stored {
+                Some(stored) => {
+                    let at = Position { epoch: stored.epoch, offset: stored.offset };
+                    self.rung(topic, at)
+                }
+                None => 0,
+            },
+            Kind::CloseTopic { topic, code, reason } => {
+                let subscribers = self.topics.subscribers(topic);
+                let sessions = subscribers.iter().filter_map(|&handle| self.session_at(handle));
+                sessions.map(|session| session.end_with(code, reason.as_bytes())).count()
+            }
             Kind::ToConnection { id } => {
                 let Some(session) = self.session(&id) else { return 0 };
-                delivered(session.deliver(&outgoing));
+                delivered(session.deliver(&Outgoing::new(text, message.payload)));
                 1
             }
             Kind::CloseConnection { id, code, reason } => {
@@ -109,5 +250,15 @@ impl Local {
                 1
             }
         }
+    }
+}
+
+impl Message<'_> {
+    /// The message as a line in JSON.
+    pub(super) fn line(&self) -> Vec<u8> {
+        let cursor = self.at.map(|at| cursor(self.topic, at));
+        let mut line = Vec::with_capacity(self.data.len() + self.topic.len() + 80);
+        json::message(&mut line, self.topic, cursor.as_ref(), self.text, self.data);
+        line
     }
 }

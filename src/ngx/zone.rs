@@ -1,5 +1,5 @@
-//! The hub's memory, shared by all workers: an nginx shared memory zone, of which we take one
-//! piece as large as it has. nginx keeps the zone over reloads while its size stays the same.
+//! Memory shared by all workers: nginx's shared memory zones, of each of which we take one piece as
+//! large as it has. nginx keeps a zone over reloads while its size stays the same.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -12,11 +12,19 @@ use crate::ffi;
 /// What nginx's own bookkeeping in a zone takes at most: its header, and our piece's description.
 pub const OVERHEAD: usize = 16 * 4096;
 
-/// Where our piece lies. Set when a configuration has been loaded, read by the workers forked
-/// after; a configuration that fails leaves it alone, because workers that die are then replaced
-/// by ones of the configuration before.
-static MEMORY: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-static LENGTH: AtomicUsize = AtomicUsize::new(0);
+/// A zone, and where our piece of it lies. That is set when a configuration has been loaded, and read
+/// by the workers forked after; a configuration that fails leaves it alone, because workers that die
+/// are then replaced by ones of the configuration before.
+pub struct SharedMemory {
+    name: &'static [u8],
+    start: AtomicPtr<u8>,
+    len: AtomicUsize,
+}
+
+/// The hub's.
+pub static HUB: SharedMemory = SharedMemory::new(b"nginx-lua-websocket");
+/// What topics remember.
+pub static HISTORY: SharedMemory = SharedMemory::new(b"nginx-lua-websocket-history");
 
 /// Describes our piece; lies in the zone, so that the next configuration finds it.
 #[repr(C)]
@@ -25,25 +33,45 @@ struct Piece {
     len: usize,
 }
 
-/// Asks nginx for the zone. To be called when the configuration has been read. False: nginx has
-/// logged why not.
-///
-/// # Safety
-/// `cf` must be the configuration being read.
-pub unsafe fn request(cf: *mut ffi::ngx_conf_t, size: usize) -> bool {
-    const NAME: &[u8] = b"nginx-lua-websocket";
-    let mut name = ffi::ngx_str_t { len: NAME.len(), data: NAME.as_ptr().cast_mut() };
-    // SAFETY: by contract; the name is static, nginx copies the struct.
-    unsafe {
-        let tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast::<c_void>();
-        let zone = ffi::ngx_shared_memory_add(cf, &mut name, size, tag);
-        if zone.is_null() {
-            return false;
-        }
-        (*zone).init = Some(init);
-        (*zone).data = ptr::null_mut();
+impl SharedMemory {
+    const fn new(name: &'static [u8]) -> SharedMemory {
+        SharedMemory { name, start: AtomicPtr::new(ptr::null_mut()), len: AtomicUsize::new(0) }
     }
-    true
+
+    /// Asks nginx for the zone. To be called when the configuration has been read. False: nginx has
+    /// logged why not.
+    ///
+    /// # Safety
+    /// `cf` must be the configuration being read.
+    pub unsafe fn request(&self, cf: *mut ffi::ngx_conf_t, size: usize) -> bool {
+        let (len, data) = (self.name.len(), self.name.as_ptr().cast_mut());
+        let mut name = ffi::ngx_str_t { len, data };
+        // SAFETY: by contract; the name is static, nginx copies the struct.
+        unsafe {
+            let tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast::<c_void>();
+            let zone = ffi::ngx_shared_memory_add(cf, &mut name, size, tag);
+            if zone.is_null() {
+                return false;
+            }
+            (*zone).init = Some(init);
+            (*zone).data = ptr::null_mut();
+        }
+        true
+    }
+
+    /// The piece as words: zeroes, or what an earlier configuration left there. None before the
+    /// first configuration was loaded.
+    pub fn memory(&self) -> Option<&'static [Word]> {
+        let start = self.start.load(Ordering::Relaxed);
+        // SAFETY: the mapping lives as long as the process's configuration, which for a worker is as
+        // long as the process; all access is through ws-hub's atomics.
+        unsafe { words(start, self.len.load(Ordering::Relaxed)) }
+    }
+
+    fn set(&self, start: *mut u8, len: usize) {
+        self.start.store(start, Ordering::Relaxed);
+        self.len.store(len, Ordering::Relaxed);
+    }
 }
 
 /// nginx has mapped the zone. `data` is what the previous configuration left in `zone->data`, if
@@ -67,7 +95,7 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, data: *mut c_void) -> 
             if start.is_null() {
                 return ffi::NGX_ERROR as _;
             }
-            ptr::write_bytes(start, 0, len);
+            // A fresh mapping is zero, and is not touched here: what nobody uses takes no memory.
             piece.write(Piece { start, len });
             (*pool).data = piece.cast();
         }
@@ -76,37 +104,28 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, data: *mut c_void) -> 
     ffi::NGX_OK as _
 }
 
-/// Finds our piece in a configuration that has been loaded; without an http block there is none.
+/// Finds our pieces in a configuration that has been loaded; without an http block there are none.
 ///
 /// # Safety
 /// `cycle` must be what nginx passes to init_module.
 pub unsafe fn adopt(cycle: *mut ffi::ngx_cycle_t) {
-    // SAFETY: by contract; `init` has run for our zone and left its piece there. The list is
+    // SAFETY: by contract; `init` has run for our zones and left their pieces there. The list is
     // nginx's: parts of `nelts` zones each.
     unsafe {
         let tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast::<c_void>();
-        MEMORY.store(ptr::null_mut(), Ordering::Relaxed);
-        LENGTH.store(0, Ordering::Relaxed);
+        [&HUB, &HISTORY].iter().for_each(|ours| ours.set(ptr::null_mut(), 0));
         let mut part: *const ffi::ngx_list_part_t = &(*cycle).shared_memory.part;
         while !part.is_null() {
             let zones = (*part).elts.cast::<ffi::ngx_shm_zone_t>();
             for zone in (0..(*part).nelts).map(|n| zones.add(n)) {
                 let piece = (*zone).data.cast::<Piece>();
-                if (*zone).tag == tag && !piece.is_null() {
-                    MEMORY.store((*piece).start, Ordering::Relaxed);
-                    LENGTH.store((*piece).len, Ordering::Relaxed);
+                let name = (*zone).shm.name.as_bytes();
+                let ours = [&HUB, &HISTORY].into_iter().find(|ours| ours.name == name);
+                if let (true, false, Some(ours)) = ((*zone).tag == tag, piece.is_null(), ours) {
+                    ours.set((*piece).start, (*piece).len);
                 }
             }
             part = (*part).next;
         }
     }
-}
-
-/// The piece as words: zeroes, or what an earlier configuration left there. None before the first
-/// configuration was loaded.
-pub fn memory() -> Option<&'static [Word]> {
-    let start = MEMORY.load(Ordering::Relaxed);
-    // SAFETY: the mapping lives as long as the process's configuration, which for a worker is as
-    // long as the process; all access is through ws-hub's atomics.
-    unsafe { words(start, LENGTH.load(Ordering::Relaxed)) }
 }

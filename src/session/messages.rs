@@ -385,8 +385,25 @@ impl Session {
         self.wake_all();
     }
 
-    /// Queues a message that goes to many.
+    /// Queues a message that goes to many. Who is over its cap misses it, or is closed.
     pub fn deliver(&self, message: &Outgoing<'_>) -> Delivery {
+        match self.offer(message) {
+            Delivery::Dropped => {
+                let mut io = self.io.borrow_mut();
+                match io.slow {
+                    SlowConsumer::Drop => Delivery::Dropped,
+                    SlowConsumer::Close => {
+                        self.close_slow(&mut io);
+                        Delivery::Closed
+                    }
+                }
+            }
+            delivery => delivery,
+        }
+    }
+
+    /// Queues a message that goes to many, unless that is over the cap.
+    pub fn offer(&self, message: &Outgoing<'_>) -> Delivery {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let gone = (self.has_begun() && !self.link.is_open())
@@ -405,20 +422,19 @@ impl Session {
         }
         if taken {
             self.queued(io);
-            return Delivery::Queued;
+            Delivery::Queued
+        } else if io.write_end.is_some() {
+            Delivery::Gone
+        } else {
+            Delivery::Dropped
         }
-        if io.write_end.is_some() {
-            return Delivery::Gone;
-        }
-        match io.slow {
-            SlowConsumer::Drop => Delivery::Dropped,
-            SlowConsumer::Close => {
-                io.outbox.forget_unsent();
-                io.dialogue.close(Some(1013), b"slow consumer", &mut io.outbox);
-                self.finish(io, End::SlowConsumer);
-                Delivery::Closed
-            }
-        }
+    }
+
+    /// Closes a peer that does not read: what waits for it is forgotten.
+    pub(super) fn close_slow(&self, io: &mut Io) {
+        io.outbox.forget_unsent();
+        io.dialogue.close(Some(1013), b"slow consumer", &mut io.outbox);
+        self.finish(io, End::SlowConsumer);
     }
 
     /// Closes from elsewhere, without waiting for the peer's answer: what was sent before goes

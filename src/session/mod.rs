@@ -34,5 +34,5 @@ pub use outbox::Outbox;
 pub use outgoing::{Delivery, Outgoing, SlowConsumer};
 pub use peer::{Peer, PeerOptions};
 pub use scratch::recycle;
-pub use server::{Closing, Drained, Options, Session, ShutdownClose, MAX_FRAGMENTS};
+pub use server::{Closing, Drained, Options, Session, ShutdownClose, Watch, MAX_FRAGMENTS};
 pub use stream::{Await, Got, Side, Stream};

@@ -150,8 +150,13 @@ pub(super) struct Io {
     pub stays: bool,
 }
 
-/// Who is told of an end, and by which number.
-type OnEnd = (fn(u32), u32);
+/// Who is told what becomes of a connection, by the number that goes with it.
+pub struct Watch {
+    /// It has ended; once.
+    pub ended: fn(u32),
+    /// There is room for output again, after `Session::tell_room`.
+    pub room: fn(u32),
+}
 
 /// A server-side connection.
 ///
@@ -168,9 +173,10 @@ pub struct Session {
     /// Made by the first close that has to wait.
     pub(super) closers: RefCell<Option<Semaphore>>,
     pub(super) io: Pooled<Io>,
-    /// Told once that the request has ended, with the number that goes with it: the hub, with its
-    /// registration.
-    on_end: Cell<Option<OnEnd>>,
+    /// The hub, with its registration, until the end.
+    watch: Cell<Option<(&'static Watch, u32)>>,
+    /// It waits for room.
+    wants_room: Cell<bool>,
     /// Given by the hub.
     id: Cell<Option<ConnId>>,
     /// When it began; 0 before.
@@ -233,7 +239,8 @@ impl Session {
             reader: Semaphore::new()?,
             writers: RefCell::new(None),
             closers: RefCell::new(None),
-            on_end: Cell::new(None),
+            watch: Cell::new(None),
+            wants_room: Cell::new(false),
             id: Cell::new(None),
             opened: Cell::new(0),
             io: Pooled::new(r, io),
@@ -339,15 +346,46 @@ impl Session {
         self.id.set(Some(id));
     }
 
-    /// Has `told` called with `number` when the request ends. One listener.
-    pub fn on_end(&self, told: fn(u32), number: u32) {
-        self.on_end.set(Some((told, number)));
+    /// Tells `watch`, with `number`, what becomes of this connection. There is one.
+    pub fn watch(&self, watch: &'static Watch, number: u32) {
+        self.watch.set(Some((watch, number)));
     }
 
-    /// Ends what the listener of `on_end` keeps for this connection.
+    /// Has the watch told once when there is room for output.
+    pub fn tell_room(&self) {
+        self.wants_room.set(true);
+    }
+
+    /// After output has left. Nothing may be borrowed: who is told may queue more.
+    fn told_room(&self) {
+        if !self.wants_room.get() || self.io.borrow().outbox.len() > ROOM {
+            return;
+        }
+        self.wants_room.set(false);
+        if let Some((watch, number)) = self.watch.get() {
+            (watch.room)(number);
+        }
+    }
+
+    /// Resumes who waits for messages: there is something else to be told.
+    pub fn notify(&self) {
+        self.reader.wake_all();
+    }
+
+    /// Closes a peer that has taken nothing for the time-out of sending, where slow ones are closed.
+    pub fn close_if_stuck(&self) {
+        let mut io = self.io.borrow_mut();
+        let waited = now_ms().saturating_sub(io.last_out);
+        let stuck = io.slow == SlowConsumer::Close && waited > io.send_timeout;
+        if stuck && !io.outbox.is_empty() {
+            self.close_slow(&mut io);
+        }
+    }
+
+    /// Ends what the watch keeps for this connection.
     pub fn give_up(&self) {
-        if let Some((told, number)) = self.on_end.take() {
-            told(number);
+        if let Some((watch, number)) = self.watch.take() {
+            (watch.ended)(number);
         }
     }
 
@@ -489,6 +527,9 @@ impl Session {
     }
 }
 
+/// Who waits for room is told when no more than this waits to be sent.
+const ROOM: usize = 16 * 1024;
+
 /// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
 pub const MAX_FRAGMENTS: u32 = 1 << 20;
 
@@ -550,6 +591,7 @@ impl Takeover for Session {
             io.intake.settle();
         }
         self.tend();
+        self.told_room();
     }
 
     fn timer(&self) {

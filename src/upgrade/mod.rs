@@ -107,7 +107,7 @@ fn enrol(session: &Rc<Session>, wish: &Wish<'_>) -> Result<(), hub::Error> {
         session.run_alone(alone(id));
     }
     for topic in wish.topics {
-        hub::subscribe(&id, topic)?;
+        hub::subscribe(&id, topic, &hub::Wanted::PLAIN)?;
     }
     Ok(())
 }

@@ -96,4 +96,23 @@ function _M.info()
 end
 
 
+-- Numbers, strings, booleans and tables of them; a table with [1], or empty, is an array.
+function _M.json(value)
+    if type(value) == "string" then
+        return '"' .. value:gsub('[%c"\\]', function(c) return ("\\u%04x"):format(c:byte()) end) .. '"'
+    elseif type(value) ~= "table" then
+        return tostring(value)
+    end
+    local parts = {}
+    if value[1] ~= nil or next(value) == nil then
+        for i, element in ipairs(value) do parts[i] = _M.json(element) end
+        return "[" .. table.concat(parts, ",") .. "]"
+    end
+    for name, element in pairs(value) do
+        parts[#parts + 1] = _M.json(name) .. ":" .. _M.json(element)
+    end
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
+
 return _M

@@ -68,7 +68,7 @@ fn topics(c: &mut Criterion) {
             BatchSize::LargeInput,
         );
     });
-    let mut index = TopicIndex::new();
+    let mut index: TopicIndex<_> = TopicIndex::new();
     for s in 0..50_000u32 {
         index.subscribe(b"one", s);
     }

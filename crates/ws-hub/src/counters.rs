@@ -131,6 +131,23 @@ counters! {
         WakeupsSent "direction" = "sent",
         WakeupsReceived "direction" = "received",
     }
+    gauge "history_topics" "Topics with a history." { HistoryTopics }
+    gauge "history_bytes" "Bytes of the history zone in use." { HistoryBytes }
+    total "history_evicted" "Histories that ended early, to make room for others." { HistoryEvicted }
+    total "history_reads" "Pieces read from histories, by where those are." {
+        HistoryReadsStore "source" = "store",
+    }
+    total "resumes" "Subscriptions that asked for messages of before, by result." {
+        ResumeRecovered "result" = "recovered",
+        ResumeEpoch "result" = "epoch",
+        ResumeTrimmed "result" = "trimmed",
+        ResumeTooMany "result" = "too many",
+        ResumeCursor "result" = "cursor",
+    }
+    total "history_gaps" "Subscribers who lost messages of a history later on, by whether they were told." {
+        GapsTold "told" = "yes",
+        GapsIgnored "told" = "no",
+    }
     gauge "broker_connected" "Workers with a broker connection." { BrokerConnected }
 }
 
@@ -166,6 +183,12 @@ impl Counter {
     /// The counter of a refused upgrade, by the reason's short name in the table.
     pub fn refused(reason: &str) -> Self {
         Self::labelled("connections_refused", reason).unwrap_or(Self::RefusedOther)
+    }
+
+    /// The counter of what became of a wish for messages of before: the reason why not, if any.
+    pub fn resumed(reason: Option<&str>) -> Self {
+        let result = reason.unwrap_or("recovered");
+        Self::labelled("resumes", result).unwrap_or(Self::ResumeCursor)
     }
 
     /// Whether it goes down as well as up.

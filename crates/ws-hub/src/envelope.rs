@@ -6,7 +6,8 @@
 //! Format, little-endian: version, kind, flags, length of the topic (one byte each); the origin's
 //! node (4), row (2) and generation (2); close code (2), sequence (8); if flagged a position (epoch
 //! 8, offset 8, time 8); if flagged `except` (16); then the topic or the id (16); the rest is the
-//! payload, or the reason of a close.
+//! payload, or the reason of a close. Of several topics the head has their number, and each has its
+//! length before it.
 
 use std::fmt;
 
@@ -18,6 +19,12 @@ const FIXED: usize = 22;
 const BINARY: u8 = 1;
 const EXCEPT: u8 = 2;
 const POSITION: u8 = 4;
+const PUBLISH: u8 = 0;
+const TO_CONNECTION: u8 = 1;
+const CLOSE_CONNECTION: u8 = 2;
+const DOORBELL: u8 = 3;
+const PUBLISH_MANY: u8 = 4;
+const CLOSE_TOPIC: u8 = 5;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -43,6 +50,26 @@ pub enum Kind<'a> {
         /// Which.
         id: ConnId,
     },
+    /// Every subscriber of a topic with a history: there is something new in that, up to the
+    /// place in `stored`. There is no payload.
+    Doorbell {
+        /// What they subscribed.
+        topic: &'a [u8],
+    },
+    /// Every subscriber of some topics, once.
+    PublishMany {
+        /// What they subscribed.
+        topics: Topics<'a>,
+    },
+    /// Every subscriber, to be closed. There is no payload.
+    CloseTopic {
+        /// What they subscribed.
+        topic: &'a [u8],
+        /// The code of the close frame.
+        code: u16,
+        /// Its reason, UTF-8 of at most 123 bytes.
+        reason: &'a str,
+    },
     /// One connection, to be closed. There is no payload.
     CloseConnection {
         /// Which.
@@ -52,6 +79,52 @@ pub enum Kind<'a> {
         /// Its reason, UTF-8 of at most 123 bytes.
         reason: &'a str,
     },
+}
+
+/// Several topics, as bytes: of each its length and its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topics<'a> {
+    count: u8,
+    bytes: &'a [u8],
+}
+
+impl<'a> Topics<'a> {
+    /// The most topics of one message.
+    pub const MOST: usize = u8::MAX as usize;
+
+    /// These topics, which `bytes` are made to hold.
+    pub fn new(topics: &[&[u8]], bytes: &'a mut Vec<u8>) -> Result<Self, EnvelopeError> {
+        let count = u8::try_from(topics.len()).map_err(|_| EnvelopeError::Topics)?;
+        bytes.clear();
+        for topic in topics {
+            bytes.push(checked_len(topic)?);
+            bytes.extend_from_slice(topic);
+        }
+        Ok(Self { count, bytes })
+    }
+
+    /// Takes so many topics off the beginning.
+    fn take(count: u8, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), EnvelopeError> {
+        let mut rest = bytes;
+        for _ in 0..count {
+            let (&len, after) = rest.split_first().ok_or(EnvelopeError::Short)?;
+            let (topic, after) = after.split_at_checked(len.into()).ok_or(EnvelopeError::Short)?;
+            check_topic(topic)?;
+            rest = after;
+        }
+        Ok((Self { count, bytes: &bytes[..bytes.len() - rest.len()] }, rest))
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || {
+            let (&len, after) = rest.split_first()?;
+            let (topic, after) = after.split_at_checked(len.into())?;
+            rest = after;
+            Some(topic)
+        })
+    }
 }
 
 /// Whose message it is.
@@ -100,19 +173,20 @@ impl<'a> Envelope<'a> {
     /// reason is part of the head.
     pub fn encode_head(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
         let (kind, topic_len, code) = match self.kind {
-            Kind::Publish { topic } => {
-                check_topic(topic)?;
-                (0, topic.len() as u8, 0)
-            }
-            Kind::ToConnection { .. } => (1, 0, 0),
+            Kind::Publish { topic } => (PUBLISH, checked_len(topic)?, 0),
+            Kind::ToConnection { .. } => (TO_CONNECTION, 0, 0),
             Kind::CloseConnection { code, reason, .. } => {
-                if reason.len() > MAX_REASON {
-                    return Err(EnvelopeError::BadReason);
-                }
-                if !self.payload.is_empty() {
-                    return Err(EnvelopeError::Payload);
-                }
-                (2, 0, code)
+                self.check_close(reason)?;
+                (CLOSE_CONNECTION, 0, code)
+            }
+            Kind::Doorbell { topic } if self.payload.is_empty() => {
+                (DOORBELL, checked_len(topic)?, 0)
+            }
+            Kind::Doorbell { .. } => return Err(EnvelopeError::Payload),
+            Kind::PublishMany { topics } => (PUBLISH_MANY, topics.count, 0),
+            Kind::CloseTopic { topic, code, reason } => {
+                self.check_close(reason)?;
+                (CLOSE_TOPIC, checked_len(topic)?, code)
             }
         };
         let binary = if self.typ == Type::Binary { BINARY } else { 0 };
@@ -131,12 +205,27 @@ impl<'a> Envelope<'a> {
             out.extend(id.as_bytes());
         }
         match &self.kind {
-            Kind::Publish { topic } => out.extend(*topic),
+            Kind::Publish { topic } | Kind::Doorbell { topic } => out.extend(*topic),
+            Kind::PublishMany { topics } => out.extend(topics.bytes),
             Kind::ToConnection { id } => out.extend(id.as_bytes()),
             Kind::CloseConnection { id, reason, .. } => {
                 out.extend(id.as_bytes());
                 out.extend(reason.as_bytes());
             }
+            Kind::CloseTopic { topic, reason, .. } => {
+                out.extend(*topic);
+                out.extend(reason.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_close(&self, reason: &str) -> Result<(), EnvelopeError> {
+        if reason.len() > MAX_REASON {
+            return Err(EnvelopeError::BadReason);
+        }
+        if !self.payload.is_empty() {
+            return Err(EnvelopeError::Payload);
         }
         Ok(())
     }
@@ -176,23 +265,29 @@ impl<'a> Envelope<'a> {
             (None, rest)
         };
         let (kind, payload) = match kind {
-            0 => {
-                let (topic, rest) =
-                    rest.split_at_checked(topic_len.into()).ok_or(EnvelopeError::Short)?;
-                check_topic(topic)?;
+            PUBLISH => {
+                let (topic, rest) = take_topic(topic_len, rest)?;
                 (Kind::Publish { topic }, rest)
             }
-            1 => {
+            TO_CONNECTION => {
                 let (id, rest) = take_id(rest)?;
                 (Kind::ToConnection { id }, rest)
             }
-            2 => {
+            CLOSE_CONNECTION => {
                 let (id, rest) = take_id(rest)?;
-                let reason = std::str::from_utf8(rest).map_err(|_| EnvelopeError::BadReason)?;
-                if reason.len() > MAX_REASON {
-                    return Err(EnvelopeError::BadReason);
-                }
-                (Kind::CloseConnection { id, code, reason }, &[][..])
+                (Kind::CloseConnection { id, code, reason: reason(rest)? }, &[][..])
+            }
+            DOORBELL => match take_topic(topic_len, rest)? {
+                (topic, []) => (Kind::Doorbell { topic }, &[][..]),
+                _ => return Err(EnvelopeError::Payload),
+            },
+            PUBLISH_MANY => {
+                let (topics, rest) = Topics::take(topic_len, rest)?;
+                (Kind::PublishMany { topics }, rest)
+            }
+            CLOSE_TOPIC => {
+                let (topic, rest) = take_topic(topic_len, rest)?;
+                (Kind::CloseTopic { topic, code, reason: reason(rest)? }, &[][..])
             }
             _ => return Err(EnvelopeError::Kind),
         };
@@ -204,6 +299,26 @@ impl<'a> Envelope<'a> {
         let sequence = u64::from_le_bytes(sequence);
         Ok(Self { kind, typ, origin, sequence, stored, except, payload })
     }
+}
+
+fn checked_len(topic: &[u8]) -> Result<u8, TopicError> {
+    check_topic(topic)?;
+    // Topics have 255 bytes at most.
+    Ok(topic.len() as u8)
+}
+
+fn reason(bytes: &[u8]) -> Result<&str, EnvelopeError> {
+    let reason = std::str::from_utf8(bytes).map_err(|_| EnvelopeError::BadReason)?;
+    if reason.len() > MAX_REASON {
+        return Err(EnvelopeError::BadReason);
+    }
+    Ok(reason)
+}
+
+fn take_topic(len: u8, bytes: &[u8]) -> Result<(&[u8], &[u8]), EnvelopeError> {
+    let (topic, rest) = bytes.split_at_checked(len.into()).ok_or(EnvelopeError::Short)?;
+    check_topic(topic)?;
+    Ok((topic, rest))
 }
 
 fn take_number(bytes: &[u8]) -> Result<(u64, &[u8]), EnvelopeError> {
@@ -229,9 +344,11 @@ pub enum EnvelopeError {
     Flags,
     /// The topic is none.
     Topic(TopicError),
+    /// More topics than a message can have.
+    Topics,
     /// The close reason is too long or not UTF-8.
     BadReason,
-    /// A payload beside a close.
+    /// A payload where there is none.
     Payload,
 }
 
@@ -249,8 +366,9 @@ impl fmt::Display for EnvelopeError {
             Self::Kind => "message between workers has an unknown kind",
             Self::Flags => "message between workers has unknown flags",
             Self::Topic(error) => return error.fmt(f),
+            Self::Topics => "too many topics",
             Self::BadReason => "bad close reason",
-            Self::Payload => "a close carries no payload",
+            Self::Payload => "a message of this kind carries no payload",
         })
     }
 }

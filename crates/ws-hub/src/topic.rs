@@ -45,9 +45,10 @@ impl fmt::Display for TopicError {
 
 impl std::error::Error for TopicError {}
 
-struct Topic<S> {
+struct Topic<S, D> {
     name: Box<[u8]>,
     subscribers: Vec<S>,
+    data: D,
 }
 
 /// Where a subscription stands in the two lists that hold it.
@@ -57,10 +58,10 @@ struct Link {
     in_subscriber: u32,
 }
 
-/// The subscriptions of one worker.
-pub struct TopicIndex<S> {
+/// The subscriptions of one worker. The caller may keep data with each topic that has subscribers.
+pub struct TopicIndex<S, D = ()> {
     /// Slab; a hole has no subscribers and stands in `holes`.
-    topics: Vec<Topic<S>>,
+    topics: Vec<Topic<S, D>>,
     holes: Vec<u32>,
     /// Slab numbers by name. Names come from clients, hence a keyed SipHash.
     by_name: HashTable<u32>,
@@ -70,13 +71,13 @@ pub struct TopicIndex<S> {
     links: HashMap<(u32, S), Link>,
 }
 
-impl<S: Copy + Eq + Hash> Default for TopicIndex<S> {
+impl<S: Copy + Eq + Hash, D: Default> Default for TopicIndex<S, D> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<S: Copy + Eq + Hash> TopicIndex<S> {
+impl<S: Copy + Eq + Hash, D: Default> TopicIndex<S, D> {
     /// An empty index; it allocates nothing yet.
     pub fn new() -> Self {
         Self {
@@ -170,6 +171,19 @@ impl<S: Copy + Eq + Hash> TopicIndex<S> {
         self.number(topic).map_or(&[], |number| &self.topics[number as usize].subscribers)
     }
 
+    /// The subscribers of one topic, and its data. None: it has no subscribers.
+    pub fn get(&self, topic: &[u8]) -> Option<(&[S], &D)> {
+        let topic = &self.topics[self.number(topic)? as usize];
+        Some((&topic.subscribers, &topic.data))
+    }
+
+    /// The same, with data that may be changed.
+    pub fn get_mut(&mut self, topic: &[u8]) -> Option<(&[S], &mut D)> {
+        let number = self.number(topic)?;
+        let topic = &mut self.topics[number as usize];
+        Some((&topic.subscribers, &mut topic.data))
+    }
+
     /// How many subscribers a topic has.
     pub fn count(&self, topic: &[u8]) -> usize {
         self.subscribers(topic).len()
@@ -197,7 +211,7 @@ impl<S: Copy + Eq + Hash> TopicIndex<S> {
     }
 
     fn add_topic(&mut self, name: &[u8]) -> u32 {
-        let topic = Topic { name: name.into(), subscribers: Vec::new() };
+        let topic = Topic { name: name.into(), subscribers: Vec::new(), data: D::default() };
         let number = match self.holes.pop() {
             Some(number) => {
                 self.topics[number as usize] = topic;
@@ -231,6 +245,7 @@ impl<S: Copy + Eq + Hash> TopicIndex<S> {
         }
         let hash = self.name_hash.hash_one(&*topic.name);
         topic.subscribers = Vec::new();
+        topic.data = D::default();
         let name = std::mem::take(&mut topic.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |&n| n == number) {
             entry.remove();

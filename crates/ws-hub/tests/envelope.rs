@@ -1,7 +1,7 @@
 //! Messages between workers: what goes in comes out, and garbage is refused without a panic.
 
 use proptest::prelude::*;
-use ws_hub::envelope::{Envelope, EnvelopeError, Kind, Origin, Stored, Type};
+use ws_hub::envelope::{Envelope, EnvelopeError, Kind, Origin, Stored, Topics, Type};
 use ws_hub::topic::TopicError;
 use ws_hub::{ConnId, NodeId};
 
@@ -63,7 +63,8 @@ fn each_fault_has_its_error() {
         Envelope::decode(&bytes).map(|_| ()).unwrap_err()
     };
     assert_eq!(with(0, 1), EnvelopeError::Version);
-    assert_eq!(with(1, 3), EnvelopeError::Kind);
+    assert_eq!(with(1, 6), EnvelopeError::Kind);
+    assert_eq!(with(1, 4), EnvelopeError::Short);
     assert_eq!(with(2, 8), EnvelopeError::Flags);
     assert_eq!(with(2, 4), EnvelopeError::Short);
     assert_eq!(with(3, 0), EnvelopeError::Topic(TopicError::Empty));
@@ -84,19 +85,27 @@ proptest! {
 
     #[test]
     fn round_trip(
-        kind in 0..3, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
+        kind in 0..6, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
         code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
         stored in prop::option::of(any::<[u64; 3]>()),
-        except in prop::option::of(any::<[u8; 16]>()),
+        many in 0..256usize, except in prop::option::of(any::<[u8; 16]>()),
         payload in prop::collection::vec(any::<u8>(), 0..600),
     ) {
         let id = ConnId::from_bytes(id);
+        let (list, mut bytes) = (vec![&topic[..]; many], Vec::new());
+        let topics = Topics::new(&list, &mut bytes).unwrap();
+        prop_assert_eq!(topics.iter().collect::<Vec<_>>(), list);
         let kind = match kind {
             0 => Kind::Publish { topic: &topic },
             1 => Kind::ToConnection { id },
+            2 => Kind::Doorbell { topic: &topic },
+            3 => Kind::CloseTopic { topic: &topic, code, reason: &reason },
+            4 => Kind::PublishMany { topics },
             _ => Kind::CloseConnection { id, code, reason: &reason },
         };
-        let payload = if matches!(kind, Kind::CloseConnection { .. }) { &[] } else { &payload[..] };
+        let has_payload =
+            matches!(kind, Kind::Publish { .. } | Kind::ToConnection { .. } | Kind::PublishMany { .. });
+        let payload = if has_payload { &payload[..] } else { &[] };
         let typ = if binary { Type::Binary } else { Type::Text };
         let except = except.map(ConnId::from_bytes);
         let (node, row, generation) = origin;
@@ -114,9 +123,9 @@ proptest! {
         mut bytes in prop::collection::vec(any::<u8>(), 0..400), tame: bool, head: [u8; 3],
     ) {
         if tame && bytes.len() >= 14 {
-            bytes[..3].copy_from_slice(&[2, head[0] % 4, head[1] % 9]);
-            bytes[3] = if bytes[1] == 0 { head[2] } else { 0 };
-            if bytes[1] != 2 {
+            bytes[..3].copy_from_slice(&[2, head[0] % 7, head[1] % 9]);
+            bytes[3] = if matches!(bytes[1], 0 | 3 | 4 | 5) { head[2] } else { 0 };
+            if !matches!(bytes[1], 2 | 5) {
                 bytes[12..14].fill(0);
             }
         }

@@ -52,7 +52,7 @@ proptest! {
 
     #[test]
     fn behaves_like_a_map_of_sets(steps in prop::collection::vec(step(), 1..200)) {
-        let mut index = TopicIndex::new();
+        let mut index: TopicIndex<_> = TopicIndex::new();
         let mut model = Model::new();
         for step in steps {
             match step {
@@ -101,7 +101,7 @@ fn topics_have_1_to_255_bytes() {
 /// to be searched would make quadratic (10^9 steps).
 #[test]
 fn large_topics_and_busy_connections() {
-    let mut index = TopicIndex::new();
+    let mut index: TopicIndex<_> = TopicIndex::new();
     for s in 0..50_000u32 {
         assert!(index.subscribe(b"all", s));
     }

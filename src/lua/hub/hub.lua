@@ -1,5 +1,5 @@
--- The hub's half of resty.websocket: publish, send, close, count and info, and the methods by which
--- a server's connection subscribes. None of these calls waits.
+-- The hub's half of resty.websocket: publish, send, close, count and info, what topics remember, and
+-- the methods by which a server's connection subscribes. None of these calls waits.
 
 local natives, vm = ...
 
@@ -8,10 +8,14 @@ local methods = vm.module("resty.websocket.methods")
 local check_data = methods.check_data
 local check_type = methods.check_type
 local error = error
-local next = next
+local ipairs = ipairs
 local pairs = pairs
+local tonumber = tonumber
 local tostring = tostring
 local type = type
+local concat = table.concat
+local floor = math.floor
+local sort = table.sort
 
 local _M = {}
 
@@ -29,6 +33,41 @@ local function check_id(id)
         error('bad "id" argument: string expected, got ' .. type(id), 3)
     end
     return id
+end
+
+
+local SUBSCRIBE = { since = true, format = true, on_gap = true, timeout = true }
+local FORMATS = { raw = true, json = true }
+local TEXTS = { "except", "idempotency_key" }
+local NONE = {}
+
+
+local function check_options(opts, known, level)
+    if opts == nil then
+        return NONE
+    end
+    if type(opts) ~= "table" then
+        error('bad "opts" argument: table expected, got ' .. type(opts), level)
+    end
+    for name in pairs(opts) do
+        if not known[name] then
+            local names = {}
+            for each in pairs(known) do
+                names[#names + 1] = each
+            end
+            sort(names)
+            error('unknown option "' .. tostring(name) .. '" (known: ' .. concat(names, ", ") .. ")", level)
+        end
+    end
+    return opts
+end
+
+
+local function check_since(since, level)
+    local is_count = type(since) == "number" and since >= 0 and since == floor(since)
+    if since ~= nil and type(since) ~= "string" and not is_count then
+        error('bad "since" option: a cursor, "last" or a number of messages expected', level)
+    end
 end
 
 
@@ -50,14 +89,31 @@ local function add_to(server, session_of)
 
     function server.subscribe(self, topic, opts)
         check_topic(topic)
-        if opts ~= nil and (type(opts) ~= "table" or next(opts) ~= nil) then
-            error('bad "opts" argument: empty table expected', 2)
+        opts = check_options(opts, SUBSCRIBE, 3)
+        check_since(opts.since, 3)
+        if opts.format ~= nil and not FORMATS[opts.format] then
+            error('bad "format" option: "raw" or "json" expected', 2)
         end
-        local fresh, err = natives.subscribe(id_of(self), topic)
-        if fresh == nil then
-            return nil, err
+        local on_gap = opts.on_gap
+        if on_gap ~= nil and type(on_gap) ~= "function" then
+            error('bad "on_gap" option: function expected, got ' .. type(on_gap), 2)
         end
-        return true
+        if opts.timeout ~= nil and (type(opts.timeout) ~= "number" or not (opts.timeout >= 0)) then
+            error('bad "timeout" option: milliseconds expected', 2)
+        end
+        local cursor, recovered, count, reason =
+            natives.subscribe(id_of(self), topic, opts.since, opts.format == "json", on_gap ~= nil)
+        if cursor == nil then
+            if count then
+                error(recovered, 2)
+            end
+            return nil, recovered
+        end
+        if on_gap then
+            self.on_gap = self.on_gap or {}
+            self.on_gap[topic] = on_gap
+        end
+        return true, { cursor = cursor or nil, recovered = recovered, count = count, reason = reason }
     end
 
     function server.unsubscribe(self, topic)
@@ -73,32 +129,101 @@ local function add_to(server, session_of)
 end
 
 
-local PUBLISH = { type = true, except = true, scope = true }
+local PUBLISH = { type = true, except = true, scope = true, idempotency_key = true, confirm = true }
 local SCOPES = { worker = true, node = true, cluster = true }
+-- Of a list, as the format between workers has room for.
+local MOST_TOPICS = 255
+
+
+local function check_topics(topics)
+    if type(topics) ~= "table" then
+        return check_topic(topics, 4)
+    end
+    if #topics == 0 or #topics > MOST_TOPICS then
+        error('bad "topic" argument: 1 to ' .. MOST_TOPICS .. " topics expected", 3)
+    end
+    for i = 1, #topics do
+        if type(topics[i]) ~= "string" then
+            error('bad "topic" argument: array of strings expected', 3)
+        end
+    end
+    return topics
+end
 
 
 function _M.publish(topic, data, opts)
-    check_topic(topic)
+    check_topics(topic)
     check_data("data", data)
-    if opts == nil then
-        return natives.publish(topic, data, true)
-    end
-    if type(opts) ~= "table" then
-        error('bad "opts" argument: table expected, got ' .. type(opts), 2)
-    end
-    for name in pairs(opts) do
-        if not PUBLISH[name] then
-            error('unknown option "' .. tostring(name) .. '" (known: except, scope, type)', 2)
+    opts = check_options(opts, PUBLISH, 3)
+    for _, name in ipairs(TEXTS) do
+        if opts[name] ~= nil and type(opts[name]) ~= "string" then
+            error('bad "' .. name .. '" option: string expected, got ' .. type(opts[name]), 2)
         end
-    end
-    if opts.except ~= nil and type(opts.except) ~= "string" then
-        error('bad "except" option: string expected, got ' .. type(opts.except), 2)
     end
     if opts.scope ~= nil and not SCOPES[opts.scope] then
         error('bad "scope" option: "worker", "node" or "cluster" expected', 2)
     end
-    return natives.publish(topic, data, check_type(opts.type), opts.except,
-                               opts.scope == "worker")
+    local key = opts.idempotency_key
+    if key and (#key == 0 or #key > 64) then
+        error('bad "idempotency_key" option: 1 to 64 bytes expected', 2)
+    end
+    local n, sequence, cursor = natives.publish(topic, data, check_type(opts.type), opts.except,
+                                                opts.scope, key)
+    if not n then
+        if cursor then
+            error(sequence, 2)
+        end
+        return nil, sequence
+    end
+    return n, sequence, cursor
+end
+
+
+local HISTORY = { since = true, limit = true, reverse = true }
+
+
+function _M.history(topic, opts)
+    check_topic(topic)
+    opts = check_options(opts, HISTORY, 3)
+    check_since(opts.since, 3)
+    local limit = opts.limit == nil and 100 or opts.limit
+    if type(limit) ~= "number" or not (limit >= 0) then
+        error('bad "limit" option: number expected', 2)
+    end
+    local flat, cursor = natives.history(topic, opts.since, limit, opts.reverse)
+    if not flat then
+        return nil, cursor
+    end
+    local messages = {}
+    for i = 1, #flat, 5 do
+        messages[#messages + 1] = {
+            data = flat[i], type = flat[i + 1], offset = tonumber(flat[i + 2]),
+            cursor = flat[i + 3], time = tonumber(flat[i + 4]),
+        }
+    end
+    return messages, cursor
+end
+
+
+function _M.forget(topic)
+    return natives.forget(check_topic(topic))
+end
+
+
+function _M.close_topic(topic, code, reason)
+    check_topic(topic)
+    code, reason = methods.check_close(code, reason)
+    return natives.close_topic(topic, code, reason)
+end
+
+
+-- Without a broker this machine is all.
+function _M.cluster_count(topic)
+    local n, err = natives.count(check_topic(topic))
+    if not n then
+        return nil, err
+    end
+    return n, 1, 1
 end
 
 
@@ -145,4 +270,17 @@ function _M.info()
 end
 
 
-return { functions = _M, add_to = add_to }
+-- For a connection's waiting call: has its handlers told of the gaps there have been.
+local function tell_gaps(self)
+    local topic, reason = natives.take_gap(self.id)
+    while topic do
+        local on_gap = self.on_gap[topic]
+        if on_gap then
+            on_gap(topic, reason)
+        end
+        topic, reason = natives.take_gap(self.id)
+    end
+end
+
+
+return { functions = _M, add_to = add_to, tell_gaps = tell_gaps }

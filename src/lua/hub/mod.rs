@@ -10,7 +10,10 @@ pub const API: Api = Api {
     name: c"hub",
     natives: &[
         native!(c"close", natives::close),
+        native!(c"close_topic", natives::close_topic),
         native!(c"count", natives::count),
+        native!(c"forget", natives::forget),
+        native!(c"history", natives::history),
         native!(c"mailbox_open", mailbox::open),
         native!(c"mailbox_take", mailbox::take),
         native!(c"mailbox_wait", mailbox::wait),
@@ -20,6 +23,7 @@ pub const API: Api = Api {
         native!(c"register", natives::register),
         native!(c"send", natives::send),
         native!(c"subscribe", natives::subscribe),
+        native!(c"take_gap", natives::take_gap),
         native!(c"topics", natives::topics),
         native!(c"unsubscribe", natives::unsubscribe),
     ],

@@ -1,11 +1,12 @@
-//! The natives behind the hub's part of `resty.websocket`: publish, subscribe, send by id. They work
-//! in every phase; none of them waits.
+//! The natives behind the hub's part of `resty.websocket`: publish, subscribe, send by id, and what
+//! topics remember. They work in every phase; none of them waits.
 
 use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
 
-use crate::hub::{self, Error, Scope};
+use crate::conf::location_of;
+use crate::hub::{self, Error, Found, History, OnGap, Publish, Scope, Since, Wanted};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 
 /// `register(session)` → id | nil, err. For a drop-in object, which has none of its own.
@@ -19,12 +20,44 @@ pub fn register(args: &Args) -> Outcome {
     }
 }
 
-/// `subscribe(id, topic)` → true when new, false when it was subscribed | nil, err
+/// `subscribe(id, topic, since or nil, json, told of gaps)` → cursor or false, recovered, count,
+/// reason or nil | nil, err, whether that is misuse
 pub fn subscribe(args: &Args) -> Outcome {
     with_id(args, |id| {
         let topic = args.bytes(2).unwrap_or_default();
-        hub::subscribe(&id, topic).map(|fresh| Outcome::one(Value::Bool(fresh)))
+        let wanted = Wanted {
+            since: since(args, 3),
+            limit: args.request().map_or(0, |r| location_of(r).most_resumed()),
+            json: args.truth(4),
+            on_gap: if args.truth(5) { OnGap::Call } else { OnGap::Close },
+        };
+        let state = hub::subscribe(&id, topic, &wanted)?.1;
+        let cursor = state.cursor.map_or(Value::Bool(false), |text| Value::Bytes(text.to_vec()));
+        let reason = state.reason.map_or(Value::Nil, |reason| Value::Str(reason.name()));
+        let count = Value::Int(state.count as i64);
+        Ok(Outcome::four(cursor, Value::Bool(state.recovered), count, reason))
     })
+}
+
+/// Where messages of before are to begin: a cursor, "last", or how many of the newest.
+fn since<'l>(args: &Args<'l>, index: i32) -> Since<'l> {
+    match (args.number(index), args.bytes(index)) {
+        (Some(n), _) => Since::Newest(n as usize),
+        (None, Some(b"last")) => Since::Newest(1),
+        (None, Some(text)) => Since::Cursor(text),
+        (None, None) => Since::Now,
+    }
+}
+
+/// `take_gap(id)` → topic, reason | nothing
+pub fn take_gap(args: &Args) -> Outcome {
+    match args.bytes(1).map(ConnId::parse) {
+        Some(Ok(id)) => match hub::take_gap(&id) {
+            Some((topic, reason)) => Outcome::two(Value::Bytes(topic), Value::Str(reason)),
+            None => Outcome::none(),
+        },
+        _ => refuse(Error::BadId),
+    }
 }
 
 /// `unsubscribe(id, topic or nil)` → how many subscriptions ended | nil, err
@@ -42,23 +75,87 @@ pub fn topics(args: &Args) -> Outcome {
     })
 }
 
-/// `publish(topic, data, text, except id or nil, worker only)` → subscribers, sequence | nil, err
+/// `publish(topic or array of them, data, text, except id or nil, scope or nil, key or nil)` →
+/// subscribers, sequence or nil, cursor or nil | nil, err, whether that is misuse
 pub fn publish(args: &Args) -> Outcome {
-    let (Some(topic), Some(data)) = (args.bytes(1), args.bytes(2)) else {
-        return Outcome::Raise("bad topic or data (string expected)".into());
+    let Some(data) = args.bytes(2) else {
+        return Outcome::Raise("bad data (string expected)".into());
     };
     let except = match args.bytes(4).map(ConnId::parse) {
         Some(Ok(id)) => Some(id),
         Some(Err(_)) => return refuse(Error::BadId),
         None => None,
     };
-    let scope = if args.truth(5) { Scope::Worker } else { Scope::Node };
-    match hub::publish(topic, args.truth(3), data, except, scope) {
-        Ok((subscribers, seq)) => {
-            Outcome::two(Value::Int(subscribers as i64), Value::Int(seq as i64))
+    let scope = match args.bytes(5) {
+        Some(b"worker") => Some(Scope::Worker),
+        Some(b"node") => Some(Scope::Node),
+        _ => None,
+    };
+    let what = Publish { text: args.truth(3), data, except, scope, key: args.bytes(6) };
+    let receipt = match args.bytes(1) {
+        Some(topic) => hub::publish(topic, &what),
+        None => {
+            let topics = args.strings(1).unwrap_or_default();
+            hub::publish_many(&topics.iter().map(Vec::as_slice).collect::<Vec<_>>(), &what)
+        }
+    };
+    match receipt {
+        Ok(receipt) => Outcome::three(
+            Value::Int(receipt.subscribers as i64),
+            receipt.sequence.map_or(Value::Nil, |n| Value::Int(n as i64)),
+            receipt.cursor.map_or(Value::Nil, |text| Value::Bytes(text.to_vec())),
+        ),
+        Err(err) => refuse(err),
+    }
+}
+
+/// `history(topic, since or nil, limit, reverse)` → array (of each message data, type, offset,
+/// cursor and time), cursor | nil, err
+pub fn history(args: &Args) -> Outcome {
+    let topic = args.bytes(1).unwrap_or_default();
+    let limit = args.number(3).unwrap_or(0.0) as usize;
+    let reverse = args.truth(4);
+    match hub::history(topic, &since(args, 2), limit, reverse) {
+        Ok(History { mut messages, cursor }) => {
+            if reverse {
+                messages.reverse();
+            }
+            let mut list = Vec::with_capacity(5 * messages.len());
+            for Found { text, data, offset, time, cursor } in messages {
+                let typ = if text { "text" } else { "binary" };
+                list.extend([data, typ.into(), offset.to_string().into()]);
+                list.extend([cursor.to_vec(), time.to_string().into()]);
+            }
+            Outcome::two(Value::List(list), Value::Bytes(cursor.to_vec()))
         }
         Err(err) => refuse(err),
     }
+}
+
+/// `forget(topic)` → whether there was a history | nil, err
+pub fn forget(args: &Args) -> Outcome {
+    match hub::forget(args.bytes(1).unwrap_or_default()) {
+        Ok(was) => Outcome::one(Value::Bool(was)),
+        Err(err) => refuse(err),
+    }
+}
+
+/// `close_topic(topic, code, reason)` → how many connections | nil, err. The shim has checked code and
+/// reason.
+pub fn close_topic(args: &Args) -> Outcome {
+    let (code, reason) = close_words(args);
+    match hub::close_topic(args.bytes(1).unwrap_or_default(), code, reason) {
+        Ok(n) => Outcome::one(Value::Int(n as i64)),
+        Err(err) => refuse(err),
+    }
+}
+
+/// Code and reason of a close, which the shim has checked.
+fn close_words<'l>(args: &Args<'l>) -> (u16, &'l str) {
+    let code = args.number(2).map_or(1000, |code| code as u16);
+    debug_assert!(close_frame::may_send(code));
+    let reason = args.bytes(3).and_then(|text| std::str::from_utf8(text).ok());
+    (code, reason.unwrap_or_default())
 }
 
 /// `send(id, data, text)` → true | nil, err
@@ -72,10 +169,8 @@ pub fn send(args: &Args) -> Outcome {
 /// `close(id, code, reason)` → true | nil, err. The shim has checked code and reason.
 pub fn close(args: &Args) -> Outcome {
     with_id(args, |id| {
-        let code = args.number(2).map_or(1000, |code| code as u16);
-        debug_assert!(close_frame::may_send(code));
-        let reason = args.bytes(3).and_then(|text| std::str::from_utf8(text).ok());
-        hub::close(&id, code, reason.unwrap_or_default()).map(|()| Outcome::one(Value::Bool(true)))
+        let (code, reason) = close_words(args);
+        hub::close(&id, code, reason).map(|()| Outcome::one(Value::Bool(true)))
     })
 }
 
@@ -110,6 +205,11 @@ fn with_id(args: &Args, work: impl FnOnce(ConnId) -> Result<Outcome, Error>) -> 
     }
 }
 
+/// The shim raises misuse where the user called it.
 fn refuse(err: Error) -> Outcome {
-    Outcome::nil_err(err.to_string())
+    let text = Value::Bytes(err.to_string().into_bytes());
+    match err.is_misuse() {
+        true => Outcome::three(Value::Nil, text, Value::Bool(true)),
+        false => Outcome::two(Value::Nil, text),
+    }
 }

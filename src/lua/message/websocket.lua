@@ -22,6 +22,7 @@ local native_open = natives.open
 local native_receive = natives.receive
 local native_drain = vm.natives.resty.drain
 local native_check = natives.check_frame
+local tell_gaps = hub.tell_gaps
 local check_time = methods.check_time
 local error = error
 local pairs = pairs
@@ -66,6 +67,9 @@ function server.recv(self, timeout)
         check_time("timeout", timeout)
     end
     local session = self.session or server_session(self)
+    if self.on_gap then
+        tell_gaps(self)
+    end
     local kind = fast_receive(session)
     if kind ~= 0 then
         return copy(), kind == 2 and "text" or "binary", nil, nil
@@ -75,6 +79,9 @@ function server.recv(self, timeout)
 
     -- A boolean is a wake-up: look again.
     while data == true or data == false do
+        if self.on_gap then
+            tell_gaps(self)
+        end
         kind = fast_receive(session)
         if kind ~= 0 then
             return copy(), kind == 2 and "text" or "binary", nil, nil

@@ -1,0 +1,177 @@
+//! The lines that subscribers in JSON format get: a message with its topic and cursor, where they
+//! stand after subscribing and at a gap. Written by hand: a few fields in a known order, and text
+//! that is UTF-8 already.
+
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine as _;
+
+use crate::history::cursor::CURSOR_LEN;
+
+/// A cursor as text.
+pub type CursorText = [u8; CURSOR_LEN];
+
+/// Where a subscriber stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The position from which on everything follows. None: the topic remembers nothing.
+    pub cursor: Option<CursorText>,
+    /// Whether what was missed follows, all of it.
+    pub recovered: bool,
+    /// How many messages of before follow.
+    pub count: u64,
+    /// Why it does not, where something was asked for or is lost.
+    pub reason: Option<Reason>,
+}
+
+/// Why messages of before cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The history they were in is gone.
+    Epoch,
+    /// Some of them are.
+    Trimmed,
+    /// More than a subscriber may be sent at once.
+    TooMany,
+    /// The cursor cannot be read, or is another topic's.
+    Cursor,
+}
+
+impl Reason {
+    /// Its name; API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Epoch => "epoch",
+            Reason::Trimmed => "trimmed",
+            Reason::TooMany => "too many",
+            Reason::Cursor => "cursor",
+        }
+    }
+}
+
+impl From<crate::history::Gap> for Reason {
+    fn from(gap: crate::history::Gap) -> Self {
+        match gap {
+            crate::history::Gap::Epoch => Reason::Epoch,
+            crate::history::Gap::Trimmed => Reason::Trimmed,
+        }
+    }
+}
+
+/// Appends a message.
+pub fn message(
+    out: &mut Vec<u8>,
+    topic: &[u8],
+    cursor: Option<&CursorText>,
+    text: bool,
+    data: &[u8],
+) {
+    begin(out, topic, cursor);
+    out.extend_from_slice(b",\"data\":");
+    payload(out, text, data);
+    out.push(b'}');
+}
+
+/// Appends where a subscriber stands.
+pub fn state(out: &mut Vec<u8>, topic: &[u8], state: &State) {
+    begin(out, topic, state.cursor.as_ref());
+    let resumed = if state.recovered { "true" } else { "false" };
+    out.extend_from_slice(format!(",\"resumed\":{resumed},\"count\":{}", state.count).as_bytes());
+    if let Some(reason) = state.reason {
+        out.extend_from_slice(b",\"reason\":");
+        string(out, reason.name().as_bytes());
+    }
+    out.push(b'}');
+}
+
+fn begin(out: &mut Vec<u8>, topic: &[u8], cursor: Option<&CursorText>) {
+    out.extend_from_slice(b"{\"topic\":");
+    string(out, topic);
+    if let Some(cursor) = cursor {
+        out.extend_from_slice(b",\"cursor\":\"");
+        out.extend_from_slice(cursor);
+        out.push(b'"');
+    }
+}
+
+/// Appends a message's data: text as a string, anything else as base64 with a mark.
+pub fn payload(out: &mut Vec<u8>, text: bool, data: &[u8]) {
+    if text {
+        string(out, data);
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(STANDARD.encode(data).as_bytes());
+        out.extend_from_slice(b"\",\"base64\":true");
+    }
+}
+
+/// Appends a string (RFC 8259 7). What is not UTF-8 in it is replaced.
+pub fn string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    for chunk in text.utf8_chunks() {
+        escape(out, chunk.valid().as_bytes());
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+fn escape(out: &mut Vec<u8>, mut text: &[u8]) {
+    while let Some(at) = text.iter().position(|&c| c < 0x20 || matches!(c, b'"' | b'\\')) {
+        out.extend_from_slice(&text[..at]);
+        match text[at] {
+            c @ (b'"' | b'\\') => out.extend([b'\\', c]),
+            b'\n' => out.extend(b"\\n"),
+            b'\r' => out.extend(b"\\r"),
+            b'\t' => out.extend(b"\\t"),
+            c => out.extend(format!("\\u{c:04x}").as_bytes()),
+        }
+        text = &text[at + 1..];
+    }
+    out.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_as_documented() {
+        let cursor = [b'c'; CURSOR_LEN];
+        let c = "c".repeat(CURSOR_LEN);
+        assert_eq!(
+            text(|out| message(out, b"t", Some(&cursor), true, b"d")),
+            format!(r#"{{"topic":"t","cursor":"{c}","data":"d"}}"#)
+        );
+        assert_eq!(
+            text(|out| message(out, b"t", None, false, b"\0\xff")),
+            r#"{"topic":"t","data":"AP8=","base64":true}"#
+        );
+        let mut stands = State { cursor: Some(cursor), recovered: true, count: 3, reason: None };
+        assert_eq!(
+            text(|out| state(out, b"t", &stands)),
+            format!(r#"{{"topic":"t","cursor":"{c}","resumed":true,"count":3}}"#)
+        );
+        stands = State { cursor: None, recovered: false, count: 0, reason: Some(Reason::TooMany) };
+        assert_eq!(
+            text(|out| state(out, b"t", &stands)),
+            r#"{"topic":"t","resumed":false,"count":0,"reason":"too many"}"#
+        );
+    }
+
+    #[test]
+    fn any_text_is_a_string() {
+        let odd = "\0\x1f\"\\/\n\r\t\u{7f}é\u{2028}𝄞";
+        assert_eq!(
+            text(|out| string(out, odd.as_bytes())),
+            "\"\\u0000\\u001f\\\"\\\\/\\n\\r\\t\u{7f}é\u{2028}𝄞\""
+        );
+        assert_eq!(text(|out| string(out, b"a\xffb\xe2\x82")), "\"a\u{fffd}b\u{fffd}\"");
+    }
+}

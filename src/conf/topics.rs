@@ -1,0 +1,88 @@
+//! `websocket_topic`: what topics remember and tell. The rules are the http block's; they go into
+//! shared memory when the configuration has been loaded, so that all generations follow them.
+
+use ws_hub::history::{Limits, Rule};
+use ws_hub::topic::MAX_TOPIC;
+
+use super::location::{parse_time, Fault, Main};
+use crate::hub::{JOIN_LEAVE, PRESENCE};
+
+/// The longest history.
+const MAX_COUNT: u32 = 100_000;
+/// How long messages are kept where nothing is said.
+const TTL_MS: u64 = 300_000;
+
+impl Main {
+    /// Reads the arguments of `websocket_topic`.
+    pub fn set_topic(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+        let text = |arg: &[u8]| String::from_utf8_lossy(arg).into_owned();
+        let fault = |what: &str, arg: &[u8]| Fault::Text(format!("{what} \"{}\"", text(arg)));
+        let [pattern, options @ ..] = args else {
+            return Err(Fault::Text("no arguments".to_string()));
+        };
+        if pattern.is_empty() || pattern.strip_suffix(b"*").unwrap_or(pattern).len() > MAX_TOPIC {
+            return Err(fault("invalid topic", pattern));
+        }
+        if self.topics.iter().any(|rule| *rule.pattern == **pattern) {
+            return Err(fault("duplicate topic", pattern));
+        }
+        let (mut count, mut ttl, mut bytes, mut flags) = (None, None, None, 0);
+        let mut given: Vec<&[u8]> = Vec::new();
+        for option in options {
+            let invalid = || fault("invalid parameter", option);
+            let (name, value) = match option.iter().position(|&c| c == b'=') {
+                Some(at) => (&option[..at], Some(&option[at + 1..])),
+                None => (*option, None),
+            };
+            if given.contains(&name) {
+                return Err(fault("duplicate parameter", option));
+            }
+            given.push(name);
+            match (name, value) {
+                (b"history", Some(value)) => {
+                    let n = number(value).filter(|n| (1..=MAX_COUNT.into()).contains(n));
+                    count = Some(n.ok_or_else(invalid)? as u32);
+                }
+                (b"ttl", Some(value)) => {
+                    ttl = Some(parse_time(value).filter(|&ms| ms > 0).ok_or_else(invalid)?);
+                }
+                (b"bytes", Some(value)) => {
+                    bytes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(invalid)?);
+                }
+                (b"presence", None) => flags |= PRESENCE,
+                (b"join_leave", None) => flags |= JOIN_LEAVE,
+                (b"broker", Some(b"off")) => {}
+                (b"broker", Some(name)) => return Err(fault("unknown broker", name)),
+                _ => return Err(invalid()),
+            }
+        }
+        if count.is_none() && (ttl.is_some() || bytes.is_some()) {
+            return Err(Fault::Text("\"ttl\" and \"bytes\" need \"history\"".to_string()));
+        }
+        if flags == JOIN_LEAVE {
+            return Err(Fault::Text("\"join_leave\" needs \"presence\"".to_string()));
+        }
+        let limits = count.map(|count| Limits {
+            count,
+            ttl: ttl.unwrap_or(TTL_MS),
+            bytes: bytes.unwrap_or(0),
+        });
+        self.topics.push(Rule { pattern: (*pattern).into(), limits, flags });
+        Ok(())
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// nginx's size (`512`, `64k`, `1m`), in bytes.
+fn parse_size(text: &[u8]) -> Option<u64> {
+    let (digits, unit) = match text.split_last()? {
+        (b'k' | b'K', digits) => (digits, 1 << 10),
+        (b'm' | b'M', digits) => (digits, 1 << 20),
+        _ => (text, 1),
+    };
+    number(digits)?.checked_mul(unit)
+}

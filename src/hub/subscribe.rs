@@ -1,0 +1,170 @@
+//! Subscribing, and what topics say of themselves: their subscribers, their histories.
+
+use ws_hub::history::{Batch, Cursor, From, Limit, Position};
+use ws_hub::json::{CursorText, State};
+use ws_hub::topic::check_topic;
+use ws_hub::{ConnId, TopicHash};
+
+use super::bus;
+use super::error::Error;
+use super::history::Item;
+use super::position::cursor;
+use super::resume::{Since, Wanted};
+use super::worker::with;
+
+/// Subscribes a registered session, or a mailbox. Returns whether that is new, and where the
+/// subscriber stands. To whom it is not new nothing changes.
+pub fn subscribe(id: &ConnId, topic: &[u8], wanted: &Wanted<'_>) -> Result<(bool, State), Error> {
+    check_topic(topic).map_err(Error::Topic)?;
+    if wanted.json && std::str::from_utf8(topic).is_err() {
+        return Err(Error::TopicUtf8);
+    }
+    with(|hub| {
+        let handle = hub.local.handle(id).ok_or(Error::Closed)?;
+        let is_first = hub.local.topics.count(topic) == 0;
+        if is_first {
+            if let Some(bus) = &mut hub.bus {
+                bus.listen_to(topic);
+            }
+            // What was published before belongs to nobody here, see ws-hub.
+            hub.drain(true);
+        }
+        let fresh = hub.local.topics.subscribe(topic, handle);
+        if is_first {
+            hub.local.begin_topic(topic);
+        }
+        if let (true, Some(bus)) = (fresh, &mut hub.bus) {
+            let now = hub.local.topics.count(topic);
+            bus.counted(topic, now - 1, now);
+        }
+        hub.note_topics();
+        if !fresh {
+            return Ok((false, hub.local.stands(topic)));
+        }
+        let state = hub.local.begin(handle, topic, wanted);
+        hub.local.fill(handle);
+        Ok((true, state))
+    })
+}
+
+/// Ends one subscription, or all. Returns how many there were.
+pub fn unsubscribe(id: &ConnId, topic: Option<&[u8]>) -> Result<usize, Error> {
+    with(|hub| {
+        let handle = hub.local.handle(id).ok_or(Error::Closed)?;
+        let ended = match topic {
+            Some(topic) => usize::from(hub.unsubscribe(topic, handle)),
+            None => hub.unsubscribe_all(handle),
+        };
+        hub.note_topics();
+        Ok(ended)
+    })
+}
+
+/// The topics of a registered session.
+pub fn topics(id: &ConnId) -> Result<Vec<Vec<u8>>, Error> {
+    with(|hub| {
+        let handle = hub.local.handle(id).ok_or(Error::Closed)?;
+        Ok(hub.local.topics.topics(handle).map(<[u8]>::to_vec).collect())
+    })
+}
+
+/// The oldest gap that a connection's handler has not been told of: topic and reason.
+pub fn take_gap(id: &ConnId) -> Option<(Vec<u8>, &'static str)> {
+    with(|hub| Ok(hub.local.take_gap(id))).ok().flatten()
+}
+
+/// Connections of all workers.
+pub fn connections() -> u64 {
+    bus::connections()
+}
+
+/// Subscribers of a topic in all workers.
+pub fn subscribers(topic: &[u8]) -> u64 {
+    with(|hub| {
+        if let Some(bus) = &mut hub.bus {
+            bus.free_dead();
+        }
+        Ok(hub.subscribers(topic))
+    })
+    .unwrap_or(0)
+}
+
+/// A message of a history.
+pub struct Found {
+    /// Text, or binary.
+    pub text: bool,
+    /// The message.
+    pub data: Vec<u8>,
+    /// Its number.
+    pub offset: u64,
+    /// When it was stored, in milliseconds since 1970.
+    pub time: u64,
+    /// From where on newer ones follow.
+    pub cursor: CursorText,
+}
+
+/// A part of a history.
+pub struct History {
+    /// The messages, oldest first.
+    pub messages: Vec<Found>,
+    /// Where the part ends: what came after it follows from here.
+    pub cursor: CursorText,
+}
+
+/// At most so many messages and bytes of a history at once.
+const MOST: Limit = Limit { records: 1000, bytes: 4 * 1024 * 1024 };
+/// Only to see whether they are there.
+const NONE: Limit = Limit { records: 0, bytes: 0 };
+
+/// What a topic remembers: after `since`, or the newest ones, at most `limit`, the oldest of them;
+/// with `reverse` the newest of them.
+pub fn history(
+    topic: &[u8],
+    since: &Since<'_>,
+    limit: usize,
+    reverse: bool,
+) -> Result<History, Error> {
+    check_topic(topic).map_err(Error::Topic)?;
+    with(|hub| {
+        let limit = Limit { records: limit.min(MOST.records), ..MOST };
+        let mut batch = Batch::default();
+        let mut from = match since {
+            Since::Now => From::Newest(limit.records),
+            Since::Newest(n) => From::Newest(*n),
+            Since::Cursor(text) => match Cursor::decode(text) {
+                Some(cursor) if cursor.topic == TopicHash::of(topic) => {
+                    From::After(cursor.position)
+                }
+                _ => return Err(Error::Cursor),
+            },
+        };
+        if reverse {
+            let newest = match from {
+                From::Newest(n) => n,
+                From::After(at) => {
+                    let page = hub.local.read_all(topic, from, NONE, &mut batch)?;
+                    (page.top.offset - at.offset) as usize
+                }
+            };
+            from = From::Newest(newest.min(limit.records));
+        }
+        let page = hub.local.read_all(topic, from, limit, &mut batch)?;
+        let cursor_of = |offset| cursor(topic, Position { epoch: page.top.epoch, offset });
+        let messages: Vec<Found> = batch
+            .iter()
+            .map(|record| {
+                let Item { text, data, .. } = Item::of(&record);
+                let (offset, time) = (record.offset, record.time);
+                Found { text, data: data.to_vec(), offset, time, cursor: cursor_of(offset) }
+            })
+            .collect();
+        let cursor = messages.last().map_or(cursor_of(page.top.offset), |last| last.cursor);
+        Ok(History { messages, cursor })
+    })
+}
+
+/// Drops what a topic remembers. Whether that was anything.
+pub fn forget(topic: &[u8]) -> Result<bool, Error> {
+    check_topic(topic).map_err(Error::Topic)?;
+    with(|hub| hub.local.forget_history(topic))
+}
