@@ -13,7 +13,6 @@ use super::location::{Fault, Location, LuaModules, Main, DUPLICATE};
 use crate::ffi;
 use crate::hub;
 use crate::ngx::lua_conf;
-use crate::ngx::request::Request;
 use crate::ngx::running;
 use crate::ngx::zone;
 
@@ -84,7 +83,7 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 20] = [
     ),
     row(c"websocket_origin", ffi::NGX_CONF_1MORE, set_origin, 0),
     content(c"websocket_status", ffi::NGX_CONF_NOARGS | ONE, handlers::set_status),
-    content(c"websocket_publish", ONE, handlers::set_publish),
+    content(c"websocket_publish", ffi::NGX_CONF_TAKE123, handlers::set_publish),
     content(c"websocket_subscribe", ffi::NGX_CONF_1MORE, handlers::set_subscribe),
     ffi::ngx_command_t {
         name: name(c"websocket_zone"),
@@ -426,15 +425,5 @@ unsafe fn set_by<C>(
             // NGX_CONF_ERROR: the message has been written.
             usize::MAX as *mut c_char
         }
-    }
-}
-
-/// The directives of the location that serves `r`.
-pub fn location_of<'a>(r: Request<'a>) -> &'a Location {
-    // SAFETY: `loc_conf` has an entry for every http module; ours was made by `create_loc_conf`
-    // and lives as long as the configuration, which the request holds.
-    unsafe {
-        let conf = *(*r.as_ptr()).loc_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
-        &*conf.cast::<Location>()
     }
 }

@@ -4,14 +4,19 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use super::location::{Content, Location, Value, DUPLICATE};
+use ngx::ngx_conf_log_error;
+
+use super::location::{Content, Format, Location, DUPLICATE};
+use super::lookup::{compile, location_of};
+use super::push;
 use super::status::{self, Form};
-use super::{location_of, push};
 use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::ngx::request::Request;
 
 const ERROR: *mut c_char = usize::MAX as *mut c_char;
+/// Before the value of `since`.
+const SINCE: &[u8] = b"since=";
 
 /// The core module's part of the location being read or merged.
 ///
@@ -96,7 +101,7 @@ pub unsafe extern "C" fn set_status(
     }
 }
 
-/// Setter of `websocket_publish topic`.
+/// Setter of `websocket_publish topic [get] [delete]`.
 pub unsafe extern "C" fn set_publish(
     cf: *mut ffi::ngx_conf_t,
     _cmd: *mut ffi::ngx_command_t,
@@ -110,11 +115,18 @@ pub unsafe extern "C" fn set_publish(
         }
         let Some(topic) = compile(cf, &mut words(cf)[1]) else { return ERROR };
         content.publish = Some(topic);
+        for word in &words(cf)[2..] {
+            match word.as_bytes() {
+                b"get" => content.gets = true,
+                b"delete" => content.deletes = true,
+                text => return refuse(cf, text, "websocket_publish"),
+            }
+        }
         set_handler(cf, content)
     }
 }
 
-/// Setter of `websocket_subscribe topic ...`.
+/// Setter of `websocket_subscribe topic ... [since=value] [format=raw|json|auto] [gap=ignore]`.
 pub unsafe extern "C" fn set_subscribe(
     cf: *mut ffi::ngx_conf_t,
     _cmd: *mut ffi::ngx_command_t,
@@ -127,11 +139,50 @@ pub unsafe extern "C" fn set_subscribe(
             return DUPLICATE.as_ptr().cast_mut();
         }
         for word in &mut words(cf)[1..] {
-            let Some(topic) = compile(cf, word) else { return ERROR };
-            content.subscribe.push(topic);
+            // Options are known by the word as written, never by what a variable holds.
+            match word.as_bytes() {
+                b"format=raw" => content.format = Format::Raw,
+                b"format=json" => content.format = Format::Json,
+                b"format=auto" => content.format = Format::Auto,
+                b"gap=ignore" => content.ignores_gaps = true,
+                text if text.starts_with(SINCE) => {
+                    let (len, data) = (word.len - SINCE.len(), word.data.add(SINCE.len()));
+                    let since = compile(cf, &mut ffi::ngx_str_t { len, data });
+                    if since.is_none() {
+                        return ERROR;
+                    }
+                    content.since = since;
+                }
+                text if [&b"format="[..], b"gap="].iter().any(|name| text.starts_with(name)) => {
+                    return refuse(cf, text, "websocket_subscribe");
+                }
+                _ => {
+                    let Some(topic) = compile(cf, word) else { return ERROR };
+                    content.subscribe.push(topic);
+                }
+            }
+        }
+        if content.subscribe.is_empty() {
+            return c"needs a topic".as_ptr().cast_mut();
         }
         set_handler(cf, content)
     }
+}
+
+/// Says that a parameter is none. Returns what the setter returns.
+///
+/// # Safety
+/// `cf` must be what nginx passes to a setter.
+unsafe fn refuse(cf: *mut ffi::ngx_conf_t, word: &[u8], name: &str) -> *mut c_char {
+    let word = String::from_utf8_lossy(word);
+    ngx_conf_log_error!(
+        ffi::NGX_LOG_EMERG,
+        cf,
+        "invalid parameter \"{}\" in \"{}\" directive",
+        word,
+        name
+    );
+    ERROR
 }
 
 /// The words of the directive being read.
@@ -144,31 +195,4 @@ unsafe fn words<'c>(cf: *mut ffi::ngx_conf_t) -> &'c mut [ffi::ngx_str_t] {
         let args = (*cf).args;
         std::slice::from_raw_parts_mut((*args).elts.cast(), (*args).nelts)
     }
-}
-
-/// Compiles a value with variables into the configuration's pool. None: the reason has been logged.
-///
-/// # Safety
-/// `cf` must be what nginx passes to a setter.
-unsafe fn compile(cf: *mut ffi::ngx_conf_t, word: &mut ffi::ngx_str_t) -> Option<*mut Value> {
-    // SAFETY: by contract. An all-zero ngx_http_compile_complex_value_t is nginx's own initial state.
-    unsafe {
-        let value = ffi::ngx_pcalloc((*cf).pool, size_of::<Value>()).cast::<Value>();
-        if value.is_null() {
-            return None;
-        }
-        let mut compile: ffi::ngx_http_compile_complex_value_t = std::mem::zeroed();
-        compile.cf = cf;
-        compile.value = word;
-        compile.complex_value = value;
-        (ffi::ngx_http_compile_complex_value(&mut compile) == ffi::NGX_OK as isize).then_some(value)
-    }
-}
-
-/// The value of a topic for this request. None: nginx has no memory.
-pub fn evaluate(r: Request, value: *mut Value) -> Option<Vec<u8>> {
-    let mut text = ffi::ngx_str_t::empty();
-    // SAFETY: r is alive; the value was compiled when the configuration was read.
-    let rc = unsafe { ffi::ngx_http_complex_value(r.as_ptr(), value, &mut text) };
-    (rc == ffi::NGX_OK as isize).then(|| text.as_bytes().to_vec())
 }

@@ -61,8 +61,30 @@ pub struct Content {
     pub status: Option<Form>,
     /// `websocket_publish`: its topic, compiled.
     pub publish: Option<*mut Value>,
+    /// Its `get`: a GET answers the history.
+    pub gets: bool,
+    /// Its `delete`: a DELETE closes the subscribers.
+    pub deletes: bool,
     /// `websocket_subscribe`: its topics, compiled.
     pub subscribe: Vec<*mut Value>,
+    /// Its `since`, compiled.
+    pub since: Option<*mut Value>,
+    /// Its `format`.
+    pub format: Format,
+    /// Its `gap=ignore`.
+    pub ignores_gaps: bool,
+}
+
+/// How subscribers get their messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As they were published.
+    #[default]
+    Raw,
+    /// As lines in JSON.
+    Json,
+    /// As lines in JSON to whom offers the subprotocol for them.
+    Auto,
 }
 
 impl Content {

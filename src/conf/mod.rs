@@ -1,16 +1,20 @@
 //! Directives, their defaults and how they are merged; variables; content handlers without Lua.
 
+mod answers;
 mod commands;
 mod handlers;
 mod location;
+mod lookup;
 mod push;
 mod status;
+mod subscribe;
 mod topics;
 mod variables;
 
 pub use commands::{
-    check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf, location_of,
+    check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf,
     merge_loc_conf, provides, request_zone, topic_rules, COMMANDS,
 };
 pub use location::{heartbeat, limit, Location, LuaModules};
+pub use lookup::location_of;
 pub use variables::register as register_variables;

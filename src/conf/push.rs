@@ -1,27 +1,26 @@
-//! A push server from configuration alone: `websocket_subscribe` upgrades a client and subscribes it,
-//! `websocket_publish` takes a message by HTTP. Where a location has both, a GET subscribes.
+//! `websocket_publish`: a topic by HTTP. POST and PUT publish the body; a GET reads what the topic
+//! remembers, and a DELETE closes its subscribers, where the directive says so. Where the location has
+//! `websocket_subscribe` too, a GET that asks for an upgrade subscribes (subscribe.rs).
 
-use std::rc::Rc;
-
-use ws_hub::topic::check_topic;
-use ws_hub::ConnId;
+use ws_hub::history::HistoryError;
+use ws_hub::json;
+use ws_hub::since::Since;
 use ws_proto::handshake::server::{self, Policy};
 
-use super::handlers::evaluate;
-use super::location::{Location, Value};
-use super::location_of;
+use super::answers::{answer, refuse, JSON};
+use super::lookup::{evaluate, location_of};
+use super::subscribe::subscribe;
 use crate::hub::{self, Error};
 use crate::ngx::request::Request;
 use crate::ngx::respond::{body_of, discard_body, respond, set_header, with_body, GoOn};
-use crate::session::Each;
-use crate::upgrade::{self, alone, Rules, Wish};
 
 /// Answers a request of a location with `websocket_subscribe`, `websocket_publish` or both. Returns
 /// what a content handler returns.
 pub fn handle(r: Request) -> isize {
     let content = &location_of(r).content;
     let subscribes = !content.subscribe.is_empty();
-    if subscribes && (content.publish.is_none() || r.method() == b"GET") {
+    let upgrade = subscribes && r.method() == b"GET" && !(content.gets && !asks_upgrade(r));
+    if subscribes && (content.publish.is_none() || upgrade) {
         return subscribe(r);
     }
     if !is_welcome(r) {
@@ -30,26 +29,47 @@ pub fn handle(r: Request) -> isize {
     }
     match r.method() {
         b"POST" | b"PUT" => with_body::<Publish>(r),
+        b"GET" if content.gets => without_body(r, read),
+        b"DELETE" if content.deletes => without_body(r, close),
         // RFC 9110 15.5.6.
-        _ if set_header(
+        _ => match set_header(
             r,
             "Allow",
             "allow",
-            if subscribes { "GET, POST, PUT" } else { "POST, PUT" },
-        ) =>
-        {
-            refuse(r, 405)
-        }
-        _ => 500,
+            allowed(subscribes || content.gets, content.deletes),
+        ) {
+            true => refuse(r, 405),
+            false => 500,
+        },
     }
 }
 
-/// Answers a request without its body.
-fn refuse(r: Request, status: isize) -> isize {
-    match discard_body(r) {
-        0 => status,
-        rc => rc,
+/// The methods of a location, beside those that publish.
+fn allowed(gets: bool, deletes: bool) -> &'static str {
+    match (gets, deletes) {
+        (false, false) => "POST, PUT",
+        (true, false) => "GET, POST, PUT",
+        (false, true) => "POST, PUT, DELETE",
+        (true, true) => "GET, POST, PUT, DELETE",
     }
+}
+
+fn asks_upgrade(r: Request) -> bool {
+    let headers = r.headers();
+    r.handshake(&headers).asks_upgrade()
+}
+
+/// Answers a request whose body nobody needs, for the topic of its location.
+fn without_body(r: Request, answer: fn(Request, &[u8]) -> isize) -> isize {
+    match (discard_body(r), topic_of(r)) {
+        (0, Some(topic)) => answer(r, &topic),
+        (0, None) => 500,
+        (rc, _) => rc,
+    }
+}
+
+fn topic_of(r: Request) -> Option<Vec<u8>> {
+    evaluate(r, location_of(r).content.publish?)
 }
 
 /// Whether a request that publishes comes from a page that may (`websocket_origin`); without an
@@ -71,95 +91,102 @@ impl GoOn for Publish {
     const WHAT: &'static str = "websocket_publish";
 
     fn go_on(r: Request) -> isize {
-        let value = location_of(r).content.publish;
-        let Some(topic) = value.and_then(|value| evaluate(r, value)) else { return 500 };
+        let Some(topic) = topic_of(r) else { return 500 };
         let Some(body) = body_of(r) else { return 500 };
-        let binary = r.headers().iter().any(|(name, value)| {
-            // RFC 9110 8.3.1: in any case, parameters behind it or not.
-            name.eq_ignore_ascii_case(b"content-type")
-                && value.get(..BINARY.len()).is_some_and(|start| start.eq_ignore_ascii_case(BINARY))
-        });
+        let headers = r.headers();
+        let header = |name: &str| {
+            let is_it = |(given, _): &&(&[u8], &[u8])| given.eq_ignore_ascii_case(name.as_bytes());
+            headers.iter().find(is_it).map(|(_, value)| *value)
+        };
+        // RFC 9110 8.3.1: in any case, parameters behind it or not.
+        let binary = header("content-type")
+            .and_then(|value| value.get(..BINARY.len()))
+            .is_some_and(|start| start.eq_ignore_ascii_case(BINARY));
         if body.is_empty() {
             return answer(r, 400, "no message: the request has no body");
         }
-        match hub::publish(&topic, &hub::Publish::new(!binary, &body)) {
-            Ok(receipt) => respond(r, 202, "application/json", receipt.json().as_bytes()),
-            Err(err) if err.is_too_large() => answer(r, 413, &err.to_string()),
-            Err(err @ Error::Topic(_)) => {
-                // The client may not know the topic, which variables make.
-                r.info(&format!("websocket_publish refused: {err}"));
-                answer(r, 400, &err.to_string())
-            }
-            Err(err @ Error::InvalidUtf8) => answer(r, 400, &err.to_string()),
-            Err(err) => answer(r, 503, &err.to_string()),
+        let key = header("idempotency-key");
+        match hub::publish(&topic, &hub::Publish { key, ..hub::Publish::new(!binary, &body) }) {
+            Ok(receipt) => respond(r, 202, JSON, receipt.json().as_bytes()),
+            Err(err) => fail(r, err),
         }
     }
 }
 
-fn answer(r: Request, status: u32, error: &str) -> isize {
-    respond(r, status, "application/json", format!("{{\"error\":\"{error}\"}}\n").as_bytes())
-}
-
-/// Upgrades a request. A body is read before and dropped, since what follows the head would be taken
-/// for frames; who is refused need not send it.
-fn subscribe(r: Request) -> isize {
-    if !r.has_body() {
-        return Subscribe::go_on(r);
-    }
-    match with_rules(location_of(r), |rules| upgrade::check(r, &rules)) {
-        Ok(()) => with_body::<Subscribe>(r),
-        Err(fault) => refuse(r, alone::refused(r, &fault)),
-    }
-}
-
-/// Calls `work` with the rules by which this location judges an upgrade.
-fn with_rules<R>(location: &Location, work: impl FnOnce(Rules<'_>) -> R) -> R {
-    let patterns = location.origins.as_ref().and_then(|origins| origins.patterns());
-    work(Rules::Strict(Policy {
-        origins: patterns.as_deref(),
-        require_origin: location.origins.as_ref().is_some_and(|origins| origins.required),
-        ..Policy::default()
-    }))
-}
-
-/// Upgrades the request, whose body has been read, and subscribes the client. The connection then
-/// lives by itself; what the client sends goes to its topics if `websocket_publish_from_client` is
-/// on, and is dropped otherwise.
-struct Subscribe;
-
-impl GoOn for Subscribe {
-    const WHAT: &'static str = "websocket_subscribe";
-
-    fn go_on(r: Request) -> isize {
-        let location = location_of(r);
-        let evaluated = |value: &*mut Value| evaluate(r, *value);
-        let topics: Option<Vec<_>> = location.content.subscribe.iter().map(evaluated).collect();
-        let Some(topics) = topics else { return 500 };
-        if let Some(err) = topics.iter().find_map(|topic| check_topic(topic).err()) {
-            r.info(&format!("websocket_subscribe refused: {err}"));
-            return answer(r, 400, &err.to_string());
+/// Says why not.
+fn fail(r: Request, err: Error) -> isize {
+    let status = match err {
+        _ if err.is_too_large() => 413,
+        Error::Topic(_) => {
+            // The client may not know the topic, which variables make.
+            r.info(&format!("websocket_publish refused: {err}"));
+            400
         }
-        with_rules(location, |rules| {
-            let wish = Wish {
-                rules,
-                options: location.options(),
-                deflate: location.deflate(),
-                registered: true,
-                topics: &topics,
-                alone: Some(&|id| listener(location, &topics, id)),
-            };
-            alone::run(r, wish)
-        })
-    }
+        Error::InvalidUtf8 | Error::Cursor | Error::History(HistoryError::Key) => 400,
+        Error::NoHistory => 404,
+        Error::Gap(_) => 410,
+        _ if err.is_misuse() => 400,
+        _ => 503,
+    };
+    answer(r, status, &err.to_string())
 }
 
-/// What becomes of a client's messages.
-fn listener(location: &Location, topics: &[Vec<u8>], id: ConnId) -> Rc<Each> {
-    if location.publish_from_client != 1 {
-        return Rc::new(|_, _: &[u8]| {});
+/// At most so many messages of a history, where the client does not say.
+const LIMIT: usize = 100;
+
+/// Answers with what the topic remembers.
+fn read(r: Request, topic: &[u8]) -> isize {
+    let (mut since, mut limit, mut reverse) = (Since::Now, LIMIT, false);
+    for pair in r.args().split(|&c| c == b'&') {
+        let at = pair.iter().position(|&c| c == b'=').unwrap_or(pair.len());
+        let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
+        match name {
+            b"since" => since = Since::parse(value, &[topic])[0],
+            b"limit" => match std::str::from_utf8(value).ok().and_then(|n| n.parse().ok()) {
+                Some(n) => limit = n,
+                None => return answer(r, 400, "bad limit"),
+            },
+            b"reverse" => reverse = !matches!(value, b"0" | b"false"),
+            _ => {}
+        }
     }
-    let topics = topics.to_vec();
-    Rc::new(move |text, data: &[u8]| {
-        hub::publish_from_client(&id, &topics, text, data);
-    })
+    let history = match hub::history(topic, &since, limit, reverse) {
+        Ok(history) => history,
+        Err(err) => return fail(r, err),
+    };
+    let mut out = b"{\"messages\":[".to_vec();
+    let mut messages: Vec<_> = history.messages.iter().collect();
+    if reverse {
+        messages.reverse();
+    }
+    for (n, message) in messages.into_iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        let (typ, cursor) = (if message.text { "text" } else { "binary" }, &message.cursor);
+        out.extend_from_slice(
+            format!(
+                "{{\"offset\":{},\"cursor\":\"{}\",\"time\":{},\"type\":\"{typ}\",\"data\":",
+                message.offset,
+                String::from_utf8_lossy(cursor),
+                message.time,
+            )
+            .as_bytes(),
+        );
+        json::payload(&mut out, message.text, &message.data);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"],\"cursor\":\"");
+    out.extend_from_slice(&history.cursor);
+    out.extend_from_slice(b"\"}\n");
+    respond(r, 200, JSON, &out)
+}
+
+/// Closes the topic's subscribers, and says how many there were.
+fn close(r: Request, topic: &[u8]) -> isize {
+    // RFC 6455 7.4.1: an endpoint is going away.
+    match hub::close_topic(topic, 1001, "topic closed") {
+        Ok(n) => respond(r, 200, JSON, format!("{{\"subscribers\":{n}}}\n").as_bytes()),
+        Err(err) => fail(r, err),
+    }
 }

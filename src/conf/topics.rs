@@ -5,7 +5,6 @@ use ws_hub::history::{Limits, Rule};
 use ws_hub::topic::MAX_TOPIC;
 
 use super::location::{parse_time, Fault, Main};
-use crate::hub::{JOIN_LEAVE, PRESENCE};
 
 /// The longest history.
 const MAX_COUNT: u32 = 100_000;
@@ -20,13 +19,13 @@ impl Main {
         let [pattern, options @ ..] = args else {
             return Err(Fault::Text("no arguments".to_string()));
         };
-        if pattern.is_empty() || pattern.strip_suffix(b"*").unwrap_or(pattern).len() > MAX_TOPIC {
+        if pattern.is_empty() || pattern.len() > MAX_TOPIC {
             return Err(fault("invalid topic", pattern));
         }
         if self.topics.iter().any(|rule| *rule.pattern == **pattern) {
             return Err(fault("duplicate topic", pattern));
         }
-        let (mut count, mut ttl, mut bytes, mut flags) = (None, None, None, 0);
+        let (mut count, mut ttl, mut bytes) = (None, None, None);
         let mut given: Vec<&[u8]> = Vec::new();
         for option in options {
             let invalid = || fault("invalid parameter", option);
@@ -49,8 +48,6 @@ impl Main {
                 (b"bytes", Some(value)) => {
                     bytes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(invalid)?);
                 }
-                (b"presence", None) => flags |= PRESENCE,
-                (b"join_leave", None) => flags |= JOIN_LEAVE,
                 (b"broker", Some(b"off")) => {}
                 (b"broker", Some(name)) => return Err(fault("unknown broker", name)),
                 _ => return Err(invalid()),
@@ -59,15 +56,12 @@ impl Main {
         if count.is_none() && (ttl.is_some() || bytes.is_some()) {
             return Err(Fault::Text("\"ttl\" and \"bytes\" need \"history\"".to_string()));
         }
-        if flags == JOIN_LEAVE {
-            return Err(Fault::Text("\"join_leave\" needs \"presence\"".to_string()));
-        }
         let limits = count.map(|count| Limits {
             count,
             ttl: ttl.unwrap_or(TTL_MS),
             bytes: bytes.unwrap_or(0),
         });
-        self.topics.push(Rule { pattern: (*pattern).into(), limits, flags });
+        self.topics.push(Rule { pattern: (*pattern).into(), limits, flags: 0 });
         Ok(())
     }
 }

@@ -13,11 +13,6 @@ use crate::ngx::zone::HISTORY;
 use crate::ngx::{clock, log, wake};
 use crate::session::random;
 
-/// In a rule's flags: members are known.
-pub const PRESENCE: u32 = 1;
-/// In a rule's flags: subscribers are told who comes and goes.
-pub const JOIN_LEAVE: u32 = 2;
-
 /// In a record's flags: the message is no text.
 const BINARY: u8 = 1;
 /// In a record's flags: the id of a connection that is not to get it stands before the message.
@@ -106,11 +101,6 @@ impl Histories {
     /// Whether a topic has a history.
     pub fn keeps(&self, name: &[u8]) -> bool {
         self.rules.topic(name).is_some()
-    }
-
-    /// The flags of a topic's rule.
-    pub fn flags(&self, name: &[u8]) -> u32 {
-        self.rules.find(name).map_or(0, |rule| rule.flags)
     }
 
     fn topic<'a>(&self, name: &'a [u8]) -> Result<Topic<'a>, Error> {

@@ -21,13 +21,13 @@ mod worker;
 
 pub use bus::{smallest_zone, sums as metrics, workers};
 pub use error::Error;
-pub use history::{smallest_zone as smallest_history_zone, JOIN_LEAVE, PRESENCE};
+pub use history::smallest_zone as smallest_history_zone;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use publish::{
     close, close_topic, publish, publish_from_client, publish_many, send, Publish, Scope,
 };
-pub use resume::{Since, Wanted};
+pub use resume::Wanted;
 pub use subscribe::{
     connections, forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found,
     History,

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use ws_hub::history::read::{PIECE_BYTES, PIECE_RECORDS};
 use ws_hub::history::{Batch, Cursor, From, Gap, Limit, Page, Position, Published};
 use ws_hub::json::{self, Reason, State};
+use ws_hub::since::Since;
 use ws_hub::{ConnId, Counter, TopicHash};
 
 use super::bus::delivered;
@@ -28,17 +29,6 @@ const LOOK: usize = 1000;
 /// One message, to see whether it is there.
 const ONE: Limit = Limit { records: 1, bytes: 1 };
 
-/// Messages of before that a subscriber wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since<'a> {
-    /// None.
-    Now,
-    /// All after the position that this text stands for.
-    Cursor(&'a [u8]),
-    /// The newest so many.
-    Newest(usize),
-}
-
 /// How a topic is subscribed.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -50,12 +40,6 @@ pub struct Wanted<'a> {
     pub json: bool,
     /// What becomes of messages that cannot be had any more.
     pub on_gap: OnGap,
-}
-
-impl Wanted<'_> {
-    /// Live, as it comes.
-    pub const PLAIN: Wanted<'static> =
-        Wanted { since: Since::Now, limit: 0, json: false, on_gap: OnGap::Close };
 }
 
 /// What `fill` came to in one topic.

@@ -2,6 +2,7 @@
 
 use ws_hub::history::{Batch, Cursor, From, Limit, Position};
 use ws_hub::json::{CursorText, State};
+use ws_hub::since::Since;
 use ws_hub::topic::check_topic;
 use ws_hub::{ConnId, TopicHash};
 
@@ -9,7 +10,7 @@ use super::bus;
 use super::error::Error;
 use super::history::Item;
 use super::position::cursor;
-use super::resume::{Since, Wanted};
+use super::resume::Wanted;
 use super::worker::with;
 
 /// Subscribes a registered session, or a mailbox. Returns whether that is new, and where the

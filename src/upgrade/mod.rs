@@ -14,7 +14,7 @@ use ws_proto::ext::{self, DeflateConfig};
 use ws_proto::handshake::server::{self, Policy, Refusal, Upgrade};
 
 pub use self::fault::Fault;
-use crate::hub;
+use crate::hub::{self, Wanted};
 use crate::ngx::request::Request;
 use crate::ngx::respond::set_header;
 use crate::ngx::switch::{switch, Switch, Switched};
@@ -44,7 +44,7 @@ pub struct Wish<'p> {
     pub registered: bool,
     /// What it is subscribed to from the beginning: whoever publishes after the client has seen the
     /// 101 reaches it.
-    pub topics: &'p [Vec<u8>],
+    pub topics: &'p [(&'p [u8], Wanted<'p>)],
     /// Who is told of its messages, where no handler reads, by the id that it has then.
     pub alone: Option<&'p dyn Fn(ConnId) -> Rc<Each>>,
 }
@@ -106,8 +106,8 @@ fn enrol(session: &Rc<Session>, wish: &Wish<'_>) -> Result<(), hub::Error> {
     if let Some(alone) = wish.alone {
         session.run_alone(alone(id));
     }
-    for topic in wish.topics {
-        hub::subscribe(&id, topic, &hub::Wanted::PLAIN)?;
+    for (topic, wanted) in wish.topics {
+        hub::subscribe(&id, topic, wanted)?;
     }
     Ok(())
 }

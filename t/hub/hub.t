@@ -283,7 +283,7 @@ nilinvalid utf-8
 nilmessage too large for the zone
 false.*bad "topic" argument: string expected, got nil
 false.*bad "data" argument: string expected, got table
-false.*unknown option "foo" \(known: except, scope, type\)
+false.*unknown option "foo" \(known: confirm, except, idempotency_key, scope, type\)
 false.*bad "type" argument: "text" or "binary" expected
 false.*bad "scope" option: "worker", "node" or "cluster" expected
 false.*bad "except" option: string expected, got number

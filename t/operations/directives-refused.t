@@ -171,7 +171,14 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     refused('websocket_subscribe $nothing;', 'unknown "nothing" variable');
     refused('websocket_publish $nothing;',   'unknown "nothing" variable');
     refused('websocket_subscribe;', 'invalid number of arguments in "websocket_subscribe" directive');
-    refused('websocket_publish a b;', 'invalid number of arguments in "websocket_publish" directive');
+    refused('websocket_publish a b;', 'invalid parameter "b" in "websocket_publish" directive');
+    refused('websocket_publish a get delete x;', 'invalid number of arguments in "websocket_publish" directive');
+    taken('websocket_publish $arg_topic get delete;', 2);
+    taken("websocket_subscribe $_;", 2)
+      for 'a since=$arg_since format=auto gap=ignore b', 'a format=raw', 'format=json a', 'a since=', 'a =';
+    refused("websocket_subscribe a $_;", qq{invalid parameter "$_" in "websocket_subscribe" directive})
+      for 'format=xml', 'format=', 'gap=close', 'format=$arg_a';
+    refused('websocket_subscribe since=last;', '"websocket_subscribe" directive needs a topic');
     taken("websocket_subscribe room;\nwebsocket_publish room;", 2);
     taken("if (\$arg_a) {\n$_;\n}", 2), taken("limit_except GET {\n$_;\n}", 2)
       for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
@@ -193,6 +200,37 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     refused("$name;",    qq{invalid number of arguments in "$name" directive}, 0);
     refused("$name 8m;\n$name 8m;", qq{"$name" directive is duplicate}, 0);
     like(nginx_says("$name 4k;", '', ''), qr/^1 zone of 4096 bytes is too small in "$name" directive: \d+k at least$/, "$name 4k;");
+}
+
+# What topics remember.
+{
+    my $name = 'websocket_topic';
+    taken("$name $_;", 0)
+      for 'a', 'a* history=1', '* history=100000 ttl=1h bytes=64k', 'a broker=off',
+      'a history=5 ttl=10ms', 't' x 255, ('t' x 254) . '*';
+    taken("$name a history=1;\n$name a*;\n$name b;", 0);
+    refused("$name a;", qq{"$name" directive is not allowed here}, $_) for 1, 2;
+    refused("$name;",   qq{invalid number of arguments in "$name" directive}, 0);
+    refused("$name a $_;", qq{invalid parameter "$_" in "$name" directive}, 0)
+      for 'history', 'history=', 'history=0', 'history=100001', 'history=x', 'history=+5', 'ttl=0', 'ttl=x', 'bytes=0',
+      'bytes=1g', 'broker', 'x', 'History=5';
+    refused("$name a history=5 history=6;", qq{duplicate parameter "history=6" in "$name" directive}, 0);
+    refused("$name a broker=main;", qq{unknown broker "main" in "$name" directive}, 0);
+    refused("$name a ttl=5s;", qq{"ttl" and "bytes" need "history" in "$name" directive}, 0);
+    refused("$name a bytes=5k;", qq{"ttl" and "bytes" need "history" in "$name" directive}, 0);
+    refused("$name a;\n$name a history=5;", qq{duplicate topic "a" in "$name" directive}, 0);
+    refused("$name a*;\n$name a*;", qq{duplicate topic "a*" in "$name" directive}, 0);
+    refused("$name $_;", qq{invalid topic "$_" in "$name" directive}, 0) for 't' x 256, ('t' x 255) . '*';
+    refused("$name '';", qq{invalid topic "" in "$name" directive}, 0);
+    $name = 'websocket_history_zone';
+    taken("$name $_;", 0) for '128k', '64m';
+    refused("$name x;",  qq{"$name" directive invalid value}, 0);
+    refused("$name 4k;", qq{zone of 4096 bytes is too small in "$name" directive: 128k at least}, 0);
+    refused("$name 1m;\n$name 1m;", qq{"$name" directive is duplicate}, 0);
+    refused("$name 1m;", qq{"$name" directive is not allowed here}, $_) for 1, 2;
+    $name = 'websocket_resume_limit';
+    taken("$name $_;", 0 .. 2) for 0, 1000;
+    refused("$name x;", qq{"$name" directive invalid number});
 }
 
 # Names for `require`.

@@ -51,7 +51,34 @@ local M = {}
 ---@class resty.websocket.PublishOptions
 ---@field type? resty.websocket.type
 ---@field except? string id of a connection that is left out
----@field scope? "worker"|"node"|"cluster"
+---@field scope? "worker"|"node"|"cluster" of topics without a history
+---@field idempotency_key? string up to 64 bytes: who uses it again publishes nothing; of topics with a history
+---@field confirm? boolean waits for the broker
+
+---@class resty.websocket.SubscribeOptions
+---@field since? string|integer a cursor, `"last"`, or how many of the newest messages
+---@field format? "raw"|"json"
+---@field on_gap? fun(topic: string, reason: string) called by `recv` when messages of a history are lost
+---@field timeout? integer milliseconds
+
+---Where a subscriber stands.
+---@class resty.websocket.State
+---@field cursor? string everything after this position follows
+---@field recovered boolean whether what was missed follows, all of it
+---@field count integer how many messages of before follow
+---@field reason? "epoch"|"trimmed"|"too many"|"cursor"
+
+---@class resty.websocket.HistoryOptions
+---@field since? string|integer
+---@field limit? integer default: 100; 0 asks for the cursor alone
+---@field reverse? boolean newest first
+
+---@class resty.websocket.HistoryMessage
+---@field data string
+---@field type resty.websocket.type
+---@field offset integer
+---@field cursor string
+---@field time integer milliseconds since 1970
 
 ---Upgrades the current request. On failure `return ngx.exit(status)`.
 ---@param opts? resty.websocket.AcceptOptions
@@ -68,13 +95,42 @@ function M.accept(opts) end
 ---@return string? response status line and headers
 function M.connect(url, opts) end
 
----Sends to all subscribers of a topic, in all workers.
----@param topic string 1 to 255 bytes
+---Sends to all subscribers of a topic (or of several, each connection once), in all workers.
+---@param topic string|string[] 1 to 255 bytes
 ---@param data string
 ---@param opts? resty.websocket.PublishOptions
 ---@return integer? subscribers of the topic, in all workers
----@return integer|string sequence the message's number, or the error
+---@return integer|string|nil sequence the message's number, or the error
+---@return string? cursor of a topic with a history
 function M.publish(topic, data, opts) end
+
+---What a topic remembers, oldest first.
+---@param topic string
+---@param opts? resty.websocket.HistoryOptions
+---@return resty.websocket.HistoryMessage[]? messages
+---@return string cursor after the newest of them, or the error
+function M.history(topic, opts) end
+
+---Drops what a topic remembers.
+---@param topic string
+---@return boolean? was whether that was anything
+---@return string? err
+function M.forget(topic) end
+
+---Closes the subscribers of a topic, in all workers.
+---@param topic string
+---@param code? integer
+---@param reason? string
+---@return integer? subscribers
+---@return string? err
+function M.close_topic(topic, code, reason) end
+
+---The subscribers of a topic on all machines.
+---@param topic string
+---@return integer? count
+---@return integer|string nodes_answered or the error
+---@return integer? nodes_known
+function M.cluster_count(topic) end
 
 ---Sends to one connection, whichever worker owns it.
 ---@param id string `ws.id`
@@ -181,9 +237,9 @@ function Common:shutdown() end
 local Connection = {}
 
 ---@param topic string 1 to 255 bytes
----@param opts? table empty
+---@param opts? resty.websocket.SubscribeOptions
 ---@return true? ok
----@return string? err
+---@return resty.websocket.State|string state or the error
 function Connection:subscribe(topic, opts) end
 
 ---Ends one subscription, or all.

@@ -137,7 +137,7 @@ local MOST_TOPICS = 255
 
 local function check_topics(topics)
     if type(topics) ~= "table" then
-        return check_topic(topics, 4)
+        return check_topic(topics)
     end
     if #topics == 0 or #topics > MOST_TOPICS then
         error('bad "topic" argument: 1 to ' .. MOST_TOPICS .. " topics expected", 3)
@@ -154,6 +154,9 @@ end
 function _M.publish(topic, data, opts)
     check_topics(topic)
     check_data("data", data)
+    if opts == nil and type(topic) == "string" then
+        return natives.publish(topic, data, true)
+    end
     opts = check_options(opts, PUBLISH, 3)
     for _, name in ipairs(TEXTS) do
         if opts[name] ~= nil and type(opts[name]) ~= "string" then
@@ -174,6 +177,9 @@ function _M.publish(topic, data, opts)
             error(sequence, 2)
         end
         return nil, sequence
+    end
+    if not cursor then
+        return n, sequence
     end
     return n, sequence, cursor
 end

@@ -1,12 +1,13 @@
 //! The natives behind the hub's part of `resty.websocket`: publish, subscribe, send by id, and what
 //! topics remember. They work in every phase; none of them waits.
 
+use ws_hub::since::Since;
 use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
 
 use crate::conf::location_of;
-use crate::hub::{self, Error, Found, History, OnGap, Publish, Scope, Since, Wanted};
+use crate::hub::{self, Error, Found, History, OnGap, Publish, Scope, Wanted};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 
 /// `register(session)` → id | nil, err. For a drop-in object, which has none of its own.
@@ -40,7 +41,7 @@ pub fn subscribe(args: &Args) -> Outcome {
 }
 
 /// Where messages of before are to begin: a cursor, "last", or how many of the newest.
-fn since<'l>(args: &Args<'l>, index: i32) -> Since<'l> {
+fn since<'a>(args: &'a Args, index: i32) -> Since<'a> {
     match (args.number(index), args.bytes(index)) {
         (Some(n), _) => Since::Newest(n as usize),
         (None, Some(b"last")) => Since::Newest(1),
@@ -100,11 +101,14 @@ pub fn publish(args: &Args) -> Outcome {
         }
     };
     match receipt {
-        Ok(receipt) => Outcome::three(
-            Value::Int(receipt.subscribers as i64),
-            receipt.sequence.map_or(Value::Nil, |n| Value::Int(n as i64)),
-            receipt.cursor.map_or(Value::Nil, |text| Value::Bytes(text.to_vec())),
-        ),
+        Ok(receipt) => {
+            let subscribers = Value::Int(receipt.subscribers as i64);
+            let sequence = receipt.sequence.map_or(Value::Nil, |n| Value::Int(n as i64));
+            match receipt.cursor {
+                Some(text) => Outcome::three(subscribers, sequence, Value::Bytes(text.to_vec())),
+                None => Outcome::two(subscribers, sequence),
+            }
+        }
         Err(err) => refuse(err),
     }
 }
@@ -151,7 +155,7 @@ pub fn close_topic(args: &Args) -> Outcome {
 }
 
 /// Code and reason of a close, which the shim has checked.
-fn close_words<'l>(args: &Args<'l>) -> (u16, &'l str) {
+fn close_words<'a>(args: &'a Args) -> (u16, &'a str) {
     let code = args.number(2).map_or(1000, |code| code as u16);
     debug_assert!(close_frame::may_send(code));
     let reason = args.bytes(3).and_then(|text| std::str::from_utf8(text).ok());

@@ -1,0 +1,119 @@
+//! `websocket_subscribe`: a client is upgraded and subscribed without any Lua code.
+
+use std::rc::Rc;
+
+use ws_hub::since::Since;
+use ws_hub::topic::check_topic;
+use ws_hub::ConnId;
+use ws_proto::handshake::server::Policy;
+
+use super::answers::{answer, refuse};
+use super::location::{Format, Location, Value};
+use super::lookup::{evaluate, location_of};
+use crate::hub::{self, OnGap, Wanted};
+use crate::ngx::request::Request;
+use crate::ngx::respond::{with_body, GoOn};
+use crate::session::Each;
+use crate::upgrade::{self, alone, Rules, Wish};
+
+/// The subprotocol of clients that take lines in JSON.
+const CURSOR_JSON: &[u8] = b"cursor.json";
+
+/// Upgrades a request. A body is read before and dropped, since what follows the head would be taken
+/// for frames; who is refused need not send it.
+pub fn subscribe(r: Request) -> isize {
+    if !r.has_body() {
+        return Subscribe::go_on(r);
+    }
+    match with_rules(location_of(r), |rules| upgrade::check(r, &rules)) {
+        Ok(()) => with_body::<Subscribe>(r),
+        Err(fault) => refuse(r, alone::refused(r, &fault)),
+    }
+}
+
+/// Calls `work` with the rules by which this location judges an upgrade.
+fn with_rules<R>(location: &Location, work: impl FnOnce(Rules<'_>) -> R) -> R {
+    let patterns = location.origins.as_ref().and_then(|origins| origins.patterns());
+    let protocols: &[&[u8]] = match location.content.format {
+        Format::Raw => &[],
+        Format::Json | Format::Auto => &[CURSOR_JSON],
+    };
+    work(Rules::Strict(Policy {
+        protocols,
+        origins: patterns.as_deref(),
+        require_origin: location.origins.as_ref().is_some_and(|origins| origins.required),
+    }))
+}
+
+/// Upgrades the request, whose body has been read, and subscribes the client. The connection then
+/// lives by itself; what the client sends goes to its topics if `websocket_publish_from_client` is
+/// on, and is dropped otherwise.
+struct Subscribe;
+
+impl GoOn for Subscribe {
+    const WHAT: &'static str = "websocket_subscribe";
+
+    fn go_on(r: Request) -> isize {
+        let location = location_of(r);
+        let evaluated = |value: &*mut Value| evaluate(r, *value);
+        let topics: Option<Vec<_>> = location.content.subscribe.iter().map(evaluated).collect();
+        let Some(topics) = topics else { return 500 };
+        if let Some(err) = topics.iter().find_map(|topic| check_topic(topic).err()) {
+            r.info(&format!("websocket_subscribe refused: {err}"));
+            return answer(r, 400, &err.to_string());
+        }
+        let json = match location.content.format {
+            Format::Raw => false,
+            Format::Json => true,
+            Format::Auto => offers_json(r),
+        };
+        if json && topics.iter().any(|topic| std::str::from_utf8(topic).is_err()) {
+            let err = hub::Error::TopicUtf8.to_string();
+            r.info(&format!("websocket_subscribe refused: {err}"));
+            return answer(r, 400, &err);
+        }
+        let since = match location.content.since.map(|value| evaluate(r, value)) {
+            None => Vec::new(),
+            Some(Some(since)) => since,
+            Some(None) => return 500,
+        };
+        let names: Vec<&[u8]> = topics.iter().map(Vec::as_slice).collect();
+        let ignores = location.content.ignores_gaps;
+        let wanted = |since| Wanted {
+            since,
+            limit: location.most_resumed(),
+            json,
+            on_gap: if ignores { OnGap::Ignore } else { OnGap::Close },
+        };
+        let since = Since::parse(&since, &names).into_iter().map(wanted);
+        let wished: Vec<_> = names.iter().copied().zip(since).collect();
+        with_rules(location, |rules| {
+            let wish = Wish {
+                rules,
+                options: location.options(),
+                deflate: location.deflate(),
+                registered: true,
+                topics: &wished,
+                alone: Some(&|id| listener(location, &topics, id)),
+            };
+            alone::run(r, wish)
+        })
+    }
+}
+
+fn offers_json(r: Request) -> bool {
+    let headers = r.headers();
+    let offers = r.handshake(&headers).offered_protocols().any(|name| name == CURSOR_JSON);
+    offers
+}
+
+/// What becomes of a client's messages.
+fn listener(location: &Location, topics: &[Vec<u8>], id: ConnId) -> Rc<Each> {
+    if location.publish_from_client != 1 {
+        return Rc::new(|_, _: &[u8]| {});
+    }
+    let topics = topics.to_vec();
+    Rc::new(move |text, data: &[u8]| {
+        hub::publish_from_client(&id, &topics, text, data);
+    })
+}
