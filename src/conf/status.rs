@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use ws_hub::counters::{Entry, TABLE};
+use ws_hub::counters::TABLE;
 use ws_hub::samples::{EVERY_MS, KEPT, SAMPLES};
 
 use crate::hub;
@@ -37,11 +37,11 @@ pub fn handle(r: Request, form: Form) -> isize {
         (b"format=css", _) => ("text/css; charset=utf-8", STYLE.into()),
         (b"format=js", _) => ("application/javascript; charset=utf-8", SCRIPT.into()),
         (b"format=recent", _) => (JSON, recent().into()),
-        (b"format=json", _) => (JSON, json(&hub::metrics()).into()),
-        (b"format=prometheus", _) => (TEXT, prometheus(&hub::metrics()).into()),
+        (b"format=json", _) => (JSON, json().into()),
+        (b"format=prometheus", _) => (TEXT, prometheus().into()),
         (b"format=html", _) | (_, Form::Html) => ("text/html; charset=utf-8", PAGE.into()),
-        (_, Form::Json) => (JSON, json(&hub::metrics()).into()),
-        (_, Form::Prometheus) => (TEXT, prometheus(&hub::metrics()).into()),
+        (_, Form::Json) => (JSON, json().into()),
+        (_, Form::Prometheus) => (TEXT, prometheus().into()),
     };
     respond(r, 200, kind, body.as_bytes())
 }
@@ -101,10 +101,11 @@ fn json_text(bytes: &[u8]) -> String {
 }
 
 /// Names and labels are our own and need no escapes.
-fn json(metrics: &[(&Entry, u64)]) -> String {
+fn json() -> String {
     let mut out = String::from("{");
     let mut open: Option<&str> = None;
-    for (entry, value) in metrics {
+    for entry in TABLE {
+        let value = hub::sum(entry.counter);
         match entry.label {
             Some((_, label)) if open == Some(entry.name) => {
                 let _ = write!(out, ",\"{label}\":{value}");
@@ -153,10 +154,11 @@ fn json(metrics: &[(&Entry, u64)]) -> String {
     out
 }
 
-fn prometheus(metrics: &[(&Entry, u64)]) -> String {
+fn prometheus() -> String {
     let mut out = String::new();
     let mut last = "";
-    for (entry, value) in metrics {
+    for entry in TABLE {
+        let value = hub::sum(entry.counter);
         let suffix = if entry.gauge { "" } else { "_total" };
         if entry.name != last {
             last = entry.name;

@@ -2,7 +2,7 @@
 //! says whom to wake, its row of counters.
 
 use ws_hub::census::Entered;
-use ws_hub::counters::{Entry, Row, TABLE};
+use ws_hub::counters::Row;
 use ws_hub::directory::{Directory, Interest, Seat, Whose};
 use ws_hub::ring::{Reader, RingError};
 use ws_hub::{ConnId, Counter, Envelope, NodeId, Read, Ring, Target, TopicHash, Zone};
@@ -113,21 +113,19 @@ pub struct Worker {
     pub bytes_out: u64,
 }
 
-/// Every number, summed over all workers.
-pub fn sums() -> Vec<(&'static Entry, u64)> {
-    let (zone, histories) = (living_zone(), history::stats());
-    let sum = |counter| match counter {
-        Counter::HistoryTopics => histories.topics,
-        Counter::HistoryBytes => histories.bytes,
-        Counter::HistoryEvicted => histories.evicted,
-        _ => zone.map_or(0, |zone| zone.sum(counter)),
-    };
-    TABLE.iter().map(|entry| (entry, sum(entry.counter))).collect()
+/// A number, summed over all workers.
+pub fn sum(counter: Counter) -> u64 {
+    match counter {
+        Counter::HistoryTopics => history::stats().topics,
+        Counter::HistoryBytes => history::stats().bytes,
+        Counter::HistoryEvicted => history::stats().evicted,
+        _ => living_zone().map_or(0, |zone| zone.sum(counter)),
+    }
 }
 
 /// Connections of all workers that have a seat.
 pub fn connections() -> u64 {
-    living_zone().map_or(0, |zone| zone.sum(Counter::Open))
+    sum(Counter::Open)
 }
 
 /// The numbers of each worker.

@@ -19,7 +19,7 @@ mod subscribe;
 mod watch;
 mod worker;
 
-pub use bus::{smallest_zone, sums as metrics, workers};
+pub use bus::{smallest_zone, sum, workers};
 pub use error::Error;
 pub use history::smallest_zone as smallest_history_zone;
 pub use local::OnGap;

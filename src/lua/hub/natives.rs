@@ -2,6 +2,7 @@
 //! topics remember. They work in every phase; none of them waits.
 
 use ws_hub::since::Since;
+use ws_hub::counters::TABLE;
 use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
@@ -192,12 +193,13 @@ pub fn count(args: &Args) -> Outcome {
 /// `metric(n)` → name, value, label name, label value of the n-th number (from 1) | nothing.
 pub fn metric(args: &Args) -> Outcome {
     let n = args.number(1).unwrap_or(0.0) as usize;
-    match hub::metrics().get(n.wrapping_sub(1)) {
+    match TABLE.get(n.wrapping_sub(1)) {
         None => Outcome::none(),
-        Some((entry, value)) => {
+        Some(entry) => {
             let (key, label) = entry.label.unzip();
             let text = |text: Option<&'static str>| text.map_or(Value::Nil, Value::Str);
-            Outcome::four(Value::Str(entry.name), Value::Int(*value as i64), text(key), text(label))
+            let value = hub::sum(entry.counter);
+            Outcome::four(Value::Str(entry.name), Value::Int(value as i64), text(key), text(label))
         }
     }
 }
