@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-asan test-all test-poll soak build check reference licences bench conformance fuzz \
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll soak build check reference licences bench conformance fuzz \
 	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -54,24 +54,31 @@ test-assertions: ## t/*/*.t (or T=...) with the module built with debug assertio
 	@tools/deps.sh test
 	@tools/checked.sh assertions $(T)
 
+test-rust: ## the smallest Rust that Cargo.toml names builds it; rustup fetches that Rust
+	@tools/deps.sh build
+	@tools/oldest-rust.sh --install
+
 test-asan: ## t/*/*.t (or T=...) with the module built with AddressSanitizer; a positive control comes first
 	@tools/deps.sh test
 	@tools/checked.sh asan $(T)
 
-test-all: ## everything in full, an hour and more: check, test, the two builds above, valgrind, poll, Autobahn, Debian 13
-	@for part in check test test-assertions test-asan test-valgrind test-poll conformance "matrix ROWS=trixie"; do \
+test-all: ## everything in full, an hour and more: check, test, the three builds above, valgrind, poll, Autobahn, Debian 13
+	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll conformance "matrix ROWS=trixie"; do \
 		$(MAKE) --no-print-directory $$part || exit; done
 
-check: ## formatting, clippy with warnings as errors, layering, no circles, documents
+check: ## formatting, clippy with warnings as errors, layering, no circles, crates by deny.toml, documents
 	@tools/deps.sh build
 	cargo fmt --all --check
 	@$(HEADERS); cargo clippy --release --workspace --all-targets -- -D warnings
 	@$(HEADERS); RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps -p ws-proto -p ws-conn -p ws-hub
 	@python3 tools/check_layers.py
 	@python3 tools/check_circles.py
+	@python3 tools/check_crates.py
 	@python3 tools/check_docs.py
 	@python3 tools/check_monitoring.py
 	@python3 tools/licences.py --check
+	@tools/oldest-rust.sh
+	@! command -v cargo-deny >/dev/null || cargo deny check
 	@! command -v hadolint >/dev/null || hadolint Dockerfile
 
 reference: ## docs/reference.md from docs/manual.md

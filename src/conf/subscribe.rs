@@ -87,6 +87,7 @@ impl GoOn for Subscribe {
         };
         let since = Since::parse(&since, &names).into_iter().map(wanted);
         let wished: Vec<_> = names.iter().copied().zip(since).collect();
+        let each = |id| listener(location, &topics, id);
         with_rules(location, |rules| {
             let wish = Wish {
                 rules,
@@ -94,7 +95,7 @@ impl GoOn for Subscribe {
                 deflate: location.deflate(),
                 registered: true,
                 topics: &wished,
-                alone: Some(&|id| listener(location, &topics, id)),
+                alone: Some(&each),
             };
             alone::run(r, wish)
         })

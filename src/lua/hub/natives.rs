@@ -1,8 +1,8 @@
 //! The natives behind the hub's part of `resty.websocket`: publish, subscribe, send by id, and what
 //! topics remember. They work in every phase; none of them waits.
 
-use ws_hub::since::Since;
 use ws_hub::counters::TABLE;
+use ws_hub::since::Since;
 use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
