@@ -18,15 +18,13 @@ use Cwd qw(getcwd);
 use Exporter qw(import);
 use IO::Socket::IP;
 use Test::Nginx::Socket::Lua;
+use t::Blocks;
 
 our @EXPORT = qw(complete_block mock_port response request_head certificates has_debug has_ipv6 $KEY $ACCEPT);
 
 # RFC 6455 1.3's own example.
 our $KEY    = 'dGhlIHNhbXBsZSBub25jZQ==';
 our $ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
-
-sub mock_port { return server_port() + 1 }
-sub tls_port  { return server_port() + 2 }
 
 # A server's answer to $KEY. A line given replaces the usual one of that name, a name alone leaves
 # it out; a first argument that begins with HTTP/ replaces the status line.
@@ -67,59 +65,24 @@ my $PROTOCOL = $ENV{TEST_NGINX_PROTOCOL_MODULE} // 'resty.websocket.protocol';
 
 sub complete_block {
     my $block = shift;
-
-    my $path = getcwd();
-    my $http = $block->http_config // '';
-    my $config = $block->config // '';
-    if (defined $block->client) {
-        my $client     = $block->client;
-        my $directives = $block->directives // '';
-        $directives .= 'lua_socket_log_errors off;' if $directives !~ /lua_socket_log_errors/;
-        $config .= <<"END";
-    location = /t {
-        $directives
-        content_by_lua_block {
+    add_client($block, quietly($block), <<"END", 't.await_servers()') if defined $block->client;
             local t = require "t.rawpeer"
             local client, protocol = require "$CLIENT", require "$PROTOCOL"
             local url = "ws://127.0.0.1:HTTP_PORT/s"
             local key = { key = "$KEY" }
-$client
-            t.await_servers()
-        }
-    }
 END
-        $block->set_value(request => "GET /t\n") if !defined $block->request;
-    }
-    if (defined $block->server) {
-        my $server = $block->server;
-        $config .= <<"END";
-    location = /s {
-        lua_socket_log_errors off;
-        content_by_lua_block {
+    my $server = $block->server;
+    add_location($block, '/s', $QUIET, <<"END") if defined $server;
             local t = require "t.rawpeer"
             local sock = t.enter()
             local ok, err = pcall(function ()
 $server
             end)
             t.leave(ok, err)
-        }
-    }
 END
-    }
-    $http = qq{    lua_package_path "$path/?.lua;;";\n} . $http;
-
-    for ($http, $config) {
-        s/\bHTTP_PORT\b/server_port()/ge;
-        s/\bMOCK_PORT\b/mock_port()/ge;
-        s/\bTLS_PORT\b/tls_port()/ge;
-        s{\bCERT_DIR\b}{$path/t/cert}g;
-        s{\bSOCK_DIR\b}{$ENV{TEST_NGINX_SERVER_ROOT}/html}g;
-    }
-    $block->set_value(http_config => $http);
-    $block->set_value(config => $config);
-
-    $block->set_value(no_error_log => ['[error]'])
-      if !defined $block->no_error_log && !defined $block->error_log;
+    add_http($block, '');
+    fill_in($block);
+    watch_log($block, '[error]');
 }
 
 1;

@@ -20,8 +20,8 @@ use strict;
 use warnings;
 
 use Compress::Raw::Zlib;
-use Cwd qw(getcwd);
 use Exporter qw(import);
+use t::Blocks;
 use t::Wire qw(upgrade masked plain brief pattern bytewise log_above_info);
 
 our @EXPORT = qw(upgrade masked plain brief pattern bytewise deflated listed complete_message_block);
@@ -75,82 +75,45 @@ sub listed {
     return join "\n", @lines, '';
 }
 
-sub complete_message_block {
-    my $block = shift;
-
-    my $path = getcwd();
-    my $http = $block->http_config // '';
-    # The default heartbeat would ping at random: no block waits for that without saying so.
-    my $quiet = $http =~ /websocket_ping_interval/ ? '' : 'websocket_ping_interval 0;';
-    $block->set_value(http_config => qq{    lua_package_path "$path/?.lua;;"; $quiet\n$http});
-
-    my ($config, $client) = ($block->config // '', $block->client);
-    if (defined $block->handler) {
-        my ($before, $options) = ($block->before // '', $block->options // '');
-        my ($handler, $refusal) = ($block->handler, $block->refusal // 'return ngx.exit(status)');
-        my $directives = $block->directives // '';
-        $config .= <<"END";
-    location = /ws {
-        lua_socket_log_errors off;
-        $directives
-        content_by_lua_block {
+# Lua names of both sides.
+my $NAMES = <<'END';
             local peer = require "t.peer"
             local websocket = require "resty.websocket"
             local function report(...)
                 return peer.report(peer.trimmed(...))
             end
-            peer.enter()
-            $before
-            local ws, err, status = websocket.accept($options)
-            if not ws then
-                report("refused", err, status)
-                peer.leave()
-                $refusal
-            end
-            (function ()
-$handler
-            end)()
-            peer.leave()
-        }
-    }
-END
-    }
-    if (defined $client) {
-        $config .= <<"END";
-    location = /t {
-        lua_socket_log_errors off;
-        content_by_lua_block {
-            local peer = require "t.peer"
-            local websocket = require "resty.websocket"
             local function say(...)
                 return peer.say(peer.trimmed(...))
             end
-$client
-            peer.await_handlers()
-        }
-    }
 END
-        $block->set_value(request => "GET /t\n") if !defined $block->request;
 
-    } elsif (!defined $block->request && !defined $block->raw_request) {
-        my $send = $block->send // '';
-        my ($first, @more) = ref $send ? @$send : $send;
-        my $head = upgrade(split /\n/, $block->head // '') . ($first // '');
-        $block->set_value(raw_request => @more ? [$head, @more] : $head);
-        $block->set_value(error_code => 101) if !defined $block->error_code;
+sub complete_message_block {
+    my $block = shift;
+    # The default heartbeat would ping at random: no block waits for that without saying so.
+    my $pings = ($block->http_config // '') =~ /websocket_ping_interval/;
+    add_http($block, $pings ? '' : 'websocket_ping_interval 0;');
+    if (defined $block->handler) {
+        my $options = $block->options // '';
+        add_handler(
+            $block, quietly($block),
+            names   => $NAMES,
+            object  => 'ws',
+            open    => "local ws, err, status = websocket.accept($options)",
+            refused => 'report("refused", err, status)',
+            refusal => $block->refusal // 'return ngx.exit(status)',
+        );
     }
-    $block->set_value(config => $config);
-
+    if (defined $block->client) {
+        add_client($block, $QUIET, $NAMES, 'peer.await_handlers()');
+    } else {
+        add_send($block, upgrade(split /\n/, $block->head // ''));
+    }
     if (defined(my $frames = $block->frames)) {
         $block->set_value(response_body_filters => \&listed);
         $block->set_value(response_body         => $frames);
     }
-    if (defined(my $results = $block->results)) {
-        $block->set_value(grep_error_log     => qr/(?<=result: ).*?(?=, client: )/);
-        $block->set_value(grep_error_log_out => $results);
-    }
-    $block->set_value(error_log => [split /\n/, $block->info]) if defined $block->info;
     $block->set_value(no_error_log => [log_above_info()]) if !defined $block->no_error_log;
+    watch_log($block, log_above_info());
 }
 
 1;

@@ -18,11 +18,11 @@ package t::Wire;
 use strict;
 use warnings;
 
-use Cwd qw(getcwd);
 use Digest::MD5 qw(md5_hex);
 use Digest::SHA qw(sha1);
 use MIME::Base64 qw(encode_base64);
 use Exporter qw(import);
+use t::Blocks;
 
 our @EXPORT = qw(upgrade masked plain brief pattern bytewise accept_value complete_block
   log_above_info);
@@ -104,72 +104,33 @@ sub log_above_info {
 
 my $MODULE = $ENV{TEST_NGINX_SERVER_MODULE} // 'resty.websocket.server';
 
+# Lua names of both sides.
+my $NAMES = <<'END';
+            local peer = require "t.peer"
+            local report = peer.report
+END
+
 # What every block says if it does not say otherwise.
 sub complete_block {
     my $block = shift;
-
-    my $path = getcwd();
-    my $http = $block->http_config // '';
-    $block->set_value(http_config => <<"END" . $http);
-    lua_package_path "$path/?.lua;;";
-END
+    add_http($block, '');
     if (defined $block->handler) {
-        my ($config, $options) = ($block->config // '', $block->options // 'nil');
-        my ($before, $handler) = ($block->before // '', $block->handler);
-        my ($directives, $client) = ($block->directives // '', $block->client);
-        my $refusal = $block->refusal // 'ngx.exit(444)';
-        $config .= <<"END";
-    location = /ws {
-        $directives
-        content_by_lua_block {
-            local peer = require "t.peer"
-            local report = peer.report
-            peer.enter()
-            $before
-            local wb, err = require("$MODULE"):new($options)
-            if not wb then
-                report("new", err)
-                peer.leave()
-                return $refusal
-            end
-            (function ()
-$handler
-            end)()
-            peer.leave()
-        }
+        my ($options, $refusal) = ($block->options // 'nil', $block->refusal // 'ngx.exit(444)');
+        add_handler(
+            $block, $block->directives // '',
+            names   => $NAMES,
+            object  => 'wb',
+            open    => qq{local wb, err = require("$MODULE"):new($options)},
+            refused => 'report("new", err)',
+            refusal => "return $refusal",
+        );
     }
-END
-        $config .= <<"END" if defined $client;
-    location = /t {
-        lua_socket_log_errors off;
-        content_by_lua_block {
-            local peer = require "t.peer"
-$client
-            peer.await_handlers()
-        }
-    }
-END
-        $block->set_value(config => $config);
-    }
-
     if (defined $block->client) {
-        $block->set_value(request => "GET /t\n");
-
-    } elsif (!defined $block->request && !defined $block->raw_request) {
-        my $send = $block->send // '';
-        my ($first, @more) = ref $send ? @$send : $send;
-        my $head = upgrade(split /\n/, $block->head // '') . ($first // '');
-        $block->set_value(raw_request => @more ? [$head, @more] : $head);
-        $block->set_value(error_code => 101) if !defined $block->error_code;
+        add_client($block, $QUIET, $NAMES, 'peer.await_handlers()');
+    } else {
+        add_send($block, upgrade(split /\n/, $block->head // ''));
     }
-
-    if (defined(my $results = $block->results)) {
-        $block->set_value(grep_error_log     => qr/(?<=result: ).*?(?=, client: )/);
-        $block->set_value(grep_error_log_out => $results);
-    }
-
-    $block->set_value(no_error_log => [log_above_info()])
-      if !defined $block->no_error_log && !defined $block->error_log;
+    watch_log($block, log_above_info());
 }
 
 1;
