@@ -7,9 +7,10 @@ use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
 use ws_hub::directory::Interest;
+use ws_hub::history::{Batch, From, Limit, Limits, Message, Owner, Topic};
 use ws_hub::memory::Word;
 use ws_hub::ring::{Read, Reader};
-use ws_hub::{NodeId, Target, TopicHash, TopicIndex, Zone};
+use ws_hub::{History, NodeId, Target, TopicHash, TopicIndex, Zone};
 
 fn memory(bytes: usize) -> Vec<Word> {
     (0..bytes / 8).map(|_| Word::new(0)).collect()
@@ -86,5 +87,35 @@ fn topics(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, ring, waking, topics);
+/// Messages of 100 bytes, kept by number.
+fn history(c: &mut Criterion) {
+    let memory = memory(64 << 20);
+    let owner = Owner { id: 1, is_alive: |_| true, random: || 1 };
+    let limits = Limits { count: 100, ttl: 300_000, bytes: 0 };
+    let message = Message { data: &[1; 100], flags: 1, key: None, subscribed: true };
+    let mut group = c.benchmark_group("history");
+    // 10 000 topics of 20 messages fit.
+    for topics in [1, 10_000] {
+        let limits = Limits { count: 20, ..limits };
+        let history = History::init(&memory, owner).unwrap();
+        let names: Vec<_> = (0..topics).map(|n| format!("topic {n}")).collect();
+        let mut names = names.iter().cycle();
+        group.bench_function(format!("publish/{topics}_topics"), |b| {
+            b.iter(|| {
+                let name = names.next().map_or(&b""[..], |name| name.as_bytes());
+                history.publish(&Topic { name, limits, generation: 0 }, black_box(&message), 1)
+            });
+        });
+    }
+    let history = History::init(&memory, owner).unwrap();
+    let topic = Topic { name: b"topic", limits, generation: 0 };
+    (0..200).for_each(|_| _ = history.publish(&topic, &message, 1).unwrap());
+    let mut out = Batch::default();
+    let all = Limit { records: 1000, bytes: 1 << 20 };
+    group.bench_function("read/100_messages", |b| {
+        b.iter(|| history.read_all(&topic, From::Newest(100), all, 1, &mut out).unwrap());
+    });
+}
+
+criterion_group!(benches, ring, waking, topics, history);
 criterion_main!(benches);
