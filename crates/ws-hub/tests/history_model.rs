@@ -16,14 +16,16 @@ use common::{topic, words, ALL, ME};
 const NAMES: [&[u8]; 3] = [b"a", b"topic", &[b'n'; 200]];
 const TTLS: [u64; 3] = [1000, 100_000, 900_000];
 
+/// Offset, time, flags, data.
+type Kept = (u64, u64, u8, Vec<u8>);
+
 #[derive(Default)]
 struct Model {
     /// Nothing before the first message.
     epoch: Option<u64>,
     top: u64,
     limits: Option<Limits>,
-    /// Offset, time, flags, data.
-    messages: Vec<(u64, u64, u8, Vec<u8>)>,
+    messages: Vec<Kept>,
     keys: HashMap<Vec<u8>, (u64, u64)>,
 }
 
@@ -37,7 +39,7 @@ impl Model {
     }
 
     /// What a read from an offset of this epoch gives.
-    fn after(&self, offset: u64) -> Result<&[(u64, u64, u8, Vec<u8>)], Gap> {
+    fn after(&self, offset: u64) -> Result<&[Kept], Gap> {
         let before_first = self.top - self.messages.len() as u64;
         match offset {
             _ if offset > self.top => Err(Gap::Epoch),
@@ -71,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn all(batch: &Batch) -> Vec<(u64, u64, u8, Vec<u8>)> {
+fn all(batch: &Batch) -> Vec<Kept> {
     batch.iter().map(|r| (r.offset, r.time, r.flags, r.data.to_vec())).collect()
 }
 
