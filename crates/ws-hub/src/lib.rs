@@ -12,6 +12,7 @@
 //! * [`counters`]: numbers kept for each worker and summed when they are read;
 //! * [`samples`], [`highlights`]: for who looks on: the last minutes of some of them, each worker's
 //!   largest topics and slowest readers;
+//! * [`broker`]: other machines;
 //! * [`history`]: the messages that topics remember, in shared memory of its own.
 //!
 //! # Use
@@ -31,6 +32,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod broker;
 pub mod census;
 pub mod counters;
 pub mod directory;

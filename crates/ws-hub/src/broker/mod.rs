@@ -1,0 +1,55 @@
+//! Brokers: how what is published here reaches the subscribers of other machines. A broker is a
+//! state machine without I/O, clock and random numbers: whoever drives it (one worker of a machine)
+//! hands over bytes and the time, and does what [`Broker`]'s `poll` asks for. So it is tested without
+//! a server, and no broker can block or end a worker.
+//!
+//! * [`Broker`] (seam.rs): what every broker does; [`Server`]: which of them an address means;
+//! * incoming.rs: what is accepted from a broker, which nobody trusts;
+//! * wanted.rs: topics that are to be subscribed, against those that are;
+//! * queue.rs, backoff.rs: what waits for a broker that is away, and when it is tried again;
+//! * one folder a broker: nothing outside of it knows its name, but the match arms of [`Server`].
+//!
+//! Adding one is its folder and an arm in each function of [`Server`].
+
+mod address;
+mod backoff;
+mod incoming;
+mod queue;
+mod redis;
+mod seam;
+mod settings;
+mod tally;
+mod wanted;
+
+pub use address::{Address, ServerError};
+pub use seam::{Action, Broker, Peer, Refused, State, To};
+pub use settings::{Driver, Secret, Settings};
+pub use tally::{Number, Tally};
+
+/// A server, and which broker speaks to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// See `redis`.
+    Redis(redis::Server),
+}
+
+impl Server {
+    /// What an address in a configuration means.
+    pub fn parse(text: &str) -> Result<Self, ServerError> {
+        redis::Server::parse(text).map(Self::Redis)
+    }
+
+    /// A broker that talks to it.
+    pub fn open(&self, settings: Settings, driver: Driver) -> Box<dyn Broker> {
+        match self {
+            Self::Redis(server) => Box::new(redis::Redis::new(server.clone(), settings, driver)),
+        }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        match self {
+            Self::Redis(server) => &server.address,
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The machine against a server of a few lines: its words one by one, and several machines with
+//! faults at random.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+use crate::broker::backoff::Backoff;
+use crate::broker::settings::Secret;
+use crate::envelope::{Envelope, Kind, Origin, Type};
+use crate::id::NodeId;
+use crate::ConnId;
+
+/// A server that is quick and has no faults of its own.
+#[derive(Default)]
+struct Redis7 {
+    password: Option<&'static str>,
+    denied: HashSet<Vec<u8>>,
+    role: Option<&'static str>,
+    clients: HashMap<usize, Client>,
+}
+
+#[derive(Default)]
+struct Client {
+    came: bytes::BytesMut,
+    out: Vec<u8>,
+    channels: HashSet<Vec<u8>>,
+    commands: Vec<String>,
+}
+
+impl Redis7 {
+    fn takes(&mut self, who: usize, bytes: &[u8]) {
+        self.clients.entry(who).or_default().came.extend_from_slice(bytes);
+        while let Some(words) = self.next_command(who) {
+            let line: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
+            self.clients.get_mut(&who).unwrap().commands.push(line.join(" "));
+            let answer = self.runs(who, &words);
+            self.clients.get_mut(&who).unwrap().out.extend(answer);
+        }
+    }
+
+    fn next_command(&mut self, who: usize) -> Option<Vec<Vec<u8>>> {
+        let client = self.clients.get_mut(&who)?;
+        let (frame, rest) = resp_rs::resp3::parse_frame(client.came.clone().freeze()).ok()?;
+        client.came = rest[..].into();
+        let words = frame.as_array().expect("an array");
+        Some(words.iter().map(|word| word.as_bytes().expect("a string").to_vec()).collect())
+    }
+
+    fn runs(&mut self, who: usize, words: &[Vec<u8>]) -> Vec<u8> {
+        match &words[0][..] {
+            b"HELLO" if self.password.is_some_and(|p| !words.contains(&p.into())) => {
+                b"-WRONGPASS invalid username-password pair\r\n".to_vec()
+            }
+            b"HELLO" => b"%1\r\n$5\r\nproto\r\n:3\r\n".to_vec(),
+            b"SELECT" => b"+OK\r\n".to_vec(),
+            b"ROLE" => format!("*1\r\n+{}\r\n", self.role.unwrap_or("master")).into_bytes(),
+            b"PUBLISH" => {
+                let message = [&b">3\r\n+message\r\n"[..], &bulk(&words[1]), &bulk(&words[2])];
+                let message = message.concat();
+                let mut heard = 0;
+                for client in self.clients.values_mut() {
+                    if client.channels.contains(&words[1]) {
+                        client.out.extend(&message);
+                        heard += 1;
+                    }
+                }
+                format!(":{heard}\r\n").into_bytes()
+            }
+            verb => {
+                if words[1..].iter().any(|name| self.denied.contains(name)) {
+                    return b"-NOPERM no permissions\r\n".to_vec();
+                }
+                let (verb, client) = (verb.to_ascii_lowercase(), self.clients.get_mut(&who));
+                let channels = &mut client.unwrap().channels;
+                let mut out = Vec::new();
+                for name in &words[1..] {
+                    if verb == b"subscribe" {
+                        channels.insert(name.clone());
+                    } else {
+                        channels.remove(name);
+                    }
+                    out.extend([&b">3\r\n"[..], &bulk(&verb), &bulk(name), b":1\r\n"].concat());
+                }
+                out
+            }
+        }
+    }
+}
+
+fn bulk(bytes: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+fn machine(node: u32) -> Redis {
+    with(node, Settings { password: Secret(b"s3cret".to_vec()), ..Settings::default() })
+}
+
+fn with(node: u32, settings: Settings) -> Redis {
+    let server = Server::parse("redis://a:1").unwrap();
+    let driver = Driver { node: NodeId(node), max_message: 10_000, seed: node.into() };
+    Redis::new(server, settings, driver)
+}
+
+fn message(node: u32, kind: Kind<'_>, payload: &[u8]) -> Vec<u8> {
+    let origin = Origin { node: NodeId(node), row: 0, generation: 1 };
+    let typ = Type::Text;
+    let message = Envelope { kind, typ, origin, sequence: 1, stored: None, except: None, payload };
+    let mut out = Vec::new();
+    message.encode(&mut out).unwrap();
+    out
+}
+
+fn publish(broker: &mut Redis, topic: &[u8], payload: &[u8], now: u64) -> Result<(), Refused> {
+    let bytes = message(broker.driver.node.0, Kind::Publish { topic }, payload);
+    broker.publish(To::Topic(topic), &bytes, now)
+}
+
+/// Does all that is asked for, at once. Returns what was delivered and said.
+fn settle(broker: &mut Redis, server: &mut Redis7, who: usize, now: u64) -> Vec<Action> {
+    let mut rest = Vec::new();
+    loop {
+        match broker.poll() {
+            Some(Action::Connect { .. }) => broker.connected(PEER, now),
+            Some(Action::Close { .. }) => {
+                server.clients.remove(&who);
+            }
+            Some(Action::Send { bytes, .. }) => server.takes(who, &bytes),
+            Some(other) => rest.push(other),
+            None => {
+                let out = server.clients.get_mut(&who).map(|c| std::mem::take(&mut c.out));
+                match out {
+                    Some(out) if !out.is_empty() => broker.received(PEER, &out, now),
+                    _ => return rest,
+                }
+            }
+        }
+    }
+}
+
+fn states(actions: Vec<Action>) -> Vec<State> {
+    let state = |action| match action {
+        Action::State(state) => Some(state),
+        _ => None,
+    };
+    actions.into_iter().filter_map(state).collect()
+}
+
+#[test]
+fn it_says_who_it_is_and_subscribes_what_is_wanted() {
+    let (mut broker, mut server) = (machine(7), Redis7::default());
+    broker.want(b"news", true);
+    broker.start(0);
+    let said = states(settle(&mut broker, &mut server, 0, 0));
+    assert_eq!(said, [State::Up { topics: 1, away: None }]);
+    let commands = &server.clients[&0].commands;
+    assert_eq!(
+        commands[..4],
+        [
+            "HELLO 3 AUTH default s3cret SETNAME ws:00000007",
+            "ROLE",
+            "SUBSCRIBE ws:n:00000007 ws:all ws:p:00000007",
+            commands[3].as_str(),
+        ]
+    );
+    assert!(commands[3].starts_with("PUBLISH ws:p:00000007 "), "{commands:?}");
+    assert!(commands.contains(&"SUBSCRIBE ws:t:news".to_string()));
+    assert_eq!(broker.tally().get(Number::Connected), 1);
+    assert_eq!(broker.tally().get(Number::TopicsSubscribed), 1);
+    assert_eq!(broker.due(), Some(broker.next_heartbeat), "the probe has come back");
+}
+
+#[test]
+fn messages_reach_other_machines_and_not_their_own() {
+    let mut server = Redis7::default();
+    let (mut here, mut there) = (machine(1), machine(2));
+    for (who, broker) in [&mut here, &mut there].into_iter().enumerate() {
+        broker.want(b"news", true);
+        broker.start(0);
+        settle(broker, &mut server, who, 0);
+    }
+    publish(&mut here, b"news", b"hello", 1).unwrap();
+    let id = ConnId::new(NodeId(2), 1, 1, [9; 9]);
+    let to_one = message(1, Kind::ToConnection { id }, b"you");
+    here.publish(To::Node(NodeId(2)), &to_one, 1).unwrap();
+    let not = |action: &Action| !matches!(action, Action::Heard(_));
+    assert!(!settle(&mut here, &mut server, 0, 1).iter().any(not), "the echo is dropped");
+    let got: Vec<Action> = settle(&mut there, &mut server, 1, 1).into_iter().filter(not).collect();
+    let deliver = |bytes: Vec<u8>| Action::Deliver(bytes.into());
+    let topic = message(1, Kind::Publish { topic: b"news" }, b"hello");
+    assert_eq!(got, [deliver(topic), deliver(to_one)]);
+    assert_eq!(here.tally().take(Number::Published), 2);
+    assert_eq!(there.tally().take(Number::Received), 2);
+}
+
+#[test]
+fn a_refusal_is_told_and_tried_again() {
+    let mut server = Redis7 { password: Some("other"), ..Redis7::default() };
+    let mut broker = machine(1);
+    broker.start(0);
+    let said = states(settle(&mut broker, &mut server, 0, 0));
+    let [State::Down { why, again_in }] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(why, "WRONGPASS invalid username-password pair");
+    assert!(*again_in <= 100);
+    server.password = Some("s3cret");
+    let due = broker.due().unwrap();
+    broker.timer(due);
+    assert!(matches!(states(settle(&mut broker, &mut server, 0, due))[..], [State::Up { .. }]));
+    server.role = Some("slave");
+    let due = broker.next_probe;
+    broker.timer(due);
+    let said = states(settle(&mut broker, &mut server, 0, due));
+    assert!(matches!(&said[..], [State::Down { why, .. }] if why == "not a master"), "{said:?}");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let mut broker = machine(1);
+    broker.start(0);
+    broker.poll();
+    broker.connected(PEER, 0);
+    broker.received(PEER, b"-ERR unknown command, with args: AUTH default s3cret\r\n", 0);
+    let said = format!("{:?}", std::iter::from_fn(|| broker.poll()).skip(1).collect::<Vec<_>>());
+    assert!(said.contains("not shown") && !said.contains("s3cret"), "{said}");
+    assert_eq!(format!("{:?}", broker.settings.password), "Secret");
+}
+
+#[test]
+fn denied_topics_leave_the_others_alone() {
+    let mut server = Redis7::default();
+    server.denied.insert(b"ws:t:7".to_vec());
+    let mut broker = machine(1);
+    for n in 0..20 {
+        broker.want(n.to_string().as_bytes(), true);
+    }
+    broker.start(0);
+    let said = states(settle(&mut broker, &mut server, 0, 0));
+    let [State::Denied { topic, why }, State::Up { topics: 19, away: None }] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert_eq!((&topic[..], &why[..]), (&b"7"[..], "NOPERM no permissions"));
+}
+
+#[test]
+fn silence_is_found_by_the_probe_and_by_deadlines() {
+    let (mut broker, mut server) = (machine(1), Redis7::default());
+    broker.start(0);
+    broker.timer(2000);
+    let said: Vec<_> = std::iter::from_fn(|| broker.poll()).collect();
+    assert!(said.contains(&Action::Close { peer: PEER }), "no connection in time");
+    let now = broker.due().unwrap();
+    broker.timer(now);
+    settle(&mut broker, &mut server, 0, now);
+    // The server is stopped: the connection stays, and nothing comes.
+    let mut due = now;
+    loop {
+        due = broker.due().unwrap().max(due);
+        broker.timer(due);
+        let said = states(std::iter::from_fn(|| broker.poll()).collect());
+        if let [State::Down { why, .. }] = &said[..] {
+            assert_eq!(why, "no answer in time");
+            break;
+        }
+        assert!(due < now + 15_000, "{due}");
+    }
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes_and_time() {
+    let (mut broker, mut server) =
+        (with(1, Settings { queue: 1000, ..Settings::default() }), Redis7::default());
+    broker.start(0);
+    assert_eq!(publish(&mut broker, b"a", &[b'x'; 1000], 0), Err(Refused::TooLarge));
+    publish(&mut broker, b"a", &[b'x'; 400], 0).unwrap();
+    publish(&mut broker, b"a", &[b'y'; 300], 1500).unwrap();
+    assert_eq!(publish(&mut broker, b"a", &[b'z'; 400], 1500), Err(Refused::Full));
+    broker.timer(2000);
+    settle(&mut broker, &mut server, 0, 2000);
+    let due = broker.due().unwrap();
+    broker.timer(due);
+    settle(&mut broker, &mut server, 0, due);
+    let commands = &server.clients[&0].commands;
+    let sent: Vec<_> = commands.iter().filter(|line| line.contains("ws:t:a")).collect();
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].ends_with("yy"));
+    for (number, n) in
+        [(Number::DroppedExpired, 1), (Number::DroppedFull, 1), (Number::DroppedTooLarge, 1)]
+    {
+        assert_eq!(broker.tally().take(number), n, "{number:?}");
+    }
+}
+
+#[test]
+fn garbage_ends_the_connection() {
+    for garbage in [
+        &b"HTTP/1.1 400 Bad Request\r\n"[..],
+        b"$536870913\r\n",
+        b"+OK\r\n+OK\r\n",
+        b":1\r\n",
+        b"\r\n",
+        &[b'*', b'1', b'\r', b'\n'].repeat(1000),
+    ] {
+        let mut broker = machine(1);
+        broker.start(0);
+        broker.poll();
+        broker.connected(PEER, 0);
+        broker.received(PEER, garbage, 0);
+        let said = states(std::iter::from_fn(|| broker.poll()).collect());
+        assert!(matches!(said[..], [State::Down { .. }]), "{:?}", String::from_utf8_lossy(garbage));
+    }
+}
+
+/// A machine in the world of faults: its broker, its connection, what it has heard.
+struct Node {
+    broker: Redis,
+    /// Asked for, and there.
+    connecting: bool,
+    connection: Option<usize>,
+    /// On the way to the server, and from it.
+    up: Vec<u8>,
+    heard: Vec<(Vec<u8>, u32)>,
+}
+
+struct World {
+    nodes: Vec<Node>,
+    server: Redis7,
+    now: u64,
+    connections: usize,
+    /// The server is there, and it is not stopped.
+    alive: bool,
+    stopped: bool,
+    random: Backoff,
+}
+
+const TOPICS: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let node = |n| {
+            let broker = with(n, Settings { reconnect: 500, ..Settings::default() });
+            Node { broker, connecting: false, connection: None, up: Vec::new(), heard: Vec::new() }
+        };
+        let mut nodes: Vec<Node> = (1..=3).map(node).collect();
+        for node in &mut nodes {
+            node.broker.start(0);
+        }
+        Self {
+            nodes,
+            server: Redis7::default(),
+            now: 0,
+            connections: 0,
+            alive: true,
+            stopped: false,
+            random: Backoff::new(0, seed),
+        }
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.random.random().is_multiple_of(one_in)
+    }
+
+    /// At most so many milliseconds: bytes move in pieces of any size.
+    fn step(&mut self, most: u64) {
+        self.now += self.random.random() % (most + 1);
+        for n in 0..self.nodes.len() {
+            let (piece, random) = (self.random.random() as usize % 200, self.random.random());
+            let node = &mut self.nodes[n];
+            if node.broker.due().is_some_and(|due| due <= self.now) {
+                node.broker.timer(self.now);
+            }
+            while let Some(action) = node.broker.poll() {
+                match action {
+                    Action::Connect { .. } => node.connecting = true,
+                    Action::Close { .. } => {
+                        node.connecting = false;
+                        node.up.clear();
+                        if let Some(who) = node.connection.take() {
+                            self.server.clients.remove(&who);
+                        }
+                    }
+                    Action::Send { bytes, .. } => node.up.extend(bytes),
+                    Action::Deliver(bytes) => {
+                        let message = Envelope::decode(&bytes).unwrap();
+                        let Kind::Publish { topic } = message.kind else { panic!("{message:?}") };
+                        let text = std::str::from_utf8(message.payload).unwrap();
+                        let from = format!(" {}", message.origin.node.0);
+                        let heard = [topic, from.as_bytes()].concat();
+                        node.heard.push((heard, text.parse().unwrap()));
+                    }
+                    Action::Heard(_) | Action::State(_) => {}
+                }
+            }
+            if node.connecting {
+                node.connecting = false;
+                if self.alive {
+                    self.connections += 1;
+                    node.connection = Some(self.connections);
+                    self.server.clients.insert(self.connections, Client::default());
+                    node.broker.connected(PEER, self.now);
+                } else {
+                    node.broker.closed(PEER, "connection refused", self.now);
+                }
+                continue;
+            }
+            let Some(who) = node.connection else { continue };
+            if !self.server.clients.contains_key(&who) {
+                node.connection = None;
+                node.up.clear();
+                node.broker.closed(PEER, "closed by the server", self.now);
+                continue;
+            }
+            if self.stopped {
+                continue;
+            }
+            let up: Vec<u8> = node.up.drain(..piece.min(node.up.len())).collect();
+            self.server.takes(who, &up);
+            let out = &mut self.server.clients.get_mut(&who).unwrap().out;
+            let len = (random as usize % 300).min(out.len());
+            let down: Vec<u8> = out.drain(..len).collect();
+            if !down.is_empty() {
+                self.nodes[n].broker.received(PEER, &down, self.now);
+            }
+        }
+    }
+
+    fn fault(&mut self) {
+        let n = self.random.random() as usize % 3;
+        let client = self.nodes[n].connection;
+        match (self.random.random() % 6, client) {
+            (0, _) => {
+                self.alive = false;
+                self.server.clients.clear();
+            }
+            (1, _) => self.stopped = true,
+            (2, Some(who)) => {
+                self.server.clients.remove(&who);
+            }
+            (3, Some(who)) => {
+                let garbage = self.random.random().to_le_bytes();
+                if let Some(client) = self.server.clients.get_mut(&who) {
+                    client.out.extend(garbage);
+                }
+            }
+            (4, Some(who)) => {
+                // A server that forgets a subscription, and says so.
+                let name = [&b"ws:t:"[..], TOPICS[n]].concat();
+                if let Some(client) = self.server.clients.get_mut(&who) {
+                    if client.channels.remove(&name) {
+                        let push = [&b">3\r\n+unsubscribe\r\n"[..], &bulk(&name), b":0\r\n"];
+                        client.out.extend(push.concat());
+                    }
+                }
+            }
+            _ => (self.alive, self.stopped) = (true, false),
+        }
+    }
+}
+
+/// Whatever happens: no message twice, none in another order, no topic deaf once all is well.
+#[test]
+fn faults_at_random_leave_no_topic_deaf() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        let mut wanted: Vec<HashSet<&[u8]>> = vec![HashSet::new(); 3];
+        let mut count = 0;
+        for step in 0..4000 {
+            world.step(2);
+            if world.chance(40) {
+                world.fault();
+            }
+            if world.chance(10) {
+                let (n, t) = (world.random.random() as usize % 3, step % TOPICS.len());
+                let want = wanted[n].insert(TOPICS[t]) || !wanted[n].remove(TOPICS[t]);
+                world.nodes[n].broker.want(TOPICS[t], want);
+            }
+            if world.chance(4) {
+                let n = world.random.random() as usize % 3;
+                count += 1;
+                let (broker, now) = (&mut world.nodes[n].broker, world.now);
+                let topic = TOPICS[count as usize % TOPICS.len()];
+                // What does not fit is counted, and nobody's loss but the other machines'.
+                let _ = publish(broker, topic, count.to_string().as_bytes(), now);
+            }
+        }
+        (world.alive, world.stopped) = (true, false);
+        // Longer than any deadline: whoever was stopped has been found.
+        let quiet = world.now + 30_000;
+        while world.now < quiet {
+            world.step(20);
+        }
+        for (node, wanted) in world.nodes.iter().zip(&wanted) {
+            let channels = &world.server.clients[&node.connection.unwrap()].channels;
+            for topic in TOPICS {
+                let name = [&b"ws:t:"[..], topic].concat();
+                assert_eq!(channels.contains(&name), wanted.contains(topic), "seed {seed}");
+            }
+        }
+        let before: Vec<usize> = world.nodes.iter().map(|node| node.heard.len()).collect();
+        for topic in TOPICS {
+            count += 1;
+            let now = world.now;
+            let payload = count.to_string();
+            publish(&mut world.nodes[0].broker, topic, payload.as_bytes(), now).unwrap();
+        }
+        (0..500).for_each(|_| world.step(2));
+        for n in 1..3 {
+            let heard = world.nodes[n].heard.len() - before[n];
+            assert_eq!(heard, wanted[n].len(), "seed {seed}");
+        }
+        for node in &world.nodes {
+            let mut last = HashMap::new();
+            for (from, number) in &node.heard {
+                let before = last.insert(from, number);
+                assert!(before.is_none_or(|before| before < number), "seed {seed}: {from:?}");
+            }
+            assert!(node.heard.len() > 20, "seed {seed}: nothing was tried");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Topics that are to be subscribed at a broker, against those that it has acknowledged. What
+//! counts is the difference, not what happened: a connection that is lost sets all back to "not
+//! subscribed", and whatever was said meanwhile is done once. So no topic stays deaf.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+/// The topics. A topic's name is kept once, whatever waits for it.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    topics: HashMap<Rc<[u8]>, Topic>,
+    /// Topics that may have something to be done. One that has not is passed over.
+    due: VecDeque<Rc<[u8]>>,
+    wanted: usize,
+    subscribed: usize,
+    asked: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Topic {
+    wanted: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Unsubscribed,
+    /// Asked, not acknowledged.
+    Subscribing,
+    Subscribed,
+    Unsubscribing,
+    /// The broker does not let it be subscribed, as long as this connection lasts.
+    Denied,
+}
+
+/// What is to be asked for next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Subscribe these.
+    Subscribe(Vec<Rc<[u8]>>),
+    /// Unsubscribe these.
+    Unsubscribe(Vec<Rc<[u8]>>),
+}
+
+impl Wanted {
+    /// A topic is wanted, or is no more.
+    pub fn want(&mut self, name: &[u8], wanted: bool) {
+        if let Some((name, topic)) = self.topics.get_key_value_mut(name) {
+            if topic.wanted != wanted {
+                topic.wanted = wanted;
+                self.wanted = if wanted { self.wanted + 1 } else { self.wanted - 1 };
+                self.due.push_back(name.clone());
+            }
+        } else if wanted {
+            let name: Rc<[u8]> = name.into();
+            self.wanted += 1;
+            self.due.push_back(name.clone());
+            self.topics.insert(name, Topic { wanted, stage: Stage::Unsubscribed });
+        }
+    }
+
+    /// Whether a topic is wanted.
+    pub fn wants(&self, name: &[u8]) -> bool {
+        self.topics.get(name).is_some_and(|topic| topic.wanted)
+    }
+
+    /// Those for which `keep` says no are wanted no more.
+    pub fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
+        for (name, topic) in &mut self.topics {
+            if topic.wanted && !keep(name) {
+                topic.wanted = false;
+                self.wanted -= 1;
+                self.due.push_back(name.clone());
+            }
+        }
+    }
+
+    /// What is to be asked for next, at most `most` topics. They count as asked for.
+    pub fn next(&mut self, most: usize) -> Option<Batch> {
+        let mut names = Vec::new();
+        let mut subscribing = true;
+        while let Some(name) = self.due.pop_front() {
+            let Some(topic) = self.topics.get_mut(&name) else { continue };
+            let subscribe = match (topic.wanted, topic.stage) {
+                (true, Stage::Unsubscribed) => true,
+                (false, Stage::Subscribed) => false,
+                (false, Stage::Unsubscribed | Stage::Denied) => {
+                    self.topics.remove(&name);
+                    continue;
+                }
+                // Done, or looked at again when it is acknowledged.
+                _ => continue,
+            };
+            if names.is_empty() {
+                subscribing = subscribe;
+            } else if names.len() == most || subscribing != subscribe {
+                self.due.push_front(name);
+                break;
+            }
+            if subscribe {
+                topic.stage = Stage::Subscribing;
+            } else {
+                topic.stage = Stage::Unsubscribing;
+                self.subscribed -= 1;
+            }
+            names.push(name);
+        }
+        self.asked += names.len();
+        match (names.is_empty(), subscribing) {
+            (true, _) => None,
+            (_, true) => Some(Batch::Subscribe(names)),
+            (_, false) => Some(Batch::Unsubscribe(names)),
+        }
+    }
+
+    /// The broker says that a topic is subscribed now, or is not: an answer, or of its own accord.
+    pub fn acknowledged(&mut self, name: &[u8], subscribed: bool) {
+        let Some((name, topic)) = self.topics.get_key_value_mut(name) else { return };
+        let before = topic.stage;
+        topic.stage = if subscribed { Stage::Subscribed } else { Stage::Unsubscribed };
+        if matches!(before, Stage::Subscribing | Stage::Unsubscribing) {
+            self.asked -= 1;
+        }
+        self.subscribed += usize::from(subscribed);
+        self.subscribed -= usize::from(before == Stage::Subscribed);
+        // Unwanted and not subscribed: it is forgotten when its turn comes.
+        if topic.wanted != subscribed || !topic.wanted {
+            self.due.push_back(name.clone());
+        }
+    }
+
+    /// The broker has refused to subscribe these. Several are asked for again in smaller batches;
+    /// one alone is the one that was meant, and is returned.
+    pub fn refused<'n>(&mut self, names: &'n [Rc<[u8]>]) -> Option<&'n Rc<[u8]>> {
+        for name in names {
+            let Some(topic) = self.topics.get_mut(name) else { continue };
+            if topic.stage == Stage::Subscribing {
+                self.asked -= 1;
+                topic.stage = if names.len() == 1 { Stage::Denied } else { Stage::Unsubscribed };
+                self.due.push_back(name.clone());
+            }
+        }
+        match names {
+            [name] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The connection is lost: nothing is subscribed any more.
+    pub fn reset(&mut self) {
+        (self.subscribed, self.asked) = (0, 0);
+        self.topics.retain(|_, topic| topic.wanted);
+        self.due.clear();
+        for (name, topic) in &mut self.topics {
+            topic.stage = Stage::Unsubscribed;
+            self.due.push_back(name.clone());
+        }
+    }
+
+    /// Whether nothing is to be asked for, and all that was has been acknowledged.
+    pub fn is_level(&self) -> bool {
+        self.due.is_empty() && self.asked == 0
+    }
+
+    /// How many topics are wanted.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// How many are subscribed.
+    pub fn subscribed(&self) -> usize {
+        self.subscribed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(batch: Option<Batch>) -> (bool, Vec<String>) {
+        let (subscribe, names) = match batch {
+            Some(Batch::Subscribe(names)) => (true, names),
+            Some(Batch::Unsubscribe(names)) => (false, names),
+            None => (false, Vec::new()),
+        };
+        (subscribe, names.iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect())
+    }
+
+    fn all(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_changes_while_it_is_asked_for_is_done_after_the_answer() {
+        let mut set = Wanted::default();
+        set.want(b"a", true);
+        assert_eq!(names(set.next(9)), (true, all(&["a"])));
+        set.want(b"a", false);
+        assert_eq!(set.next(9), None, "not before the answer");
+        assert!(!set.is_level());
+        set.acknowledged(b"a", true);
+        assert_eq!(names(set.next(9)), (false, all(&["a"])));
+        set.want(b"a", true);
+        set.acknowledged(b"a", false);
+        assert_eq!(names(set.next(9)), (true, all(&["a"])));
+        set.acknowledged(b"a", true);
+        assert_eq!((set.next(9), set.wanted(), set.subscribed()), (None, 1, 1));
+        assert!(set.is_level());
+        set.want(b"a", false);
+        set.next(9);
+        set.acknowledged(b"a", false);
+        assert_eq!((set.next(9), set.wanted(), set.topics.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn batches_are_of_one_kind_and_bounded() {
+        let mut set = Wanted::default();
+        for name in ["a", "b", "c"] {
+            set.want(name.as_bytes(), true);
+        }
+        assert_eq!(names(set.next(2)), (true, all(&["a", "b"])));
+        set.acknowledged(b"a", true);
+        set.acknowledged(b"b", true);
+        set.want(b"a", false);
+        assert_eq!(names(set.next(2)), (true, all(&["c"])));
+        assert_eq!(names(set.next(2)), (false, all(&["a"])));
+        assert_eq!((set.wanted(), set.subscribed()), (2, 1));
+    }
+
+    #[test]
+    fn a_lost_connection_makes_all_due_again() {
+        let mut set = Wanted::default();
+        set.want(b"a", true);
+        set.want(b"b", true);
+        set.next(9);
+        set.acknowledged(b"a", true);
+        set.want(b"a", false);
+        set.reset();
+        assert_eq!(names(set.next(9)), (true, all(&["b"])));
+        assert_eq!((set.wanted(), set.subscribed()), (1, 0));
+    }
+
+    #[test]
+    fn a_topic_that_the_broker_drops_is_asked_for_again() {
+        let mut set = Wanted::default();
+        set.want(b"a", true);
+        set.next(9);
+        set.acknowledged(b"a", true);
+        set.acknowledged(b"a", false);
+        assert_eq!(names(set.next(9)), (true, all(&["a"])));
+        set.acknowledged(b"unknown", true);
+        assert_eq!(set.subscribed(), 0);
+    }
+
+    #[test]
+    fn of_a_refused_batch_only_the_one_that_is_meant_stays_out() {
+        let mut set = Wanted::default();
+        for name in ["a", "b"] {
+            set.want(name.as_bytes(), true);
+        }
+        let Some(Batch::Subscribe(both)) = set.next(9) else { panic!("a batch") };
+        assert_eq!(set.refused(&both), None);
+        let Some(Batch::Subscribe(first)) = set.next(1) else { panic!("a batch") };
+        assert_eq!(set.refused(&first).map(|name| &**name), Some(&b"a"[..]));
+        assert_eq!(names(set.next(1)), (true, all(&["b"])));
+        set.acknowledged(b"b", true);
+        assert_eq!(set.next(1), None);
+        assert!(set.is_level());
+        set.reset();
+        assert_eq!(names(set.next(9)).1.len(), 2, "another connection may have more rights");
+    }
+
+    #[test]
+    fn those_that_are_not_kept_are_unsubscribed() {
+        let mut set = Wanted::default();
+        for name in ["a", "b"] {
+            set.want(name.as_bytes(), true);
+        }
+        set.next(9);
+        set.acknowledged(b"a", true);
+        set.acknowledged(b"b", true);
+        set.retain(&mut |name| name == b"b");
+        assert_eq!(names(set.next(9)), (false, all(&["a"])));
+        assert!(set.wants(b"b") && !set.wants(b"a"));
+    }
+}

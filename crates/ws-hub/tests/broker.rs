@@ -1,0 +1,51 @@
+//! What holds whatever a broker's server sends: see `common/broker.rs`.
+
+#[path = "common/broker.rs"]
+mod broker;
+
+use proptest::collection::vec;
+use proptest::prelude::{any, prop_oneof, proptest, Just, ProptestConfig, Strategy};
+
+#[test]
+fn seeds_hold() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/broker");
+    for entry in std::fs::read_dir(seeds).expect("seeds") {
+        broker::run(&std::fs::read(entry.expect("a readable folder").path()).expect("a seed"));
+    }
+}
+
+/// Pieces of what a server says, so that some of it is understood.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let words: &[&[u8]] = &[
+        b">3\r\n$7\r\nmessage\r\n$6\r\nws:t:a\r\n$1\r\nx\r\n",
+        b">3\r\n$11\r\nunsubscribe\r\n$6\r\nws:t:a\r\n:0\r\n",
+        b">3\r\n$9\r\nsubscribe\r\n$6\r\nws:t:a\r\n:0\r\n",
+        b"-NOPERM no\r\n",
+        b":1\r\n",
+        b"$536870912\r\n",
+        b">3\r\n$7\r\nmessage\r\n$6\r\nws:all\r\n$5\r\n\x01\x08\0\0\0\r\n",
+    ];
+    let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+    let said = (0..words.len()).prop_map(move |n| {
+        let mut step = vec![7, words[n].len() as u8];
+        step.extend(&words[n]);
+        step
+    });
+    let want = Just(vec![3, 2, b'a', b'b']);
+    prop_oneof![
+        said,
+        want,
+        Just(vec![0, 0]),
+        Just(vec![2, 0]),
+        Just(vec![6, 0]),
+        vec(any::<u8>(), 2..40)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn no_server_does_harm(pieces in vec(piece(), 0..60)) {
+        broker::run(&[vec![0, 0, 6, 0], pieces.concat()].concat());
+    }
+}
