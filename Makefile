@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll soak build check reference licences bench conformance fuzz \
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll soak build check reference licences bench oracle conformance fuzz \
 	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -92,6 +92,9 @@ bench: build ## CPU per message beside the alternatives; writes bench/RESULTS.md
 
 conformance: build ## Autobahn, all cases: server and client, by frames and by messages (QUICK=1: a part, under six minutes)
 	@conformance/run.sh $(if $(QUICK),--quick,--record)
+
+oracle: build ## topics that remember, ORACLE seconds (600) long, with 500 subscribers that drop and resume while workers are killed
+	@ORACLE=$(or $(ORACLE),600) ORACLE_CLIENTS=$(or $(ORACLE_CLIENTS),500) t/prove.sh -v t/hub/oracle.t
 
 fuzz: ## cargo-fuzz over the codec, FUZZ_SECONDS (60) for each target
 	@tools/fuzz.sh $(or $(FUZZ_SECONDS),60)

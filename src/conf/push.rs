@@ -19,7 +19,7 @@ use crate::ngx::respond::{body_of, discard_body, respond, set_header, with_body,
 pub fn handle(r: Request) -> isize {
     let content = &location_of(r).content;
     let subscribes = !content.subscribe.is_empty();
-    let upgrade = subscribes && r.method() == b"GET" && !(content.gets && !asks_upgrade(r));
+    let upgrade = subscribes && r.method() == b"GET" && (!content.gets || asks_upgrade(r));
     if subscribes && (content.publish.is_none() || upgrade) {
         return subscribe(r);
     }

@@ -6,12 +6,12 @@ use ws_hub::history::{
     Batch, From, Gap, History, HistoryError, Limit, Message, Owner, Page, Position, Published,
     Record, Rule, Rules, Stats, Topic,
 };
-use ws_hub::ConnId;
+use ws_hub::{ConnId, Counter};
 
 use super::error::Error;
 use crate::ngx::zone::HISTORY;
 use crate::ngx::{clock, log, wake};
-use crate::session::random;
+use crate::session::{random, stats};
 
 /// In a record's flags: the message is no text.
 const BINARY: u8 = 1;
@@ -143,6 +143,7 @@ impl Histories {
     ) -> Result<Page, Gap> {
         // Without a rule it is as if the history had been dropped, which it is.
         let topic = self.rules.topic(name).ok_or(Gap::Epoch)?;
+        stats::add(Counter::HistoryReadsStore, 1);
         self.store.read(&topic, from, limit, clock::wall_ms(), out)
     }
 
@@ -155,6 +156,7 @@ impl Histories {
         out: &mut Batch,
     ) -> Result<Page, Error> {
         let topic = self.topic(name)?;
+        stats::add(Counter::HistoryReadsStore, 1);
         self.store.read_all(&topic, from, limit, clock::wall_ms(), out).map_err(Error::Gap)
     }
 

@@ -62,12 +62,13 @@ impl Local {
         }
     }
 
+    /// Before a subscription: nothing that its client has a cursor of may be ahead of the pointer.
+    pub(super) fn move_to_top(&mut self, topic: &[u8]) {
+        while self.follow(topic).1 {}
+    }
+
     /// A new subscription's options, and where it stands. `fill` comes next.
     pub(super) fn begin(&mut self, handle: u32, topic: &[u8], wanted: &Wanted<'_>) -> State {
-        // Nothing that a client has a cursor of may still be ahead of the pointer.
-        if matches!(wanted.since, Since::Cursor(_)) {
-            while self.follow(topic).1 {}
-        }
         let live = self.topics.get(topic).and_then(|(_, extra)| extra.as_ref()?.at);
         let (from, state) = match live {
             Some(live) => self.stand(topic, live, wanted),
@@ -225,6 +226,9 @@ impl Local {
         let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
         let (json, on_gap) =
             extra.special.get(&handle).map_or_else(Default::default, |s| (s.json, s.on_gap));
+        let is_told =
+            json || (on_gap != OnGap::Ignore && matches!(entry.member, Member::Session(_)));
+        stats::add(if is_told { Counter::GapsTold } else { Counter::GapsIgnored }, 1);
         if json {
             let cursor = Some(cursor(topic, at));
             let state = State { cursor, recovered: false, count: 0, reason: Some(reason) };
@@ -239,13 +243,15 @@ impl Local {
         }
         match (on_gap, &entry.member) {
             (OnGap::Call, Member::Session(session)) => {
+                // Its handler may not come for long: one of each topic is enough.
+                entry.gaps.retain(|(lost, _)| **lost != *topic);
                 entry.gaps.push((topic.into(), reason));
                 session.notify();
             }
             (OnGap::Close, Member::Session(session)) => {
                 session.end_with(1012, format!("messages lost: {}", reason.name()).as_bytes());
             }
-            _ => stats::add(Counter::GapsIgnored, 1),
+            _ => {}
         }
     }
 
@@ -433,7 +439,9 @@ impl Local {
             self.look_at(LOOK);
             for entry in self.members.iter().flatten().filter(|entry| !entry.behind.is_empty()) {
                 if let Member::Session(session) = &entry.member {
-                    session.close_if_stuck();
+                    if session.close_if_stuck() {
+                        delivered(Delivery::Closed);
+                    }
                 }
             }
         }

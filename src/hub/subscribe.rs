@@ -29,6 +29,8 @@ pub fn subscribe(id: &ConnId, topic: &[u8], wanted: &Wanted<'_>) -> Result<(bool
             }
             // What was published before belongs to nobody here, see ws-hub.
             hub.drain(true);
+        } else if matches!(wanted.since, Since::Cursor(_)) {
+            hub.local.move_to_top(topic);
         }
         let fresh = hub.local.topics.subscribe(topic, handle);
         if is_first {

@@ -373,13 +373,16 @@ impl Session {
     }
 
     /// Closes a peer that has taken nothing for the time-out of sending, where slow ones are closed.
-    pub fn close_if_stuck(&self) {
+    /// Whether it has.
+    pub fn close_if_stuck(&self) -> bool {
         let mut io = self.io.borrow_mut();
         let waited = now_ms().saturating_sub(io.last_out);
         let stuck = io.slow == SlowConsumer::Close && waited > io.send_timeout;
-        if stuck && !io.outbox.is_empty() {
+        let closes = stuck && !io.outbox.is_empty() && io.dialogue.end().is_none();
+        if closes {
             self.close_slow(&mut io);
         }
+        closes
     }
 
     /// Ends what the watch keeps for this connection.

@@ -134,7 +134,7 @@ counters! {
     gauge "history_topics" "Topics with a history." { HistoryTopics }
     gauge "history_bytes" "Bytes of the history zone in use." { HistoryBytes }
     total "history_evicted" "Histories that ended early, to make room for others." { HistoryEvicted }
-    total "history_reads" "Pieces read from histories, by where those are." {
+    total "history_reads" "Times something was read from a history, by where that is." {
         HistoryReadsStore "source" = "store",
     }
     total "resumes" "Subscriptions that asked for messages of before, by result." {
