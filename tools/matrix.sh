@@ -62,7 +62,7 @@ build_static() {
         make -C luajit -j"$(nproc)" amalg PREFIX=/srv/static/run/luajit
         make -C luajit install PREFIX=/srv/static/run/luajit
         rm -f run/luajit/lib/*.so*
-        cp -r core/lib/resty lrucache/lib/resty run/luajit/share/lua/5.1/
+        cp -r core/lib/* lrucache/lib/* run/luajit/share/lua/5.1/
         export LUAJIT_LIB=/srv/static/run/luajit/lib
         export LUAJIT_INC=$(echo /srv/static/run/luajit/include/luajit-2.*)
         sed -i "s|\"nginx/\" NGINX_VERSION|\"openresty/\" NGINX_VERSION \".1\"|" nginx/src/core/nginx.h
