@@ -4,14 +4,13 @@
 use std::ffi::CStr;
 use std::rc::Rc;
 
+use ws_conn::{Style, MAX_REASON};
 use ws_hub::history::Rule;
 use ws_proto::close;
 use ws_proto::ext::DeflateConfig;
 use ws_proto::handshake::server;
-use ws_proto::Style;
 
 use super::status::Form;
-use crate::session::dialogue::MAX_REASON;
 use crate::session::{Options, ShutdownClose, SlowConsumer, NEVER};
 
 /// nginx's mark of a value that was not given: -1 in any integer type.

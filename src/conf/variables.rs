@@ -22,7 +22,7 @@ const VARIABLES: &[(&CStr, Getter)] = &[
     (c"websocket_messages_out", |session, _| Some(session.tally().messages_out.to_string())),
     (c"websocket_bytes_in", |session, _| Some(session.tally().bytes_in.to_string())),
     (c"websocket_bytes_out", |session, _| Some(session.tally().bytes_out.to_string())),
-    (c"websocket_close_code", |session, _| session.end().map(|end| end.code().to_string())),
+    (c"websocket_close_code", |session, _| session.outcome().map(|end| end.code().to_string())),
     (c"websocket_duration", |session, _| {
         let ms = session.age_ms();
         Some(format!("{}.{:03}", ms / 1000, ms % 1000))

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use ws_conn::Shared;
 use ws_hub::envelope::{Kind, Type};
 use ws_hub::history::{Batch, Position};
 use ws_hub::json::{self, State};
@@ -13,7 +14,7 @@ use super::bus::delivered;
 use super::history::Histories;
 use super::mailbox::Queue;
 use super::position::cursor;
-use crate::session::{Delivery, Outgoing, Session};
+use crate::session::{Delivery, Session};
 
 /// Who may be subscribed.
 pub enum Member {
@@ -170,9 +171,9 @@ impl Local {
         let Local { members, topics, .. } = self;
         let Some((subscribers, extra)) = topics.get(message.topic) else { return 0 };
         let special = extra.as_ref().map(|extra| &extra.special).filter(|s| !s.is_empty());
-        let raw = Outgoing::new(message.text, message.data);
+        let raw = Shared::new(message.text, message.data);
         let (mut reached, mut fallen, mut lines) = (0, Vec::new(), false);
-        let mut hand = |handle: u32, outgoing: &Outgoing<'_>| {
+        let mut hand = |handle: u32, outgoing: &Shared<'_>| {
             let Some(Some(entry)) = members.get(handle as usize) else { return };
             let is_seen = seen.as_mut().is_some_and(|seen| !seen.insert(handle));
             if message.except == Some(entry.id) || is_seen {
@@ -200,7 +201,7 @@ impl Local {
         }
         if let (true, Some(special)) = (lines, special) {
             let line = message.line();
-            let line = Outgoing::new(true, &line);
+            let line = Shared::new(true, &line);
             let is_one = |s: &Special| s.json && s.behind.is_none();
             let them = subscribers.iter().filter(|h| special.get(h).is_some_and(is_one));
             them.for_each(|&handle| hand(handle, &line));
@@ -241,7 +242,7 @@ impl Local {
             }
             Kind::ToConnection { id } => {
                 let Some(session) = self.session(&id) else { return 0 };
-                delivered(session.deliver(&Outgoing::new(text, message.payload)));
+                delivered(session.deliver(&Shared::new(text, message.payload)));
                 1
             }
             Kind::CloseConnection { id, code, reason } => {

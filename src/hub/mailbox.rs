@@ -4,11 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::rc::Rc;
 
 use ws_hub::ConnId;
 
-use crate::ngx::lua_wait::{Parking, Semaphore};
+use crate::ngx::lua_wait::{Wait, Waiters};
 use crate::ngx::request::Request;
 use crate::session::Delivery;
 
@@ -27,7 +28,7 @@ pub struct Queue {
     bytes: Cell<usize>,
     lost: Cell<u64>,
     /// Made when somebody first waits.
-    waiters: RefCell<Option<Semaphore>>,
+    waiters: Waiters,
 }
 
 impl Queue {
@@ -47,9 +48,7 @@ impl Queue {
     }
 
     fn wake(&self) {
-        if let Some(waiters) = &*self.waiters.borrow() {
-            waiters.wake_all();
-        }
+        self.waiters.wake_all();
     }
 }
 
@@ -89,15 +88,8 @@ impl Mailbox {
 
     /// Parks the light thread that runs now in `r` until a letter comes, `wake` is called, or for
     /// so many milliseconds.
-    pub fn park(&self, r: Request, ms: u64) -> Parking {
-        let mut waiters = self.queue.waiters.borrow_mut();
-        if waiters.is_none() {
-            *waiters = Semaphore::new();
-        }
-        match &*waiters {
-            Some(semaphore) => semaphore.park(r, ms),
-            None => Parking::Denied("no memory".to_string()),
-        }
+    pub fn park(&self, r: Request, ms: u64) -> Wait<Infallible> {
+        self.queue.waiters.park(r, ms)
     }
 
     /// Resumes every light thread that `park` holds.

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use ws_conn::Shared;
 use ws_hub::history::read::{PIECE_BYTES, PIECE_RECORDS};
 use ws_hub::history::{Batch, Cursor, From, Gap, Limit, Page, Position, Published};
 use ws_hub::json::{self, Reason, State};
@@ -16,7 +17,7 @@ use super::error::Error;
 use super::history::Item;
 use super::local::{Behind, Extra, Local, Member, Message, OnGap, Special};
 use super::position::cursor;
-use crate::session::{stats, Delivery, Outgoing, Session};
+use crate::session::{stats, Delivery, Session};
 
 /// Output that waits for one subscriber while it is being filled.
 const ROOM: usize = 64 * 1024;
@@ -299,7 +300,7 @@ impl Local {
             if let Some(state) = &behind.say {
                 let mut line = Vec::new();
                 json::state(&mut line, topic, state);
-                match session.offer(&Outgoing::new(true, &line)) {
+                match session.offer(&Shared::new(true, &line)) {
                     Delivery::Queued => behind.say = None,
                     Delivery::Dropped => return Filled::Full,
                     Delivery::Closed | Delivery::Gone => return Filled::Gone,
@@ -337,8 +338,8 @@ impl Local {
                         if except != Some(id) {
                             let message = Message { topic, text, data, except, at: Some(at) };
                             let delivery = match json {
-                                true => session.offer(&Outgoing::new(true, &message.line())),
-                                false => session.offer(&Outgoing::new(text, data)),
+                                true => session.offer(&Shared::new(true, &message.line())),
+                                false => session.offer(&Shared::new(text, data)),
                             };
                             match delivery {
                                 Delivery::Queued => delivered(delivery),

@@ -185,19 +185,6 @@ impl Link {
         }
     }
 
-    /// Lets nginx close a plain connection as soon as the request ends, if all that has come is read
-    /// by then (and `lingering_close always` does not ask for more). TLS says goodbye in both
-    /// directions, and lingers.
-    pub fn no_linger(&self) {
-        let (c, r) = (self.c.get(), self.r.get());
-        // SAFETY: not null means alive; ngx_lua has set the mark for the raw request socket.
-        unsafe {
-            if !r.is_null() && (*c).ssl.is_null() {
-                ffi::HTTP_REQUEST_LINGERING_CLOSE.set((*r).main, 0);
-            }
-        }
-    }
-
     /// Ends a request that `Request::hold` keeps alive. Output that is still pending is sent first.
     /// The link may be dead afterwards.
     pub fn finish_request(&self) {
@@ -242,6 +229,9 @@ impl Link {
             self.r.set(r);
             self.c.set(c);
             self.handlers.set((read, write));
+            // The peer may be sending when the request ends: nginx reads that before it closes, as
+            // its directives say (RFC 6455 7.1.1). ngx_lua does so for a raw request socket.
+            ffi::HTTP_REQUEST_LINGERING_CLOSE.set((*r).main, 1);
             (*(*c).read).handler = read;
             (*(*c).write).handler = write;
             for (ev, handler) in [

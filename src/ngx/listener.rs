@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::ffi::c_void;
 use std::fmt;
 use std::mem;
@@ -24,7 +25,7 @@ use super::goodbye;
 use super::guard::guarded;
 use super::handover;
 use super::log;
-use super::lua_wait::{Parking, Semaphore};
+use super::lua_wait::{Semaphore, Wait};
 use super::request::Request;
 use super::tls::Tls;
 use super::wake::is_worker;
@@ -79,14 +80,10 @@ impl std::error::Error for ListenError {}
 pub enum Accept {
     /// The oldest that waits.
     Connection(Accepted),
-    /// None yet: the calling light thread has been parked and must yield.
-    Parked,
     /// The port is closed, and all it had accepted is taken.
     Closed,
     /// What `tell_end_of` was asked for.
     OwnerEnded,
-    /// ngx_lua refuses to park the caller: its text.
-    Denied(String),
 }
 
 /// A listening socket.
@@ -192,20 +189,17 @@ impl Listener {
 
     /// The oldest connection that waits, or parks the light thread that runs in `r` for at most
     /// `ms` milliseconds.
-    pub fn accept(&self, r: Request, ms: u64) -> Accept {
+    pub fn accept(&self, r: Request, ms: u64) -> Wait<Accept> {
         if self.0.owner_ended.take() {
-            return Accept::OwnerEnded;
+            return Wait::Ready(Accept::OwnerEnded);
         }
         if let Some(connection) = self.take() {
-            return Accept::Connection(connection);
+            return Wait::Ready(Accept::Connection(connection));
         }
         if !self.is_open() {
-            return Accept::Closed;
+            return Wait::Ready(Accept::Closed);
         }
-        match self.0.taker.park(r, ms) {
-            Parking::Parked => Accept::Parked,
-            Parking::Denied(text) => Accept::Denied(text),
-        }
+        self.0.taker.park(r, ms)
     }
 
     /// Has `accept` say once when `r` has ended, whose Lua code opened the port. False: no memory.
@@ -234,7 +228,7 @@ impl Listener {
 
     /// Parks the light thread that runs in `r` until a connection waits (or something else
     /// happens: the caller looks again).
-    pub fn park(&self, r: Request, ms: u64) -> Parking {
+    pub fn park(&self, r: Request, ms: u64) -> Wait<Infallible> {
         self.0.taker.park(r, ms)
     }
 

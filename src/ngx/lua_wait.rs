@@ -47,9 +47,11 @@ fn can_yield() -> bool {
     is_yieldable.is_none_or(|is_yieldable| unsafe { is_yieldable(CALLER.get()) != 0 })
 }
 
-/// What `Semaphore::park` did.
+/// The answer of a call that may have to wait.
 #[derive(Debug)]
-pub enum Parking {
+pub enum Wait<T> {
+    /// It need not.
+    Ready(T),
     /// The calling light thread is queued; the C function must yield now.
     Parked,
     /// ngx_lua refused, for instance in a phase that cannot yield, by its own text; or `CANNOT_WAIT`.
@@ -113,13 +115,14 @@ impl Semaphore {
         waiting
     }
 
-    /// Queues the light thread that runs now in `r` for at most `ms` milliseconds (1 at least).
-    pub fn park(&self, r: Request, ms: u64) -> Parking {
+    /// Queues the light thread that runs now in `r` for at most `ms` milliseconds (1 at least). Never
+    /// `Ready`.
+    pub fn park<T>(&self, r: Request, ms: u64) -> Wait<T> {
         if OVER.get() {
-            return Parking::Denied("process exiting".to_string());
+            return Wait::Denied("process exiting".to_string());
         }
         if !can_yield() {
-            return Parking::Denied(CANNOT_WAIT.to_string());
+            return Wait::Denied(CANNOT_WAIT.to_string());
         }
         self.in_use.set(true);
         let mut text = [0u8; 128];
@@ -138,11 +141,11 @@ impl Semaphore {
                 )
             };
             if rc == ffi::NGX_AGAIN {
-                return Parking::Parked;
+                return Wait::Parked;
             }
             if rc != ffi::NGX_OK as i32 {
                 let text = &text[..len.min(text.len())];
-                return Parking::Denied(String::from_utf8_lossy(text).into_owned());
+                return Wait::Denied(String::from_utf8_lossy(text).into_owned());
             }
             // A post was left over by a waiter that was killed before it ran. It is used up now.
         }
@@ -162,6 +165,36 @@ impl Drop for Semaphore {
         if is_live {
             // SAFETY: ours alone, and nobody waits any more (see the type's comment).
             unsafe { ffi::ngx_http_lua_ffi_sema_gc(self.sem.as_ptr()) };
+        }
+    }
+}
+
+/// A semaphore that is made by the first who has to wait.
+#[derive(Debug, Default)]
+pub struct Waiters(RefCell<Option<Semaphore>>);
+
+impl Waiters {
+    /// As `Semaphore::park`.
+    pub fn park<T>(&self, r: Request, ms: u64) -> Wait<T> {
+        let mut slot = self.0.borrow_mut();
+        if slot.is_none() {
+            *slot = Semaphore::new();
+        }
+        match slot.as_ref() {
+            Some(semaphore) => semaphore.park(r, ms),
+            None => Wait::Denied("no memory".to_string()),
+        }
+    }
+
+    /// How many wait.
+    pub fn waiters(&self) -> i32 {
+        self.0.borrow().as_ref().map_or(0, Semaphore::waiters)
+    }
+
+    /// Wakes all.
+    pub fn wake_all(&self) {
+        if let Some(semaphore) = &*self.0.borrow() {
+            semaphore.wake_all();
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod errno;
 pub mod goodbye;
 pub mod guard;
 pub mod handover;
+pub mod heap;
 pub mod host;
 pub mod lending;
 pub mod link;

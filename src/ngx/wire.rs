@@ -7,34 +7,10 @@ use std::mem;
 use std::ptr;
 
 use bytes::{buf::UninitSlice, BufMut};
+pub use ws_conn::{Recv, Sent, MAX_PARTS};
 
 use super::log;
 use crate::ffi;
-
-/// How many buffers one `send` passes to the kernel at most.
-pub const MAX_PARTS: usize = 16;
-
-/// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recv {
-    /// So many bytes.
-    Data(usize),
-    /// Nothing now; the read handler will be called.
-    Again,
-    /// The peer ended its side.
-    Eof,
-    /// A socket error, as errno (0 where TLS gave none).
-    Failed(i32),
-}
-
-/// What a write did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// So many bytes taken, all of them or as many as fit.
-    Bytes(usize),
-    /// A socket error, as errno (0 where TLS gave none).
-    Failed(i32),
-}
 
 /// nginx's connection, or nothing: then every call is a no-op or an error. Owns no memory; whoever
 /// frees the connection clears this first.

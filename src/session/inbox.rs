@@ -1,6 +1,8 @@
 //! What a stream has received and nobody has taken yet, and what a reader may ask of it. Empty most
 //! of the time, and then without memory of its own.
 
+use ws_conn::NoMemory;
+
 /// Longest line: what a remote peer may have us keep without an end in sight.
 pub const MAX_LINE: usize = 64 * 1024;
 
@@ -37,12 +39,14 @@ impl Inbox {
     }
 
     /// Takes what the socket received.
-    pub fn append(&mut self, bytes: &[u8]) {
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
         if self.head > 0 && self.head == self.bytes.len() {
             self.bytes.clear();
             self.head = 0;
         }
+        self.bytes.try_reserve(bytes.len()).map_err(|_| NoMemory)?;
         self.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Takes at most `n` of the bytes received.

@@ -2,7 +2,9 @@
 //! cosocket that carries it. Made by a native for one frame; where the rest has yet to come, the
 //! Lua shim keeps it until then.
 
-use super::scratch;
+use ws_conn::NoMemory;
+
+use super::worker;
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::wire::Recv;
 
@@ -30,10 +32,11 @@ impl LargeBody {
     }
 
     /// Takes a piece that the cosocket received; what is more than the body misses is not its.
-    pub fn add(&mut self, piece: &[u8]) {
+    pub fn add(&mut self, piece: &[u8]) -> Result<(), NoMemory> {
         let piece = &piece[..piece.len().min(self.missing())];
-        self.make_room(piece.len());
+        self.make_room(piece.len())?;
         self.bytes.extend_from_slice(piece);
+        Ok(())
     }
 
     /// Reads what is there and belongs to the body. After an error, returned as errno, the
@@ -41,7 +44,10 @@ impl LargeBody {
     pub fn fill(&mut self, socket: &Cosocket) -> Result<(), i32> {
         let mut result = Ok(());
         while self.missing() > 0 && socket.read_ready() {
-            self.make_room(0);
+            if self.make_room(0).is_err() {
+                result = Err(libc::ENOMEM);
+                break;
+            }
             let missing = self.missing();
             match socket.recv_into(&mut self.bytes, missing) {
                 Recv::Data(_) => {}
@@ -67,20 +73,21 @@ impl LargeBody {
     }
 
     /// Room for `least` bytes, and for as much more as is sensible.
-    fn make_room(&mut self, least: usize) {
+    fn make_room(&mut self, least: usize) -> Result<(), NoMemory> {
         let have = self.bytes.len();
         if self.bytes.capacity() - have >= self.missing().min(least.max(ROOM)) {
-            return;
+            return Ok(());
         }
         let more = self.missing().min(have.max(least).max(ROOM));
         let spare =
-            if have + more > LARGE { scratch::spare_body(have + more, self.size) } else { None };
+            if have + more > LARGE { worker::spare_body(have + more, self.size) } else { None };
         match spare {
             Some(mut spare) => {
                 spare.extend_from_slice(&self.bytes);
-                scratch::recycle(std::mem::replace(&mut self.bytes, spare));
+                worker::recycle(std::mem::replace(&mut self.bytes, spare));
             }
-            None => self.bytes.reserve(more),
+            None => self.bytes.try_reserve(more).map_err(|_| NoMemory)?,
         }
+        Ok(())
     }
 }

@@ -1,38 +1,25 @@
-//! One connection's whole state above nginx and below Lua: codec, stash, outbox and the light
-//! threads that wait. Safe code only; the `ngx` folder carries every pointer.
+//! Connections above nginx and below Lua: what `ws-conn` holds, with its place in nginx's events and the
+//! light threads that wait. Safe code only; the `ngx` folder carries every pointer.
 
-pub mod dialogue;
-mod framed;
 mod frames;
-mod heartbeat;
 mod inbox;
-mod intake;
-mod io_error;
+mod io;
 mod large_body;
 mod messages;
 mod offer;
-mod outbox;
-mod outgoing;
 mod peer;
 pub mod random;
-mod scratch;
 mod server;
-mod stash;
 pub mod stats;
 mod stream;
+mod worker;
 
-pub use framed::{check_frame, frame_check, Fault, Framed, Over};
-pub use frames::{Sending, Taken};
-pub use heartbeat::NEVER;
+pub use frames::Missed;
 pub use inbox::Want;
-pub use intake::RecvError;
-pub use io_error::IoError;
 pub use large_body::LargeBody;
-pub use messages::{broken_rule, Each, Phase, Received};
+pub use messages::{Delivery, Each, NoMessage, Unclosed};
 pub use offer::{offer_frame, Offered};
-pub use outbox::Outbox;
-pub use outgoing::{Delivery, Outgoing, SlowConsumer};
-pub use peer::{Peer, PeerOptions};
-pub use scratch::recycle;
-pub use server::{Closing, Drained, Options, Session, ShutdownClose, Watch, MAX_FRAGMENTS};
-pub use stream::{Await, Got, Side, Stream};
+pub use peer::Peer;
+pub use server::{broken_rule, Options, Session, ShutdownClose, SlowConsumer, Watch, NEVER};
+pub use stream::{Got, Side, Stream};
+pub use worker::{recycle, Worker};

@@ -3,7 +3,7 @@
 
 use ws_proto::mask;
 
-use super::scratch;
+use super::worker;
 use crate::ngx::cosocket::Cosocket;
 
 /// What became of a frame.
@@ -26,7 +26,7 @@ pub fn offer_frame(
     key: Option<[u8; 4]>,
 ) -> Offered {
     let mut done = Offered::default();
-    scratch::lend(|buffer| {
+    let lent = worker::lend(|buffer| {
         let (mut filled, mut payload) = (header.len(), payload);
         buffer[..filled].copy_from_slice(header);
         loop {
@@ -55,6 +55,13 @@ pub fn offer_frame(
             (filled, payload) = (0, later);
         }
     });
+    if lent.is_err() {
+        done.rest.extend_from_slice(header);
+        match key {
+            Some(key) => mask::extend(key, payload, &mut done.rest),
+            None => done.rest.extend_from_slice(payload),
+        }
+    }
     done
 }
 

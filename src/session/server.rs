@@ -2,31 +2,26 @@
 //! for Lua stands in `frames` (one call, one frame: the drop-in API) and `messages` (the protocol
 //! kept by the module); one connection may use both, a message at a time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
+use ws_conn::{Config, Connection, End, IoError, News, Role, Style, Tally};
 use ws_hub::ConnId;
-use ws_proto::ext::{Agreed, Encoder};
-use ws_proto::{Conn, Masking, Settings, Style};
+use ws_proto::ext::Agreed;
+use ws_proto::Masking;
 
-use super::dialogue::{Dialogue, End, Role};
-use super::intake::Intake;
 use super::messages::Each;
-use super::outbox::Outbox;
-use super::outgoing::SlowConsumer;
-use super::random::bytes;
-use super::stats::Tally;
-use super::{heartbeat::Heartbeat, stats, IoError};
+use super::worker::{self, Worker};
+use super::{random, stats};
 use crate::ngx::clock::now_ms;
 use crate::ngx::link::Link;
 use crate::ngx::lua_conf::LuaConf;
-use crate::ngx::lua_wait::{Parking, Semaphore};
+use crate::ngx::lua_wait::{Semaphore, Wait, Waiters};
 use crate::ngx::per_worker::PerWorker;
 use crate::ngx::pooled::Pooled;
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
 use crate::ngx::wake;
-use crate::ngx::wire::Sent;
 
 static CONF: PerWorker<Cell<Option<LuaConf>>> = PerWorker::new(Cell::new(None));
 
@@ -74,18 +69,17 @@ pub struct ShutdownClose {
     pub over: u64,
 }
 
-/// Result of waiting for output to drain.
-#[derive(Debug)]
-pub enum Drained {
-    /// Below the high-water mark.
-    Yes,
-    /// The calling light thread has been parked and must yield.
-    Parked,
-    /// It will not drain (or not in time).
-    Failed(IoError),
-    /// ngx_lua refuses to park the caller: its text.
-    Denied(String),
+/// What happens to a reader over its cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It misses the message.
+    Drop,
+    /// It is closed with 1013.
+    Close,
 }
+
+/// A time-out that never passes.
+pub const NEVER: u64 = u64::MAX;
 
 /// How far our side of the stream is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,46 +93,16 @@ pub(super) enum Ending {
     Due,
 }
 
-/// Close frames that went through a session in frame style.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Closes {
-    /// Lua has sent one.
-    pub sent: bool,
-    /// Lua was handed the peer's.
-    pub taken: bool,
-}
-
 pub(super) struct Io {
-    pub intake: Intake,
-    pub dialogue: Dialogue,
-    pub style: Style,
-    /// In frame style: the frame that woke the reader, until it takes it.
-    pub ready: Option<(bool, u8, Vec<u8>)>,
-    /// In frame style: the limit on frames that was last asked with.
-    pub max_frame: f64,
-    /// In frame style: the data frame last handed out was not its message's last.
-    pub half_read: bool,
-    /// Memory of what was last handed out, freed when the session is used again.
-    pub lent: Option<Vec<u8>>,
-    pub outbox: Outbox,
-    /// Why nothing more can be written.
-    pub write_end: Option<IoError>,
-    /// The end that is put off has been held up for one flush.
-    pub last_call: bool,
-    /// Our side of the stream ends when the outbox is empty.
+    pub conn: Connection,
+    /// Our side of the stream ends when all has left.
     pub end_output: Ending,
-    /// In frame style: which close frames there were.
-    pub closes: Closes,
     pub recv_timeout: u64,
     pub send_timeout: u64,
-    pub high_water: usize,
     pub slow: SlowConsumer,
     /// When the present reader and writer began to wait: time-outs count idle time.
     pub reading_since: u64,
     draining_since: u64,
-    closing_since: u64,
-    last_out: u64,
-    pub heartbeat: Option<Heartbeat>,
     /// What to say when the worker quits, until it is said.
     pub shutdown: Option<Rc<ShutdownClose>>,
     /// The timer runs for this goodbye, and no longer for the heartbeat.
@@ -148,6 +112,8 @@ pub(super) struct Io {
     pub alone: Option<Rc<Each>>,
     /// The worker quits, and this connection keeps it until the peer ends it.
     pub stays: bool,
+    /// A compressor and an inflater went with it.
+    packs: bool,
 }
 
 /// Who is told what becomes of a connection, by the number that goes with it.
@@ -168,10 +134,8 @@ pub struct Watch {
 pub struct Session {
     pub(super) link: Link,
     pub(super) reader: Semaphore,
-    /// Made by the first send that has to wait.
-    writers: RefCell<Option<Semaphore>>,
-    /// Made by the first close that has to wait.
-    pub(super) closers: RefCell<Option<Semaphore>>,
+    pub(super) writers: Waiters,
+    pub(super) closers: Waiters,
     pub(super) io: Pooled<Io>,
     /// The hub, with its registration, until the end.
     watch: Cell<Option<(&'static Watch, u32)>>,
@@ -181,6 +145,8 @@ pub struct Session {
     id: Cell<Option<ConnId>>,
     /// When it began; 0 before.
     opened: Cell<u64>,
+    /// It counts as an open connection.
+    counted: Cell<bool>,
 }
 
 impl Session {
@@ -189,60 +155,44 @@ impl Session {
     pub fn prepare(r: Request, options: Options) -> Option<Rc<Session>> {
         let conf = lua_conf();
         let now = now_ms();
-        let settings = Settings {
+        let config = Config {
+            role: Role::Server,
             style: options.style,
             masking: Masking::Required,
             max_frame: options.max_frame,
             max_message: options.max_message,
-            max_fragments: MAX_FRAGMENTS,
-        };
-        let (conn, encoder) = match &options.deflate {
-            Some(agreed) => (
-                Conn::with_deflate(settings, agreed, ws_proto::ext::Role::Server),
-                Some(Encoder::new(agreed, ws_proto::ext::Role::Server)),
-            ),
-            None => (Conn::new(settings), None),
+            mark: options.high_water,
+            heartbeat: options.heartbeat,
+            deflate: options.deflate,
+            late: false,
+            answer: None,
+            words: None,
         };
         let io = Io {
-            intake: Intake::new(conn),
-            dialogue: Dialogue::new(Role::Server, encoder),
-            style: options.style,
-            ready: None,
-            max_frame: options.max_frame as f64,
-            half_read: false,
-            lent: None,
-            outbox: Outbox::default(),
-            write_end: None,
-            last_call: false,
+            conn: Connection::new(&Worker, &config),
             end_output: Ending::Open,
-            closes: Closes::default(),
             recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
             send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
-            high_water: options.high_water,
             slow: options.slow,
             reading_since: now,
             draining_since: now,
-            closing_since: now,
-            last_out: now,
-            heartbeat: options
-                .heartbeat
-                .map(|(interval, timeout)| Heartbeat::new(interval.max(1), timeout))
-                .map(|heartbeat| heartbeat.spread(u64::from_le_bytes(bytes()))),
             shutdown: options.shutdown,
             goodbye: None,
             log_errors: conf.log_errors(r),
             alone: None,
             stays: false,
+            packs: config.deflate.is_some(),
         };
         let session = Rc::new(Session {
             link: Link::new(),
             reader: Semaphore::new()?,
-            writers: RefCell::new(None),
-            closers: RefCell::new(None),
+            writers: Waiters::default(),
+            closers: Waiters::default(),
             watch: Cell::new(None),
             wants_room: Cell::new(false),
             id: Cell::new(None),
             opened: Cell::new(0),
+            counted: Cell::new(false),
             io: Pooled::new(r, io),
         });
         session.link.check_abort(conf.checks_client_abort(r));
@@ -255,10 +205,11 @@ impl Session {
         let first = takeover::take(r, self);
         self.opened.set(now_ms());
         stats::opened();
+        self.counted.set(true);
         let mut io = self.io.borrow_mut();
-        io.intake.preread(first);
-        if let Some(heartbeat) = &io.heartbeat {
-            self.link.set_timer(heartbeat.first(), false);
+        io.conn.preread(&Worker, &first);
+        if let Some(ms) = io.conn.first_timeout(u32::from_le_bytes(random::bytes())) {
+            self.set_timer(ms, false);
         }
         if io.shutdown.is_some() || io.alone.is_some() {
             self.link.want_quit_notice();
@@ -267,11 +218,11 @@ impl Session {
         if wake::is_quitting() {
             self.quit(&mut io);
         }
-        if !io.outbox.is_empty() {
+        if io.conn.buffered() > 0 {
             self.link.set_pending(true);
         }
         // A connection that nobody reads from yet must answer pings all the same.
-        if io.style == Style::Messages {
+        if io.conn.style() == Style::Messages || io.conn.buffered() > 0 {
             self.link.post_flush();
         }
     }
@@ -291,34 +242,41 @@ impl Session {
 
     /// Whether output is below the high-water mark; parks the light thread that runs in `r` if
     /// not. `again` says that the caller was parked by the call before.
-    pub fn drained(&self, r: Request, again: bool) -> Drained {
-        let mut io = self.io.borrow_mut();
-        if let Some(err) = io.write_end {
-            return Drained::Failed(err);
+    pub fn drained(&self, r: Request, again: bool) -> Wait<Result<(), IoError>> {
+        self.make_room(&mut self.io.borrow_mut(), r, again)
+    }
+
+    /// The waiting half of a send.
+    pub(super) fn make_room(
+        &self,
+        io: &mut Io,
+        r: Request,
+        again: bool,
+    ) -> Wait<Result<(), IoError>> {
+        if let Some(err) = io.conn.write_end() {
+            return Wait::Ready(Err(err));
         }
         if !self.link.is_open() {
-            return Drained::Failed(IoError::Closed);
+            return Wait::Ready(Err(IoError::Closed));
         }
-        if io.outbox.len() <= io.high_water {
-            return Drained::Yes;
+        if io.conn.has_room() {
+            return Wait::Ready(Ok(()));
         }
         let now = now_ms();
         // The time-out counts from the last progress. A writer that joins others must not put it
         // off: a stalled peer would never fail while new sends keep coming.
-        if !again && waiters(&self.writers) == 0 {
+        if !again && self.writers.waiters() == 0 {
             io.draining_since = now;
         }
-        let deadline = io.draining_since.max(io.last_out).saturating_add(io.send_timeout);
+        let since = io.draining_since.max(io.conn.last_out());
+        let deadline = since.saturating_add(io.send_timeout);
         if again && now >= deadline {
             if io.log_errors {
                 self.link.info("lua tcp socket write timed out");
             }
-            return Drained::Failed(IoError::Timeout);
+            return Wait::Ready(Err(IoError::Timeout));
         }
-        match park(&self.writers, r, deadline.saturating_sub(now)) {
-            Parking::Parked => Drained::Parked,
-            Parking::Denied(text) => Drained::Denied(text),
-        }
+        self.writers.park(r, deadline.saturating_sub(now))
     }
 
     /// Whether the session's own request is alive and its handler runs.
@@ -358,7 +316,7 @@ impl Session {
 
     /// After output has left. Nothing may be borrowed: who is told may queue more.
     fn told_room(&self) {
-        if !self.wants_room.get() || self.io.borrow().outbox.len() > ROOM {
+        if !self.wants_room.get() || self.buffered() > ROOM {
             return;
         }
         self.wants_room.set(false);
@@ -376,9 +334,9 @@ impl Session {
     /// Whether it has.
     pub fn close_if_stuck(&self) -> bool {
         let mut io = self.io.borrow_mut();
-        let waited = now_ms().saturating_sub(io.last_out);
+        let waited = now_ms().saturating_sub(io.conn.last_out());
         let stuck = io.slow == SlowConsumer::Close && waited > io.send_timeout;
-        let closes = stuck && !io.outbox.is_empty() && io.dialogue.end().is_none();
+        let closes = stuck && io.conn.buffered() > 0 && io.conn.end().is_none();
         if closes {
             self.close_slow(&mut io);
         }
@@ -394,19 +352,18 @@ impl Session {
 
     /// Bytes that were sent and not yet taken by the kernel.
     pub fn buffered(&self) -> usize {
-        self.io.borrow().outbox.len()
+        self.io.borrow().conn.buffered()
     }
 
     /// What this connection has moved.
     pub fn tally(&self) -> Tally {
-        self.io.borrow().dialogue.tally
+        self.io.borrow().conn.tally()
     }
 
     fn on_readable(&self, io: &mut Io) {
         if self.link.must_drop() {
-            io.intake.stop(IoError::Closed);
-            io.dialogue.finish(End::Lost(IoError::Closed));
-            io.write_end.get_or_insert(IoError::Closed);
+            io.conn.lost(IoError::Closed);
+            io.conn.take_news();
             self.wake_all();
             return;
         }
@@ -416,76 +373,92 @@ impl Session {
         if self.link.has_quit_notice() {
             self.quit(io);
         }
-        match io.style {
-            Style::Frames if !io.dialogue.is_closing() => self.frame_readable(io),
+        match io.conn.style() {
+            Style::Frames if !io.conn.is_closing() => self.frame_readable(io),
             _ => self.message_readable(io),
         }
     }
 
-    pub(super) fn has_pending(&self, io: &Io) -> bool {
-        !io.outbox.is_empty() || self.link.tls_pending()
+    /// Acts on what the last calls of the connection have brought.
+    #[inline]
+    pub(super) fn react(&self, io: &mut Io) {
+        let news = io.conn.take_news();
+        if !news.is_none() {
+            self.act(io, news);
+        }
+    }
+
+    fn act(&self, io: &mut Io, news: News) {
+        if news.has(News::BROKEN) {
+            if let Some(err) = io.conn.fault() {
+                self.link.info(&broken_rule(err));
+            }
+        }
+        if news.has(News::CUT) {
+            self.link.set_pending(false);
+            self.link.hang_up();
+        }
+        if news.has(News::OVER) {
+            // RFC 6455 7.1.1: the server ends TCP first, once its close frame is out, which nothing
+            // can follow and which therefore leaves at once. Frames are their handler's to end.
+            if io.conn.end().is_some() {
+                io.end_output = Ending::Asked;
+            }
+            self.flush_now(io);
+            self.wake_all();
+        } else {
+            if news.has(News::OUTPUT) {
+                self.queued(io);
+            }
+            if news.has(News::LEFT) {
+                self.note_pending(io);
+            }
+            if news.has(News::ITEMS) {
+                self.reader.wake_all();
+            }
+        }
+        let more = io.conn.take_news();
+        if news.has(News::AGAIN) || news.has(News::OVER) || !more.is_none() {
+            self.link.post_flush();
+        }
     }
 
     /// After frames were queued: they leave at the end of this turn, or now where much waits.
-    /// Returns whether more is pending than the high-water mark allows.
-    pub(super) fn queued(&self, io: &mut Io) -> bool {
+    fn queued(&self, io: &mut Io) {
         self.link.set_pending(true);
-        if io.outbox.len() > io.high_water {
-            self.flush_now(io);
-        } else {
+        if io.conn.has_room() {
             self.link.post_flush();
-        }
-        io.outbox.len() > io.high_water
-    }
-
-    /// Offers a large frame to the kernel from where it lies, without a copy. Nothing may be
-    /// pending before it. What is not taken is copied and queued.
-    pub(super) fn send_direct(&self, io: &mut Io, head: &[u8], payload: &[u8]) {
-        match self.link.send(&[head, payload]) {
-            Sent::Failed(errno) => io.write_end = Some(IoError::from_errno(errno)),
-            Sent::Bytes(n) if n >= head.len() => {
-                io.outbox.push_rest(&[], &payload[n - head.len()..]);
-            }
-            Sent::Bytes(n) => io.outbox.push_rest(&head[n..], payload),
-        }
-        io.last_out = now_ms();
-        let pending = io.write_end.is_none() && self.has_pending(io);
-        if pending {
-            self.link.want_write();
         } else {
-            self.link.shrink();
+            self.flush_now(io);
         }
-        self.link.set_pending(pending);
     }
 
     /// Sends as much as the kernel takes.
     pub(super) fn flush_now(&self, io: &mut Io) {
-        if !self.has_begun() {
-            return;
+        if self.has_begun() {
+            io.conn.flush(&Worker, &self.link);
+            self.note_pending(io);
         }
-        // TLS that has failed must not be asked again: nginx logs what OpenSSL then says at crit.
-        if io.write_end.is_none() {
-            match io.outbox.flush(&self.link) {
-                Ok(0) => {}
-                Ok(_) => io.last_out = now_ms(),
-                Err(err) => io.write_end = Some(err),
-            }
-        }
-        let pending = io.write_end.is_none() && self.has_pending(io);
+    }
+
+    /// Tells nginx whether output waits, and those who wait for it to leave.
+    fn note_pending(&self, io: &mut Io) {
+        let pending = io.conn.has_pending(&self.link);
         self.link.set_pending(pending);
         if !pending {
             self.link.shrink();
             self.link.want_write();
         }
-        if io.outbox.len() <= io.high_water {
-            wake(&self.writers);
+        if io.conn.has_room() {
+            self.writers.wake_all();
         }
     }
 
     /// Ends our side of the stream once all has left. A handler that was told of the end before
     /// runs first: the connection is closed when it returns, and that ends the stream too.
     fn end_stream(&self, io: &mut Io) {
-        if io.end_output == Ending::Open || io.write_end.is_some() || self.has_pending(io) {
+        let ended = io.conn.write_end().is_some() || io.conn.has_pending(&self.link);
+        if io.end_output == Ending::Open || ended {
             return;
         }
         if io.end_output == Ending::Asked {
@@ -497,78 +470,36 @@ impl Session {
         }
     }
 
-    /// After both close frames: nginx need not wait for the peer's end of the stream before it
-    /// closes the connection (RFC 6455 7.1.1 has the server close first), where everything of ours
-    /// has left and nothing of the peer's is unread, which would make a reset of the close.
-    pub(super) fn part(&self, io: &Io) {
-        let clean = io.write_end.is_none() && !self.has_pending(io);
-        if clean && !io.intake.has_bytes(&self.link) {
-            self.link.no_linger();
+    /// Gone means gone: whoever looks from now on finds neither the connection nor a subscription of
+    /// it, however long its handler goes on. Not from within a call of the hub.
+    fn note_end(&self, code: u16) {
+        self.give_up();
+        // Last: whoever sees it gone in the numbers finds no subscription of it either.
+        if self.counted.take() {
+            stats::closed(code);
         }
     }
 
-    /// Waits for the end of the close handshake. None: the light thread has been parked.
-    pub(super) fn park_closer(&self, io: &mut Io, r: Request, ms: u64, again: bool) -> Closing {
-        let now = now_ms();
-        if !again {
-            io.closing_since = now;
-        }
-        let deadline = io.closing_since.saturating_add(ms);
-        if now >= deadline {
-            return Closing::Timeout;
-        }
-        match park(&self.closers, r, deadline - now) {
-            Parking::Parked => Closing::Parked,
-            Parking::Denied(text) => Closing::Denied(text),
-        }
+    pub(super) fn set_timer(&self, ms: u64, must_run: bool) {
+        // No limit is as long as nginx's timers go.
+        self.link.set_timer(ms.min(i32::MAX as u64), must_run);
     }
 
     pub(super) fn wake_all(&self) {
         self.reader.wake_all();
-        wake(&self.writers);
-        wake(&self.closers);
+        self.writers.wake_all();
+        self.closers.wake_all();
     }
 }
 
 /// Who waits for room is told when no more than this waits to be sent.
 const ROOM: usize = 16 * 1024;
 
-/// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
-pub const MAX_FRAGMENTS: u32 = 1 << 20;
-
-/// Result of waiting for the peer's close frame.
-#[derive(Debug)]
-pub enum Closing {
-    /// The connection has ended.
-    Done,
-    /// The session's own request has ended, long before.
-    Ended,
-    /// The calling light thread has been parked and must yield.
-    Parked,
-    /// Not in time.
-    Timeout,
-    /// ngx_lua refuses to park the caller: its text.
-    Denied(String),
-}
-
-fn park(slot: &RefCell<Option<Semaphore>>, r: Request, ms: u64) -> Parking {
-    let mut slot = slot.borrow_mut();
-    if slot.is_none() {
-        *slot = Semaphore::new();
-    }
-    match slot.as_ref() {
-        Some(semaphore) => semaphore.park(r, ms),
-        None => Parking::Denied("no memory".to_string()),
-    }
-}
-
-fn waiters(slot: &RefCell<Option<Semaphore>>) -> i32 {
-    slot.borrow().as_ref().map_or(0, Semaphore::waiters)
-}
-
-fn wake(slot: &RefCell<Option<Semaphore>>) {
-    if let Some(semaphore) = slot.borrow().as_ref() {
-        semaphore.wake_all();
+/// The log line for a peer's fault.
+pub fn broken_rule(err: ws_proto::Error) -> String {
+    match err {
+        ws_proto::Error::NoMemory => "websocket connection closed: no memory".to_string(),
+        err => format!("websocket peer broke a rule: {err} ({})", err.rule()),
     }
 }
 
@@ -583,18 +514,22 @@ impl Takeover for Session {
     }
 
     fn flush(&self) {
-        {
+        let code = {
             let mut io = self.io.borrow_mut();
-            if io.style == Style::Messages && self.link.is_open() {
-                self.converse(&mut io);
-                self.last_call(&mut io);
+            let io = &mut *io;
+            if self.link.is_open() {
+                io.conn.handle_flush(&Worker, &self.link);
+                self.react(io);
             }
-            self.flush_now(&mut io);
-            self.end_stream(&mut io);
-            io.intake.settle();
+            self.flush_now(io);
+            self.end_stream(io);
+            io.conn.is_over().then(|| io.conn.outcome().map_or(1006, |end: End| end.code()))
+        };
+        if let Some(code) = code {
+            self.note_end(code);
         }
-        self.tend();
         self.told_room();
+        self.tend();
     }
 
     fn timer(&self) {
@@ -602,28 +537,23 @@ impl Takeover for Session {
         self.tend();
     }
 
+    fn pending(&self) -> bool {
+        self.io.borrow().conn.has_pending(&self.link)
+    }
+
     fn knows_end(&self) -> bool {
         let io = self.io.borrow();
-        let ended = io.intake.end().is_some() || io.dialogue.end().is_some();
+        let is_awaited = self.reader.waiters() > 0 || self.closers.waiters() > 0;
         // Without a handler nobody is to be ended: `tend` sees to the request.
-        let is_awaited = self.reader.waiters() > 0 || waiters(&self.closers) > 0;
-        ended || is_awaited || io.alone.is_some()
+        io.conn.is_over() || is_awaited || io.alone.is_some()
     }
 
     fn has_unread(&self) -> bool {
-        let io = self.io.borrow();
-        io.ready.is_some() || io.dialogue.has_messages() || io.intake.has_stash()
-    }
-
-    fn pending(&self) -> bool {
-        let io = self.io.borrow();
-        io.write_end.is_none() && self.has_pending(&io)
+        self.io.borrow().conn.has_unread()
     }
 
     fn discard(&self) {
-        let mut io = self.io.borrow_mut();
-        io.outbox.clear();
-        io.write_end.get_or_insert(IoError::Closed);
+        self.io.borrow_mut().conn.give_up_output();
         self.link.set_pending(false);
     }
 
@@ -633,13 +563,13 @@ impl Takeover for Session {
     }
 
     fn ended(&self) {
-        let code = self.io.borrow().dialogue.end().map_or(1006, End::code);
+        let code = {
+            let mut io = self.io.borrow_mut();
+            io.conn.end_unsaid();
+            io.conn.outcome().map_or(1006, |end: End| end.code())
+        };
         self.wake_all();
-        self.give_up();
-        // Last: whoever sees it gone in the numbers finds no subscription of it either.
-        if self.has_begun() {
-            stats::closed(code);
-        }
+        self.note_end(code);
     }
 
     fn leave_pool(&self) {
@@ -648,8 +578,15 @@ impl Takeover for Session {
             std::process::abort();
         }
         // Hundreds of kilobytes, which Lua's collector knows nothing of.
-        let mut io = self.io.borrow_mut();
-        io.intake.free_inflater();
-        io.dialogue.free_encoder();
+        self.io.borrow_mut().conn.free_codecs();
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.conn.free_lent(&Worker);
+        if self.packs {
+            worker::codecs_freed();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Counters: of this worker, in its row of the hub's zone, and of one connection, for variables.
+//! Counters of this worker, in its row of the hub's zone.
 
 use std::cell::Cell;
 
@@ -52,43 +52,20 @@ pub fn closed(code: u16) {
     }
 }
 
-/// What one connection has moved. Every call counts for the worker too.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Messages received.
-    pub messages_in: u64,
-    /// Their bytes.
-    pub bytes_in: u64,
-    /// Messages sent.
-    pub messages_out: u64,
-    /// Their bytes.
-    pub bytes_out: u64,
+/// A message (or, in frame style, a data frame) came.
+#[inline]
+pub fn message_in(bytes: usize) {
+    if let Some(row) = ROW.get() {
+        row.add(Counter::MessagesIn, 1);
+        row.add(Counter::BytesIn, bytes as u64);
+    }
 }
 
-impl Tally {
-    /// A message (or, in frame style, a data frame) came.
-    pub fn message_in(&mut self, bytes: usize) {
-        self.messages_in += 1;
-        self.bytes_in += bytes as u64;
-        if let Some(row) = ROW.get() {
-            row.add(Counter::MessagesIn, 1);
-            row.add(Counter::BytesIn, bytes as u64);
-        }
-    }
-
-    /// A message (or, in frame style, a data frame) was queued.
-    pub fn message_out(&mut self, bytes: usize) {
-        self.messages_out += 1;
-        self.bytes_out += bytes as u64;
-        if let Some(row) = ROW.get() {
-            row.add(Counter::MessagesOut, 1);
-            row.add(Counter::BytesOut, bytes as u64);
-        }
-    }
-
-    /// A message was compressed.
-    pub fn compressed(&mut self, before: usize, after: usize) {
-        add(Counter::CompressionBefore, before as u64);
-        add(Counter::CompressionAfter, after as u64);
+/// A message (or, in frame style, a data frame) was queued.
+#[inline]
+pub fn message_out(bytes: usize) {
+    if let Some(row) = ROW.get() {
+        row.add(Counter::MessagesOut, 1);
+        row.add(Counter::BytesOut, bytes as u64);
     }
 }

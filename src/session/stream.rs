@@ -5,12 +5,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use ws_conn::{Host, IoError, NoMemory, Outbox};
+
 use super::inbox::{Inbox, Want, MAX_LINE};
-use super::outbox::Outbox;
-use super::{scratch, IoError};
+use super::worker::{self, Worker};
 use crate::ngx::accepted::{Accepted, Events};
 use crate::ngx::clock::now_ms;
-use crate::ngx::lua_wait::{Parking, Semaphore};
+use crate::ngx::lua_wait::{Semaphore, Wait, Waiters};
 use crate::ngx::request::Request;
 use crate::ngx::wire::Recv;
 
@@ -30,22 +31,6 @@ pub enum Got {
     Failed(IoError, Vec<u8>),
     /// The line has no end.
     LineTooLong,
-    /// The calling light thread has been parked and must yield.
-    Parked,
-    /// ngx_lua refuses to park the caller: its text.
-    Denied(String),
-}
-
-/// Result of waiting for the stream.
-pub enum Await {
-    /// It is so.
-    Done,
-    /// The calling light thread has been parked and must yield.
-    Parked,
-    /// It is not, or not in time.
-    Failed(IoError),
-    /// ngx_lua refuses to park the caller: its text.
-    Denied(String),
 }
 
 /// Which side of a stream is ended.
@@ -87,8 +72,7 @@ struct Io {
 pub struct Stream {
     socket: Accepted,
     reader: Semaphore,
-    /// Made by the first send that has to wait.
-    writers: RefCell<Option<Semaphore>>,
+    writers: Waiters,
     io: RefCell<Io>,
 }
 
@@ -99,7 +83,7 @@ impl Stream {
         let stream = Rc::new(Stream {
             socket,
             reader: Semaphore::new()?,
-            writers: RefCell::new(None),
+            writers: Waiters::default(),
             io: RefCell::new(Io {
                 inbox: Inbox::default(),
                 read_end: None,
@@ -139,31 +123,31 @@ impl Stream {
 
     /// Reads. `again` says that the caller was parked by the call before; `left` is the time it
     /// still has, in milliseconds, where it keeps that itself (None: the stream's time-out).
-    pub fn receive(&self, r: Request, want: Want, again: bool, left: Option<u64>) -> Got {
+    pub fn receive(&self, r: Request, want: Want, again: bool, left: Option<u64>) -> Wait<Got> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if !again && self.reader.waiters() > 0 {
-            return Got::Failed(IoError::BusyReading, Vec::new());
+            return Wait::Ready(Got::Failed(IoError::BusyReading, Vec::new()));
         }
         if want == Want::Exactly(0) && io.read_end.is_none() && !io.closed {
-            return Got::Data(Vec::new());
+            return Wait::Ready(Got::Data(Vec::new()));
         }
         loop {
             if let Some(data) = io.inbox.taken(want) {
-                return Got::Data(data);
+                return Wait::Ready(Got::Data(data));
             }
             if want == Want::Line && io.inbox.len() > MAX_LINE {
-                return Got::LineTooLong;
+                return Wait::Ready(Got::LineTooLong);
             }
             if io.closed {
-                return Got::Failed(IoError::Closed, Vec::new());
+                return Wait::Ready(Got::Failed(IoError::Closed, Vec::new()));
             }
             if let Some(err) = io.read_end {
                 let rest = io.inbox.take(usize::MAX);
-                return match (want, err) {
+                return Wait::Ready(match (want, err) {
                     (Want::All, IoError::Closed) => Got::Data(rest),
                     _ => Got::Failed(err, rest),
-                };
+                });
             }
             if !self.fill(io) {
                 break;
@@ -178,32 +162,29 @@ impl Stream {
             None => io.reading_since.saturating_add(io.recv_timeout),
         };
         if now >= deadline {
-            return Got::Failed(IoError::Timeout, io.inbox.take(usize::MAX));
+            return Wait::Ready(Got::Failed(IoError::Timeout, io.inbox.take(usize::MAX)));
         }
-        match self.reader.park(r, deadline.saturating_sub(now)) {
-            Parking::Parked => Got::Parked,
-            Parking::Denied(text) => Got::Denied(text),
-        }
+        self.reader.park(r, deadline.saturating_sub(now))
     }
 
     /// Waits until a read would not wait: bytes, or the end of the stream. `left` is what is left of
     /// the caller's time, in milliseconds.
-    pub fn readable(&self, r: Request, left: Option<u64>) -> Await {
+    pub fn readable(&self, r: Request, left: Option<u64>) -> Wait<Result<(), IoError>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if io.closed {
-            return Await::Failed(IoError::Closed);
+            return failed(IoError::Closed);
         }
         if io.inbox.is_empty() && io.read_end.is_none() {
             self.fill(io);
         }
         if !io.inbox.is_empty() || io.read_end.is_some() {
-            return Await::Done;
+            return done();
         }
         if left == Some(0) {
-            return Await::Failed(IoError::Timeout);
+            return failed(IoError::Timeout);
         }
-        park(self.reader.park(r, left.unwrap_or(u64::MAX)))
+        self.reader.park(r, left.unwrap_or(u64::MAX))
     }
 
     /// Queues bytes; they leave at the end of this turn, or now where much waits. Returns whether
@@ -217,7 +198,11 @@ impl Stream {
             return Err(IoError::Closed);
         }
         for part in parts {
-            io.outbox.push(part, &[], None);
+            if io.outbox.push(Worker.pool(), part, &[], None).is_err() {
+                // Of several parts some may be queued: what follows would make no sense.
+                io.write_end = Some(IoError::NoMemory);
+                return Err(IoError::NoMemory);
+            }
         }
         if io.outbox.len() > HIGH_WATER {
             self.flush_now(&mut io);
@@ -238,23 +223,23 @@ impl Stream {
         mark: Option<usize>,
         again: bool,
         left: Option<u64>,
-    ) -> Await {
+    ) -> Wait<Result<(), IoError>> {
         let mut io = self.io.borrow_mut();
         let mark = mark.unwrap_or(HIGH_WATER);
         if io.write_end.is_none() && !io.closed && mark < HIGH_WATER {
             self.flush_now(&mut io);
         }
         if let Some(err) = io.write_end {
-            return Await::Failed(err);
+            return failed(err);
         }
         if io.closed {
-            return Await::Failed(IoError::Closed);
+            return failed(IoError::Closed);
         }
         if io.outbox.len() <= mark {
-            return Await::Done;
+            return done();
         }
         let now = now_ms();
-        if !again && self.writers.borrow().as_ref().is_none_or(|writers| writers.waiters() == 0) {
+        if !again && self.writers.waiters() == 0 {
             io.draining_since = now;
         }
         let deadline = match left {
@@ -263,16 +248,9 @@ impl Stream {
         };
         // A time-out of the stream counts from its last progress, which may be long ago.
         if now >= deadline && (again || left.is_some() || io.send_timeout == 0) {
-            return Await::Failed(IoError::Timeout);
+            return failed(IoError::Timeout);
         }
-        let mut writers = self.writers.borrow_mut();
-        if writers.is_none() {
-            *writers = Semaphore::new();
-        }
-        match &*writers {
-            Some(writers) => park(writers.park(r, deadline.saturating_sub(now))),
-            None => Await::Denied("no memory".to_string()),
-        }
+        self.writers.park(r, deadline.saturating_sub(now))
     }
 
     /// Bytes that were sent and not yet taken by the kernel.
@@ -327,9 +305,7 @@ impl Stream {
 
     fn wake_all(&self) {
         self.reader.wake_all();
-        if let Some(writers) = &*self.writers.borrow() {
-            writers.wake_all();
-        }
+        self.writers.wake_all();
     }
 
     fn has_pending(&self, io: &Io) -> bool {
@@ -341,14 +317,18 @@ impl Stream {
         if !self.socket.read_ready() {
             return false;
         }
-        let got = scratch::lend(|buffer| {
+        let got = worker::lend(|buffer| {
             let got = self.socket.recv(buffer);
             if let Recv::Data(n) = got {
-                io.inbox.append(&buffer[..n]);
+                io.inbox.append(&buffer[..n])?;
                 io.moved.0 += n as u64;
             }
-            got
+            Ok::<_, NoMemory>(got)
         });
+        let Ok(Ok(got)) = got else {
+            io.read_end = Some(IoError::NoMemory);
+            return true;
+        };
         match got {
             Recv::Data(_) => true,
             Recv::Again => false,
@@ -369,7 +349,7 @@ impl Stream {
             return;
         }
         if self.has_pending(io) {
-            match io.outbox.flush(&self.socket) {
+            match io.outbox.flush(Worker.pool(), &self.socket) {
                 Ok(0) => {}
                 Ok(n) => {
                     io.moved.1 += n as u64;
@@ -387,9 +367,7 @@ impl Stream {
             }
         }
         if io.outbox.len() <= HIGH_WATER {
-            if let Some(writers) = &*self.writers.borrow() {
-                writers.wake_all();
-            }
+            self.writers.wake_all();
         }
     }
 
@@ -406,11 +384,12 @@ impl Stream {
     }
 }
 
-fn park(parking: Parking) -> Await {
-    match parking {
-        Parking::Parked => Await::Parked,
-        Parking::Denied(text) => Await::Denied(text),
-    }
+fn done() -> Wait<Result<(), IoError>> {
+    Wait::Ready(Ok(()))
+}
+
+fn failed(err: IoError) -> Wait<Result<(), IoError>> {
+    Wait::Ready(Err(err))
 }
 
 impl Events for Stream {

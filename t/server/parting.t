@@ -1,9 +1,9 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
-# How TCP ends after the close handshake: once both close frames are exchanged and nothing is unread,
-# nginx closes at once; a peer that may still have bytes on their way is lingered for, so that no
-# reset takes our last ones from it (RFC 6455 7.1.1).
+# How TCP ends after the close handshake: nginx ends its side of the stream and lingers, as long as its
+# directives say, so that whatever the peer still has on its way meets no reset, which could take our
+# last bytes from it (RFC 6455 7.1.1).
 from lib.live import Cases, await_, equal, run
-from lib.peer import CLOSE, TEXT, Peer, frame
+from lib.peer import CLOSE, PONG, TEXT, Peer, frame
 
 case = Cases()
 BYE = frame(CLOSE, b"\x03\xe8")
@@ -17,7 +17,12 @@ ANSWERS = """
     end
 """
 case.handler("/frames/answers", ANSWERS)
-case.handler("/frames/always", ANSWERS, "lingering_close always;")
+case.handler("/frames/off", ANSWERS, "lingering_close off;")
+case.server += """
+        location = /push {
+            websocket_subscribe room;
+        }
+"""
 case.handler("/frames/asks", """
     local wb = live.open()
     wb:send_close(1000, "")
@@ -47,12 +52,6 @@ def ended(peer, code=b"\x03\xe8"):
     equal(peer.rest(), b"")
 
 
-def parted(ng, peer):
-    ended(peer)
-    equal(ng.connections(), 0)
-    peer.close()
-
-
 def lingers(ng, peer):
     equal(ng.connections(), 1)
     # Were there a reset, the second of these would fail.
@@ -68,7 +67,8 @@ def _(ng):
     for path in "/frames/answers", "/messages/answers":
         peer = Peer(ng, path)
         peer.send(BYE)
-        parted(ng, peer)
+        ended(peer)
+        lingers(ng, peer)
 
 
 @case("the peer closes, its frame in two packets")
@@ -78,13 +78,16 @@ def _(ng):
         peer.send(BYE[:3])
         ng.get("/live/status")
         peer.send(BYE[3:])
-        parted(ng, peer)
+        ended(peer)
+        lingers(ng, peer)
 
 
 @case("the close frame comes with the request")
 def _(ng):
     for path in "/frames/answers", "/messages/answers":
-        parted(ng, Peer(ng, path, first=BYE))
+        peer = Peer(ng, path, first=BYE)
+        ended(peer)
+        lingers(ng, peer)
 
 
 @case("the handler closes, and the peer answers")
@@ -94,8 +97,7 @@ def _(ng):
         equal(peer.frame(), (CLOSE, b"\x03\xe8"))
         peer.send(BYE)
         equal(peer.rest(), b"")
-        equal(ng.connections(), 0)
-        peer.close()
+        lingers(ng, peer)
 
 
 @case("bytes behind the close frame")
@@ -132,12 +134,22 @@ def _(ng):
     lingers(ng, peer)
 
 
-@case("lingering_close always")
+@case("lingering_close off")
 def _(ng):
-    peer = Peer(ng, "/frames/always")
+    peer = Peer(ng, "/frames/off")
     peer.send(BYE)
     ended(peer)
-    lingers(ng, peer)
+    await_(lambda: ng.connections() == 0, "nginx closes at once")
+    peer.close()
+
+
+@case("a late pong meets no reset, for a connection without a handler neither")
+def _(ng):
+    for path in "/messages/answers", "/push":
+        peer = Peer(ng, path)
+        peer.send(BYE + frame(PONG, b"late"))
+        ended(peer)
+        lingers(ng, peer)
 
 
 @case("the stream ends although the handler goes on")

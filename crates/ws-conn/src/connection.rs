@@ -19,7 +19,7 @@ use crate::{End, IoError};
 pub use receiving::View;
 
 /// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
-const MAX_FRAGMENTS: u32 = 1 << 20;
+pub const MAX_FRAGMENTS: u32 = 1 << 20;
 
 /// See the module. Owned by whoever has its socket; holds no buffer while idle.
 #[derive(Debug)]
@@ -98,7 +98,8 @@ impl Connection {
     /// Whether nothing more can be sent or received.
     #[inline]
     pub fn is_over(&self) -> bool {
-        self.dialogue.is_over()
+        let deaf = self.receiver.end().is_some() && self.dialogue.style == Style::Frames;
+        deaf || self.dialogue.is_over()
     }
 
     /// How it ended. None while it has not, and for frames, whose owner knows.
@@ -207,9 +208,12 @@ impl Connection {
         }
     }
 
-    /// In how many milliseconds the heartbeat is to be asked for the first time.
-    pub fn first_beat(&self) -> Option<u64> {
-        self.heartbeat.as_ref().map(Heartbeat::interval)
+    /// In how many milliseconds `handle_timeout` is to be called first. `random` spreads that over
+    /// connections which came all at once.
+    pub fn first_timeout(&mut self, random: u32) -> Option<u64> {
+        let heartbeat = self.heartbeat.as_mut()?;
+        heartbeat.spread(random);
+        Some(heartbeat.first())
     }
 
     /// The connection is taken from its owner: nothing more comes or leaves, and nobody is told.
@@ -218,6 +222,19 @@ impl Connection {
         self.write_end.get_or_insert(err);
         self.dialogue.sender.outbox.clear();
         self.dialogue.lost(err);
+    }
+
+    /// What waits to leave will never leave.
+    pub fn give_up_output(&mut self) {
+        self.dialogue.sender.outbox.clear();
+        self.write_end.get_or_insert(IoError::Closed);
+    }
+
+    /// The transport goes: a connection of which no end is known has lost its peer without a word.
+    pub fn end_unsaid(&mut self) {
+        if self.outcome().is_none() {
+            self.dialogue.lost(IoError::Closed);
+        }
     }
 
     /// Ends at once, whatever waits.

@@ -15,7 +15,10 @@ pub(crate) enum Beat {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heartbeat {
     interval: u32,
+    /// `u32::MAX`: nobody is given up.
     timeout: u32,
+    /// How much before its time the first ping is due.
+    early: u32,
     /// When the ping went out that nothing has followed yet.
     pinged: Option<u64>,
 }
@@ -23,8 +26,19 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Pings after `interval` without a byte, gives up `timeout` after a ping.
     pub fn new((interval, timeout): (u64, u64)) -> Heartbeat {
-        let ms = |ms: u64| ms.clamp(1, u32::MAX.into()) as u32;
-        Heartbeat { interval: ms(interval), timeout: ms(timeout), pinged: None }
+        let ms = |ms: u64| ms.min(u32::MAX.into()) as u32;
+        Heartbeat { interval: ms(interval).max(1), timeout: ms(timeout), early: 0, pinged: None }
+    }
+
+    /// Spreads the first ping over the interval, so that connections which came all at once are
+    /// not pinged all at once. `random` is any number.
+    pub fn spread(&mut self, random: u32) {
+        self.early = random % self.interval;
+    }
+
+    /// When `beat` is to be asked first, after the beginning.
+    pub fn first(&self) -> u64 {
+        (self.interval - self.early).into()
     }
 
     /// The interval.
@@ -45,11 +59,14 @@ impl Heartbeat {
             }
             self.pinged = None;
         }
+        // Early only for who has been silent since the beginning.
+        let early = u64::from(std::mem::take(&mut self.early));
         let idle = now.saturating_sub(last_in);
-        if idle < interval {
+        if idle < interval - early {
             return Beat::Wait(interval - idle);
         }
-        self.pinged = Some(now);
+        // Where nobody is given up, silence is pinged on.
+        self.pinged = (self.timeout != u32::MAX).then_some(now);
         // An answer is looked for no later than the next ping may be due.
         Beat::Ping(interval.min(timeout))
     }
@@ -67,6 +84,16 @@ mod tests {
         assert_eq!(heart.beat(1100, 1000), Beat::Ping(30));
         assert_eq!(heart.beat(1110, 1000), Beat::Wait(20));
         assert_eq!(heart.beat(1130, 1000), Beat::Dead);
+    }
+
+    #[test]
+    fn the_first_ping_may_be_early_and_the_last_never_come() {
+        let mut heart = Heartbeat::new((100, u64::MAX));
+        heart.spread(130);
+        assert_eq!(heart.first(), 70);
+        assert_eq!(heart.beat(1070, 1000), Beat::Ping(100));
+        assert_eq!(heart.beat(1170, 1000), Beat::Ping(100));
+        assert_eq!(heart.beat(1180, 1171), Beat::Wait(91));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::NoMemory;
+
 /// A failed read or write, as cosockets name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoError {
@@ -10,6 +12,8 @@ pub enum IoError {
     Timeout,
     /// The peer ended the stream, or nginx is shutting the worker down.
     Closed,
+    /// The peer ended the stream, under `lua_check_client_abort on`.
+    ClientAborted,
     /// Another light thread is reading.
     BusyReading,
     /// An error of the operating system, as errno.
@@ -29,11 +33,18 @@ impl IoError {
     }
 }
 
+impl From<NoMemory> for IoError {
+    fn from(_: NoMemory) -> Self {
+        IoError::NoMemory
+    }
+}
+
 impl fmt::Display for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IoError::Timeout => f.write_str("timeout"),
             IoError::Closed => f.write_str("closed"),
+            IoError::ClientAborted => f.write_str("client aborted"),
             IoError::BusyReading => f.write_str("socket busy reading"),
             IoError::NoMemory => f.write_str("no memory"),
             // As ngx_lua gives it: lower case, without the number.

@@ -27,13 +27,13 @@ mod shared;
 mod stash;
 
 pub use config::{Config, Role, Style, Words};
-pub use connection::{Connection, View};
+pub use connection::{Connection, View, MAX_FRAGMENTS};
 pub use dialogue::{check_frame, News, Phase, Tally};
 pub use end::{End, SendError, MAX_REASON};
 pub use host::{Counted, Host, Io, NoIo, Recv, Sent, MAX_PARTS};
 pub use inbox::Item;
 pub use io_error::IoError;
 pub use outbox::Outbox;
-pub use pool::{NoMemory, Pool, BURST, READ};
+pub use pool::{Lending, NoMemory, Pool, BURST, READ};
 pub use receiver::RecvError;
 pub use shared::Shared;

@@ -55,9 +55,20 @@ pub(crate) fn append(to: &mut Vec<u8>, bytes: &[u8]) -> Result<(), NoMemory> {
     Ok(())
 }
 
+/// Views of items are copied by their takers, and more may happen until that is done. While any is lent
+/// nothing that bytes may lie in is freed or written to.
+#[derive(Clone, Copy, Debug)]
+pub struct Lending {
+    /// Whether anything is lent.
+    pub is_lent: fn() -> bool,
+    /// Keeps memory as it is until nothing is.
+    pub hold: fn(Vec<u8>),
+}
+
 /// The memory. Owned by the worker; connections borrow it for the time of a call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    lending: Lending,
     reads: RefCell<Vec<Vec<u8>>>,
     packs: RefCell<Vec<Vec<u8>>>,
     rooms: RefCell<Vec<Vec<u8>>>,
@@ -68,8 +79,9 @@ pub struct Pool {
 
 impl Pool {
     /// An empty pool.
-    pub const fn new() -> Pool {
+    pub const fn new(lending: Lending) -> Pool {
         Pool {
+            lending,
             reads: RefCell::new(Vec::new()),
             packs: RefCell::new(Vec::new()),
             rooms: RefCell::new(Vec::new()),
@@ -78,10 +90,18 @@ impl Pool {
         }
     }
 
+    /// Whether something is lent.
+    #[inline]
+    pub fn is_lent(&self) -> bool {
+        (self.lending.is_lent)()
+    }
+
     /// A buffer of `READ` bytes, owed to `give_back_read`.
     pub fn take_read(&self) -> Result<Vec<u8>, NoMemory> {
-        if let Some(buffer) = self.reads.borrow_mut().pop() {
-            return Ok(buffer);
+        if !self.is_lent() {
+            if let Some(buffer) = self.reads.borrow_mut().pop() {
+                return Ok(buffer);
+            }
         }
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(READ).map_err(|_| NoMemory)?;
@@ -92,7 +112,9 @@ impl Pool {
     /// Takes back a buffer of `take_read`; others are freed. What lies in it stays until the next
     /// buffer is asked for.
     pub fn give_back_read(&self, buffer: Vec<u8>) {
-        if buffer.len() == READ {
+        if self.is_lent() {
+            (self.lending.hold)(buffer);
+        } else if buffer.len() == READ {
             let mut kept = self.reads.borrow_mut();
             if kept.len() == READS {
                 kept.swap_remove(0);
@@ -144,6 +166,10 @@ impl Pool {
     /// Takes the memory of a payload that nobody needs any more. Returns whether it is the first that
     /// is kept: then `tidy` is to be called now and then.
     pub fn recycle(&self, mut body: Vec<u8>) -> bool {
+        if self.is_lent() {
+            (self.lending.hold)(body);
+            return false;
+        }
         if body.capacity() < LEAST_BODY {
             return false;
         }

@@ -47,7 +47,8 @@ impl Stash {
     /// Where to read more bytes to, once all have been consumed; `filled` tells how many came.
     pub fn room(&mut self, pool: &Pool) -> Result<&mut [u8], NoMemory> {
         debug_assert!(self.is_empty());
-        if self.bytes.len() != READ {
+        if self.bytes.len() != READ || pool.is_lent() {
+            pool.give_back_read(std::mem::take(&mut self.bytes));
             self.bytes = pool.take_read()?;
         }
         (self.head, self.end) = (0, 0);

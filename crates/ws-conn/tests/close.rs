@@ -223,16 +223,16 @@ fn fragments_keep_the_protocol_in_their_owners_words() {
     ];
     conn.feed(&world, &came.concat());
     for (fin, op, word) in [(false, opcode::TEXT, b"one"), (true, opcode::CONTINUATION, b"two")] {
-        let item = conn.take_fragment(&world).unwrap();
+        let item = conn.take_fed(&world).unwrap();
         assert_eq!((item.fin, item.opcode, &item.data[..]), (fin, op, &word[..]));
     }
-    assert_eq!((conn.take_fragment(&world), conn.pongs()), (None, 1));
+    assert_eq!((conn.take_fed(&world), conn.pongs()), (None, 1));
     assert_eq!(conn.end().cloned(), closed(4000, b""));
     assert_eq!(conn.take_output(&world), Some(plain(true, opcode::CLOSE, &close(1000, b""))));
 
     let (world, _, mut conn) = with(fragments);
     conn.feed(&world, &masked(true, opcode::CONTINUATION, b"lone"));
-    assert_eq!(conn.take_fragment(&world), None);
+    assert_eq!(conn.take_fed(&world), None);
     let words = b"continuation without a message, opcode 0, 4";
     assert_eq!(conn.take_output(&world), Some(plain(true, opcode::CLOSE, &close(1002, words))));
     assert!(!conn.has_pending(&NoIo) && wire.sent().is_empty());

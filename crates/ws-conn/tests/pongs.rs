@@ -31,7 +31,6 @@ fn above_the_mark_the_latest_ping_waits_and_older_ones_are_dropped() {
         assert_eq!(conn.buffered(), waiting);
         wire.room.set(usize::MAX);
         conn.flush(&world, &wire);
-        conn.flush(&world, &wire);
         let pong = plain(true, opcode::PONG, &9999u32.to_be_bytes());
         assert_eq!(wire.sent(), [plain(true, opcode::BINARY, &first), pong].concat());
     }
@@ -69,7 +68,7 @@ fn nothing_follows_a_close_frame() {
 fn a_silent_peer_is_pinged_and_given_up() {
     let beats = Config { heartbeat: Some((100, 30)), ..config(Role::Server, Style::Messages) };
     let (world, wire, mut conn) = with(beats);
-    assert_eq!(conn.first_beat(), Some(100));
+    assert_eq!(conn.first_timeout(0), Some(100));
     world.now.set(100);
     assert_eq!(conn.handle_timeout(&world), Some(30));
     conn.flush(&world, &wire);

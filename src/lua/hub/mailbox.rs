@@ -3,7 +3,7 @@
 
 use crate::hub::{self, Mailbox};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
-use crate::ngx::lua_wait::Parking;
+use crate::ngx::lua_wait::Wait;
 
 /// `mailbox_open()` → mailbox, id | nil, err
 pub fn open(_args: &Args) -> Outcome {
@@ -34,8 +34,9 @@ pub fn wait(args: &Args) -> Outcome {
     let Some(mailbox) = mailbox(args) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     match mailbox.park(r, args.number(2).unwrap_or(0.0) as u64) {
-        Parking::Parked => Outcome::Yield,
-        Parking::Denied(text) => Outcome::nil_err(text),
+        Wait::Ready(never) => match never {},
+        Wait::Parked => Outcome::Yield,
+        Wait::Denied(text) => Outcome::nil_err(text),
     }
 }
 

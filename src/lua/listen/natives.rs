@@ -3,13 +3,15 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use ws_conn::IoError;
+
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NO_REQUEST};
 use crate::ngx::listener::{Accept, Listener};
 use crate::ngx::lua_conf::LuaConf;
-use crate::ngx::lua_wait::Parking;
+use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::connections;
 use crate::ngx::tls::{Tls, TlsOptions, Verify};
-use crate::session::{Await, Got, IoError, Side, Stream, Want};
+use crate::session::{Got, Side, Stream, Want};
 
 const NOT_A_STREAM: &str = "bad argument #1 (accepted connection expected)";
 const NOT_A_LISTENER: &str = "bad argument #1 (listener expected)";
@@ -119,16 +121,17 @@ pub fn accept(args: &Args) -> Outcome {
     if args.truth(2) && left == Some(0) && !listener.has_waiting() {
         return Outcome::nil_err(IoError::Timeout.to_string());
     }
-    match listener.accept(r, left.unwrap_or(u64::MAX)) {
-        Accept::Connection(socket) => match Stream::new(socket) {
+    Outcome::waited(listener.accept(r, left.unwrap_or(u64::MAX)), |accepted| {
+        let socket = match accepted {
+            Accept::Connection(socket) => socket,
+            Accept::Closed => return Outcome::nil_err(IoError::Closed.to_string()),
+            Accept::OwnerEnded => return Outcome::nil_err("owner ended"),
+        };
+        match Stream::new(socket) {
             Some(stream) => Outcome::one(Value::Object(Object::Stream(stream))),
             None => Outcome::nil_err("no memory"),
-        },
-        Accept::Parked => Outcome::Yield,
-        Accept::Closed => Outcome::nil_err(IoError::Closed.to_string()),
-        Accept::OwnerEnded => Outcome::nil_err("owner ended"),
-        Accept::Denied(text) => Outcome::denied(text),
-    }
+        }
+    })
 }
 
 /// `waiting(listener, again, left)` → 1 where a connection waits, or the port is closed | nil, err;
@@ -143,10 +146,7 @@ pub fn waiting(args: &Args) -> Outcome {
         return Outcome::nil_err(IoError::Timeout.to_string());
     }
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match listener.park(r, left.unwrap_or(u64::MAX)) {
-        Parking::Parked => Outcome::Yield,
-        Parking::Denied(text) => Outcome::denied(text),
-    }
+    Outcome::waited(listener.park(r, left.unwrap_or(u64::MAX)), |never| match never {})
 }
 
 /// `socket_bind(stream)`: it is closed, at the latest, when the request of the caller ends.
@@ -173,7 +173,7 @@ pub fn receive(args: &Args) -> Outcome {
         Some(b"line") => Want::Line,
         _ => Want::All,
     };
-    match stream.receive(r, want, args.truth(2), left(args)) {
+    Outcome::waited(stream.receive(r, want, args.truth(2), left(args)), |got| match got {
         Got::Data(data) => Outcome::one(Value::Bytes(data)),
         Got::Failed(err, partial) => Outcome::three(
             Value::Nil,
@@ -181,9 +181,7 @@ pub fn receive(args: &Args) -> Outcome {
             Value::Bytes(partial),
         ),
         Got::LineTooLong => Outcome::nil_err("line too long"),
-        Got::Parked => Outcome::Yield,
-        Got::Denied(text) => Outcome::denied(text),
-    }
+    })
 }
 
 /// `socket_readable(stream, again, left)` → 1 | nil, err; or yields like `accept`.
@@ -305,13 +303,11 @@ fn address_values(addr: Option<SocketAddr>) -> Outcome {
     }
 }
 
-fn awaited(outcome: Await) -> Outcome {
-    match outcome {
-        Await::Done => Outcome::one(Value::Int(1)),
-        Await::Parked => Outcome::Yield,
-        Await::Failed(err) => Outcome::nil_err(err.to_string()),
-        Await::Denied(text) => Outcome::denied(text),
-    }
+fn awaited(wait: Wait<Result<(), IoError>>) -> Outcome {
+    Outcome::waited(wait, |done| match done {
+        Ok(()) => Outcome::one(Value::Int(1)),
+        Err(err) => Outcome::nil_err(err.to_string()),
+    })
 }
 
 /// What is left of the caller's own time, in milliseconds.

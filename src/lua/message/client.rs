@@ -5,17 +5,19 @@ use std::cell::RefCell;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
+use ws_conn::{Config, Role, Style};
 use ws_proto::handshake::client::Choice;
-use ws_proto::Masking;
+use ws_proto::{opcode, Masking};
 
 use super::connection::{deflate_config, ended, kind};
 use crate::conf::{heartbeat, limit, location_of};
 use crate::lua::resty::opening;
 use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::cosocket::Cosocket;
-use crate::session::dialogue::Role;
-use crate::session::random;
-use crate::session::{broken_rule, IoError, Peer, PeerOptions};
+use crate::session::{random, Peer};
+
+/// Of output that waits, in bytes.
+const HIGH_WATER: usize = 256 * 1024;
 
 /// `opening_request(opening, key, host or nil, protocols or nil, origin or nil, headers or nil,
 /// compression)` → bytes of the request | nil, err. The server may choose of what it offers only.
@@ -36,13 +38,12 @@ pub fn open(args: &Args) -> Outcome {
     let max_message = word(2, location.max_message_size);
     let interval = args.number(4).map_or(location.given_ping_interval(), |n| n as u64);
     let timeout = args.number(5).map_or(location.ping_timeout(), |n| limit(n as u64));
-    let peer = Peer::new(PeerOptions {
-        role: Role::Client,
-        masking: Masking::Forbidden,
+    let peer = Peer::new(&Config {
         max_frame: word(3, max_message as usize),
         max_message,
         heartbeat: heartbeat(interval, timeout),
         deflate: grant.deflate,
+        ..client()
     });
     Outcome::four(
         Value::Object(Object::Peer(Box::new(RefCell::new(peer)))),
@@ -55,15 +56,25 @@ pub fn open(args: &Args) -> Outcome {
 /// `peer_new(max_recv_len)` → peer, for a drop-in client object whose handshake is done.
 pub fn new(args: &Args) -> Outcome {
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let options = PeerOptions {
+    let config = Config { max_frame: max, max_message: max, ..client() };
+    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(Peer::new(&config))))))
+}
+
+/// What is common to clients.
+fn client() -> Config {
+    Config {
         role: Role::Client,
+        style: Style::Messages,
         masking: Masking::Forbidden,
-        max_frame: max,
-        max_message: max,
+        max_frame: 0,
+        max_message: 0,
+        mark: HIGH_WATER,
         heartbeat: None,
         deflate: None,
-    };
-    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(Peer::new(options))))))
+        late: false,
+        answer: None,
+        words: None,
+    }
 }
 
 /// `peer_between(peer)` → whether everything received has been taken, to the last byte.
@@ -82,18 +93,14 @@ pub fn feed(args: &Args) -> Outcome {
         return Outcome::Raise(NOT_OURS.into());
     };
     let mut peer = peer.borrow_mut();
-    let mut fed = peer.feed(bytes);
+    let mut broken = peer.feed(bytes);
     let drained = args.number(4).is_some_and(|size| (bytes.len() as f64) < size);
-    if fed.is_ok() && drained && args.has_native_methods(3, &[Method::ReceiveAny]) {
+    if broken.is_none() && drained && args.has_native_methods(3, &[Method::ReceiveAny]) {
         if let Some(socket) = args.cosocket(3) {
-            fed = peer.receive(&socket);
+            broken = peer.receive(&socket);
         }
     }
-    if let Err(err) = fed {
-        if let Some(r) = args.request() {
-            r.info(&broken_rule(err));
-        }
-    }
+    args.log_broken(broken);
     Outcome::none()
 }
 
@@ -101,10 +108,11 @@ pub fn feed(args: &Args) -> Outcome {
 pub fn take(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut peer = peer.borrow_mut();
-    if let Some((text, data)) = peer.take() {
-        return Outcome::two(Value::Payload(data), Value::Str(kind(text)));
+    if let Some(message) = peer.take() {
+        let text = message.opcode == opcode::TEXT;
+        return Outcome::two(Value::Payload(message.data), Value::Str(kind(text)));
     }
-    match peer.end() {
+    match peer.conn().end() {
         Some(end) => ended(end),
         None => Outcome::none(),
     }
@@ -116,11 +124,9 @@ pub fn output(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut peer = peer.borrow_mut();
     let mut failed = Value::Nil;
-    if peer.buffered() > 0 && args.has_native_methods(2, &[Method::Send]) {
+    if peer.conn().buffered() > 0 && args.has_native_methods(2, &[Method::Send]) {
         if let Some(socket) = args.cosocket(2).filter(Cosocket::may_send) {
-            if let Err(errno) = peer.offer(&socket) {
-                failed = Value::errno(errno);
-            }
+            failed = peer.offer(&socket).map_or(Value::Nil, Value::errno);
         }
     }
     match peer.output() {
@@ -129,10 +135,21 @@ pub fn output(args: &Args) -> Outcome {
     }
 }
 
-/// `peer_beat(peer)` → milliseconds until the heartbeat wants to be asked again, or nothing.
+/// `peer_beat(peer)` → milliseconds until something may be due (a ping, the end of waiting for a close
+/// frame) and this is to be asked again, or nothing.
 pub fn beat(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     match peer.borrow_mut().beat() {
+        Some(ms) if ms <= i32::MAX as u64 => Outcome::one(Value::Int(ms as i64)),
+        _ => Outcome::none(),
+    }
+}
+
+/// `peer_linger(peer)` → for how many milliseconds what still comes is to be read before the socket is
+/// closed, or nothing: RFC 6455 7.1.1.
+pub fn linger(args: &Args) -> Outcome {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    match peer.borrow().linger_ms() {
         Some(ms) => Outcome::one(Value::Int(ms as i64)),
         None => Outcome::none(),
     }
@@ -141,15 +158,17 @@ pub fn beat(args: &Args) -> Outcome {
 /// `peer_lost(peer)`: the cosocket ended.
 pub fn lost(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    peer.borrow_mut().lost(IoError::Closed);
+    peer.borrow_mut().lost();
     Outcome::none()
 }
 
-/// `peer_close(peer, code or nil, reason)`: queues a close frame, once.
+/// `peer_close(peer, code or nil, reason, ms or nil)`: queues a close frame, once; the peer's is awaited
+/// for `ms` milliseconds, without them for ever.
 pub fn close(args: &Args) -> Outcome {
     let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let code = args.number(2).map(|code| code as u16);
-    peer.borrow_mut().close(code, args.bytes(3).unwrap_or_default());
+    let ms = args.number(4).map_or(u64::MAX, |ms| ms as u64);
+    peer.borrow_mut().close(code, args.bytes(3).unwrap_or_default(), ms);
     Outcome::none()
 }
 

@@ -73,17 +73,18 @@ local function push(self)
 end
 
 
--- Above the high-water mark a sender waits for the one at work; a receiver never does.
-local function leave_client(self, bytes, err)
-    if not bytes then
-        return nil, err
-    end
-    local session = self.session
+-- Above the high-water mark a sender waits for the one at work, before it queues anything; a receiver
+-- never does.
+local function send_client(self, native, session, a, b)
     while self.sending and natives.buffered(session) > HIGH_WATER do
         wait(self, "writers", 1000)
         if natives.state(session) == "closed" then
             return nil, "closed"
         end
+    end
+    local bytes, err = native(session, false, nil, a, b)
+    if not bytes then
+        return nil, err
     end
     local ok
     ok, err = push(self)
@@ -111,26 +112,25 @@ local function client_session(self)
 end
 
 
-local client = methods.add_common({}, leave_client, client_session)
+local client = methods.add_common({}, send_client, client_session)
 local client_mt = { __index = client }
 
 
--- The conversation has ended. After close frames the server closes TCP first (RFC 6455 7.1.1), for
--- which it has a second, whatever it goes on sending.
-local function hang_up(self, code)
+-- The connection is over. What the server still sends is read for as long as the natives say.
+local function hang_up(self)
     if self.hung_up then
         return
     end
     self.hung_up = true
-    local sock = self.sock
-    local deadline = ngx.now() + 1
-    while code ~= 1006 and ngx.now() < deadline do
-        sock:settimeouts(nil, nil, (deadline - ngx.now()) * 1000)
-        local chunk = sock:receiveany(READ_SIZE)
-        if not chunk then
+    local sock, session = self.sock, self.session
+    local left = natives.peer_linger(session)
+    while left do
+        sock:settimeouts(nil, nil, left)
+        if not sock:receiveany(READ_SIZE) then
             break
         end
         ngx.update_time()
+        left = natives.peer_linger(session)
     end
     sock:close()
     wake(self.closers)
@@ -149,7 +149,7 @@ local function receive(self, timeout)
             return data, typ
         end
         if typ then
-            hang_up(self, code)
+            hang_up(self)
             return nil, typ, code, reason
         end
 
@@ -193,7 +193,7 @@ function client.close(self, code, reason, timeout)
     code, reason, timeout = check_close(code, reason, timeout)
     local session = self.session
     if natives.state(session) == "closed" then
-        hang_up(self, (natives.close_info(session)))
+        hang_up(self)
         return true
     end
     natives.peer_close(session, code, reason)

@@ -1,17 +1,18 @@
 //! The natives behind `resty.websocket` and its connection object. The same calls serve a
 //! server's session and a client's peer; those a client alone needs stand in `client.rs`.
 
+use ws_conn::{Connection, End, NoIo, Phase, SendError, MAX_REASON};
 use ws_hub::ConnId;
-use ws_proto::close;
 use ws_proto::ext::DeflateConfig;
 use ws_proto::handshake::server::Policy;
+use ws_proto::{close, opcode};
 
 use crate::conf::{heartbeat, limit, location_of, Location};
 use crate::lua::resty::server::{step_of, ASK_FIRST};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NOT_OURS, NO_REQUEST};
+use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
-use crate::session::dialogue::{Dialogue, End, SendError, MAX_REASON};
-use crate::session::{random, Closing, Options, Outbox, Peer, Phase, Received, Sending, Session};
+use crate::session::{random, NoMessage, Options, Unclosed, Worker};
 use crate::upgrade::{self, Fault, Rules, Wish};
 
 /// `switch(ready, dry, protocols, origins, require_origin, compression, max_message, max_frame,
@@ -141,17 +142,16 @@ pub fn receive(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let timeout = args.number(2).map(|ms| ms as u64);
-    match session.receive(r, timeout, args.truth(3)) {
-        Received::Message(view) => {
-            Outcome::two(Value::View(view.data, view.len), Value::Str(kind(view.text)))
+    Outcome::waited(session.receive(r, timeout, args.truth(3)), |received| match received {
+        Ok(view) => {
+            let text = view.opcode == opcode::TEXT;
+            Outcome::two(Value::View(view.data, view.len), Value::Str(kind(text)))
         }
-        Received::Parked => Outcome::Yield,
-        Received::Timeout => Outcome::nil_err("timeout"),
-        Received::Busy => Outcome::nil_err("socket busy reading"),
-        Received::Mixed => Outcome::Raise(MIXED.into()),
-        Received::Ended(end) => ended(&end),
-        Received::Denied(text) => Outcome::denied(text),
-    }
+        Err(NoMessage::Timeout) => Outcome::nil_err("timeout"),
+        Err(NoMessage::Busy) => Outcome::nil_err("socket busy reading"),
+        Err(NoMessage::Mixed) => Outcome::Raise(MIXED.into()),
+        Err(NoMessage::Ended(end)) => ended(&end),
+    })
 }
 
 pub(super) const fn kind(text: bool) -> &'static str {
@@ -172,63 +172,62 @@ pub(super) fn ended(end: &End) -> Outcome {
     )
 }
 
-/// `send(connection, data, text)` → bytes, over | nil, err
+/// `send(connection, again, nil, data, text)` → bytes | nil, err; or yields: see wait.lua. Above the
+/// high-water mark a server's light thread waits before anything is queued.
 pub fn send(args: &Args) -> Outcome {
-    let Some(data) = args.bytes(2) else {
+    let Some(data) = args.bytes(4) else {
         return Outcome::Raise("bad \"data\" argument (string expected)".into());
     };
-    let text = args.truth(3);
-    write(args, |session| session.send_message(text, data), |d, out| d.send(text, data, out))
+    let text = args.truth(5);
+    match (args.session(1), args.request()) {
+        (Some(session), Some(r)) => written(session.send_message(r, text, data, args.truth(2))),
+        _ => write(args, |conn| conn.send_message(&Worker, &NoIo, text, data)),
+    }
 }
 
-/// `control(connection, opcode, data)` → bytes, over | nil, err
+/// `control(connection, again, nil, opcode, data)` → as `send`
 pub fn control(args: &Args) -> Outcome {
-    let (Some(op), data) = (args.number(2), args.bytes(3).unwrap_or_default()) else {
+    let (Some(op), data) = (args.number(4), args.bytes(5).unwrap_or_default()) else {
         return Outcome::Raise("bad \"opcode\" argument (number expected)".into());
     };
-    let op = op as u8;
-    write(args, |session| session.send_control(op, data), |d, out| d.control(op, data, out))
+    write(args, |conn| conn.send_control(&Worker, op as u8, data))
 }
 
-/// `stream_open(connection, text)` → 0, false | nil, err
+/// `stream_open(connection, again, nil, text)` → 0 | nil, err; or yields as `send`
 pub fn stream_open(args: &Args) -> Outcome {
-    let text = args.truth(2);
-    write(
-        args,
-        |session| session.open_stream(text).map(|()| Sending { bytes: 0, over: false }),
-        |dialogue, _| dialogue.open_stream(text).map(|()| 0),
-    )
+    let text = args.truth(4);
+    write(args, |conn| conn.open_stream(text).map(|()| 0))
 }
 
-/// `stream_write(connection, data)` → bytes, over | nil, err
+/// `stream_write(connection, again, nil, data)` → as `send`
 pub fn stream_write(args: &Args) -> Outcome {
-    let Some(data) = args.bytes(2) else {
+    let Some(data) = args.bytes(4) else {
         return Outcome::Raise("bad \"data\" argument (string expected)".into());
     };
-    write(args, |session| session.write_stream(data), |d, out| d.write_stream(data, out))
+    write(args, |conn| conn.write_stream(&Worker, data))
 }
 
-/// `stream_finish(connection)` → bytes, over | nil, err
+/// `stream_finish(connection, again)` → as `send`
 pub fn stream_finish(args: &Args) -> Outcome {
-    write(args, Session::finish_stream, Dialogue::finish_stream)
+    write(args, |conn| conn.finish_stream(&Worker))
 }
 
-fn write(
-    args: &Args,
-    server: impl FnOnce(&Session) -> Result<Sending, SendError>,
-    client: impl FnOnce(&mut Dialogue, &mut Outbox) -> Result<usize, SendError>,
-) -> Outcome {
-    let sent = match args.object(1) {
-        Some(Object::Session(session)) => server(session),
-        Some(Object::Peer(peer)) => {
-            peer.borrow_mut().write(client).map(|bytes| Sending { bytes, over: false })
-        }
-        _ => return Outcome::Raise(NOT_OURS.into()),
-    };
-    match sent {
-        Ok(sent) => Outcome::two(Value::Int(sent.bytes as i64), Value::Bool(sent.over)),
-        Err(err) => Outcome::nil_err(err.to_string()),
+fn write(args: &Args, send: impl FnOnce(&mut Connection) -> Result<usize, SendError>) -> Outcome {
+    match args.object(1) {
+        Some(Object::Session(session)) => match args.request() {
+            Some(r) => written(session.write(r, args.truth(2), send)),
+            None => Outcome::Raise(NO_REQUEST.into()),
+        },
+        Some(Object::Peer(peer)) => written(Wait::Ready(peer.borrow_mut().write(send))),
+        _ => Outcome::Raise(NOT_OURS.into()),
     }
+}
+
+fn written(wait: Wait<Result<usize, SendError>>) -> Outcome {
+    Outcome::waited(wait, |sent| match sent {
+        Ok(bytes) => Outcome::one(Value::Int(bytes as i64)),
+        Err(err) => Outcome::nil_err(err.to_string()),
+    })
 }
 
 /// `close(session, again, nil, code or nil, reason, timeout)` → 1 | nil, err; or yields: see wait.lua.
@@ -238,13 +237,11 @@ pub fn close(args: &Args) -> Outcome {
     let code = args.number(4).map(|code| code as u16);
     let reason = args.bytes(5).unwrap_or_default();
     let timeout = args.number(6).unwrap_or(0.0) as u64;
-    match session.close(r, code, reason, timeout, args.truth(2)) {
-        Closing::Done => Outcome::one(Value::Int(1)),
-        Closing::Parked => Outcome::Yield,
-        Closing::Ended => Outcome::nil_err("closed"),
-        Closing::Timeout => Outcome::nil_err("timeout"),
-        Closing::Denied(text) => Outcome::denied(text),
-    }
+    Outcome::waited(session.close(r, code, reason, timeout, args.truth(2)), |closed| match closed {
+        Ok(()) => Outcome::one(Value::Int(1)),
+        Err(Unclosed::Ended) => Outcome::nil_err("closed"),
+        Err(Unclosed::Timeout) => Outcome::nil_err("timeout"),
+    })
 }
 
 /// `close_fault(code, reason)` → what is wrong with them, or nothing.
@@ -278,7 +275,7 @@ pub fn shutdown(args: &Args) -> Outcome {
 pub fn close_info(args: &Args) -> Outcome {
     let end = match args.object(1) {
         Some(Object::Session(session)) => session.end(),
-        Some(Object::Peer(peer)) => peer.borrow().end().cloned(),
+        Some(Object::Peer(peer)) => peer.borrow().conn().end().cloned(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     match end {
@@ -295,7 +292,7 @@ pub fn close_info(args: &Args) -> Outcome {
 pub fn state(args: &Args) -> Outcome {
     let phase = match args.object(1) {
         Some(Object::Session(session)) => session.phase(),
-        Some(Object::Peer(peer)) => peer_phase(&peer.borrow()),
+        Some(Object::Peer(peer)) => peer.borrow().conn().phase(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Str(match phase {
@@ -305,19 +302,11 @@ pub fn state(args: &Args) -> Outcome {
     }))
 }
 
-fn peer_phase(peer: &Peer) -> Phase {
-    match (peer.end(), peer.is_closing()) {
-        (Some(_), _) => Phase::Closed,
-        (None, true) => Phase::Closing,
-        (None, false) => Phase::Open,
-    }
-}
-
 /// `buffered(connection)` → bytes queued and not yet taken by the kernel (or the cosocket).
 pub fn buffered(args: &Args) -> Outcome {
     let bytes = match args.object(1) {
         Some(Object::Session(session)) => session.buffered(),
-        Some(Object::Peer(peer)) => peer.borrow().buffered(),
+        Some(Object::Peer(peer)) => peer.borrow().conn().buffered(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Int(bytes as i64))

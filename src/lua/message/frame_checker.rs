@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use ws_proto::{opcode, FrameCheck};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
-use crate::session::MAX_FRAGMENTS;
+use ws_conn::MAX_FRAGMENTS;
 
 /// `check_new(max_message_size)` → the checker of one connection's frames.
 pub fn check_new(args: &Args) -> Outcome {

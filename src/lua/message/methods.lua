@@ -77,7 +77,7 @@ end
 
 -- Methods that are the same on both sides but for how queued bytes leave. `session_of` gives the
 -- native part of an object; a drop-in object may have none yet.
-local function add_common(methods, leave, session_of)
+local function add_common(methods, send, session_of)
     function methods.send(self, data, typ)
         check_data("data", data)
         local text = check_type(typ)
@@ -88,15 +88,15 @@ local function add_common(methods, leave, session_of)
                 return bytes
             end
         end
-        return leave(self, native_send(session, data, text))
+        return send(self, native_send, session, data, text)
     end
 
     function methods.ping(self, data)
-        return leave(self, native_control(session_of(self), PING, check_control(data)))
+        return send(self, native_control, session_of(self), PING, check_control(data))
     end
 
     function methods.pong(self, data)
-        return leave(self, native_control(session_of(self), PONG, check_control(data)))
+        return send(self, native_control, session_of(self), PONG, check_control(data))
     end
 
     local stream = {}
@@ -104,7 +104,7 @@ local function add_common(methods, leave, session_of)
 
     function methods.send_stream(self, typ)
         local text = check_type(typ)
-        local ok, err = natives.stream_open(session_of(self), text)
+        local ok, err = send(self, natives.stream_open, session_of(self), text)
         if not ok then
             return nil, err
         end
@@ -118,7 +118,7 @@ local function add_common(methods, leave, session_of)
             return nil, "stream finished"
         end
         local ws = self.ws
-        return leave(ws, natives.stream_write(session_of(ws), chunk))
+        return send(ws, natives.stream_write, session_of(ws), chunk)
     end
 
     function stream.finish(self)
@@ -126,9 +126,9 @@ local function add_common(methods, leave, session_of)
             return nil, "stream finished"
         end
         local ws = self.ws
-        local bytes, over = natives.stream_finish(session_of(ws))
+        local bytes, err = send(ws, natives.stream_finish, session_of(ws))
         self.finished = bytes ~= nil
-        return leave(ws, bytes, over)
+        return bytes, err
     end
 
     local function message_after_timeout(self)

@@ -23,6 +23,7 @@ pub const API: Api = Api {
         native!(c"peer_between", client::between),
         native!(c"peer_close", client::close),
         native!(c"peer_feed", client::feed),
+        native!(c"peer_linger", client::linger),
         native!(c"peer_lost", client::lost),
         native!(c"peer_new", client::new),
         native!(c"peer_open", client::open),

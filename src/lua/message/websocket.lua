@@ -36,16 +36,11 @@ local CLIENT_GONE = 499
 local _M = { _VERSION = "0.2.0" }
 
 
--- Queued natively; above the high-water mark the light thread waits for the peer.
-local function leave_server(self, bytes, over)
+-- Above the high-water mark the light thread waits for the peer before anything is queued.
+local function send_server(_, native, session, a, b)
+    local bytes, err = wait(native, session, nil, a, b)
     if not bytes then
-        return nil, over
-    end
-    if over then
-        local drained, err = wait(native_drain, self.session)
-        if not drained then
-            return nil, (err:gsub("^failed to send frame: ", ""))
-        end
+        return nil, err
     end
     return bytes
 end
@@ -56,7 +51,7 @@ local function server_session(self)
 end
 
 
-local server = methods.add_common({}, leave_server, server_session)
+local server = methods.add_common({}, send_server, server_session)
 local server_mt = { __index = server }
 
 server.role = "server"

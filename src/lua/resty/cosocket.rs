@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use ws_conn::IoError;
 use ws_proto::header::{self, Head};
 use ws_proto::{mask, Masking};
 
@@ -61,7 +62,9 @@ pub fn frame_rest(args: &Args) -> Outcome {
         None => LargeBody::new(missing as usize),
     };
     let drained = piece.len() < body.missing();
-    body.add(piece);
+    if body.add(piece).is_err() {
+        return Outcome::nil_err("no memory");
+    }
     fill(args, head, body, drained)
 }
 
@@ -87,8 +90,10 @@ pub fn taken_frame(args: &Args) -> Outcome {
         let size = rest_len(head, ext, f64::MAX).ok()? as usize;
         Some(if body.len() < size {
             let mut part = LargeBody::new(size);
-            part.add(body);
-            Err((head, part))
+            match part.add(body) {
+                Ok(()) => Err((head, part)),
+                Err(err) => Ok(Outcome::nil_err(IoError::from(err).to_string())),
+            }
         } else if let (true, Some((key, payload))) = (head.masked, body.split_first_chunk_mut()) {
             mask::apply(*key, 0, payload);
             Ok(frame_of(head, Value::View(payload.as_ptr(), payload.len())))

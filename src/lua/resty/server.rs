@@ -3,15 +3,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ws_conn::{IoError, RecvError, View};
 use ws_proto::{close, opcode, Stage};
 
 use super::codec::{any_opcode, bad_opcode};
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
 use crate::ngx::log;
-use crate::ngx::lua_wait::CANNOT_WAIT;
+use crate::ngx::lua_wait::{Wait, CANNOT_WAIT};
 use crate::ngx::switch::Switched;
-use crate::session::{Drained, IoError, RecvError, Taken};
+use crate::session::Missed;
 use crate::upgrade::{self, Fault, Rules, Wish};
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
@@ -95,18 +96,23 @@ pub fn set_timeouts(args: &Args) -> Outcome {
 pub fn recv(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let frame = match session.take(r, args.number(2).unwrap_or(0.0), args.truth(3)) {
-        Taken::Frame(frame) => frame,
-        Taken::Parked => return Outcome::Yield,
-        Taken::Failed(err) => {
-            return Outcome::three(Value::Nil, Value::Nil, Value::Bytes(recv_text(err).into()))
+    let max = args.number(2).unwrap_or(0.0);
+    let taken = match session.take(r, max, args.truth(3)) {
+        Wait::Denied(text) if text == CANNOT_WAIT => {
+            return Outcome::three(Value::Nil, Value::Nil, Value::Str(CANNOT_WAIT));
         }
-        Taken::Mixed => return Outcome::Raise(MIXED.into()),
-        Taken::Denied(text) if text == CANNOT_WAIT => {
-            return Outcome::three(Value::Nil, Value::Nil, Value::Str(CANNOT_WAIT))
-        }
-        Taken::Denied(text) => return Outcome::Raise(text),
+        taken => taken,
     };
+    Outcome::waited(taken, |taken| match taken {
+        Ok(frame) => frame_values(frame),
+        Err(Missed::Failed(err)) => {
+            Outcome::three(Value::Nil, Value::Nil, Value::Bytes(recv_text(err).into()))
+        }
+        Err(Missed::Mixed) => Outcome::Raise(MIXED.into()),
+    })
+}
+
+fn frame_values(frame: View) -> Outcome {
     let data = Value::View(frame.data, frame.len);
     let again = if frame.fin { Value::Nil } else { Value::Str("again") };
     match frame.opcode {
@@ -146,12 +152,10 @@ pub fn send(args: &Args) -> Outcome {
 pub fn drain(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match session.drained(r, args.truth(2)) {
-        Drained::Yes => Outcome::one(Value::Int(1)),
-        Drained::Parked => Outcome::Yield,
-        Drained::Failed(err) => Outcome::nil_err(format!("failed to send frame: {err}")),
-        Drained::Denied(text) => Outcome::denied(text),
-    }
+    Outcome::waited(session.drained(r, args.truth(2)), |drained| match drained {
+        Ok(()) => Outcome::one(Value::Int(1)),
+        Err(err) => Outcome::nil_err(format!("failed to send frame: {err}")),
+    })
 }
 
 /// `close_payload(code, reason)` → payload of a close frame | nil, err.

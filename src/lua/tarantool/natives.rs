@@ -3,128 +3,139 @@
 
 use std::cell::RefCell;
 
+use ws_conn::{check_frame, Config, End, Role, Style, MAX_REASON};
 use ws_proto::handshake::accept_key;
 use ws_proto::handshake::client::ResponseHead;
 use ws_proto::handshake::head::{Fault as HeadFault, Head as RequestHead};
 use ws_proto::handshake::server::{check_lenient, Request};
 use ws_proto::header::Head;
-use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths};
+use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths, Masking};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
-use crate::session::dialogue::Role;
-use crate::session::{check_frame, frame_check, Fault, Framed, Over};
+use crate::session::Peer;
 
-/// `framed_new(is_client, max_frame)` → conversation
+/// Of output that waits, in bytes: above it a pong has to wait.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// `framed_new(is_client, max_frame)` → connection
 pub fn new(args: &Args) -> Outcome {
     let role = if args.truth(1) { Role::Client } else { Role::Server };
-    let framed = Framed::new(role, args.number(2).unwrap_or(f64::INFINITY) as u64);
-    Outcome::one(Value::Object(Object::Framed(Box::new(RefCell::new(framed)))))
+    let masking = if role == Role::Server { Masking::Required } else { Masking::Forbidden };
+    let max = args.number(2).unwrap_or(f64::INFINITY) as u64;
+    let peer = Peer::new(&Config {
+        role,
+        style: Style::Fragments,
+        masking,
+        max_frame: max,
+        max_message: max,
+        mark: HIGH_WATER,
+        heartbeat: None,
+        deflate: None,
+        late: false,
+        answer: Some(1000),
+        words: Some(words),
+    });
+    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(peer)))))
 }
 
-/// `framed_feed(conversation, bytes)`: what the socket received.
+/// `framed_feed(connection, bytes)`: what the socket received.
 pub fn feed(args: &Args) -> Outcome {
-    let (Some(framed), Some(bytes)) = (args.framed(1), args.bytes(2)) else {
+    let (Some(peer), Some(bytes)) = (args.peer(1), args.bytes(2)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    framed.borrow_mut().feed(bytes);
+    let broken = peer.borrow_mut().feed(bytes);
+    args.log_broken(broken);
     Outcome::none()
 }
 
-/// Answers a peer that broke a rule.
-fn tell(args: &Args, framed: &mut Framed, fault: Fault) {
-    framed.close(Some(fault.error.close_code()), text(&fault).as_bytes());
-    if let Some(r) = args.request() {
-        r.info(&crate::session::broken_rule(fault.error));
-    }
-}
-
-/// `framed_next(conversation)` → opcode, fin, data | "closed" (by a close frame), "broken", "limit"
+/// `framed_next(connection)` → opcode, fin, data | "closed" (by a close frame), "broken", "limit"
 /// or "lost" once nothing more comes | nothing yet
 pub fn next(args: &Args) -> Outcome {
-    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    let mut framed = framed.borrow_mut();
-    match framed.take() {
-        Some(Ok(frame)) => {
-            return Outcome::three(
-                Value::Int(frame.opcode.into()),
-                Value::Bool(frame.fin),
-                Value::Bytes(frame.data),
-            );
-        }
-        Some(Err(fault)) => tell(args, &mut framed, fault),
-        None => {}
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let mut peer = peer.borrow_mut();
+    if let Some(frame) = peer.take() {
+        return Outcome::three(
+            Value::Int(frame.opcode.into()),
+            Value::Bool(frame.fin),
+            Value::Bytes(frame.data),
+        );
     }
-    match framed.over() {
+    match peer.conn().end() {
         None => Outcome::none(),
-        Some(Over::Closed(_)) => Outcome::one(Value::Str("closed")),
-        Some(Over::Broken(Fault { error: Error::FrameTooLarge, .. })) => {
-            Outcome::one(Value::Str("limit"))
-        }
-        Some(Over::Broken(_)) => Outcome::one(Value::Str("broken")),
-        Some(Over::Lost) => Outcome::one(Value::Str("lost")),
+        Some(End::Closed { .. }) => Outcome::one(Value::Str("closed")),
+        Some(End::Broken(Error::FrameTooLarge)) => Outcome::one(Value::Str("limit")),
+        Some(End::Broken(_)) => Outcome::one(Value::Str("broken")),
+        Some(_) => Outcome::one(Value::Str("lost")),
     }
 }
 
-/// `framed_output(conversation)` → bytes to send, or nothing
+/// `framed_output(connection)` → bytes to send, or nothing
 pub fn output(args: &Args) -> Outcome {
-    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    match framed.borrow_mut().output() {
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    match peer.borrow_mut().output() {
         Some(bytes) => Outcome::one(Value::Bytes(bytes)),
         None => Outcome::none(),
     }
 }
 
-/// `framed_send(conversation, fin, opcode, data)` → bytes on the wire | nothing after a close frame
+/// `framed_send(connection, fin, opcode, data)` → bytes on the wire | nothing after a close frame
 pub fn send(args: &Args) -> Outcome {
-    let (Some(framed), Some(op)) = (args.framed(1), args.number(3)) else {
+    let (Some(peer), Some(op)) = (args.peer(1), args.number(3)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    match framed.borrow_mut().send(args.truth(2), op as u8, args.bytes(4).unwrap_or_default()) {
-        Some(bytes) => Outcome::one(Value::Int(bytes as i64)),
-        None => Outcome::none(),
+    let data = args.bytes(4).unwrap_or_default();
+    match peer.borrow_mut().send_frame(args.truth(2), op as u8, data) {
+        Ok(bytes) => Outcome::one(Value::Int(bytes as i64)),
+        Err(_) => Outcome::none(),
     }
 }
 
-/// `framed_ping(conversation)`: queues a ping.
+/// `framed_ping(connection)`: queues a ping.
 pub fn ping(args: &Args) -> Outcome {
-    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    framed.borrow_mut().ping();
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    peer.borrow_mut().ping();
     Outcome::none()
 }
 
-/// `framed_close(conversation, code or nil, reason)` → whether a close frame was queued: one is
-/// enough.
+/// `framed_close(connection, code or nil, reason)` → whether a close frame was queued: one is
+/// enough. A reason that is too long for a control frame is cut.
 pub fn close_framed(args: &Args) -> Outcome {
-    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let code = args.number(2).map(|code| code as u16);
-    let queued = framed.borrow_mut().close(code, args.bytes(3).unwrap_or_default());
+    let reason = args.bytes(3).unwrap_or_default();
+    let mut end = reason.len().min(MAX_REASON);
+    while end < reason.len() && end > 0 && reason[end] & 0xC0 == 0x80 {
+        end -= 1;
+    }
+    // The shim waits for the peer's close frame, as long as its caller says.
+    let queued = peer.borrow_mut().close(code, &reason[..end], u64::MAX);
     Outcome::one(Value::Bool(queued))
 }
 
-/// `framed_lost(conversation)`: the socket ended.
+/// `framed_lost(connection)`: the socket ended.
 pub fn lost(args: &Args) -> Outcome {
-    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    framed.borrow_mut().end(Over::Lost);
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    peer.borrow_mut().lost();
     Outcome::none()
 }
 
-/// `framed_state(conversation)` → pongs so far, whether frames wait that must be taken first,
+/// `framed_state(connection)` → pongs so far, whether frames wait that must be taken first,
 /// whether it is over, whether a close frame was sent
 pub fn state(args: &Args) -> Outcome {
-    let Some(framed) = args.framed(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    let framed = framed.borrow();
+    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let peer = peer.borrow();
+    let conn = peer.conn();
     Outcome::four(
-        Value::Int(framed.pongs() as i64),
-        Value::Bool(framed.is_full()),
-        Value::Bool(framed.is_over()),
-        Value::Bool(framed.is_closing()),
+        Value::Int(conn.pongs() as i64),
+        Value::Bool(conn.is_full() && !conn.is_ending()),
+        Value::Bool(conn.is_ending()),
+        Value::Bool(conn.is_closing()),
     )
 }
 
 /// tarantool's words for a fault, which are also the close frame's reason.
-fn text(fault: &Fault) -> String {
-    let (head, len) = (&fault.head, fault.len);
-    match fault.error {
+fn words(error: Error, head: Head, len: usize) -> String {
+    match error {
         Error::ReservedData | Error::ReservedControl => format!("opcode invalid: {}", head.opcode),
         Error::ControlTooLong => format!("control frame length greater than 125: {len}"),
         Error::BadRsv => format!("frame rsv invalid: {}", head.rsv),
@@ -145,7 +156,9 @@ fn text(fault: &Fault) -> String {
 
 /// `framed_rules()` → a judge of frames that Lua code reads by itself
 pub fn rules(_args: &Args) -> Outcome {
-    Outcome::one(Value::Object(Object::FrameCheck(Box::new(RefCell::new(frame_check())))))
+    // Sizes are the reader's business.
+    let check = FrameCheck::new(u64::MAX, u32::MAX);
+    Outcome::one(Value::Object(Object::FrameCheck(Box::new(RefCell::new(check)))))
 }
 
 /// `framed_judge(judge, opcode, fin, rsv, data)` → nothing where the frame may come now | code,
@@ -164,9 +177,8 @@ pub fn judge(args: &Args) -> Outcome {
     match judged(&mut check.borrow_mut(), head, data) {
         Ok(()) => Outcome::none(),
         Err(error) => {
-            let fault = Fault { error, head, len: data.len() };
             let code = Value::Int(error.close_code().into());
-            Outcome::two(code, Value::Bytes(text(&fault).into_bytes()))
+            Outcome::two(code, Value::Bytes(words(error, head, data.len()).into_bytes()))
         }
     }
 }

@@ -163,9 +163,6 @@ local function ended(self, why)
         return {}
     end
     rawset(self, "close_received", why == "closed")
-    if why == "closed" then
-        natives.framed_close(own.codec, 1000)
-    end
     rawset(self, "close_sended", true)
     rawset(self, "closed_by_me", why ~= "closed")
     push(self, now() + CLOSE_TIMEOUT, true)

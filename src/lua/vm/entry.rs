@@ -12,6 +12,7 @@ use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
 
 use mlua::ffi as lua;
+use ws_conn::IoError;
 use ws_proto::handshake::client::Opening;
 use ws_proto::FrameCheck;
 
@@ -23,9 +24,9 @@ use crate::ngx::cosocket::Cosocket;
 use crate::ngx::guard::guarded;
 use crate::ngx::lending;
 use crate::ngx::listener::Listener;
-use crate::ngx::lua_wait::{self, CANNOT_WAIT};
+use crate::ngx::lua_wait::{self, Wait, CANNOT_WAIT};
 use crate::ngx::request::Request;
-use crate::session::{recycle, Framed, IoError, LargeBody, Peer, Session, Stream};
+use crate::session::{broken_rule, recycle, LargeBody, Peer, Session, Stream};
 
 /// What a native answers to a first argument that is none of ours.
 pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
@@ -121,8 +122,6 @@ pub enum Object {
     Stream(Rc<Stream>),
     /// The rules of messages, for who reads frames.
     FrameCheck(Box<RefCell<FrameCheck>>),
-    /// A conversation in single frames.
-    Framed(Box<RefCell<Framed>>),
     /// The body of a frame of which the rest has yet to come.
     Body(Box<RefCell<LargeBody>>),
 }
@@ -161,12 +160,20 @@ impl Outcome {
     pub fn four(a: Value, b: Value, c: Value, d: Value) -> Outcome {
         Outcome::Return(Values([Some(a), Some(b), Some(c), Some(d)]))
     }
-    /// What a native answers that was not parked, by the text of `Parking::Denied`.
+    /// What a native answers that was not parked, by the text of `Wait::Denied`.
     pub fn denied(text: String) -> Outcome {
         if text == CANNOT_WAIT {
             Outcome::nil_err(text)
         } else {
             Outcome::Raise(text)
+        }
+    }
+    /// What became of a call that may have to wait.
+    pub fn waited<T>(wait: Wait<T>, ready: impl FnOnce(T) -> Outcome) -> Outcome {
+        match wait {
+            Wait::Ready(value) => ready(value),
+            Wait::Parked => Outcome::Yield,
+            Wait::Denied(text) => Outcome::denied(text),
         }
     }
     /// `nil, text`
@@ -184,6 +191,13 @@ impl<'l> Args<'l> {
         // SAFETY: ngx_lua keeps the current request in the Lua state; it is alive while its Lua
         // code runs, which is the time of this call.
         unsafe { Request::from_ptr(ffi::ngx_http_lua_get_request(self.state.cast())) }
+    }
+
+    /// Tells the log which rule a peer has broken, if it has.
+    pub fn log_broken(&self, broken: Option<ws_proto::Error>) {
+        if let (Some(err), Some(r)) = (broken, self.request()) {
+            r.info(&broken_rule(err));
+        }
     }
 
     /// The string (or number, as a string) at `index`.
@@ -306,14 +320,6 @@ impl<'l> Args<'l> {
     pub fn stream(&self, index: c_int) -> Option<&'l Rc<Stream>> {
         match self.object(index)? {
             Object::Stream(stream) => Some(stream),
-            _ => None,
-        }
-    }
-
-    /// The conversation in frames at `index`.
-    pub fn framed(&self, index: c_int) -> Option<&'l RefCell<Framed>> {
-        match self.object(index)? {
-            Object::Framed(framed) => Some(framed),
             _ => None,
         }
     }

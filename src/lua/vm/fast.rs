@@ -6,6 +6,7 @@
 use std::ffi::{c_int, c_void};
 
 use mlua::ffi as lua;
+use ws_proto::opcode;
 
 use super::entry::{Object, Slot};
 use super::memory::LARGE;
@@ -73,7 +74,7 @@ unsafe extern "C" fn recv_message(slot: *const Slot) -> c_int {
     guarded("recv", 0, || {
         let Some(message) = session.receive_now() else { return 0 };
         lend(message.data, message.len, None);
-        1 + c_int::from(message.text)
+        1 + c_int::from(message.opcode == opcode::TEXT)
     })
 }
 

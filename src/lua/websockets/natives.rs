@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 
+use ws_conn::{Config, End, Role, Style};
 use ws_proto::handshake::head::{Fault, Head};
 use ws_proto::handshake::server::{check_strict, Policy};
 use ws_proto::{opcode, Masking};
@@ -10,8 +11,7 @@ use ws_proto::{opcode, Masking};
 use crate::conf::{heartbeat, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::host;
-use crate::session::dialogue::Role;
-use crate::session::{stats, Peer, PeerOptions, SlowConsumer};
+use crate::session::{stats, Peer, SlowConsumer};
 
 /// libwebsockets' write types: a number, and flags to be added.
 const WRITE_NO_FIN: u32 = 0x40;
@@ -123,27 +123,31 @@ pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let location = location_of(r);
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let mut peer = Peer::new(PeerOptions {
+    let peer = Peer::new(&Config {
         role: Role::Server,
+        style: Style::Messages,
         masking: if args.truth(2) { Masking::Optional } else { Masking::Required },
         max_frame: max,
         max_message: max,
+        mark: location.send_buffer,
         heartbeat: heartbeat(location.given_ping_interval(), location.ping_timeout()),
         deflate: None,
+        late: true,
+        answer: None,
+        words: None,
     });
-    peer.hear_out();
-    stats::opened();
     Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(peer)))))
 }
 
 /// `status(peer)` → a message waits, no more room for messages, nothing more will come
 pub fn status(args: &Args) -> Outcome {
     let Some(peer) = peer(args) else { return Outcome::Raise(NOT_OURS.into()) };
-    let status = peer.borrow().status();
+    let peer = peer.borrow();
+    let conn = peer.conn();
     Outcome::three(
-        Value::Bool(status.has_messages),
-        Value::Bool(status.is_full),
-        Value::Bool(status.is_over),
+        Value::Bool(conn.has_items()),
+        Value::Bool(conn.is_full()),
+        Value::Bool(conn.is_ending()),
     )
 }
 
@@ -168,7 +172,7 @@ pub fn write(args: &Args) -> Outcome {
         return Outcome::none();
     }
     let fin = control || typ & WRITE_NO_FIN == 0;
-    match peer.borrow_mut().write(|dialogue, out| dialogue.raw(fin, op, data, out)) {
+    match peer.borrow_mut().send_frame(fin, op, data) {
         Ok(bytes) => Outcome::one(Value::Int(bytes as i64)),
         Err(_) => Outcome::none(),
     }
@@ -178,9 +182,10 @@ pub fn write(args: &Args) -> Outcome {
 /// end has been noticed.
 pub fn gone(args: &Args) -> Outcome {
     let Some(peer) = peer(args) else { return Outcome::Raise(NOT_OURS.into()) };
-    let peer = peer.borrow();
-    stats::closed(peer.end().map_or(1006, |end| end.code()));
-    Outcome::one(Value::Bool(peer.failed()))
+    let mut peer = peer.borrow_mut();
+    // What ends without an end known has lost its peer.
+    peer.lost();
+    Outcome::one(Value::Bool(peer.conn().end().is_some_and(End::is_failure)))
 }
 
 /// `slow(closed)`: counts a message that a slow consumer did not get.

@@ -136,7 +136,7 @@ impl Connection {
     fn read_on(&mut self, host: &impl Host, io: &impl Io, lend: bool, most: usize) -> Option<View> {
         let Connection { receiver, dialogue, lent, .. } = self;
         let lend = lend && !dialogue.is_closing();
-        let (mut view, mut read) = (None, 0);
+        let (mut view, mut read, mut any) = (None, 0, false);
         while view.is_none() && read < most && !dialogue.is_over() && !dialogue.is_full() {
             let next = receiver.next(host, io, |event| match event {
                 Event::Message { text, payload } if lend => {
@@ -147,6 +147,7 @@ impl Connection {
                 }
                 event => dialogue.absorb(host, event),
             });
+            any |= next.is_some();
             match next {
                 None => break,
                 Some(Ok(Ok(()))) => read += usize::from(!dialogue.inbox.is_empty()),
@@ -159,7 +160,9 @@ impl Connection {
                 Some(Err(RecvError::Ended)) => dialogue.finish(End::Dropped),
             }
         }
-        self.note_held();
+        if any {
+            self.note_held();
+        }
         view
     }
 
@@ -208,14 +211,13 @@ impl Connection {
         view
     }
 
-    /// Fragments: the next data frame that has come.
-    pub fn take_fragment(&mut self, host: &impl Host) -> Option<Item> {
-        let item = self.take_item(host)?;
-        if !self.is_full() {
+    /// The next item of what has been fed.
+    pub fn take_fed(&mut self, host: &impl Host) -> Option<Item> {
+        if !self.has_items() {
             self.handle_read(host, &NoIo);
             self.receiver.settle(host);
         }
-        Some(item)
+        self.take_item(host)
     }
 
     /// The next item that waits. Where none does, an end that was put off is carried out.
@@ -225,6 +227,11 @@ impl Connection {
             self.dialogue.settle(host);
         }
         item
+    }
+
+    /// Whether something that has come waits to be taken or looked at.
+    pub fn has_unread(&self) -> bool {
+        self.has_items() || self.receiver.has_bytes(&NoIo)
     }
 
     fn pop(&mut self) -> Option<View> {
@@ -260,8 +267,8 @@ impl Connection {
                     let (fin, opcode, payload) = frame(event);
                     lend_out(lent, fin, opcode, payload)
                 })?;
-                if let (Err(RecvError::Protocol(err)), false) = (next, known) {
-                    host.count(Counted::Broken(err));
+                if let (Err(err), false) = (next, known) {
+                    self.note_deaf(host, err);
                 }
                 next
             }
@@ -288,11 +295,18 @@ impl Connection {
         match next {
             Some(Ok(Ok(item))) => self.dialogue.inbox.push(item),
             Some(Ok(Err(_))) => self.receiver.stop(IoError::NoMemory),
-            Some(Err(RecvError::Protocol(err))) => host.count(Counted::Broken(err)),
-            Some(Err(_)) => {}
+            Some(Err(err)) => self.note_deaf(host, err),
             None => return false,
         }
         true
+    }
+
+    /// Frame style: nothing more will come.
+    fn note_deaf(&mut self, host: &impl Host, err: RecvError) {
+        if let RecvError::Protocol(err) = err {
+            host.count(Counted::Broken(err));
+        }
+        self.dialogue.news |= News::OVER;
     }
 
     /// Keeps count of a frame handed out: of whole messages, when they came.

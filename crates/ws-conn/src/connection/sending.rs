@@ -302,7 +302,7 @@ impl Connection {
     /// than the high-water mark would wait then.
     pub fn share(&mut self, host: &impl Host, io: &impl Io, message: &Shared<'_>) -> Option<bool> {
         self.check().ok()?;
-        if self.dialogue.is_over() {
+        if self.is_over() {
             return None;
         }
         let mark = self.dialogue.mark;
@@ -353,20 +353,17 @@ impl Connection {
 
     /// Sends as much as the kernel takes.
     pub fn flush(&mut self, host: &impl Host, io: &impl Io) {
-        if self.write_end.is_some() {
-            return;
-        }
-        match self.dialogue.sender.outbox.flush(host.pool(), io) {
-            Ok(0) => {}
-            Ok(_) => {
-                self.last_out = host.now_ms();
-                let waiting = self.buffered();
-                self.dialogue.sender.made_room(host, self.dialogue.mark);
-                if self.buffered() > waiting {
-                    self.dialogue.news |= News::OUTPUT;
-                }
+        while self.write_end.is_none() {
+            match self.dialogue.sender.outbox.flush(host.pool(), io) {
+                Ok(0) => return,
+                Ok(_) => self.last_out = host.now_ms(),
+                Err(err) => self.write_end = Some(err),
             }
-            Err(err) => self.write_end = Some(err),
+            let waiting = self.buffered();
+            self.dialogue.sender.made_room(host, self.dialogue.mark);
+            if self.buffered() == waiting {
+                return;
+            }
         }
     }
 

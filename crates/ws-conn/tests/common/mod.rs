@@ -5,14 +5,22 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use ws_conn::{Config, Connection, Counted, Host, Io, Pool, Recv, Role, Sent, Style, View};
+use ws_conn::{
+    Config, Connection, Counted, Host, Io, Lending, Pool, Recv, Role, Sent, Style, View,
+};
 use ws_proto::{header, mask, opcode, Masking};
 
-#[derive(Default)]
 pub struct World {
     pub now: Cell<u64>,
     pub counts: RefCell<Vec<Counted>>,
     pool: Pool,
+}
+
+impl Default for World {
+    fn default() -> World {
+        let lending = Lending { is_lent: || false, hold: drop };
+        World { now: Cell::new(0), counts: RefCell::default(), pool: Pool::new(lending) }
+    }
 }
 
 impl Host for World {
