@@ -113,6 +113,7 @@ counters! {
         ErrorMessageSize "rule" = "message_size",
         ErrorFragments "rule" = "fragments",
         ErrorCompression "rule" = "compression",
+        ErrorMemory "rule" = "memory",
         ErrorOther "rule" = "other",
     }
     total "slow_consumers" "Subscribers over their send buffer: messages dropped, connections closed." {
