@@ -177,7 +177,7 @@ close 1007 "bad compressed data"
 --- results
 "Hello" "text"
 1007 "bad compressed data" false
---- info: websocket peer broke a rule: bad compressed data (deflate)
+--- info: websocket peer broke a rule: bad compressed data (compression)
 
 
 
@@ -292,7 +292,7 @@ close 1002 "bad RSV1, RSV2, or RSV3 bits"
 close 1007 "bad compressed data"
 --- results
 1007 "bad compressed data" false
---- info: websocket peer broke a rule: bad compressed data (deflate)
+--- info: websocket peer broke a rule: bad compressed data (compression)
 
 
 

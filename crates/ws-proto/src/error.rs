@@ -74,7 +74,7 @@ impl Error {
             Self::MessageTooLarge => ("exceeding max message len", 1009, "message_size"),
             Self::TooManyFragments => ("too many fragments", 1009, "fragments"),
             Self::InvalidUtf8 => ("invalid utf-8", 1007, "utf8"),
-            Self::BadDeflate => ("bad compressed data", 1007, "deflate"),
+            Self::BadDeflate => ("bad compressed data", 1007, "compression"),
             Self::NoMemory => ("no memory", 1011, "memory"),
         }
     }
