@@ -57,7 +57,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 20] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 21] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -109,6 +109,12 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 20] = [
         offset: 0,
         post: ptr::null_mut(),
     },
+    row(
+        c"websocket_max_subscriptions",
+        ONE,
+        ffi::ngx_conf_set_num_slot,
+        offset_of!(Location, max_subscriptions),
+    ),
     row(
         c"websocket_resume_limit",
         ONE,

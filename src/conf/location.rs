@@ -46,6 +46,8 @@ pub struct Location {
     pub publish_from_client: usize,
     /// `websocket_resume_limit`; 0 is none.
     pub resume_limit: usize,
+    /// `websocket_max_subscriptions`; 0 is no limit.
+    pub max_subscriptions: usize,
     /// `websocket_origin`.
     pub origins: Option<Origins>,
     /// What the location answers by itself.
@@ -149,6 +151,7 @@ impl Location {
             shutdown_close: None,
             publish_from_client: UNSET,
             resume_limit: UNSET,
+            max_subscriptions: UNSET,
             origins: None,
             content: Content::default(),
         }
@@ -171,6 +174,7 @@ impl Location {
         pick(&mut self.slow_consumer, prev.slow_consumer, 1);
         pick(&mut self.publish_from_client, prev.publish_from_client, 0);
         pick(&mut self.resume_limit, prev.resume_limit, 300);
+        pick(&mut self.max_subscriptions, prev.max_subscriptions, 0);
         if self.compression.is_none() {
             self.compression = prev.compression;
             self.deflate = prev.deflate.clone();
@@ -320,10 +324,12 @@ impl Location {
 
     /// How many messages of before a subscriber gets at most.
     pub fn most_resumed(&self) -> usize {
-        match self.resume_limit {
-            0 => usize::MAX,
-            most => most,
-        }
+        at_most(self.resume_limit)
+    }
+
+    /// How many topics a connection may subscribe.
+    pub fn most_topics(&self) -> usize {
+        at_most(self.max_subscriptions)
     }
 
     /// What happens to a subscriber over its send buffer.
@@ -356,6 +362,14 @@ impl Location {
         }
         self.deflate = deflate;
         Ok(())
+    }
+}
+
+/// A number's limit of which 0 means none.
+fn at_most(n: usize) -> usize {
+    match n {
+        0 => usize::MAX,
+        n => n,
     }
 }
 

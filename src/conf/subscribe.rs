@@ -82,6 +82,7 @@ impl GoOn for Subscribe {
         let wanted = |since| Wanted {
             since,
             limit: location.most_resumed(),
+            most_topics: location.most_topics(),
             json,
             on_gap: if ignores { OnGap::Ignore } else { OnGap::Close },
         };

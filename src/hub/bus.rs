@@ -8,9 +8,8 @@ use ws_hub::ring::{Reader, RingError};
 use ws_hub::{ConnId, Counter, Envelope, NodeId, Read, Ring, Target, TopicHash, Zone};
 
 use super::error::Error;
-use super::history;
 use crate::ngx::{clock, log, wake, zone};
-use crate::session::{random, stats, Delivery};
+use crate::session::{random, stats};
 
 /// Workers at a time, old generations that still drain included: at least so many, and at most.
 const ROWS: usize = 64;
@@ -86,81 +85,9 @@ pub fn smallest_zone() -> usize {
     Zone::min_len(ROWS).unwrap_or(1 << 20) + zone::OVERHEAD
 }
 
-/// The zone as this worker finds it, seat or not; None in a process that has none. Workers that
-/// are gone and will not be replaced (killed while they drained) have no row any more.
-pub fn living_zone() -> Option<Zone<'static>> {
-    let zone = Zone::attach(zone::HUB.memory()?).ok()?;
-    zone.directory().free_dead(wake::process_exists);
-    Some(zone)
-}
-
-/// One worker's numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct Worker {
-    /// Process id.
-    pub pid: u32,
-    /// nginx's slot of the process.
-    pub slot: u16,
-    /// Connections open.
-    pub open: u64,
-    /// Messages received.
-    pub messages_in: u64,
-    /// Messages sent.
-    pub messages_out: u64,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-}
-
-/// A number, summed over all workers.
-pub fn sum(counter: Counter) -> u64 {
-    match counter {
-        Counter::HistoryTopics => history::stats().topics,
-        Counter::HistoryBytes => history::stats().bytes,
-        Counter::HistoryEvicted => history::stats().evicted,
-        _ => living_zone().map_or(0, |zone| zone.sum(counter)),
-    }
-}
-
-/// Connections of all workers that have a seat.
-pub fn connections() -> u64 {
-    sum(Counter::Open)
-}
-
-/// The numbers of each worker.
-pub fn workers() -> Vec<Worker> {
-    let Some(zone) = living_zone() else { return Vec::new() };
-    let of = |row| {
-        let (slot, pid) = zone.directory().worker(row)?;
-        let counters = zone.counters().row(row);
-        Some(Worker {
-            pid,
-            slot,
-            open: counters.get(Counter::Open),
-            messages_in: counters.get(Counter::MessagesIn),
-            messages_out: counters.get(Counter::MessagesOut),
-            bytes_in: counters.get(Counter::BytesIn),
-            bytes_out: counters.get(Counter::BytesOut),
-        })
-    };
-    zone.directory().joined().filter_map(of).collect()
-}
-
 /// An id for a connection of a worker without a seat: nobody else can send to it.
 pub fn seatless_id() -> ConnId {
     ConnId::new(node(), u16::MAX, 0, random::bytes())
-}
-
-/// Counts what became of a message for one connection.
-pub fn delivered(delivery: Delivery) {
-    let counter = match delivery {
-        Delivery::Queued => Counter::Delivered,
-        Delivery::Dropped => Counter::SlowDropped,
-        Delivery::Closed => Counter::SlowClosed,
-        Delivery::Gone => return,
-    };
-    stats::add(counter, 1);
 }
 
 impl Bus {

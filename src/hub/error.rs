@@ -27,6 +27,8 @@ pub enum Error {
     InvalidUtf8,
     /// The connection has ended.
     Closed,
+    /// The connection has as many subscriptions as it may have.
+    TooManySubscriptions,
     /// The topic has no history.
     NoHistory,
     /// What stops the history.
@@ -71,6 +73,7 @@ impl std::fmt::Display for Error {
             Error::BadId => "invalid connection id",
             Error::InvalidUtf8 => "invalid utf-8",
             Error::Closed => "closed",
+            Error::TooManySubscriptions => "too many subscriptions",
             Error::NoHistory => "no history for this topic",
             Error::History(err) => return err.fmt(f),
             Error::Gap(Gap::Epoch) => "epoch",

@@ -3,10 +3,11 @@
 //! argues it); made by the master, never freed.
 
 use ws_hub::history::{
-    Batch, From, Gap, History, HistoryError, Limit, Message, Owner, Page, Position, Published,
-    Record, Rule, Rules, Stats, Topic,
+    Batch, Cursor, From, Gap, History, HistoryError, Limit, Message, Owner, Page, Position,
+    Published, Record, Rule, Rules, Stats, Topic,
 };
-use ws_hub::{ConnId, Counter};
+use ws_hub::json::CursorText;
+use ws_hub::{ConnId, Counter, TopicHash};
 
 use super::error::Error;
 use crate::ngx::zone::HISTORY;
@@ -46,6 +47,11 @@ impl<'a> Item<'a> {
         };
         Item { text: record.flags & BINARY == 0, data, except }
     }
+}
+
+/// The cursor of a position in a topic.
+pub fn cursor(topic: &[u8], position: Position) -> CursorText {
+    Cursor { topic: TopicHash::of(topic), position }.encode()
 }
 
 fn owner() -> Owner {

@@ -10,10 +10,9 @@ use ws_hub::history::{Batch, Position};
 use ws_hub::json::{self, State};
 use ws_hub::{ConnId, Envelope, TopicIndex};
 
-use super::bus::delivered;
-use super::history::Histories;
+use super::history::{cursor, Histories};
 use super::mailbox::Queue;
-use super::position::cursor;
+use super::numbers::delivered;
 use crate::session::{Delivery, Session};
 
 /// Who may be subscribed.

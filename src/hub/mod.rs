@@ -4,33 +4,34 @@
 //!
 //! * worker.rs: this worker's part, from its start to its end, and who is known to it;
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
-//! * history.rs, resume.rs: messages of before, and whoever has not had them yet;
-//! * mailbox.rs: a subscriber that is no connection; watch.rs: what who looks on is shown.
+//! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
+//! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
 mod error;
+mod follow;
 mod history;
 mod local;
 mod mailbox;
-mod position;
+mod numbers;
 mod publish;
 mod resume;
 mod subscribe;
 mod watch;
 mod worker;
 
-pub use bus::{smallest_zone, sum, workers};
+pub use bus::smallest_zone;
 pub use error::Error;
 pub use history::smallest_zone as smallest_history_zone;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
+pub use numbers::{connections, sum, workers};
 pub use publish::{
     close, close_topic, publish, publish_from_client, publish_many, send, Publish, Scope,
 };
 pub use resume::Wanted;
 pub use subscribe::{
-    connections, forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found,
-    History,
+    forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found, History,
 };
 pub use watch::{highlights, samples};
 pub use worker::{open_mailbox, prepare, register, start, stop};

@@ -7,9 +7,8 @@ use ws_hub::{ConnId, Counter, Envelope, Target, TopicHash};
 
 use super::bus::Bus;
 use super::error::Error;
-use super::history::Item;
+use super::history::{cursor, Item};
 use super::local::Message;
-use super::position::cursor;
 use super::worker::{with, Hub};
 use crate::ngx::clock;
 use crate::session::stats;

@@ -1,32 +1,24 @@
-//! Subscribers of topics with a history: live ones share one pointer into it in each worker, which
-//! moves as the doorbell rings; who asks for messages of before, or has no room for one, has a
-//! pointer of its own, is filled from the history as its output drains, outside the slow-consumer
-//! cap, and becomes live where the two meet. So each gets every message once, in order, or is told.
+//! Subscribers of topics with a history who are not live: who asks for messages of before, or has no
+//! room for one, has a pointer of its own into the history, is filled from there as its output drains,
+//! outside the slow-consumer cap, and becomes live where it meets the worker's (follow.rs). So each
+//! gets every message once, in order, or is told.
 
 use std::rc::Rc;
 
 use ws_conn::Shared;
-use ws_hub::history::read::{PIECE_BYTES, PIECE_RECORDS};
-use ws_hub::history::{Batch, Cursor, From, Gap, Limit, Page, Position, Published};
+use ws_hub::history::{Cursor, From, Gap, Limit, Position};
 use ws_hub::json::{self, Reason, State};
 use ws_hub::since::Since;
 use ws_hub::{ConnId, Counter, TopicHash};
 
-use super::bus::delivered;
-use super::error::Error;
-use super::history::Item;
+use super::follow::PIECE;
+use super::history::{cursor, Item};
 use super::local::{Behind, Extra, Local, Member, Message, OnGap, Special};
-use super::position::cursor;
+use super::numbers::delivered;
 use crate::session::{stats, Delivery, Session};
 
 /// Output that waits for one subscriber while it is being filled.
 const ROOM: usize = 64 * 1024;
-/// How much of a topic is read in one turn of the event loop, in messages.
-const TURN: usize = 256;
-/// How much is read at once.
-const PIECE: Limit = Limit { records: PIECE_RECORDS, bytes: PIECE_BYTES };
-/// Topics of which is looked, in one go, whether they are where their histories are.
-const LOOK: usize = 1000;
 /// One message, to see whether it is there.
 const ONE: Limit = Limit { records: 1, bytes: 1 };
 
@@ -37,6 +29,8 @@ pub struct Wanted<'a> {
     pub since: Since<'a>,
     /// At most so many of them.
     pub limit: usize,
+    /// How many topics the connection may have.
+    pub most_topics: usize,
     /// Each message as a line in JSON.
     pub json: bool,
     /// What becomes of messages that cannot be had any more.
@@ -51,23 +45,6 @@ enum Filled {
 }
 
 impl Local {
-    /// After the first subscription of a topic here: from where on messages are live.
-    pub(super) fn begin_topic(&mut self, topic: &[u8]) {
-        let Some(histories) = &self.histories else { return };
-        if histories.keeps(topic) {
-            histories.set_subscribed(topic, true);
-            let at = histories.position(topic);
-            if let Some((_, extra)) = self.topics.get_mut(topic) {
-                extra.get_or_insert_default().at = Some(at);
-            }
-        }
-    }
-
-    /// Before a subscription: nothing that its client has a cursor of may be ahead of the pointer.
-    pub(super) fn move_to_top(&mut self, topic: &[u8]) {
-        while self.follow(topic).1 {}
-    }
-
     /// A new subscription's options, and where it stands. `fill` comes next.
     pub(super) fn begin(&mut self, handle: u32, topic: &[u8], wanted: &Wanted<'_>) -> State {
         let live = self.topics.get(topic).and_then(|(_, extra)| extra.as_ref()?.at);
@@ -135,94 +112,8 @@ impl Local {
         (Some(at), State { cursor, recovered: true, count, reason: None })
     }
 
-    /// The doorbell rang: the topic's history goes up to `top` at least. Returns how many
-    /// connections were handed something.
-    pub(super) fn rung(&mut self, topic: &[u8], top: Position) -> usize {
-        match self.topics.get(topic) {
-            Some((_, Some(extra))) if extra.at.is_some_and(|at| is_past(at, top)) => 0,
-            Some(_) => self.follow_or_put_off(topic),
-            None => 0,
-        }
-    }
-
-    /// A message that this worker has just put into the history, at `at`.
-    pub(super) fn stored(&mut self, message: &Message<'_>, at: Position) -> usize {
-        let Some((_, Some(extra))) = self.topics.get_mut(message.topic) else { return 0 };
-        match &mut extra.at {
-            Some(last) if last.epoch == at.epoch && last.offset + 1 == at.offset => {
-                *last = at;
-                self.fan_out(message, None)
-            }
-            _ => self.rung(message.topic, at),
-        }
-    }
-
-    fn follow_or_put_off(&mut self, topic: &[u8]) -> usize {
-        let (deliveries, more) = self.follow(topic);
-        if more && !self.due.iter().any(|due| **due == *topic) {
-            self.due.push(topic.into());
-        }
-        deliveries
-    }
-
-    /// Goes on with topics that were put off. Whether some are still.
-    pub(super) fn go_on(&mut self) -> bool {
-        for topic in std::mem::take(&mut self.due) {
-            self.follow_or_put_off(&topic);
-        }
-        !self.due.is_empty()
-    }
-
-    /// Hands live subscribers what is new in a topic's history, or a turn's part of it. Returns how
-    /// many connections were handed something, and whether there is more.
-    pub(super) fn follow(&mut self, topic: &[u8]) -> (usize, bool) {
-        let (mut deliveries, mut messages, mut more) = (0, 0, true);
-        let mut batch = std::mem::take(&mut self.batch);
-        while more && messages < TURN {
-            more = false;
-            let Some((_, Some(extra))) = self.topics.get(topic) else { break };
-            let (Some(at), Some(histories)) = (extra.at, &self.histories) else { break };
-            match histories.read(topic, From::After(at), PIECE, &mut batch) {
-                Ok(page) => {
-                    more = page.more;
-                    for record in batch.iter() {
-                        let at = Position { epoch: at.epoch, offset: record.offset };
-                        let Item { text, data, except } = Item::of(&record);
-                        self.move_to(topic, at);
-                        let message = Message { topic, text, data, except, at: Some(at) };
-                        deliveries += self.fan_out(&message, None);
-                        messages += 1;
-                    }
-                }
-                Err(gap) => self.lose(topic, gap),
-            }
-        }
-        self.batch = batch;
-        (deliveries, more)
-    }
-
-    fn move_to(&mut self, topic: &[u8], to: Position) {
-        if let Some((_, Some(extra))) = self.topics.get_mut(topic) {
-            extra.at = Some(to);
-        }
-    }
-
-    /// What live subscribers have not had is gone: they go on at the history's end, and are told.
-    fn lose(&mut self, topic: &[u8], gap: Gap) {
-        let Some(histories) = &self.histories else { return };
-        let top = histories.position(topic);
-        self.move_to(topic, top);
-        let Some((subscribers, Some(extra))) = self.topics.get(topic) else { return };
-        let is_live = |h: &u32| extra.special.get(h).is_none_or(|s| s.behind.is_none());
-        let live: Vec<u32> = subscribers.iter().copied().filter(is_live).collect();
-        for handle in live {
-            self.tell(topic, handle, gap.into(), top);
-            self.fill(handle);
-        }
-    }
-
     /// Tells a subscriber of a gap, after which it goes on at `at`.
-    fn tell(&mut self, topic: &[u8], handle: u32, reason: Reason, at: Position) {
+    pub(super) fn tell(&mut self, topic: &[u8], handle: u32, reason: Reason, at: Position) {
         let Some(Some(entry)) = self.members.get_mut(handle as usize) else { return };
         let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
         let (json, on_gap) =
@@ -381,120 +272,6 @@ impl Local {
         }
     }
 
-    /// Follows the newest configuration: topics that have a history now, or none any more.
-    pub(super) fn follow_rules(&mut self) {
-        let Some(histories) = &mut self.histories else { return };
-        if !histories.refresh() {
-            return;
-        }
-        let is_kept = |extra: &Option<Box<Extra>>| extra.as_ref().is_some_and(|e| e.at.is_some());
-        let changed: Vec<Box<[u8]>> = self
-            .topics
-            .all()
-            .filter(|(topic, _)| {
-                let kept = self.topics.get(topic).is_some_and(|(_, extra)| is_kept(extra));
-                histories.keeps(topic) != kept
-            })
-            .map(|(topic, _)| topic.into())
-            .collect();
-        for topic in changed {
-            let keeps = histories.keeps(&topic);
-            // Whoever is subscribed was before anything was stored.
-            let at = Position { offset: 0, ..histories.position(&topic) };
-            if let Some((_, extra)) = self.topics.get_mut(&topic) {
-                extra.get_or_insert_default().at = keeps.then_some(at);
-            }
-            if keeps {
-                self.due.push(topic.into());
-            }
-        }
-    }
-
-    /// Looks whether topics are where their histories are: a publisher may have been killed between
-    /// the history and the doorbell, or the bell been missed.
-    pub(super) fn look_at_all(&mut self) {
-        let all = self.topics.totals().topics;
-        self.look_at(all);
-    }
-
-    fn look_at(&mut self, most: usize) {
-        let Some(histories) = &self.histories else { return };
-        let from = std::mem::take(&mut self.looked_at);
-        let mut looked = 0;
-        for (topic, _) in self.topics.all().skip(from).take(most) {
-            looked += 1;
-            let Some((_, Some(extra))) = self.topics.get(topic) else { continue };
-            if extra.at.is_some_and(|at| histories.position(topic) != at) {
-                self.due.push(topic.into());
-            }
-        }
-        if looked == most {
-            self.looked_at = from + looked;
-        }
-    }
-
-    /// What is done now and then.
-    pub(super) fn tidy(&mut self) {
-        if let Some(histories) = &self.histories {
-            histories.sweep();
-            self.look_at(LOOK);
-            for entry in self.members.iter().flatten().filter(|entry| !entry.behind.is_empty()) {
-                if let Member::Session(session) = &entry.member {
-                    if session.close_if_stuck() {
-                        delivered(Delivery::Closed);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a topic has a history.
-    pub(super) fn keeps(&self, topic: &[u8]) -> bool {
-        self.histories.as_ref().is_some_and(|histories| histories.keeps(topic))
-    }
-
-    /// Whether a topic with subscribers here had one when it was last looked at.
-    pub(super) fn is_kept(&self, topic: &[u8]) -> bool {
-        self.topics
-            .get(topic)
-            .is_some_and(|(_, extra)| extra.as_ref().is_some_and(|e| e.at.is_some()))
-    }
-
-    /// Says whether anybody subscribes a topic that has a history.
-    pub(super) fn set_subscribed(&self, topic: &[u8], subscribed: bool) {
-        if let Some(histories) = &self.histories {
-            histories.set_subscribed(topic, subscribed);
-        }
-    }
-
-    /// Puts a message into a topic's history.
-    pub(super) fn store(
-        &mut self,
-        topic: &[u8],
-        item: &Item<'_>,
-        key: Option<&[u8]>,
-        subscribed: bool,
-    ) -> Result<Published, Error> {
-        let histories = self.histories.as_mut().ok_or(Error::NoHistory)?;
-        histories.publish(topic, item, key, subscribed)
-    }
-
-    /// Reads from a topic's history.
-    pub(super) fn read_all(
-        &self,
-        topic: &[u8],
-        from: From,
-        limit: Limit,
-        out: &mut Batch,
-    ) -> Result<Page, Error> {
-        self.histories.as_ref().ok_or(Error::NoHistory)?.read_all(topic, from, limit, out)
-    }
-
-    /// Drops a topic's history. Whether there was one.
-    pub(super) fn forget_history(&self, topic: &[u8]) -> Result<bool, Error> {
-        self.histories.as_ref().ok_or(Error::NoHistory)?.forget(topic)
-    }
-
     /// Where live subscribers of a topic stand.
     pub(super) fn stands(&self, topic: &[u8]) -> State {
         let at = self.topics.get(topic).and_then(|(_, extra)| extra.as_ref()?.at);
@@ -508,11 +285,6 @@ impl Local {
         let (topic, reason) = (!entry.gaps.is_empty()).then(|| entry.gaps.remove(0))?;
         Some((topic.to_vec(), reason.name()))
     }
-}
-
-/// Whether somebody who has had `at` has had `top`.
-fn is_past(at: Position, top: Position) -> bool {
-    at.epoch == top.epoch && at.offset >= top.offset
 }
 
 fn put_behind(extra: &mut Extra, handle: u32, behind: Behind) {

@@ -6,10 +6,8 @@ use ws_hub::since::Since;
 use ws_hub::topic::check_topic;
 use ws_hub::{ConnId, TopicHash};
 
-use super::bus;
 use super::error::Error;
-use super::history::Item;
-use super::position::cursor;
+use super::history::{cursor, Item};
 use super::resume::Wanted;
 use super::worker::with;
 
@@ -22,6 +20,10 @@ pub fn subscribe(id: &ConnId, topic: &[u8], wanted: &Wanted<'_>) -> Result<(bool
     }
     with(|hub| {
         let handle = hub.local.handle(id).ok_or(Error::Closed)?;
+        let topics = &hub.local.topics;
+        if topics.count_of(handle) >= wanted.most_topics && !topics.contains(topic, handle) {
+            return Err(Error::TooManySubscriptions);
+        }
         let is_first = hub.local.topics.count(topic) == 0;
         if is_first {
             if let Some(bus) = &mut hub.bus {
@@ -74,11 +76,6 @@ pub fn topics(id: &ConnId) -> Result<Vec<Vec<u8>>, Error> {
 /// The oldest gap that a connection's handler has not been told of: topic and reason.
 pub fn take_gap(id: &ConnId) -> Option<(Vec<u8>, &'static str)> {
     with(|hub| Ok(hub.local.take_gap(id))).ok().flatten()
-}
-
-/// Connections of all workers.
-pub fn connections() -> u64 {
-    bus::connections()
 }
 
 /// Subscribers of a topic in all workers.

@@ -8,8 +8,9 @@ use ws_hub::highlights::{largest, Highlights, MOST};
 use ws_hub::samples::{Sample, EVERY_MS};
 use ws_hub::target::TopicHash;
 
-use super::bus::{living_zone, Bus};
+use super::bus::Bus;
 use super::local::Local;
+use super::numbers::living_zone;
 use crate::ngx::clock;
 use crate::ngx::timer::Timer;
 

@@ -31,6 +31,7 @@ impl Fault {
         match self {
             Fault::Refused(refusal) => refusal.status(),
             Fault::Body => 400,
+            Fault::Hub(hub::Error::TooManySubscriptions) => 403,
             Fault::Subrequest | Fault::NoMemory | Fault::Hub(_) => 500,
             Fault::Begun(_) => CLIENT_GONE as u16,
         }

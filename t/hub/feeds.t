@@ -22,6 +22,14 @@ case.server += """
     }
     location = /topic { websocket_publish $arg_topic get; }
     location = /closed { websocket_publish $arg_topic; }
+    location = /two { websocket_subscribe a b $arg_more; websocket_max_subscriptions 2; }
+    location = /lua-two { websocket_max_subscriptions 2; content_by_lua_block {
+        local ws = require("resty.websocket").accept()
+        local function say(ok, err) ws:send(tostring(ok) .. " " .. (ok and "nil" or tostring(err))) end
+        say(ws:subscribe("a")) say(ws:subscribe("b")) say(ws:subscribe("a")) say(ws:subscribe("c"))
+        ws:unsubscribe("a")
+        say(ws:subscribe("c"))
+    } }
     location = /count { content_by_lua_block {
         ngx.print(require("resty.websocket").count(ngx.var.arg_topic)) } }
 """
@@ -172,6 +180,23 @@ def _(ng):
     equal(web.call("DELETE", "/topic?topic=x")[0], 405)
     equal(web.call("GET", "/closed?topic=x")[0], 405)
     equal(web.call("PATCH", "/feed")[0], 405)
+    web.close()
+
+
+@case("so many subscriptions a connection, and no more")
+def _(ng):
+    web = Http(ng)
+    upgrade = dict(Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version="13",
+                   Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
+    equal(web.call("GET", "/two?more=c", **upgrade)[0], 403)
+    web.close()
+    web = Http(ng)
+    Peer(ng, "/two?more=a").close()
+    await_(lambda: web.call("GET", "/count?topic=a")[1] == "0", "nobody is left subscribed")
+    peer = Peer(ng, "/lua-two")
+    equal([peer.frame()[1] for _ in range(5)],
+          [b"true nil", b"true nil", b"true nil", b"nil too many subscriptions", b"true nil"])
+    peer.close()
     web.close()
 
 

@@ -228,9 +228,12 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     refused("$name 4k;", qq{zone of 4096 bytes is too small in "$name" directive: 128k at least}, 0);
     refused("$name 1m;\n$name 1m;", qq{"$name" directive is duplicate}, 0);
     refused("$name 1m;", qq{"$name" directive is not allowed here}, $_) for 1, 2;
-    $name = 'websocket_resume_limit';
-    taken("$name $_;", 0 .. 2) for 0, 1000;
-    refused("$name x;", qq{"$name" directive invalid number});
+    for (qw(websocket_resume_limit websocket_max_subscriptions)) {
+        taken("$_ 0;", 0 .. 2), taken("$_ 1000;", 0 .. 2);
+        refused("$_ x;", qq{"$_" directive invalid number});
+        refused("$_ -1;", qq{"$_" directive invalid number});
+        refused("$_ 1;\n$_ 1;", qq{"$_" directive is duplicate});
+    }
 }
 
 # Names for `require`.

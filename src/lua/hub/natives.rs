@@ -7,7 +7,7 @@ use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
 use ws_proto::close as close_frame;
 
-use crate::conf::location_of;
+use crate::conf::{location_of, Location};
 use crate::hub::{self, Error, Found, History, OnGap, Publish, Scope, Wanted};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 
@@ -27,9 +27,11 @@ pub fn register(args: &Args) -> Outcome {
 pub fn subscribe(args: &Args) -> Outcome {
     with_id(args, |id| {
         let topic = args.bytes(2).unwrap_or_default();
+        let location = args.request().map(location_of);
         let wanted = Wanted {
             since: since(args, 3),
-            limit: args.request().map_or(0, |r| location_of(r).most_resumed()),
+            limit: location.map_or(0, Location::most_resumed),
+            most_topics: location.map_or(usize::MAX, Location::most_topics),
             json: args.truth(4),
             on_gap: if args.truth(5) { OnGap::Call } else { OnGap::Close },
         };
