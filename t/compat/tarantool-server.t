@@ -130,6 +130,21 @@ PROGRAM = f"    local PERIOD = {PERIOD}" + """
         end
     end
 
+    -- To a peer that does not read.
+    function programs.stuffs(ws, id)
+        local sent, failed = 0, nil
+        for _ = 1, 40 do
+            local ok, err = ws:write(("s"):rep(1048576), 0.02)
+            if ok then
+                sent = sent + 1
+            else
+                failed = err
+            end
+        end
+        live.report_as(id, sent, failed)
+        ws:write("end")
+    end
+
     -- Writes only, for several ping times.
     function programs.talks(ws, id)
         for n = 1, 10 do
@@ -544,6 +559,18 @@ def _(ng):
     it = Peer(ng, "/", port=PINGS)
     it.send(frame(TEXT, f"talks {it.id}"))
     equal(it.report(), "true | Pong timeout")
+    it.close()
+
+
+@case("of a frame whose time-out has passed nothing is sent later")
+def _(ng):
+    it = peer(ng, "stuffs", window=16384)
+    sent, err = it.report(60).split(" | ")
+    assert 0 < int(sent) < 20, f"{sent} MiB were taken for a peer that does not read"
+    equal(err, "Connection timed out")
+    for _ in range(int(sent)):
+        equal(it.frame(), (TEXT, b"s" * (1 << 20)))
+    equal(it.frame(), (TEXT, b"end"))
     it.close()
 
 

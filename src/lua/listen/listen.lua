@@ -105,6 +105,12 @@ function socket.queue(self, data)
 end
 
 
+-- Waits until more may be sent without waiting, `ms` at most (nil: the socket's time-out).
+function socket.room(self, ms)
+    return drain(self, nil, ms)
+end
+
+
 -- Waits until the kernel has taken everything: 1 | nil, err.
 function socket.flush(self)
     return drain(self, 0)

@@ -11,6 +11,7 @@ local frame = vm.module("websocket.frame")
 local check_open = opening.check_open
 local left_of = opening.left_of
 local shake_hands = opening.shake_hands
+local await_room = socket.await_room
 local receive_some = socket.receive_some
 local send_all = socket.send_all
 local strerror = socket.strerror
@@ -249,11 +250,21 @@ function wspeer.write(self, data, timeout)
     if not ok then
         return nil, err
     end
-    local bytes = natives.framed_send(self.own.codec, fin, opcode, data)
+    local codec = self.own.codec
+    local _, _, _, closing = native_state(codec)
+    if closing then
+        return nil, "Broken pipe"
+    end
+    -- Before anything is queued: of a frame that has no room in time nothing is sent later.
+    ok, err = await_room(self.peer, left_of(deadline))
+    if not ok then
+        return nil, strerror(err)
+    end
+    local bytes = natives.framed_send(codec, fin, opcode, data)
     if not bytes then
         return nil, "Broken pipe"
     end
-    ok, err = push(self, deadline)
+    ok, err = push(self, deadline, self.peer.own.accepted)
     if not ok then
         return nil, strerror(err)
     end

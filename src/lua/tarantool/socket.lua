@@ -238,6 +238,20 @@ function _M.send_all(self, data, seconds)
 end
 
 
+-- Waits until what was sent to a connection of a port leaves room for more: true | nil, err. A cosocket
+-- has none waiting.
+function _M.await_room(self, seconds)
+    self.own.err = nil
+    if self.own.accepted then
+        local ok, err = self.sock:room(milliseconds(seconds))
+        if not ok then
+            return fail(self, err)
+        end
+    end
+    return true
+end
+
+
 -- read(limit) | read(delimiter) | read{ chunk =, delimiter = }: data, which at the end of the
 -- stream may be short or empty | nil.
 function socket.read(self, what, timeout)
