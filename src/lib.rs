@@ -81,7 +81,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     // SAFETY: nginx passes the cycle whose configuration has been loaded.
     let (workers, rules) = unsafe {
         ngx::zone::adopt(cycle);
-        (ngx::wake::worker_processes(cycle), conf::topic_rules(cycle))
+        (ngx::process::worker_processes(cycle), conf::topic_rules(cycle))
     };
     ngx::handover::prepare();
     status(hub::prepare(workers, &rules))
@@ -90,7 +90,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 /// In each worker, right after it was forked.
 unsafe extern "C" fn init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
     session::random::forget();
-    if ngx::wake::is_worker() {
+    if ngx::process::is_worker() {
         hub::start();
         lua::keep_memory();
     }

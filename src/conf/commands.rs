@@ -12,7 +12,7 @@ use super::handlers;
 use super::location::{Fault, Location, LuaModules, Main, DUPLICATE};
 use crate::ffi;
 use crate::hub;
-use crate::ngx::lua_conf;
+use crate::ngx::ngx_lua;
 use crate::ngx::running;
 use crate::ngx::zone;
 
@@ -137,7 +137,7 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 21] = [
 /// # Safety
 /// `cf` must be the configuration being read.
 pub unsafe fn check_ngx_lua(cf: *mut ffi::ngx_conf_t) -> bool {
-    let supported = lua_conf::is_supported();
+    let supported = ngx_lua::is_supported();
     if !supported {
         ngx_conf_log_error!(
             ffi::NGX_LOG_EMERG,

@@ -8,7 +8,7 @@ use ws_hub::ring::{Reader, RingError};
 use ws_hub::{ConnId, Counter, Envelope, NodeId, Read, Ring, Target, TopicHash, Zone};
 
 use super::error::Error;
-use crate::ngx::{clock, log, wake, zone};
+use crate::ngx::{clock, log, process, wake, zone};
 use crate::session::{random, stats};
 
 /// Workers at a time, old generations that still drain included: at least so many, and at most.
@@ -94,9 +94,9 @@ impl Bus {
     /// Takes a seat. None: there is no zone, or no free row, which is logged if `loud`.
     pub fn join(woken: fn(), loud: bool) -> Option<Bus> {
         let zone = Zone::attach(zone::HUB.memory()?).ok()?;
-        let (pid, slot) = wake::this_process();
+        let (pid, slot) = process::this();
         let directory = zone.directory();
-        let seat = match zone.join(slot, pid, wake::process_exists) {
+        let seat = match zone.join(slot, pid, process::exists) {
             Ok(seat) => seat,
             Err(err) => {
                 if loud {
@@ -192,7 +192,7 @@ impl Bus {
     /// Looks for workers that were killed.
     pub fn free_dead(&mut self) {
         self.freed = clock::now_ms();
-        self.directory.free_dead(wake::process_exists);
+        self.directory.free_dead(process::exists);
     }
 
     /// The largest payload that surely fits, whatever is said about it.

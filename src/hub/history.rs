@@ -11,7 +11,7 @@ use ws_hub::{ConnId, Counter, TopicHash};
 
 use super::error::Error;
 use crate::ngx::zone::HISTORY;
-use crate::ngx::{clock, log, wake};
+use crate::ngx::{clock, log, process};
 use crate::session::{random, stats};
 
 /// In a record's flags: the message is no text.
@@ -57,7 +57,7 @@ pub fn cursor(topic: &[u8], position: Position) -> CursorText {
 fn owner() -> Owner {
     Owner {
         id: std::process::id().into(),
-        is_alive: |pid| u32::try_from(pid).is_ok_and(wake::process_exists),
+        is_alive: |pid| u32::try_from(pid).is_ok_and(process::exists),
         random: || u64::from_ne_bytes(random::bytes()),
     }
 }

@@ -3,14 +3,14 @@
 use ws_hub::{Counter, Zone};
 
 use super::history;
-use crate::ngx::{wake, zone};
+use crate::ngx::{process, zone};
 use crate::session::{stats, Delivery};
 
 /// The zone as this worker finds it, seat or not; None in a process that has none. Workers that
 /// are gone and will not be replaced (killed while they drained) have no row any more.
 pub fn living_zone() -> Option<Zone<'static>> {
     let zone = Zone::attach(zone::HUB.memory()?).ok()?;
-    zone.directory().free_dead(wake::process_exists);
+    zone.directory().free_dead(process::exists);
     Some(zone)
 }
 

@@ -14,7 +14,7 @@ use super::local::{Local, Member};
 use super::mailbox::{Mailbox, Queue};
 use super::watch;
 use crate::ngx::timer::Timer;
-use crate::ngx::{wake, zone};
+use crate::ngx::{process, zone};
 use crate::session::{random, stats, Session, Watch};
 
 thread_local! {
@@ -25,6 +25,7 @@ thread_local! {
     // Members that ended while the hub was at work, which it forgets when it is done.
     static ENDED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static TIDY: Timer = const { Timer::new() };
+    static TRY: Timer = const { Timer::new() };
 }
 
 /// This worker's part of the hub.
@@ -47,7 +48,7 @@ static WATCH: Watch = Watch { ended: forget, room };
 
 /// Works on this worker's part of the hub.
 pub(super) fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result<R, Error> {
-    if !STARTED.get() && wake::is_worker() && wake::has_event_loop() {
+    if !STARTED.get() && process::is_worker() && process::has_event_loop() {
         // init_worker_by_lua: ngx_lua's turn comes before ours when a worker starts.
         start();
     }
@@ -76,7 +77,7 @@ pub fn start() {
     if zone::HUB.memory().is_some() {
         let bus = Bus::join(drain, true);
         if bus.is_none() {
-            wake::later(TRY_EVERY, try_to_join);
+            TRY.with(|timer| timer.set(TRY_EVERY, try_to_join));
         }
         HUB.set(Some(Hub { local: Local::new(Histories::attach()), bus }));
         drain();
@@ -139,7 +140,7 @@ fn room(handle: u32) {
 fn try_to_join() {
     let _ = with(|hub| {
         let Some(mut bus) = Bus::join(drain, false) else {
-            wake::later(TRY_EVERY, try_to_join);
+            TRY.with(|timer| timer.set(TRY_EVERY, try_to_join));
             return Ok(());
         };
         for (topic, subscribers) in hub.local.topics.all() {

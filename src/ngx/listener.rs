@@ -26,9 +26,9 @@ use super::guard::guarded;
 use super::handover;
 use super::log;
 use super::lua_wait::{Semaphore, Wait};
+use super::process::is_worker;
 use super::request::Request;
 use super::tls::Tls;
-use super::wake::is_worker;
 use crate::ffi;
 
 /// Connections accepted in one turn of the event loop; then others have theirs.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::guard::guarded;
 use super::log;
-use super::timer::Timer;
 use crate::ffi;
 
 /// Most rows there can be: as many as nginx has process slots (NGX_MAX_PROCESSES).
@@ -35,19 +34,6 @@ pub fn prepare(rows: usize, same_zone: bool) -> bool {
         slot.store(fd, Ordering::Relaxed);
         fd >= 0 || row >= rows
     })
-}
-
-/// How many workers a configuration asks for.
-///
-/// # Safety
-/// `cycle` must be what nginx passes to init_module.
-pub unsafe fn worker_processes(cycle: *mut ffi::ngx_cycle_t) -> usize {
-    // SAFETY: the core module's configuration exists in every cycle, and has been completed.
-    unsafe {
-        let index = (*ptr::addr_of!(ffi::ngx_core_module)).index;
-        let conf = (*(*cycle).conf_ctx.add(index)).cast::<ffi::ngx_core_conf_t>();
-        (*conf).worker_processes.max(1) as usize
-    }
 }
 
 /// The eventfd of a row.
@@ -107,47 +93,4 @@ unsafe extern "C" fn handler(ev: *mut ffi::ngx_event_t) {
         };
         woken();
     });
-}
-
-thread_local! {
-    static TIMER: Timer = const { Timer::new() };
-}
-
-/// Has `due` called in `ms` milliseconds on this worker's event loop; one call is under way at a
-/// time. Does not keep a quitting worker alive.
-pub fn later(ms: u64, due: fn()) {
-    TIMER.with(|timer| timer.set(ms, due));
-}
-
-/// Whether a process exists (a zombie counts: it has not been replaced yet).
-pub fn process_exists(pid: u32) -> bool {
-    // SAFETY: signal 0 checks only.
-    unsafe { libc::kill(pid as i32, 0) == 0 || *libc::__errno_location() == libc::EPERM }
-}
-
-/// This process's id, and nginx's slot for it.
-pub fn this_process() -> (u32, u16) {
-    // SAFETY: plain integers set by nginx before a worker starts.
-    unsafe { (std::process::id(), ffi::ngx_process_slot.max(0) as u16) }
-}
-
-/// Whether nginx has set the event loop of this process up; in init_by_lua it has not.
-pub fn has_event_loop() -> bool {
-    // SAFETY: a pointer that nginx sets once, when the event module's process starts.
-    unsafe { !(*ffi::ngx_cycle).connections.is_null() }
-}
-
-/// Whether this worker has been told to quit gracefully, and has told its idle connections.
-pub fn is_quitting() -> bool {
-    // SAFETY: a plain integer that only this thread writes.
-    unsafe { ffi::ngx_exiting != 0 }
-}
-
-/// Whether this process runs a worker's event loop (and is no cache manager or helper).
-pub fn is_worker() -> bool {
-    // SAFETY: plain integers set by nginx before a process starts.
-    unsafe {
-        let kind = ffi::ngx_process as u32;
-        kind == ffi::NGX_PROCESS_WORKER || kind == ffi::NGX_PROCESS_SINGLE
-    }
 }

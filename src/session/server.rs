@@ -19,9 +19,9 @@ use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::{Semaphore, Wait, Waiters};
 use crate::ngx::per_worker::PerWorker;
 use crate::ngx::pooled::Pooled;
+use crate::ngx::process;
 use crate::ngx::request::Request;
 use crate::ngx::takeover::{self, Takeover};
-use crate::ngx::wake;
 
 static CONF: PerWorker<Cell<Option<LuaConf>>> = PerWorker::new(Cell::new(None));
 
@@ -215,7 +215,7 @@ impl Session {
             self.link.want_quit_notice();
         }
         // Too late for nginx's notice.
-        if wake::is_quitting() {
+        if process::is_quitting() {
             self.quit(&mut io);
         }
         if io.conn.buffered() > 0 {

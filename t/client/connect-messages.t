@@ -408,7 +408,7 @@ true
 === TEST 29: bad compressed data
 --- offered: { compression = true }
 --- bytes: "\193\4\255\255\255\255"
---- broken: 1007 bad compressed data deflate
+--- broken: 1007 bad compressed data compression
 
 
 

@@ -7,8 +7,8 @@ use ws_conn::IoError;
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NO_REQUEST};
 use crate::ngx::listener::{Accept, Listener};
-use crate::ngx::lua_conf::LuaConf;
 use crate::ngx::lua_wait::Wait;
+use crate::ngx::ngx_lua::raise_timers;
 use crate::ngx::request::connections;
 use crate::ngx::tls::{Tls, TlsOptions, Verify};
 use crate::session::{Got, Side, Stream, Want};
@@ -38,7 +38,7 @@ pub fn open(args: &Args) -> Outcome {
     let handshake_ms = args.number(4).unwrap_or(10_000.0) as u64;
     match Listener::open(addr, backlog, tls, handshake_ms, args.truth(6)) {
         Ok(listener) => {
-            LuaConf::raise_timers(connections());
+            raise_timers(connections());
             Outcome::one(Value::Object(Object::Listener(listener)))
         }
         Err(err) => Outcome::nil_err(err.to_string()),

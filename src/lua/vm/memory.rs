@@ -13,7 +13,7 @@ use std::ptr;
 use mlua::ffi as lua;
 
 use super::no_request;
-use crate::ngx::lua_conf::main_vm;
+use crate::ngx::ngx_lua::main_vm;
 use crate::ngx::timer::Timer;
 
 /// A string of so many bytes is a large one.

@@ -1,0 +1,52 @@
+//! Processes, as nginx sees them: which one this is and what it is about, how many workers a
+//! configuration asks for, whether another one still exists.
+
+use std::ptr;
+
+use crate::ffi;
+
+/// This process's id, and nginx's slot for it.
+pub fn this() -> (u32, u16) {
+    // SAFETY: plain integers set by nginx before a worker starts.
+    unsafe { (std::process::id(), ffi::ngx_process_slot.max(0) as u16) }
+}
+
+/// Whether this process runs a worker's event loop (and is no cache manager or helper).
+pub fn is_worker() -> bool {
+    // SAFETY: plain integers set by nginx before a process starts.
+    unsafe {
+        let kind = ffi::ngx_process as u32;
+        kind == ffi::NGX_PROCESS_WORKER || kind == ffi::NGX_PROCESS_SINGLE
+    }
+}
+
+/// Whether this worker has been told to quit gracefully, and has told its idle connections.
+pub fn is_quitting() -> bool {
+    // SAFETY: a plain integer that only this thread writes.
+    unsafe { ffi::ngx_exiting != 0 }
+}
+
+/// Whether nginx has set the event loop of this process up; in init_by_lua it has not.
+pub fn has_event_loop() -> bool {
+    // SAFETY: a pointer that nginx sets once, when the event module's process starts.
+    unsafe { !(*ffi::ngx_cycle).connections.is_null() }
+}
+
+/// How many workers a configuration asks for.
+///
+/// # Safety
+/// `cycle` must be what nginx passes to init_module.
+pub unsafe fn worker_processes(cycle: *mut ffi::ngx_cycle_t) -> usize {
+    // SAFETY: the core module's configuration exists in every cycle, and has been completed.
+    unsafe {
+        let index = (*ptr::addr_of!(ffi::ngx_core_module)).index;
+        let conf = (*(*cycle).conf_ctx.add(index)).cast::<ffi::ngx_core_conf_t>();
+        (*conf).worker_processes.max(1) as usize
+    }
+}
+
+/// Whether a process exists (a zombie counts: it has not been replaced yet).
+pub fn exists(pid: u32) -> bool {
+    // SAFETY: signal 0 checks only.
+    unsafe { libc::kill(pid as i32, 0) == 0 || *libc::__errno_location() == libc::EPERM }
+}
