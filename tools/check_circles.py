@@ -25,8 +25,6 @@ CIRCLES = [
      "crates/ws-hub/src/history/read.rs", "crates/ws-hub/src/history/row.rs",
      "crates/ws-hub/src/history/rules.rs"],
     ["crates/ws-proto/src/conn.rs", "crates/ws-proto/src/conn/plain.rs"],
-    ["crates/ws-proto/src/ext.rs", "crates/ws-proto/src/ext/deflate.rs",
-     "crates/ws-proto/src/ext/offer.rs"],
     ["src/lua/hub/mod.rs", "src/lua/listen/mod.rs", "src/lua/message/mod.rs", "src/lua/mod.rs",
      "src/lua/resty/mod.rs", "src/lua/tarantool/mod.rs", "src/lua/vm/preload.rs",
      "src/lua/websockets/mod.rs"],

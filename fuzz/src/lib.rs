@@ -2,7 +2,7 @@
 //! tests of ws-proto include this file and replay the seeds through it. A target is a function
 //! here, a row of `TARGETS`, a file in fuzz_targets/ and seeds in seeds/.
 
-use ws_proto::ext::{self, Agreed, DeflateConfig, Encoder, Role};
+use ws_proto::ext::{self, deflate, Agreed, Encoder, Role};
 use ws_proto::handshake::head::{Head, MAX_HEAD};
 use ws_proto::handshake::{client, server};
 use ws_proto::utf8::Validator;
@@ -33,8 +33,8 @@ fn settings(style: Style) -> Settings {
     }
 }
 
-fn agreed(takeover: bool) -> Agreed {
-    Agreed {
+fn agreed(takeover: bool) -> deflate::Agreed {
+    deflate::Agreed {
         server_no_context_takeover: !takeover,
         client_no_context_takeover: !takeover,
         server_max_window_bits: 15,
@@ -42,6 +42,10 @@ fn agreed(takeover: bool) -> Agreed {
         level: 1,
         threshold: 0,
     }
+}
+
+fn compressed(settings: Settings, takeover: bool) -> Conn {
+    Conn::with_extension(settings, &Agreed::Deflate(agreed(takeover)), Role::Server)
 }
 
 /// The first byte is a length of pieces, 0 for one piece; the rest is cut in such pieces.
@@ -123,8 +127,7 @@ fn run(mut conn: Conn, data: &[u8], piece: usize, direct: bool) -> (Vec<Seen>, O
 /// However the bytes come, the events and the verdict are the same.
 pub fn connection(data: &[u8]) {
     let Some((piece, wire)) = pieces(data) else { return };
-    let deflate =
-        |takeover| Conn::with_deflate(settings(Style::Messages), &agreed(takeover), Role::Server);
+    let deflate = |takeover| compressed(settings(Style::Messages), takeover);
     let kinds: [&dyn Fn() -> Conn; 4] = [
         &|| Conn::new(settings(Style::Frames)),
         &|| Conn::new(settings(Style::Messages)),
@@ -189,8 +192,11 @@ pub fn handshake(data: &[u8]) {
 
     let key = b"dGhlIHNhbXBsZSBub25jZQ==";
     if let Ok(mut opening) = client::Opening::new(b"ws://h") {
-        let wishes =
-            client::Wishes { key, choice: client::Choice::Offered(None), ..Default::default() };
+        let wishes = client::Wishes {
+            key,
+            choice: client::Choice::Offered(ext::Config::default()),
+            ..Default::default()
+        };
         assert!(opening.request(wishes).is_ok());
         let granted = opening.answer(data).map(|grant| grant.is_some());
         assert_eq!(granted.as_ref().is_ok_and(|is_final| *is_final), opening.grant().is_some());
@@ -219,34 +225,38 @@ pub fn handshake(data: &[u8]) {
 /// Extension headers, seen by either side. The first two bytes are the settings.
 pub fn offers(data: &[u8]) {
     let [flags, bits, rest @ ..] = data else { return };
-    let config = DeflateConfig {
+    let deflate = deflate::Config {
         level: flags >> 4,
         server_no_context_takeover: flags & 1 != 0,
         client_no_context_takeover: flags & 2 != 0,
         server_max_window_bits: bits & 0x0F,
         client_max_window_bits: bits >> 4,
-        ..DeflateConfig::default()
+        ..deflate::Config::default()
     };
+    let config = ext::Config { deflate: Some(deflate.clone()) };
     let lines: Vec<&[u8]> = rest.split(|&b| b == b'\n').collect();
     if let Some((agreed, answer)) = ext::negotiate_server(&lines, &config) {
         // A client that demands nothing takes every answer of ours, for what we hold it to be.
-        let client = DeflateConfig { level: agreed.level, ..DeflateConfig::default() };
+        let Agreed::Deflate(deflate::Agreed { level, .. }) = agreed;
+        let client = deflate::Config { level, ..deflate::Config::default() };
+        let client = ext::Config { deflate: Some(client) };
         assert_eq!(ext::accept_response(&[answer.as_bytes()], &client), Ok(Some(agreed)));
     }
     match ext::accept_response(&lines, &config) {
-        Ok(Some(agreed)) => {
+        Ok(Some(Agreed::Deflate(agreed))) => {
             let (most, least) = (|bits: u8| bits.clamp(8, 15), 8);
-            assert!((least..=most(config.server_max_window_bits))
+            assert!((least..=most(deflate.server_max_window_bits))
                 .contains(&agreed.server_max_window_bits));
-            assert!((least..=most(config.client_max_window_bits))
+            assert!((least..=most(deflate.client_max_window_bits))
                 .contains(&agreed.client_max_window_bits));
-            assert!(agreed.server_no_context_takeover || !config.server_no_context_takeover);
+            assert!(agreed.server_no_context_takeover || !deflate.server_no_context_takeover);
         }
         Ok(None) => {}
         Err(error) => drop(error.to_string()),
     }
     // Our own offer is always one that we would answer.
-    assert!(ext::negotiate_server(&[ext::client_offer(&config).as_bytes()], &config).is_some());
+    let offer = ext::client_offer(&config).unwrap();
+    assert!(ext::negotiate_server(&[offer.as_bytes()], &config).is_some());
 }
 
 /// The bytes as compressed messages, and as messages to compress.
@@ -259,20 +269,20 @@ pub fn inflate(data: &[u8]) {
         [header::encode(true, 0x40, opcode::BINARY, len, None).as_ref(), payload].concat()
     };
     for takeover in [true, false] {
-        let new = || Conn::with_deflate(limits, &agreed(takeover), Role::Server);
+        let new = || compressed(limits, takeover);
         // Twice, and then a good one: what a bad message leaves behind must not matter.
-        let good = ext::compress_once(1, 9, b"a good one").unwrap();
+        let good = deflate::compress_once(1, 9, b"a good one").unwrap();
         let wire = [frame(payload), frame(payload), frame(&good)].concat();
         let whole = run(new(), &wire, wire.len(), false);
         assert_eq!(run(new(), &wire, piece, false), whole);
 
-        let mut encoder = Encoder::new(&agreed(takeover), Role::Client);
+        let mut encoder = deflate::Deflater::new(&agreed(takeover), Role::Client);
         let mut wire = Vec::new();
         let mut expected = Vec::new();
         for message in payload.chunks(piece.max(payload.len() / 8 + 1)) {
             let mut out = Vec::new();
             if !encoder.encode(message, &mut out) {
-                out = ext::compress_once(1, 8, message).unwrap();
+                out = deflate::compress_once(1, 8, message).unwrap();
                 encoder.sent_elsewhere();
             }
             wire.extend(frame(&out));

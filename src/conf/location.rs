@@ -7,7 +7,7 @@ use std::rc::Rc;
 use ws_conn::{Style, MAX_REASON};
 use ws_hub::history::Rule;
 use ws_proto::close;
-use ws_proto::ext::DeflateConfig;
+use ws_proto::ext::{self, deflate};
 use ws_proto::handshake::server;
 
 use super::status::Form;
@@ -39,7 +39,7 @@ pub struct Location {
     /// `websocket_compression`: given and on, given and off, or not given.
     pub compression: Option<bool>,
     /// Its parameters.
-    pub deflate: DeflateConfig,
+    pub deflate: deflate::Config,
     /// `websocket_shutdown_close`: not given, off, or what to say.
     pub shutdown_close: Option<Option<Rc<ShutdownClose>>>,
     /// `websocket_publish_from_client`: 0 is off.
@@ -123,18 +123,6 @@ thread_local! {
     });
 }
 
-/// The compression that `websocket_compression on` and `compression = true` stand for.
-pub fn default_deflate() -> DeflateConfig {
-    DeflateConfig {
-        level: 6,
-        threshold: 256,
-        server_no_context_takeover: false,
-        client_no_context_takeover: false,
-        server_max_window_bits: 15,
-        client_max_window_bits: 15,
-    }
-}
-
 impl Location {
     /// Nothing given.
     pub fn unset() -> Location {
@@ -147,7 +135,7 @@ impl Location {
             ping_timeout: UNSET,
             slow_consumer: UNSET,
             compression: None,
-            deflate: default_deflate(),
+            deflate: deflate::Config::default(),
             shutdown_close: None,
             publish_from_client: UNSET,
             resume_limit: UNSET,
@@ -198,7 +186,7 @@ impl Location {
             high_water: self.send_buffer,
             slow: self.slow(),
             heartbeat: heartbeat(self.ping_interval(), self.ping_timeout()),
-            deflate: None,
+            extension: None,
             shutdown: self.goodbye(),
         }
     }
@@ -317,9 +305,9 @@ impl Location {
         Ok(())
     }
 
-    /// The compression this location asks for.
-    pub fn deflate(&self) -> Option<&DeflateConfig> {
-        (self.compression == Some(true)).then_some(&self.deflate)
+    /// The extensions this location asks for.
+    pub fn extensions(&self) -> ext::Config {
+        ext::Config { deflate: (self.compression == Some(true)).then(|| self.deflate.clone()) }
     }
 
     /// How many messages of before a subscriber gets at most.
@@ -354,7 +342,7 @@ impl Location {
             Some(other) => return Err(invalid(other)),
             None => return Err(invalid(b"")),
         };
-        let mut deflate = default_deflate();
+        let mut deflate = deflate::Config::default();
         for arg in &args[1..] {
             set_deflate(&mut deflate, arg).ok_or_else(|| {
                 Fault::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
@@ -513,7 +501,7 @@ pub fn parse_time(text: &[u8]) -> Option<u64> {
 }
 
 /// One `key=value` (or bare flag) of `websocket_compression`. None: unknown or out of range.
-fn set_deflate(deflate: &mut DeflateConfig, arg: &[u8]) -> Option<()> {
+fn set_deflate(deflate: &mut deflate::Config, arg: &[u8]) -> Option<()> {
     let text = std::str::from_utf8(arg).ok()?;
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(value)),

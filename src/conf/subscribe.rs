@@ -93,7 +93,7 @@ impl GoOn for Subscribe {
             let wish = Wish {
                 rules,
                 options: location.options(),
-                deflate: location.deflate(),
+                extensions: &location.extensions(),
                 registered: true,
                 topics: &wished,
                 alone: Some(&each),

@@ -28,7 +28,7 @@ impl Peer {
             stats::opened();
         }
         let conn = Connection::new(&Worker, config);
-        Peer { conn, role: config.role, counted, packs: config.deflate.is_some() }
+        Peer { conn, role: config.role, counted, packs: config.extension.is_some() }
     }
 
     /// What has become of it.

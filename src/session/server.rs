@@ -53,7 +53,7 @@ pub struct Options {
     /// None: no heartbeat.
     pub heartbeat: Option<(u64, u64)>,
     /// The agreed compression.
-    pub deflate: Option<Agreed>,
+    pub extension: Option<Agreed>,
     /// What the peer is told when the worker quits; None: nothing.
     pub shutdown: Option<Rc<ShutdownClose>>,
 }
@@ -163,7 +163,7 @@ impl Session {
             max_message: options.max_message,
             mark: options.high_water,
             heartbeat: options.heartbeat,
-            deflate: options.deflate,
+            extension: options.extension,
             late: false,
             answer: None,
             words: None,
@@ -181,7 +181,7 @@ impl Session {
             log_errors: conf.log_errors(r),
             alone: None,
             stays: false,
-            packs: config.deflate.is_some(),
+            packs: config.extension.is_some(),
         };
         let session = Rc::new(Session {
             link: Link::new(),

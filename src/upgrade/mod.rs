@@ -10,7 +10,7 @@ mod fault;
 use std::rc::Rc;
 
 use ws_hub::ConnId;
-use ws_proto::ext::{self, DeflateConfig};
+use ws_proto::ext;
 use ws_proto::handshake::server::{self, Policy, Refusal, Upgrade};
 
 pub use self::fault::Fault;
@@ -39,7 +39,7 @@ pub struct Wish<'p> {
     /// What the session is opened with, but for the compression.
     pub options: Options,
     /// Compression, where the client offers it too.
-    pub deflate: Option<&'p DeflateConfig>,
+    pub extensions: &'p ext::Config,
     /// Whether the hub knows the connection from the beginning.
     pub registered: bool,
     /// What it is subscribed to from the beginning: whoever publishes after the client has seen the
@@ -72,10 +72,9 @@ pub fn start(r: Request, wish: Wish<'_>) -> Result<Started, Fault> {
     let headers = r.headers();
     let request = r.handshake(&headers);
     let Upgrade { accept, protocol } = judge(r, &request, &wish.rules)?;
-    let agreed =
-        wish.deflate.and_then(|config| ext::negotiate_server(&request.extensions(), config));
-    let (deflate, extensions) = agreed.unzip();
-    let options = Options { deflate, ..wish.options.clone() };
+    let agreed = ext::negotiate_server(&request.extensions(), wish.extensions);
+    let (extension, extensions) = agreed.unzip();
+    let options = Options { extension, ..wish.options.clone() };
     let session = Session::prepare(r, options).ok_or(Fault::NoMemory)?;
     let with = Switch {
         accept: &accept,

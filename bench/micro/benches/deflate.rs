@@ -6,7 +6,8 @@
 use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion, Throughput};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use std::hint::black_box;
-use ws_proto::ext::{compress_once, Agreed, Role};
+use ws_proto::ext::deflate::{compress_once, Agreed};
+use ws_proto::ext::{self, Role};
 use ws_proto::{header, opcode, Conn, Event, Masking, Settings, Style};
 
 const SIZES: [usize; 4] = [256, 1024, 16 * 1024, 256 * 1024];
@@ -71,11 +72,12 @@ fn inflate(c: &mut Criterion) {
         level: 6,
         threshold: 0,
     };
+    let agreed = ext::Agreed::Deflate(agreed);
     for size in SIZES {
         let payload = compress_once(6, 15, &json(size)).unwrap();
         let head = header::encode(true, 0x40, opcode::BINARY, payload.len() as u64, None);
         let mut wire = [head.as_ref(), &payload].concat();
-        let mut conn = Conn::with_deflate(settings, &agreed, Role::Client);
+        let mut conn = Conn::with_extension(settings, &agreed, Role::Client);
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::new("zlib-rs-and-connection", size), |b| {
             b.iter(|| {

@@ -44,8 +44,8 @@ pub struct Config {
     pub mark: usize,
     /// Idle time after which a ping is sent, and how long anything may take to come then.
     pub heartbeat: Option<(u64, u64)>,
-    /// The agreed compression.
-    pub deflate: Option<Agreed>,
+    /// The agreed extension.
+    pub extension: Option<Agreed>,
     /// Whether what comes between our close frame and the peer's is handed out too.
     pub late: bool,
     /// The code that answers a close frame, where it is not the peer's own.

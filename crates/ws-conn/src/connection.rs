@@ -4,7 +4,7 @@
 mod receiving;
 mod sending;
 
-use ws_proto::ext::{self, Encoder};
+use ws_proto::ext;
 use ws_proto::{Conn, Error, Settings};
 
 use crate::config::{Config, Role, Style};
@@ -49,9 +49,9 @@ impl Connection {
             Role::Server => ext::Role::Server,
             Role::Client => ext::Role::Client,
         };
-        let (codec, encoder) = match &config.deflate {
+        let (codec, encoder) = match &config.extension {
             Some(agreed) => {
-                (Conn::with_deflate(settings, agreed, side), Some(Encoder::new(agreed, side)))
+                (Conn::with_extension(settings, agreed, side), Some(agreed.encoder(side)))
             }
             None => (Conn::new(settings), None),
         };

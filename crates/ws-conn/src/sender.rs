@@ -9,7 +9,7 @@ use ws_proto::{header, opcode};
 use crate::config::Role;
 use crate::host::{Counted, Host};
 use crate::pool::{self, NoMemory};
-use crate::shared::{RSV1, WINDOW_BITS};
+use crate::shared::WINDOW_BITS;
 use crate::{Outbox, SendError, Shared};
 
 /// The message being sent in fragments.
@@ -35,13 +35,13 @@ struct Rare {
 pub(crate) struct Sender {
     role: Role,
     pub outbox: Outbox,
-    encoder: Option<Box<Encoder>>,
+    encoder: Option<Box<dyn Encoder>>,
     rare: Option<Box<Rare>>,
 }
 
 impl Sender {
-    pub fn new(role: Role, encoder: Option<Encoder>) -> Sender {
-        Sender { role, outbox: Outbox::default(), encoder: encoder.map(Box::new), rare: None }
+    pub fn new(role: Role, encoder: Option<Box<dyn Encoder>>) -> Sender {
+        Sender { role, outbox: Outbox::default(), encoder, rare: None }
     }
 
     /// Nothing more will be sent: gives back what compressing took.
@@ -71,7 +71,8 @@ impl Sender {
         if let Some(encoder) = &mut self.encoder {
             let mut packed = Vec::new();
             if encoder.encode(data, &mut packed) {
-                let bytes = self.push(host, true, RSV1, op, &packed)?;
+                let rsv = encoder.rsv();
+                let bytes = self.push(host, true, rsv, op, &packed)?;
                 host.count(Counted::Compressed(data.len(), packed.len()));
                 return Ok(bytes);
             }
@@ -148,7 +149,7 @@ impl Sender {
             self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(Bytes::len).sum());
         let waiting = self.outbox.len() + deferred;
         let packed = match &self.encoder {
-            Some(encoder) if encoder.window_bits() >= WINDOW_BITS => message.packed(),
+            Some(encoder) if encoder.takes_deflated(WINDOW_BITS) => message.packed(),
             _ => None,
         };
         let frame = packed.unwrap_or_else(|| message.plain());

@@ -4,13 +4,11 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
-use ws_proto::ext::compress_once;
+use ws_proto::ext::deflate::{compress_once, RSV1};
 use ws_proto::{header, opcode};
 
 /// Window of a message compressed for many: connections with a smaller one get it as it is.
 pub(crate) const WINDOW_BITS: u8 = 15;
-/// Set on the first frame of a compressed message (RFC 7692 6).
-pub(crate) const RSV1: u8 = 0x40;
 /// Effort of compressing for many.
 const LEVEL: u8 = 6;
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{config, masked, plain, server, text, with};
 use ws_conn::{Config, IoError, NoIo, Role, SendError, Shared, Style};
-use ws_proto::ext::{Agreed, Role as Side};
+use ws_proto::ext::{deflate, Agreed, Role as Side};
 use ws_proto::{opcode, Conn, Event, Masking, Settings};
 
 #[test]
@@ -90,7 +90,7 @@ fn a_shared_message_is_refused_above_the_mark_unless_it_waits_alone() {
 
 #[test]
 fn compressed_and_shared_messages_are_understood() {
-    let agreed = Agreed {
+    let agreed = deflate::Agreed {
         server_no_context_takeover: false,
         client_no_context_takeover: false,
         server_max_window_bits: 15,
@@ -98,7 +98,8 @@ fn compressed_and_shared_messages_are_understood() {
         level: 6,
         threshold: 10,
     };
-    let packs = Config { deflate: Some(agreed.clone()), ..config(Role::Server, Style::Messages) };
+    let agreed = Agreed::Deflate(agreed);
+    let packs = Config { extension: Some(agreed.clone()), ..config(Role::Server, Style::Messages) };
     let (world, wire, mut conn) = with(packs);
     let data = b"the same again and again, the same again and again".repeat(5);
     for _ in 0..3 {
@@ -113,7 +114,7 @@ fn compressed_and_shared_messages_are_understood() {
         max_message: 1 << 20,
         max_fragments: 1,
     };
-    let mut peer = Conn::with_deflate(settings, &agreed, Side::Client);
+    let mut peer = Conn::with_extension(settings, &agreed, Side::Client);
     let (mut sent, mut seen) = (wire.sent(), 0);
     assert!(sent.len() < 4 * data.len());
     let mut input = &mut sent[..];

@@ -12,7 +12,7 @@ mod progress;
 mod sequence;
 mod settings;
 
-use crate::ext::{self, Ahead, Extension};
+use crate::ext::{self, Ahead, Decoder};
 use crate::header::{Head, Lengths};
 use crate::{close, opcode, Error};
 use assembly::Assembly;
@@ -46,8 +46,8 @@ pub struct Conn {
     sequence: Sequence,
     /// A plain frame's payload is shorter than this. Follows from the settings.
     plain_end: u32,
-    /// The agreed extension; its memory goes with the connection's last event.
-    extension: Option<Box<dyn Extension>>,
+    /// The agreed extension's; its memory goes with the connection's last event.
+    decoder: Option<Box<dyn Decoder>>,
     /// Bytes of the messages that came through the extension: decoded, and as they came.
     coded_bytes: (u64, u64),
 }
@@ -65,17 +65,17 @@ impl Conn {
             control: Assembly::default(),
             sequence: Sequence::default(),
             plain_end: plain::end(&settings),
-            extension: None,
+            decoder: None,
             coded_bytes: (0, 0),
         }
     }
 
-    /// A connection that agreed on permessage-deflate; `role` is our side. Message style only:
-    /// frame style hands out frames as they are, and RSV1 stays an error there.
-    pub fn with_deflate(settings: Settings, agreed: &ext::Agreed, role: ext::Role) -> Conn {
+    /// A connection that agreed on an extension; `role` is our side. Message style only: frame style
+    /// hands out frames as they are, and reserved bits stay an error there.
+    pub fn with_extension(settings: Settings, agreed: &ext::Agreed, role: ext::Role) -> Conn {
         let mut conn = Conn::new(settings);
         if settings.style == Style::Messages {
-            conn.extension = Some(Box::new(ext::Inflater::new(agreed, role)));
+            conn.decoder = Some(agreed.decoder(role));
         }
         conn
     }
@@ -98,7 +98,7 @@ impl Conn {
     /// message is under way: the rules it began with hold to its end. False as well for frame
     /// style where an extension was agreed on: its frames mean nothing by themselves.
     pub fn set_style(&mut self, style: Style) -> bool {
-        let possible = self.is_between() && (style == Style::Messages || self.extension.is_none());
+        let possible = self.is_between() && (style == Style::Messages || self.decoder.is_none());
         if possible {
             self.settings.style = style;
             self.plain_end = plain::end(&self.settings);
@@ -335,7 +335,7 @@ impl Conn {
     /// Passes payload bytes through the extension into the message. The limit is looked at before
     /// anything is stored.
     fn decode(&mut self, chunk: &[u8]) -> Result<(), Error> {
-        let Conn { extension: Some(extension), data, sequence, coded_bytes, .. } = self else {
+        let Conn { decoder: Some(decoder), data, sequence, coded_bytes, .. } = self else {
             unreachable!("a marked frame without an extension was refused")
         };
         let max = usize::try_from(self.settings.max_message).unwrap_or(usize::MAX);
@@ -345,7 +345,7 @@ impl Conn {
         }
         coded_bytes.1 += chunk.len() as u64;
         let ahead = Ahead { decoded: AHEAD.saturating_sub(data.len()), coded: max };
-        extension.decode(chunk, (!last).then_some(ahead), &mut |fresh, end| {
+        decoder.decode(chunk, (!last).then_some(ahead), &mut |fresh, end| {
             let limit = max.saturating_sub(data.len());
             sequence.bytes(&fresh[..fresh.len().min(limit)])?;
             if fresh.len() > limit {
@@ -403,8 +403,8 @@ impl Conn {
     /// 6.1).
     #[inline]
     fn rsv_allowed(&self, opcode: u8) -> u8 {
-        match (&self.extension, opcode) {
-            (Some(extension), opcode::TEXT | opcode::BINARY) => extension.rsv(),
+        match (&self.decoder, opcode) {
+            (Some(decoder), opcode::TEXT | opcode::BINARY) => decoder.rsv(),
             _ => 0,
         }
     }
@@ -431,7 +431,7 @@ impl Conn {
         self.state = State::Over;
         self.data = Assembly::default();
         self.control = Assembly::default();
-        self.extension = None;
+        self.decoder = None;
     }
 }
 

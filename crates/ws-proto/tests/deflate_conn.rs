@@ -3,7 +3,8 @@
 mod common;
 
 use common::{feed_all, frame, messages, rsv_frame, run_conn, Outcome, Seen};
-use ws_proto::ext::{compress_once, Agreed, Encoder, Role};
+use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
+use ws_proto::ext::{self, Encoder, Role};
 use ws_proto::{header, opcode, Conn, Error, Event, Payload, Settings, Style};
 
 const KEY: Option<[u8; 4]> = Some([0xDE, 0xAD, 0xBE, 0xEF]);
@@ -21,7 +22,7 @@ fn agreed() -> Agreed {
 }
 
 fn server(settings: Settings) -> Conn {
-    Conn::with_deflate(settings, &agreed(), Role::Server)
+    Conn::with_extension(settings, &ext::Agreed::Deflate(agreed()), Role::Server)
 }
 
 fn run(bytes: &[u8]) -> Outcome {
@@ -92,7 +93,7 @@ fn a_message_without_a_byte_is_empty() {
 
 #[test]
 fn plain_and_compressed_messages_and_control_frames_mix() {
-    let mut encoder = Encoder::new(&agreed(), Role::Client);
+    let mut encoder = Deflater::new(&agreed(), Role::Client);
     let mut pack = |payload: &[u8]| {
         let mut out = Vec::new();
         assert!(encoder.encode(payload, &mut out));
@@ -145,7 +146,8 @@ fn reserved_bits() {
     // Without the extension, and in frame style, the bit is nobody's.
     let wire = rsv_frame(true, RSV1, opcode::TEXT, b"\0", KEY);
     assert_eq!(common::run(messages(), &wire).1, Some(Error::BadRsv));
-    let mut conn = Conn::with_deflate(common::frames(), &agreed(), Role::Server);
+    let mut conn =
+        Conn::with_extension(common::frames(), &ext::Agreed::Deflate(agreed()), Role::Server);
     assert_eq!(run_conn(&mut conn, &wire, [], 0).1, Some(Error::BadRsv));
 }
 
@@ -192,11 +194,13 @@ fn context_may_not_be_taken_over_where_that_was_agreed() {
     let first = b"\xC1\x07\xF2\x48\xCD\xC9\xC9\x07\0";
     let wire = [&first[..], first, b"\xC1\x05\xF2\0\x11\0\0"].concat();
     let alone = Agreed { client_no_context_takeover: true, ..agreed() };
-    let mut conn = Conn::with_deflate(messages(), &alone, Role::Server);
+    let mut conn =
+        Conn::with_extension(messages(), &ext::Agreed::Deflate(alone.clone()), Role::Server);
     let outcome = run_conn(&mut conn, &wire, [], 0);
     assert_eq!(outcome, (vec![text("Hello"), text("Hello")], Some(Error::BadDeflate)));
     // It is the other direction's business at the other end.
-    let mut conn = Conn::with_deflate(messages(), &alone, Role::Client);
+    let mut conn =
+        Conn::with_extension(messages(), &ext::Agreed::Deflate(alone.clone()), Role::Client);
     assert_eq!(run_conn(&mut conn, &wire, [], 0).1, None);
 }
 

@@ -7,7 +7,8 @@ use common::{feed_all, messages, rsv_frame, run_conn};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::thread;
-use ws_proto::ext::{compress_once, Agreed, Encoder, Role};
+use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
+use ws_proto::ext::{self, Encoder, Role};
 use ws_proto::{opcode, Conn, Error, Settings};
 
 thread_local! {
@@ -80,7 +81,8 @@ fn a_bomb_costs_no_more_than_the_limit() {
         let limits = Settings { max_message: LIMIT, ..messages() };
         let payload = bomb.clone();
         let (_, most) = measure(move || {
-            let mut conn = Conn::with_deflate(limits, &agreed(true, 15), Role::Server);
+            let mut conn =
+                Conn::with_extension(limits, &ext::Agreed::Deflate(agreed(true, 15)), Role::Server);
             let mut wire = rsv_frame(true, 0x40, opcode::BINARY, &payload, None);
             // The wire itself is not the connection's.
             HELD.set((0, 0));
@@ -111,7 +113,11 @@ fn a_fragment_holds_little_until_the_message_ends() {
     let last = rsv_frame(true, 0, opcode::CONTINUATION, rest, None);
     for (first, rest) in [(&part[..], &last[..]), whole.split_at(whole.len() - 1)] {
         for cut in [usize::MAX, 100, 1] {
-            let mut conn = Conn::with_deflate(limits, &agreed(false, 15), Role::Server);
+            let mut conn = Conn::with_extension(
+                limits,
+                &ext::Agreed::Deflate(agreed(false, 15)),
+                Role::Server,
+            );
             let mut wire = first.to_vec();
             HELD.set((0, 0));
             for piece in wire.chunks_mut(cut) {
@@ -127,10 +133,11 @@ fn a_fragment_holds_little_until_the_message_ends() {
 }
 
 /// One message each way.
-fn exchange(bits: u8, takeover: bool) -> (Conn, Encoder) {
+fn exchange(bits: u8, takeover: bool) -> (Conn, Deflater) {
     let agreed = agreed(takeover, bits);
-    let mut conn = Conn::with_deflate(messages(), &agreed, Role::Server);
-    let mut encoder = Encoder::new(&agreed, Role::Server);
+    let mut conn =
+        Conn::with_extension(messages(), &ext::Agreed::Deflate(agreed.clone()), Role::Server);
+    let mut encoder = Deflater::new(&agreed, Role::Server);
     let mut out = Vec::new();
     assert!(encoder.encode(&[b'x'; 5000], &mut out));
     let wire = rsv_frame(true, 0x40, opcode::BINARY, &out, None);
@@ -157,7 +164,7 @@ fn a_context_that_is_taken_over_is_as_small_as_its_window_allows() {
     for (bits, most) in [(9, 155_000), (10, 160_000), (12, 170_000), (15, 285_000)] {
         let (held, _) = measure(move || {
             let agreed = agreed(true, bits);
-            let mut encoder = Encoder::new(&agreed, Role::Server);
+            let mut encoder = Deflater::new(&agreed, Role::Server);
             assert!(encoder.encode(&[b'x'; 5000], &mut Vec::with_capacity(100)));
             encoder
         });

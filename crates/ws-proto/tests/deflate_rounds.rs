@@ -9,7 +9,8 @@ use common::{any_key, cuts, frame, messages, rsv_frame, run_conn, Seen};
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 use puff::Puff;
-use ws_proto::ext::{compress_once, Agreed, Encoder, Role};
+use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
+use ws_proto::ext::{self, Encoder, Role};
 use ws_proto::{opcode, Conn};
 
 fn any_role() -> impl Strategy<Value = Role> {
@@ -119,11 +120,11 @@ proptest! {
         direct in any::<u8>(),
     ) {
         let (bits, takeover) = direction(&agreed, sender);
-        let mut encoder = Encoder::new(&agreed, sender);
+        let mut encoder = Deflater::new(&agreed, sender);
         prop_assert_eq!((encoder.window_bits(), encoder.takes_context_over()), (bits, takeover));
         // A second reader, which knows no mercy; and a second connection that shares the thread.
         let mut puff = Puff::new(bits);
-        let mut neighbour = Encoder::new(&agreed, sender);
+        let mut neighbour = Deflater::new(&agreed, sender);
         let (mut wire, mut expected, mut counted) = (Vec::new(), Vec::new(), (0, 0));
         for (way, data, parts) in &list {
             let mut out = b"before".to_vec();
@@ -158,7 +159,7 @@ proptest! {
             expected.push(Seen::Binary(data.clone()));
         }
         prop_assert_eq!(encoder.compressed_bytes(), counted);
-        let mut conn = Conn::with_deflate(messages(), &agreed, other(sender));
+        let mut conn = Conn::with_extension(messages(), &ext::Agreed::Deflate(agreed.clone()), other(sender));
         prop_assert_eq!(run_conn(&mut conn, &wire, cuts, direct), (expected, None));
     }
 
@@ -186,7 +187,7 @@ proptest! {
             wire.extend(fragment((0x40, opcode::BINARY), payload, parts, key, &mut expected));
             expected.push(Seen::Binary(data.clone()));
         }
-        let mut conn = Conn::with_deflate(messages(), &agreed, other(sender));
+        let mut conn = Conn::with_extension(messages(), &ext::Agreed::Deflate(agreed.clone()), other(sender));
         prop_assert_eq!(run_conn(&mut conn, &wire, cuts, 0), (expected, None));
     }
 
@@ -219,7 +220,7 @@ proptest! {
         .concat();
         let limits = ws_proto::Settings { max_message: 2000, ..messages() };
         let run = |cuts: Vec<usize>| {
-            run_conn(&mut Conn::with_deflate(limits, &agreed, Role::Server), &wire, cuts, 0)
+            run_conn(&mut Conn::with_extension(limits, &ext::Agreed::Deflate(agreed.clone()), Role::Server), &wire, cuts, 0)
         };
         let whole = run(vec![]);
         for seen in &whole.0 {
@@ -280,20 +281,20 @@ fn the_window_is_shared_by_messages_where_that_was_agreed() {
     };
     let message =
         b"{\"event\":\"moved\",\"who\":\"alice\",\"x\":1720,\"y\":33,\"moved\":\"alice\"}";
-    let len = |encoder: &mut Encoder| {
+    let len = |encoder: &mut Deflater| {
         let mut out = Vec::new();
         assert!(encoder.encode(message, &mut out));
         out.len()
     };
-    let mut shared = Encoder::new(&agreed(false), Role::Server);
+    let mut shared = Deflater::new(&agreed(false), Role::Server);
     let (first, second) = (len(&mut shared), len(&mut shared));
     assert!(second < 10 && first > 30, "{first}, {second}");
     shared.sent_elsewhere();
     assert_eq!((len(&mut shared), len(&mut shared)), (first, second));
-    let mut alone = Encoder::new(&agreed(true), Role::Server);
+    let mut alone = Deflater::new(&agreed(true), Role::Server);
     assert_eq!((len(&mut alone), len(&mut alone)), (first, first));
     // The other role sends by the other parameters.
-    let mut client = Encoder::new(&agreed(true), Role::Client);
+    let mut client = Deflater::new(&agreed(true), Role::Client);
     assert_eq!((len(&mut client), len(&mut client)), (first, second));
 }
 
@@ -309,7 +310,7 @@ fn what_is_not_worth_it_is_left_alone() {
     };
     let noise = noise(2000);
     for role in [Role::Server, Role::Client] {
-        let mut encoder = Encoder::new(&agreed, role);
+        let mut encoder = Deflater::new(&agreed, role);
         let mut out = Vec::new();
         assert!(!encoder.encode(b"", &mut out));
         assert!(!encoder.encode(&[b'x'; 19], &mut out));
@@ -322,6 +323,6 @@ fn what_is_not_worth_it_is_left_alone() {
         assert!(out.len() < 520);
     }
     // A threshold of nothing does not make something of an empty message.
-    let mut encoder = Encoder::new(&Agreed { threshold: 0, ..agreed }, Role::Server);
+    let mut encoder = Deflater::new(&Agreed { threshold: 0, ..agreed }, Role::Server);
     assert!(!encoder.encode(b"", &mut vec![]));
 }

@@ -1,20 +1,51 @@
 //! Which permessage-deflate is agreed on, by either side (RFC 7692 5 and 7.1).
 
 use proptest::prelude::*;
-use ws_proto::ext::{accept_response, client_offer, negotiate_server, DeflateConfig, Error};
+use ws_proto::ext::deflate::{self, Agreed};
+use ws_proto::ext::{self, Error};
 
-fn ours() -> DeflateConfig {
-    DeflateConfig::default()
+/// As a server, by what our side wants of permessage-deflate alone.
+fn negotiate_server(lines: &[&[u8]], config: &deflate::Config) -> Option<(Agreed, String)> {
+    let (agreed, text) = ext::negotiate_server(lines, &wanting(config))?;
+    let ext::Agreed::Deflate(agreed) = agreed;
+    Some((agreed, text))
+}
+
+/// As a client.
+fn client_offer(config: &deflate::Config) -> String {
+    ext::client_offer(&wanting(config)).expect("an offer")
+}
+
+fn accept_response(lines: &[&[u8]], config: &deflate::Config) -> Result<Option<Agreed>, Error> {
+    let agreed = ext::accept_response(lines, &wanting(config))?;
+    Ok(agreed.map(|ext::Agreed::Deflate(agreed)| agreed))
+}
+
+fn wanting(config: &deflate::Config) -> ext::Config {
+    ext::Config { deflate: Some(config.clone()) }
+}
+
+#[test]
+fn what_is_not_wanted_is_neither_offered_nor_taken() {
+    let none = ext::Config::default();
+    assert_eq!(ext::client_offer(&none), None);
+    assert_eq!(ext::negotiate_server(&[b"permessage-deflate"], &none), None);
+    assert_eq!(ext::accept_response(&[], &none), Ok(None));
+    assert_eq!(ext::accept_response(&[b"permessage-deflate"], &none), Err(Error::NotOffered));
+}
+
+fn ours() -> deflate::Config {
+    deflate::Config::default()
 }
 
 /// The server's answer to these header lines.
-fn answer(lines: &[&str], config: &DeflateConfig) -> Option<String> {
+fn answer(lines: &[&str], config: &deflate::Config) -> Option<String> {
     let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
     negotiate_server(&lines, config).map(|(_, text)| text)
 }
 
 /// Whether a client takes this answer: takeover of server and client, window bits of both.
-fn accept(line: &str, config: &DeflateConfig) -> Result<(bool, bool, u8, u8), Error> {
+fn accept(line: &str, config: &deflate::Config) -> Result<(bool, bool, u8, u8), Error> {
     accept_response(&[line.as_bytes()], config).map(|agreed| {
         let agreed = agreed.expect("an extension");
         (
@@ -66,7 +97,7 @@ fn a_server_answers_what_it_is_offered() {
 
 #[test]
 fn a_server_asks_for_what_it_wants() {
-    let config = DeflateConfig {
+    let config = deflate::Config {
         server_no_context_takeover: true,
         client_no_context_takeover: true,
         server_max_window_bits: 12,
@@ -99,7 +130,7 @@ fn a_server_asks_for_what_it_wants() {
 
 #[test]
 fn settings_outside_their_range_count_as_the_nearest() {
-    let config = DeflateConfig {
+    let config = deflate::Config {
         level: 77,
         server_max_window_bits: 3,
         client_max_window_bits: 99,
@@ -110,7 +141,7 @@ fn settings_outside_their_range_count_as_the_nearest() {
     assert_eq!((agreed.level, agreed.client_max_window_bits), (9, 15));
     assert_eq!(text, "permessage-deflate; server_max_window_bits=8");
     assert_eq!(
-        client_offer(&DeflateConfig { server_max_window_bits: 0, ..ours() }),
+        client_offer(&deflate::Config { server_max_window_bits: 0, ..ours() }),
         "permessage-deflate; server_max_window_bits=8; client_max_window_bits"
     );
 }
@@ -183,7 +214,7 @@ fn what_is_no_offer_of_ours_is_left_alone() {
 #[test]
 fn a_client_offers_what_its_settings_say() {
     assert_eq!(client_offer(&ours()), "permessage-deflate; client_max_window_bits");
-    let config = DeflateConfig {
+    let config = deflate::Config {
         server_no_context_takeover: true,
         client_no_context_takeover: true,
         server_max_window_bits: 10,
@@ -199,7 +230,7 @@ fn a_client_offers_what_its_settings_say() {
 
 #[test]
 fn a_client_takes_answers_to_its_offer() {
-    let narrow = DeflateConfig { client_max_window_bits: 10, ..ours() };
+    let narrow = deflate::Config { client_max_window_bits: 10, ..ours() };
     for (line, config, expected) in [
         ("permessage-deflate", ours(), (true, true, 15, 15)),
         ("permessage-deflate; server_no_context_takeover", ours(), (false, true, 15, 15)),
@@ -211,7 +242,7 @@ fn a_client_takes_answers_to_its_offer() {
         ("permessage-deflate; client_max_window_bits=9", narrow, (true, true, 15, 9)),
         (
             "permessage-deflate",
-            DeflateConfig { client_no_context_takeover: true, ..ours() },
+            deflate::Config { client_no_context_takeover: true, ..ours() },
             (true, false, 15, 15),
         ),
     ] {
@@ -226,8 +257,9 @@ fn a_client_gives_up_on_answers_to_another_offer() {
     for bad in BAD_PARAMETERS {
         assert!(accept(&format!("permessage-deflate; {bad}"), &ours()).is_err(), "{bad}");
     }
-    let strict = DeflateConfig { server_no_context_takeover: true, ..ours() };
-    let narrow = DeflateConfig { server_max_window_bits: 10, client_max_window_bits: 10, ..ours() };
+    let strict = deflate::Config { server_no_context_takeover: true, ..ours() };
+    let narrow =
+        deflate::Config { server_max_window_bits: 10, client_max_window_bits: 10, ..ours() };
     for (line, config, error, text) in [
         ("foo", ours(), Error::NotOffered, "extension was not offered"),
         (
@@ -280,9 +312,9 @@ fn a_client_gives_up_on_answers_to_another_offer() {
     }
 }
 
-fn any_config() -> impl Strategy<Value = DeflateConfig> {
+fn any_config() -> impl Strategy<Value = deflate::Config> {
     (any::<(bool, bool)>(), 8..16u8, 8..16u8).prop_map(|(no_context, server, client)| {
-        DeflateConfig {
+        deflate::Config {
             server_no_context_takeover: no_context.0,
             client_no_context_takeover: no_context.1,
             server_max_window_bits: server,

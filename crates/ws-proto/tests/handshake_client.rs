@@ -1,6 +1,6 @@
 //! The client's opening handshake: URI, request and the answer's rules.
 
-use ws_proto::ext::DeflateConfig;
+use ws_proto::ext::{self, deflate};
 use ws_proto::handshake::client::{
     Choice, Error, Grant, Opening, ResponseHead, Uri, Wishes, MAX_RESPONSE,
 };
@@ -120,7 +120,7 @@ fn request_bytes() {
         protocols: Some(b"xml,json"),
         origin: Some(b"http://x"),
         headers: &[b"X-A: 1", b"x-b:2"],
-        choice: Choice::Offered(Some(DeflateConfig::default())),
+        choice: Choice::Offered(compressing()),
         ..wishes
     };
     assert_eq!(
@@ -230,9 +230,13 @@ fn a_key_counts_without_the_white_space_the_server_strips() {
     assert!(opening.answer(GOOD.as_bytes()).unwrap().is_some());
 }
 
+fn compressing() -> ext::Config {
+    ext::Config { deflate: Some(deflate::Config::default()) }
+}
+
 #[test]
 fn only_what_was_offered_may_be_chosen() {
-    let answer = |offered: Option<&[u8]>, config: Option<DeflateConfig>, lines: &str| {
+    let answer = |offered: Option<&[u8]>, config: ext::Config, lines: &str| {
         let mut opening = opening(offered, Choice::Offered(config));
         opening
             .answer(format!("{GOOD}{lines}").as_bytes())
@@ -241,23 +245,26 @@ fn only_what_was_offered_may_be_chosen() {
     };
     const FAILED: &str = "failed websocket handshake: ";
     let v1 = "\r\nSec-WebSocket-Protocol: v1";
-    assert_eq!(answer(Some(b"v2,v1"), None, v1).unwrap().protocol, Some(b"v1".to_vec()));
-    assert_eq!(answer(Some(b"v1"), None, "").unwrap(), Grant::default());
+    assert_eq!(
+        answer(Some(b"v2,v1"), ext::Config::default(), v1).unwrap().protocol,
+        Some(b"v1".to_vec())
+    );
+    assert_eq!(answer(Some(b"v1"), ext::Config::default(), "").unwrap(), Grant::default());
     for offered in [None, Some(&b"v2"[..]), Some(b"v11")] {
         assert_eq!(
-            answer(offered, None, v1).unwrap_err(),
+            answer(offered, ext::Config::default(), v1).unwrap_err(),
             format!("{FAILED}bad \"sec-websocket-protocol\" response header: v1")
         );
     }
     let deflate = "\r\nSec-WebSocket-Extensions: permessage-deflate";
-    assert!(answer(None, Some(DeflateConfig::default()), deflate).unwrap().deflate.is_some());
-    assert!(answer(None, Some(DeflateConfig::default()), "").unwrap().deflate.is_none());
+    assert!(answer(None, compressing(), deflate).unwrap().extension.is_some());
+    assert!(answer(None, compressing(), "").unwrap().extension.is_none());
     assert_eq!(
-        answer(None, None, deflate).unwrap_err(),
+        answer(None, ext::Config::default(), deflate).unwrap_err(),
         format!("{FAILED}bad \"sec-websocket-extensions\" response header: permessage-deflate")
     );
     assert_eq!(
-        answer(None, Some(DeflateConfig::default()), "\r\nSec-WebSocket-Extensions: foo"),
+        answer(None, compressing(), "\r\nSec-WebSocket-Extensions: foo"),
         Err(format!("{FAILED}extension was not offered"))
     );
 }

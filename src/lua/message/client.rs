@@ -9,7 +9,7 @@ use ws_conn::{Config, Role, Style};
 use ws_proto::handshake::client::Choice;
 use ws_proto::{opcode, Masking};
 
-use super::connection::{deflate_config, ended, kind};
+use super::connection::{ended, extensions, kind};
 use crate::conf::{heartbeat, limit, location_of};
 use crate::lua::resty::opening;
 use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
@@ -23,7 +23,7 @@ const HIGH_WATER: usize = 256 * 1024;
 /// compression)` → bytes of the request | nil, err. The server may choose of what it offers only.
 pub fn request(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let config = deflate_config(r, args.numbers(7).as_deref());
+    let config = extensions(r, args.numbers(7).as_deref());
     opening::request_for(args, Choice::Offered(config))
 }
 
@@ -42,7 +42,7 @@ pub fn open(args: &Args) -> Outcome {
         max_frame: word(3, max_message as usize),
         max_message,
         heartbeat: heartbeat(interval, timeout),
-        deflate: grant.deflate,
+        extension: grant.extension,
         ..client()
     });
     Outcome::four(
@@ -70,7 +70,7 @@ fn client() -> Config {
         max_message: 0,
         mark: HIGH_WATER,
         heartbeat: None,
-        deflate: None,
+        extension: None,
         late: false,
         answer: None,
         words: None,

@@ -3,7 +3,7 @@
 
 use ws_conn::{Connection, End, NoIo, Phase, SendError, MAX_REASON};
 use ws_hub::ConnId;
-use ws_proto::ext::DeflateConfig;
+use ws_proto::ext;
 use ws_proto::handshake::server::Policy;
 use ws_proto::{close, opcode};
 
@@ -42,11 +42,11 @@ pub fn switch(args: &Args) -> Outcome {
             Err(fault) => refused(&fault),
         };
     }
-    let deflate = deflate_config(r, args.numbers(6).as_deref());
+    let extensions = extensions(r, args.numbers(6).as_deref());
     let wish = Wish {
         rules,
         options: options(args, location),
-        deflate: deflate.as_ref(),
+        extensions: &extensions,
         registered: true,
         topics: &[],
         alone: None,
@@ -82,10 +82,10 @@ fn options(args: &Args, location: &Location) -> Options {
 
 /// What Lua asked for: nothing (the directive decides), an empty array (off), or the six settings,
 /// of which a negative one stands for the directive's or the default.
-pub(super) fn deflate_config(r: Request, wish: Option<&[f64]>) -> Option<DeflateConfig> {
+pub(super) fn extensions(r: Request, wish: Option<&[f64]>) -> ext::Config {
     let location = location_of(r);
     match wish {
-        None => location.deflate().cloned(),
+        None => location.extensions(),
         Some([level, threshold, server_nct, client_nct, server_bits, client_bits]) => {
             let mut config = location.deflate.clone();
             let set = |n: &f64| *n >= 0.0;
@@ -107,9 +107,9 @@ pub(super) fn deflate_config(r: Request, wish: Option<&[f64]>) -> Option<Deflate
             if set(client_bits) {
                 config.client_max_window_bits = *client_bits as u8;
             }
-            Some(config)
+            ext::Config { deflate: Some(config) }
         }
-        Some(_) => None,
+        Some(_) => ext::Config::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ws_conn::{IoError, RecvError, View};
-use ws_proto::{close, opcode, Stage};
+use ws_proto::{close, ext, opcode, Stage};
 
 use super::codec::{any_opcode, bad_opcode};
 use crate::conf::location_of;
@@ -30,7 +30,7 @@ pub fn switch(args: &Args) -> Outcome {
     let wish = Wish {
         rules: Rules::Lenient,
         options: location.frame_options(limit(args.number(2)), timeout),
-        deflate: None,
+        extensions: &ext::Config::default(),
         registered: false,
         topics: &[],
         alone: None,

@@ -30,7 +30,7 @@ pub fn new(args: &Args) -> Outcome {
         max_message: max,
         mark: HIGH_WATER,
         heartbeat: None,
-        deflate: None,
+        extension: None,
         late: false,
         answer: Some(1000),
         words: Some(words),

@@ -131,7 +131,7 @@ pub fn open(args: &Args) -> Outcome {
         max_message: max,
         mark: location.send_buffer,
         heartbeat: heartbeat(location.given_ping_interval(), location.ping_timeout()),
-        deflate: None,
+        extension: None,
         late: true,
         answer: None,
         words: None,

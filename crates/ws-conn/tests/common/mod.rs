@@ -122,7 +122,7 @@ pub fn config(role: Role, style: Style) -> Config {
         max_message: 1 << 20,
         mark: 1000,
         heartbeat: None,
-        deflate: None,
+        extension: None,
         late: false,
         answer: None,
         words: None,

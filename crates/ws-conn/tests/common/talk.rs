@@ -4,7 +4,7 @@
 
 use super::common::{config, message, with, Wire, World};
 use ws_conn::{Config, Connection, End, Role, Style};
-use ws_proto::ext::Agreed;
+use ws_proto::ext::{deflate, Agreed};
 use ws_proto::opcode;
 
 struct Side {
@@ -17,7 +17,7 @@ struct Side {
 }
 
 fn side(role: Role, packs: bool) -> Side {
-    let agreed = Agreed {
+    let agreed = deflate::Agreed {
         server_no_context_takeover: false,
         client_no_context_takeover: true,
         server_max_window_bits: 9,
@@ -25,7 +25,10 @@ fn side(role: Role, packs: bool) -> Side {
         level: 1,
         threshold: 20,
     };
-    let config = Config { deflate: packs.then_some(agreed), ..config(role, Style::Messages) };
+    let config = Config {
+        extension: packs.then_some(Agreed::Deflate(agreed)),
+        ..config(role, Style::Messages)
+    };
     let (world, wire, conn) = with(config);
     Side { world, wire, conn, said: Vec::new(), heard: Vec::new(), streaming: false }
 }

@@ -2,7 +2,7 @@
 //! lines, each with parameters, whose values may be quoted. Allocates for quoted values alone;
 //! what is read of a hostile header is no more than its length.
 
-use super::Error;
+use super::error::Error;
 use std::borrow::Cow;
 
 /// One extension of the list.
@@ -29,7 +29,7 @@ pub(super) type Parameter<'a> = (&'a [u8], Option<Cow<'a, [u8]>>);
 
 /// Parameters of one extension, in order.
 #[derive(Clone, Debug)]
-pub(super) struct Parameters<'a> {
+pub(crate) struct Parameters<'a> {
     rest: Option<&'a [u8]>,
 }
 

@@ -5,8 +5,9 @@
 //! ones. The peer's window bits are not looked at: zlib-rs inflates by a window of 32 KB always,
 //! and a reference beyond the agreed window does no harm.
 
-use super::{spare, Agreed, Role, TAIL};
-use crate::ext::{Ahead, Extension, Sink};
+use super::parameters::{Agreed, RSV1, TAIL};
+use super::spare;
+use crate::ext::extension::{Ahead, Decoder, Role, Sink};
 use crate::Error;
 use std::{fmt, mem};
 use zlib_rs::{Inflate, InflateFlush, Status};
@@ -33,9 +34,9 @@ impl Inflater {
     }
 }
 
-impl Extension for Inflater {
+impl Decoder for Inflater {
     fn rsv(&self) -> u8 {
-        0x40
+        RSV1
     }
 
     fn decode(&mut self, bytes: &[u8], ahead: Option<Ahead>, sink: Sink<'_>) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //! and not an allocation with 256 KB to clear. They live as long as the thread. zlib-rs panics where
 //! it gets no memory; so that is asked for here first, where failing is an answer.
 
-use super::{MAX_BITS, MIN_BITS};
+use super::parameters::{MAX_BITS, MIN_BITS};
 use crate::Error;
 use std::cell::RefCell;
 use std::mem;

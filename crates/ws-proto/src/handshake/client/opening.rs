@@ -2,7 +2,7 @@
 //! each once.
 
 use super::{Error, ResponseHead, Uri, MAX_RESPONSE};
-use crate::ext::{self, Agreed, DeflateConfig};
+use crate::ext::{self, Agreed, Config};
 use crate::handshake::{accept_key, fields};
 
 /// What a request says beyond its URI. All is sent as it is.
@@ -28,8 +28,8 @@ pub enum Choice {
     /// Whatever it likes: the caller judges, as with lua-resty-websocket.
     #[default]
     Free,
-    /// What was offered: one of the subprotocols, and compression if it stands here.
-    Offered(Option<DeflateConfig>),
+    /// What was offered: one of the subprotocols, and one of these extensions.
+    Offered(Config),
 }
 
 /// What a server has granted.
@@ -39,8 +39,8 @@ pub struct Grant {
     pub protocol: Option<Vec<u8>>,
     /// Sec-WebSocket-Extensions, lines joined.
     pub extensions: Option<Vec<u8>>,
-    /// The compression that was agreed on.
-    pub deflate: Option<Agreed>,
+    /// The extension that was agreed on.
+    pub extension: Option<Agreed>,
 }
 
 /// One opening handshake. Owns what it needs: the network takes its time.
@@ -106,8 +106,10 @@ impl Opening {
         for line in wishes.headers {
             put("\r\n", line);
         }
-        if let Choice::Offered(Some(config)) = &wishes.choice {
-            put("\r\nSec-WebSocket-Extensions: ", ext::client_offer(config).as_bytes());
+        if let Choice::Offered(config) = &wishes.choice {
+            if let Some(offer) = ext::client_offer(config) {
+                put("\r\nSec-WebSocket-Extensions: ", offer.as_bytes());
+            }
         }
         put("\r\n\r\n", b"");
         self.asked = Some(Asked {
@@ -170,14 +172,14 @@ impl Asked {
         let joined = |values: &[&[u8]]| (!values.is_empty()).then(|| values.join(&b", "[..]));
         let protocol = joined(&values("sec-websocket-protocol").collect::<Vec<_>>());
         let extensions: Vec<&[u8]> = values("sec-websocket-extensions").collect();
-        let deflate = match &self.choice {
+        let extension = match &self.choice {
             Choice::Free => None,
             Choice::Offered(config) => {
                 self.judge_protocol(protocol.as_deref())?;
-                judge_extensions(&extensions, config.as_ref())?
+                judge_extensions(&extensions, config)?
             }
         };
-        Ok(Grant { protocol, extensions: joined(&extensions), deflate })
+        Ok(Grant { protocol, extensions: joined(&extensions), extension })
     }
 
     fn judge_protocol(&self, chosen: Option<&[u8]>) -> Result<(), Error> {
@@ -190,14 +192,12 @@ impl Asked {
     }
 }
 
-fn judge_extensions(
-    chosen: &[&[u8]],
-    config: Option<&DeflateConfig>,
-) -> Result<Option<Agreed>, Error> {
-    match (config, chosen.first()) {
-        (Some(config), _) => ext::accept_response(chosen, config).map_err(Error::Extensions),
-        (None, Some(value)) => Err(Error::Header("sec-websocket-extensions", Some(value.to_vec()))),
-        (None, None) => Ok(None),
+fn judge_extensions(chosen: &[&[u8]], config: &Config) -> Result<Option<Agreed>, Error> {
+    match chosen.first() {
+        Some(value) if *config == Config::default() => {
+            Err(Error::Header("sec-websocket-extensions", Some(value.to_vec())))
+        }
+        _ => ext::accept_response(chosen, config).map_err(Error::Extensions),
     }
 }
 

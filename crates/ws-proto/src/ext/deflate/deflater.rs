@@ -2,14 +2,16 @@
 //! connection's in its own context or one message for many connections. The caller writes the
 //! frames, with RSV1 set on the first of a message.
 
-use super::{spare, Agreed, Role, TAIL};
+use super::parameters::{Agreed, RSV1, TAIL};
+use super::spare;
+use crate::ext::extension::{Encoder, Role};
 use std::fmt;
 use zlib_rs::{Deflate, DeflateError, DeflateFlush};
 
 /// Compressor of one connection's sending direction. Owns zlib's compressor from the first
 /// message it compresses on where messages may refer to earlier ones, and otherwise none:
 /// see `spare`.
-pub struct Encoder {
+pub struct Deflater {
     level: u8,
     window_bits: u8,
     takeover: bool,
@@ -20,11 +22,11 @@ pub struct Encoder {
     bytes: (u64, u64),
 }
 
-impl Encoder {
-    /// The encoder of the side `role`, ours.
-    pub fn new(agreed: &Agreed, role: Role) -> Encoder {
+impl Deflater {
+    /// The compressor of the side `role`, ours.
+    pub fn new(agreed: &Agreed, role: Role) -> Deflater {
         let (window_bits, takeover) = agreed.direction(role);
-        Encoder {
+        Deflater {
             level: agreed.level.clamp(1, 9),
             window_bits,
             takeover,
@@ -34,10 +36,29 @@ impl Encoder {
         }
     }
 
-    /// Appends the compressed message to `out`, to be sent with RSV1. Returns `false`, and
-    /// appends nothing, when the message is to be sent as it is, without RSV1: below the
-    /// threshold, or not worth it.
-    pub fn encode(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    /// The agreed window.
+    pub fn window_bits(&self) -> u8 {
+        self.window_bits
+    }
+
+    /// Whether messages refer to earlier ones.
+    pub fn takes_context_over(&self) -> bool {
+        self.takeover
+    }
+
+    /// Bytes of all messages that were compressed, before and after.
+    pub fn compressed_bytes(&self) -> (u64, u64) {
+        self.bytes
+    }
+}
+
+impl Encoder for Deflater {
+    fn rsv(&self) -> u8 {
+        RSV1
+    }
+
+    /// Not below the threshold, and not where it is not worth it.
+    fn encode(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         if payload.len() < self.threshold {
             return false;
         }
@@ -66,35 +87,23 @@ impl Encoder {
         true
     }
 
-    /// To be called when a message of [`compress_once`] was sent on this connection: the peer's
-    /// window moved on without ours, so that the next message must start from an empty one, as a
-    /// compressor always may.
-    pub fn sent_elsewhere(&mut self) {
+    fn takes_deflated(&self, window_bits: u8) -> bool {
+        self.window_bits >= window_bits
+    }
+
+    /// The peer's window moved on without ours, so that the next message must start from an empty
+    /// one, as a compressor always may.
+    fn sent_elsewhere(&mut self) {
         if let Some(deflate) = self.context.take() {
             spare::keep_deflate(self.level, self.window_bits, deflate);
         }
     }
-
-    /// The agreed window: messages of [`compress_once`] with at most this window are good here.
-    pub fn window_bits(&self) -> u8 {
-        self.window_bits
-    }
-
-    /// Whether messages refer to earlier ones.
-    pub fn takes_context_over(&self) -> bool {
-        self.takeover
-    }
-
-    /// Bytes of all messages that were compressed, before and after.
-    pub fn compressed_bytes(&self) -> (u64, u64) {
-        self.bytes
-    }
 }
 
-impl fmt::Debug for Encoder {
+impl fmt::Debug for Deflater {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { level, window_bits, takeover, threshold, context, bytes } = self;
-        f.debug_struct("Encoder")
+        f.debug_struct("Deflater")
             .field("level", level)
             .field("window_bits", window_bits)
             .field("takeover", takeover)
