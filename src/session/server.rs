@@ -518,11 +518,12 @@ impl Takeover for Session {
             let mut io = self.io.borrow_mut();
             let io = &mut *io;
             if self.link.is_open() {
-                io.conn.handle_flush(&Worker, &self.link);
+                io.conn.handle_turn(&Worker, &self.link);
                 self.react(io);
             }
             self.flush_now(io);
             self.end_stream(io);
+            io.conn.settle(&Worker);
             io.conn.is_over().then(|| io.conn.outcome().map_or(1006, |end: End| end.code()))
         };
         if let Some(code) = code {

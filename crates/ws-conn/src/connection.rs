@@ -259,6 +259,14 @@ impl Connection {
     /// The end of a turn of the event loop: reads what there is where the protocol is kept, carries out
     /// an end that nobody holds up any more, sends what waits, and gives memory back.
     pub fn handle_flush(&mut self, host: &impl Host, io: &impl Io) {
+        self.handle_turn(host, io);
+        self.flush(host, io);
+        self.settle(host);
+    }
+
+    /// The first part of `handle_flush`: what may add to what waits.
+    #[inline]
+    pub fn handle_turn(&mut self, host: &impl Host, io: &impl Io) {
         if self.dialogue.style != Style::Frames {
             self.handle_read(host, io);
             // A reader that was waiting runs before the second of two flushes, and may have answered
@@ -271,7 +279,11 @@ impl Connection {
                 }
             }
         }
-        self.flush(host, io);
+    }
+
+    /// The last part of `handle_flush`: gives memory back.
+    #[inline]
+    pub fn settle(&mut self, host: &impl Host) {
         self.receiver.settle(host);
     }
 }
