@@ -57,7 +57,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 21] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 23] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -121,6 +121,8 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 21] = [
         ffi::ngx_conf_set_num_slot,
         offset_of!(Location, resume_limit),
     ),
+    row(c"websocket_rate", ffi::NGX_CONF_TAKE12, set_rate, 0),
+    row(c"websocket_max_lifetime", ffi::NGX_CONF_TAKE12, set_lifetime, 0),
     ffi::ngx_command_t {
         name: name(c"websocket_lua_modules"),
         type_: (ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_CONF_1MORE) as ffi::ngx_uint_t,
@@ -393,6 +395,24 @@ unsafe extern "C" fn set_shutdown_close(
 ) -> *mut c_char {
     // SAFETY: nginx calls a setter with its own arguments.
     unsafe { set_by(cf, cmd, conf, Location::set_shutdown_close) }
+}
+
+unsafe extern "C" fn set_rate(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_by(cf, cmd, conf, Location::set_rate) }
+}
+
+unsafe extern "C" fn set_lifetime(
+    cf: *mut ffi::ngx_conf_t,
+    cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments.
+    unsafe { set_by(cf, cmd, conf, Location::set_lifetime) }
 }
 
 unsafe extern "C" fn set_lua_modules(

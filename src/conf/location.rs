@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::rc::Rc;
 
+use ws_conn::Rate;
 use ws_conn::{Style, MAX_REASON};
 use ws_hub::history::Rule;
 use ws_proto::close;
@@ -48,6 +49,10 @@ pub struct Location {
     pub resume_limit: usize,
     /// `websocket_max_subscriptions`; 0 is no limit.
     pub max_subscriptions: usize,
+    /// `websocket_rate`: not given, none, or which.
+    pub rate: Option<Option<Rate>>,
+    /// `websocket_max_lifetime`: not given, none, or the time and over how long it is spread.
+    pub lifetime: Option<Option<(u64, u64)>>,
     /// `websocket_origin`.
     pub origins: Option<Origins>,
     /// What the location answers by itself.
@@ -140,6 +145,8 @@ impl Location {
             publish_from_client: UNSET,
             resume_limit: UNSET,
             max_subscriptions: UNSET,
+            rate: None,
+            lifetime: None,
             origins: None,
             content: Content::default(),
         }
@@ -163,6 +170,8 @@ impl Location {
         pick(&mut self.publish_from_client, prev.publish_from_client, 0);
         pick(&mut self.resume_limit, prev.resume_limit, 300);
         pick(&mut self.max_subscriptions, prev.max_subscriptions, 0);
+        self.rate = self.rate.or(prev.rate);
+        self.lifetime = self.lifetime.or(prev.lifetime);
         if self.compression.is_none() {
             self.compression = prev.compression;
             self.deflate = prev.deflate.clone();
@@ -187,6 +196,8 @@ impl Location {
             slow: self.slow(),
             heartbeat: heartbeat(self.ping_interval(), self.ping_timeout()),
             extension: None,
+            rate: self.rate.flatten(),
+            lifetime: self.lifetime.flatten(),
             shutdown: self.goodbye(),
         }
     }
@@ -201,6 +212,7 @@ impl Location {
             recv_timeout: timeout,
             send_timeout: timeout,
             heartbeat: None,
+            rate: None,
             shutdown: self.given_goodbye(),
             ..self.options()
         }
@@ -486,7 +498,7 @@ pub enum Fault {
 /// nginx's own words for a directive that stands twice.
 pub const DUPLICATE: &CStr = c"is duplicate";
 
-/// nginx's time with one unit (`30s`, `500ms`, `2m`; bare numbers are seconds), in milliseconds.
+/// nginx's time with one unit (`30s`, `500ms`, `2m`, `1d`; bare numbers are seconds), in milliseconds.
 pub fn parse_time(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -495,6 +507,7 @@ pub fn parse_time(text: &[u8]) -> Option<u64> {
         "" | "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(unit)

@@ -3,6 +3,7 @@
 mod answers;
 mod commands;
 mod handlers;
+mod limits;
 mod location;
 mod lookup;
 mod push;

@@ -66,7 +66,8 @@ impl Main {
     }
 }
 
-fn number(text: &[u8]) -> Option<u64> {
+/// A number of digits and nothing else.
+pub(super) fn number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

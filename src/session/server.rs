@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use ws_conn::{Config, Connection, End, IoError, News, Role, Style, Tally};
+use ws_conn::{Config, Connection, End, IoError, News, Rate, Role, Style, Tally};
 use ws_hub::ConnId;
 use ws_proto::ext::Agreed;
 use ws_proto::Masking;
@@ -52,6 +52,10 @@ pub struct Options {
     /// Idle time after which the module pings, and how long it waits for anything to come.
     /// None: no heartbeat.
     pub heartbeat: Option<(u64, u64)>,
+    /// How often messages may come.
+    pub rate: Option<Rate>,
+    /// How long it may live: so long, and up to so long more, at random.
+    pub lifetime: Option<(u64, u64)>,
     /// The agreed compression.
     pub extension: Option<Agreed>,
     /// What the peer is told when the worker quits; None: nothing.
@@ -163,6 +167,10 @@ impl Session {
             max_message: options.max_message,
             mark: options.high_water,
             heartbeat: options.heartbeat,
+            rate: options.rate,
+            lifetime: options.lifetime.map(|(time, over)| {
+                time.saturating_add(u64::from_le_bytes(random::bytes()) % over.saturating_add(1))
+            }),
             extension: options.extension,
             late: false,
             answer: None,
@@ -208,7 +216,7 @@ impl Session {
         self.counted.set(true);
         let mut io = self.io.borrow_mut();
         io.conn.preread(&Worker, &first);
-        if let Some(ms) = io.conn.first_timeout(u32::from_le_bytes(random::bytes())) {
+        if let Some(ms) = io.conn.first_timeout(&Worker, u32::from_le_bytes(random::bytes())) {
             self.set_timer(ms, false);
         }
         if io.shutdown.is_some() || io.alone.is_some() {

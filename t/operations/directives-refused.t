@@ -236,6 +236,24 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     }
 }
 
+# Limits of one connection.
+{
+    my $name = 'websocket_rate';
+    taken("$name $_;", 0 .. 2) for '0', '10r/s', '30r/m burst=0', '1r/s burst=1000';
+    refused("$name $_;", qq{invalid value "$_" in "$name" directive}, 2)
+      for 'x', '10', '0r/s', '-1r/s', '1.5r/s', '10r/h', 'r/s', '4294967296r/s';
+    refused("$name 5r/s $_;", qq{invalid parameter "$_" in "$name" directive}, 2)
+      for 'burst', 'burst=', 'burst=x', 'burst=-1', 'nodelay';
+    refused("$name 0 burst=1;", qq{invalid parameter "burst=1" in "$name" directive}, 2);
+    refused("$name 1r/s;\n$name 1r/s;", qq{"$name" directive is duplicate}, 2);
+    $name = 'websocket_max_lifetime';
+    taken("$name $_;", 0 .. 2) for '0', '1h', '500ms over=1m';
+    refused("$name $_;", qq{invalid value "$_" in "$name" directive}, 2) for 'x', '-1', '1y';
+    refused("$name 1h $_;", qq{invalid parameter "$_" in "$name" directive}, 2) for 'over', 'over=x', 'within=1m';
+    refused("$name 0 over=1m;", qq{invalid parameter "over=1m" in "$name" directive}, 2);
+    refused("$name 1h;\n$name 1h;", qq{"$name" directive is duplicate}, 2);
+}
+
 # Names for `require`.
 {
     my $name = 'websocket_lua_modules';

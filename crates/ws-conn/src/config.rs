@@ -4,6 +4,8 @@ use ws_proto::ext::Agreed;
 use ws_proto::header::Head;
 use ws_proto::{Error, Masking};
 
+use crate::Rate;
+
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -44,6 +46,10 @@ pub struct Config {
     pub mark: usize,
     /// Idle time after which a ping is sent, and how long anything may take to come then.
     pub heartbeat: Option<(u64, u64)>,
+    /// How often messages may come; frames, whose rules their owner keeps, are not counted.
+    pub rate: Option<Rate>,
+    /// After so long the connection is closed with 1001.
+    pub lifetime: Option<u64>,
     /// The agreed extension.
     pub extension: Option<Agreed>,
     /// Whether what comes between our close frame and the peer's is handed out too.

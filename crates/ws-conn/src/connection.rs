@@ -33,6 +33,8 @@ pub struct Connection {
     write_end: Option<IoError>,
     /// When output last left.
     last_out: u64,
+    /// When it is closed, however well it goes.
+    until: u64,
 }
 
 impl Connection {
@@ -63,6 +65,7 @@ impl Connection {
             lent: Vec::new(),
             write_end: None,
             last_out: now,
+            until: config.lifetime.map_or(u64::MAX, |ms| now.saturating_add(ms)),
         }
     }
 
@@ -188,6 +191,26 @@ impl Connection {
             }
             return Some(left);
         }
+        let left = self.until.saturating_sub(host.now_ms());
+        if left == 0 {
+            self.end_with(host, 1001, b"lifetime is over");
+            return None;
+        }
+        let beat = self.beat(host);
+        if self.dialogue.is_over() {
+            return None;
+        }
+        self.sooner(beat, left)
+    }
+
+    /// The sooner of the heartbeat's time and the end of the lifetime.
+    fn sooner(&self, beat: Option<u64>, left: u64) -> Option<u64> {
+        let left = (self.until != u64::MAX).then_some(left);
+        beat.into_iter().chain(left).min()
+    }
+
+    /// Does what the heartbeat wants now. Returns in how many milliseconds it is to be asked again.
+    fn beat(&mut self, host: &impl Host) -> Option<u64> {
         let last_in = self.receiver.last_in();
         let heartbeat = self.heartbeat.as_mut()?;
         // Reading has stopped because nobody takes the items: silence says nothing then.
@@ -210,10 +233,12 @@ impl Connection {
 
     /// In how many milliseconds `handle_timeout` is to be called first. `random` spreads that over
     /// connections which came all at once.
-    pub fn first_timeout(&mut self, random: u32) -> Option<u64> {
-        let heartbeat = self.heartbeat.as_mut()?;
-        heartbeat.spread(random);
-        Some(heartbeat.first())
+    pub fn first_timeout(&mut self, host: &impl Host, random: u32) -> Option<u64> {
+        let first = self.heartbeat.as_mut().map(|heartbeat| {
+            heartbeat.spread(random);
+            heartbeat.first()
+        });
+        self.sooner(first, self.until.saturating_sub(host.now_ms()))
     }
 
     /// The connection is taken from its owner: nothing more comes or leaves, and nobody is told.

@@ -9,6 +9,7 @@ use crate::end::{Close, Farewell};
 use crate::host::{Counted, Host};
 use crate::inbox::{Inbox, Item};
 use crate::pool::{self, NoMemory};
+use crate::rate::Bucket;
 use crate::sender::Sender;
 use crate::{End, IoError, SendError};
 
@@ -109,6 +110,8 @@ pub(crate) struct Dialogue {
     answer: Option<u16>,
     words: Option<Words>,
     fragments: Option<Box<Fragments>>,
+    /// Boxed: few connections have one.
+    bucket: Option<Box<Bucket>>,
 }
 
 /// How long a peer may go on sending after it is over, before its connection is cut.
@@ -134,6 +137,7 @@ impl Dialogue {
             answer: config.answer,
             words: config.words,
             fragments: (config.style == Style::Fragments).then(fragments),
+            bucket: config.rate.map(|rate| Box::new(Bucket::new(rate))),
         }
     }
 
@@ -242,6 +246,9 @@ impl Dialogue {
         payload: Payload<'_>,
     ) -> Result<(), (Error, Head, usize)> {
         self.count_in(host, payload.len());
+        if fin {
+            self.admit(host).map_err(|err| (err, Head::default(), payload.len()))?;
+        }
         // What comes after our own close frame is read only to find the peer's, as a rule.
         if !self.is_closing() || self.late {
             let data = owned(payload).map_err(|err| (err.into(), Head::default(), 0))?;
@@ -356,6 +363,13 @@ impl Dialogue {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether another message may come now.
+    #[inline]
+    pub fn admit(&mut self, host: &impl Host) -> Result<(), Error> {
+        let fits = self.bucket.as_mut().is_none_or(|bucket| bucket.take(host.now_ms()));
+        fits.then_some(()).ok_or(Error::TooManyMessages)
     }
 
     #[inline]

@@ -68,7 +68,7 @@ fn nothing_follows_a_close_frame() {
 fn a_silent_peer_is_pinged_and_given_up() {
     let beats = Config { heartbeat: Some((100, 30)), ..config(Role::Server, Style::Messages) };
     let (world, wire, mut conn) = with(beats);
-    assert_eq!(conn.first_timeout(0), Some(100));
+    assert_eq!(conn.first_timeout(&world, 0), Some(100));
     world.now.set(100);
     assert_eq!(conn.handle_timeout(&world), Some(30));
     conn.flush(&world, &wire);

@@ -112,6 +112,7 @@ counters! {
         ErrorFrameSize "rule" = "frame_size",
         ErrorMessageSize "rule" = "message_size",
         ErrorFragments "rule" = "fragments",
+        ErrorRate "rule" = "rate",
         ErrorCompression "rule" = "compression",
         ErrorMemory "rule" = "memory",
         ErrorOther "rule" = "other",

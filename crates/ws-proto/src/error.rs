@@ -41,6 +41,8 @@ pub enum Error {
     MessageTooLarge,
     /// A message in more fragments than allowed.
     TooManyFragments,
+    /// Messages come faster than the limit on their rate.
+    TooManyMessages,
     /// A text message or close reason that is not UTF-8.
     InvalidUtf8,
     /// A compressed message that is not DEFLATE data. No RFC names its close code: 1007, because
@@ -73,13 +75,14 @@ impl Error {
             Self::MessageInterleaved => ("new message inside a fragmented one", 1002, "sequence"),
             Self::MessageTooLarge => ("exceeding max message len", 1009, "message_size"),
             Self::TooManyFragments => ("too many fragments", 1009, "fragments"),
+            Self::TooManyMessages => ("too many messages", 1008, "rate"),
             Self::InvalidUtf8 => ("invalid utf-8", 1007, "utf8"),
             Self::BadDeflate => ("bad compressed data", 1007, "compression"),
             Self::NoMemory => ("no memory", 1011, "memory"),
         }
     }
 
-    /// The close code that tells the peer (RFC 6455 7.4.1): 1002, 1007, 1009 or 1011.
+    /// The close code that tells the peer (RFC 6455 7.4.1): 1002, 1007, 1008, 1009 or 1011.
     pub const fn close_code(&self) -> u16 {
         self.row().1
     }

@@ -70,6 +70,8 @@ fn client() -> Config {
         max_message: 0,
         mark: HIGH_WATER,
         heartbeat: None,
+        rate: None,
+        lifetime: None,
         extension: None,
         late: false,
         answer: None,

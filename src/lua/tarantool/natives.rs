@@ -30,6 +30,8 @@ pub fn new(args: &Args) -> Outcome {
         max_message: max,
         mark: HIGH_WATER,
         heartbeat: None,
+        rate: None,
+        lifetime: None,
         extension: None,
         late: false,
         answer: Some(1000),

@@ -131,6 +131,8 @@ pub fn open(args: &Args) -> Outcome {
         max_message: max,
         mark: location.send_buffer,
         heartbeat: heartbeat(location.given_ping_interval(), location.ping_timeout()),
+        rate: None,
+        lifetime: None,
         extension: None,
         late: true,
         answer: None,

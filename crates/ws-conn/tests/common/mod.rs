@@ -122,6 +122,8 @@ pub fn config(role: Role, style: Style) -> Config {
         max_message: 1 << 20,
         mark: 1000,
         heartbeat: None,
+        rate: None,
+        lifetime: None,
         extension: None,
         late: false,
         answer: None,
