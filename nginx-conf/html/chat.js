@@ -16,6 +16,7 @@ let socket = null;
 let wanted = false; // whether we should be in a room
 let attempts = 0;
 let retry = 0;
+let cursor = ""; // of the last line: what follows it is what we have missed
 let mine = []; // what we have said and not heard yet
 
 function setState(state, text) {
@@ -68,7 +69,7 @@ function ending(code, reason, opened) {
 function connect() {
   const url = new URL("chat", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  url.search = new URLSearchParams({ room: $("room").value, name: $("name").value });
+  url.search = new URLSearchParams({ room: $("room").value, name: $("name").value, since: cursor });
   setState("connecting", "connecting");
   let opened = false;
   socket = new WebSocket(url);
@@ -79,7 +80,12 @@ function connect() {
     setState("open", "in " + $("room").value);
     $("text").focus();
   };
-  socket.onmessage = (event) => addLine(event.data);
+  socket.onmessage = (event) => {
+    const line = JSON.parse(event.data);
+    cursor = line.cursor || cursor;
+    if ("data" in line) addLine(line.data);
+    else if (line.reason && line.reason !== "epoch") addLine("* some lines are gone: " + line.reason);
+  };
   socket.onclose = (event) => {
     socket = null;
     if (!wanted) {
@@ -113,6 +119,8 @@ $("join").addEventListener("submit", (event) => {
   $("in-room").textContent = $("room").value;
   $("in-name").textContent = $("name").value;
   wanted = true;
+  cursor = "";
+  $("lines").replaceChildren();
   connect();
 });
 

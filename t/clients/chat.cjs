@@ -71,7 +71,7 @@ async function checkChat(browser) {
 
   await check("curl -d hello .../publish/lobby shows up in both", async () => {
     const answer = execFileSync("curl", ["-sS", "-d", "hello from a shell", "-w", "%{http_code}", base + "publish/lobby"]);
-    assert.match(String(answer), /^\{"subscribers":2,"sequence":\d+\}\s*202$/);
+    assert.match(String(answer), /^\{"subscribers":2,"sequence":\d+,"cursor":"c[\w-]+"\}\s*202$/);
     for (const page of both) await line(page, "hello from a shell");
   });
 
@@ -82,6 +82,15 @@ async function checkChat(browser) {
     assert.equal(await ann.$$eval("#lines li", (lines) => lines.filter((li) => !/\d\d/.test(li.querySelector("time").textContent)).length), 0);
     assert.equal(await ann.textContent("#curl"), `curl -d 'hello from a shell' ${base}publish/lobby`);
     await screens(ann, screenshots, "chat");
+  });
+
+  await check("who comes later reads what was said before", async () => {
+    const late = await openPage(browser, base, trouble, foreign);
+    await late.goto(base + "chat.html");
+    await enter(late, "Late");
+    for (const text of ["Ann hello from Ann <b>&amp;</b>", "hello from a shell", "Late came in"]) await line(late, text);
+    await leave(late);
+    await late.close();
   });
 
   await check("what is too long is told in words, and nothing is lost", async () => {

@@ -143,10 +143,11 @@ client() {
     fi
 }
 
-# A peer's doings are never worth more than "info"; a crash is an "alert" of the master process.
+# A peer's doings are never worth more than "info"; a crash is an "alert" of the master process. SIGKILL is
+# none: that is a client's own doing.
 quiet_log() {
     local loud
-    loud=$(grep -E '\[(warn|error|crit|alert|emerg)\]' "$2" || true)
+    loud=$(grep -E '\[(warn|error|crit|alert|emerg)\]' "$2" | grep -v 'exited on signal 9$' || true)
     if [ -z "$loud" ]; then
         tell ok "$1: nothing above notice in nginx's log"
     else
@@ -190,6 +191,7 @@ if wants chromium; then
     start "$port" "$work/demo.log" env LISTEN="127.0.0.1:$port" RUN="$work/run" \
         nginx-conf/start.sh
     client chromium node "$here/browser.cjs" "http://127.0.0.1:$port/" "$work" "$chromium"
+    client feed node "$here/feed.cjs" "http://127.0.0.1:$port/" "$work" "$chromium"
     client chat node "$here/chat.cjs" "http://127.0.0.1:$port/" "$work" "$chromium" "$work/run/nginx.pid"
     stop_servers
     quiet_log chromium "$work/demo.log"
