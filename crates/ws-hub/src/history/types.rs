@@ -40,7 +40,7 @@ pub struct Limits {
     pub bytes: u64,
 }
 
-/// A topic that has a history, see [`Rules::topic`].
+/// A topic that has a history, see `Rules::topic`.
 #[derive(Clone, Copy, Debug)]
 pub struct Topic<'a> {
     /// Its name.
@@ -101,7 +101,7 @@ pub enum HistoryError {
     Full,
     /// More rules than a quarter of the zone holds, or a pattern over 255 bytes.
     Rules,
-    /// The rules have changed: [`History::refresh`], and ask them again.
+    /// The rules have changed: `History::refresh`, and ask them again.
     Stale,
 }
 
