@@ -2,10 +2,11 @@
 //! tests of ws-proto include this file and replay the seeds through it. A target is a function
 //! here, a row of `TARGETS`, a file in fuzz_targets/ and seeds in seeds/.
 
-use ws_proto::ext::{self, deflate, Agreed, Encoder, Role};
-use ws_proto::handshake::head::{Head, MAX_HEAD};
+use ws_proto::ext::{self, deflate, Agreed, Encoder};
+use ws_proto::handshake::head::{RequestHead, MAX_HEAD};
 use ws_proto::handshake::{client, server};
 use ws_proto::utf8::Validator;
+use ws_proto::Role;
 use ws_proto::{close, header, opcode, Conn, Error, Event, Masking, Settings, Style};
 
 /// What is done with the bytes of one run.
@@ -153,7 +154,7 @@ pub fn handshake(data: &[u8]) {
             Some((&line[..at], line[at + 1..].trim_ascii()))
         })
         .collect();
-    let request = server::Request {
+    let request = server::ClientHandshake {
         method: first.split(|&b| b == b' ').next().unwrap_or_default(),
         http11: first.ends_with(b"HTTP/1.1"),
         host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),
@@ -179,7 +180,7 @@ pub fn handshake(data: &[u8]) {
     }
 
     // As bytes, in two parts: what the whole says, the beginning must not have denied.
-    let (begun, whole) = (Head::parse(&data[..data.len() / 2]), Head::parse(data));
+    let (begun, whole) = (RequestHead::parse(&data[..data.len() / 2]), RequestHead::parse(data));
     match (&begun, &whole) {
         (Ok(Some(early)), late) => assert_eq!(late.as_ref(), Ok(&Some(early.clone()))),
         (Err(_), late) => assert!(late.is_err()),

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use ws_proto::handshake::server::Request as Handshake;
+use ws_proto::handshake::server::ClientHandshake;
 
 use super::guard::guarded;
 use super::log;
@@ -95,11 +95,11 @@ impl<'a> Request<'a> {
     }
 
     /// The request as the opening handshake looks at it; `headers` are its own.
-    pub fn handshake<'h>(self, headers: &'h [(&'h [u8], &'h [u8])]) -> Handshake<'h>
+    pub fn handshake<'h>(self, headers: &'h [(&'h [u8], &'h [u8])]) -> ClientHandshake<'h>
     where
         'a: 'h,
     {
-        Handshake {
+        ClientHandshake {
             method: self.method(),
             http11: self.is_http11(),
             host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")),

@@ -5,7 +5,7 @@
 //! nginx's event handlers (`alone`). What was published since `start` waits in the session.
 
 pub mod alone;
-mod fault;
+mod error;
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use ws_hub::ConnId;
 use ws_proto::ext;
 use ws_proto::handshake::server::{self, Policy, Refusal, Upgrade};
 
-pub use self::fault::Fault;
+pub use self::error::Error;
 use crate::hub::{self, Wanted};
 use crate::ngx::request::Request;
 use crate::ngx::respond::set_header;
@@ -61,21 +61,21 @@ pub struct Started {
 }
 
 /// Judges a request without touching it, but for what a refusal does to the response.
-pub fn check(r: Request, rules: &Rules<'_>) -> Result<(), Fault> {
+pub fn check(r: Request, rules: &Rules<'_>) -> Result<(), Error> {
     let headers = r.headers();
     judge(r, &r.handshake(&headers), rules).map(|_| ())
 }
 
 /// Judges the request, whose body has been read, and begins the 101. Headers that were set before
 /// go with it.
-pub fn start(r: Request, wish: Wish<'_>) -> Result<Started, Fault> {
+pub fn start(r: Request, wish: Wish<'_>) -> Result<Started, Error> {
     let headers = r.headers();
     let request = r.handshake(&headers);
     let Upgrade { accept, protocol } = judge(r, &request, &wish.rules)?;
     let agreed = ext::negotiate_server(&request.extensions(), wish.extensions);
     let (extension, extensions) = agreed.unzip();
     let options = Options { extension, ..wish.options.clone() };
-    let session = Session::prepare(r, options).ok_or(Fault::NoMemory)?;
+    let session = Session::prepare(r, options).ok_or(Error::NoMemory)?;
     let with = Switch {
         accept: &accept,
         protocol,
@@ -83,15 +83,15 @@ pub fn start(r: Request, wish: Wish<'_>) -> Result<Started, Fault> {
         only: matches!(wish.rules, Rules::Strict(_)),
     };
     let switched = enrol(&session, &wish)
-        .map_err(Fault::Hub)
-        .and_then(|()| switch(r, &with).map_err(Fault::Begun));
+        .map_err(Error::Hub)
+        .and_then(|()| switch(r, &with).map_err(Error::Begun));
     match switched {
         Ok(switched) => {
             Ok(Started { switched, protocol: protocol.map(<[u8]>::to_vec), extensions })
         }
-        Err(fault) => {
+        Err(err) => {
             session.give_up();
-            Err(fault)
+            Err(err)
         }
     }
 }
@@ -121,34 +121,34 @@ pub fn open(r: Request) -> Option<Rc<Session>> {
 
 fn judge<'a>(
     r: Request,
-    request: &server::Request<'a>,
+    request: &server::ClientHandshake<'a>,
     rules: &Rules<'_>,
-) -> Result<Upgrade<'a>, Fault> {
+) -> Result<Upgrade<'a>, Error> {
     let policy = match rules {
         Rules::Strict(policy) => policy,
         // lua-resty-websocket looks at the headers first.
         Rules::Lenient => {
-            let upgrade = server::check_lenient(request).map_err(Fault::Refused)?;
-            return if r.is_subrequest() { Err(Fault::Subrequest) } else { Ok(upgrade) };
+            let upgrade = server::check_lenient(request).map_err(Error::Refused)?;
+            return if r.is_subrequest() { Err(Error::Subrequest) } else { Ok(upgrade) };
         }
     };
     if r.is_subrequest() {
-        return Err(Fault::Subrequest);
+        return Err(Error::Subrequest);
     }
     match server::check_strict(request, policy) {
-        Ok(_) if r.discards_body() => Err(Fault::Body),
+        Ok(_) if r.discards_body() => Err(Error::Body),
         Ok(upgrade) => Ok(upgrade),
         Err(refusal) => {
             stats::add(Counter::refused(refusal.rule()), 1);
             refuse(r, request, &refusal);
-            Err(Fault::Refused(refusal))
+            Err(Error::Refused(refusal))
         }
     }
 }
 
 /// What a refusal does to the response. A client that wanted to speak WebSocket may have sent
 /// frames already, which are no request: nothing behind this one is answered.
-fn refuse(r: Request, request: &server::Request<'_>, refusal: &Refusal) {
+fn refuse(r: Request, request: &server::ClientHandshake<'_>, refusal: &Refusal) {
     if *refusal == Refusal::OtherVersion {
         // RFC 6455 4.4, RFC 9110 15.5.22 and 7.8. Without memory for them the status has to do.
         let _ = set_header(r, "Sec-WebSocket-Version", "sec-websocket-version", "13")

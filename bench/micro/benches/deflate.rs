@@ -7,7 +7,8 @@ use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion, Through
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use std::hint::black_box;
 use ws_proto::ext::deflate::{compress_once, Agreed};
-use ws_proto::ext::{self, Role};
+use ws_proto::ext;
+use ws_proto::Role;
 use ws_proto::{header, opcode, Conn, Event, Masking, Settings, Style};
 
 const SIZES: [usize; 4] = [256, 1024, 16 * 1024, 256 * 1024];

@@ -1,19 +1,10 @@
 //! What a connection is opened with.
 
 use ws_proto::ext::Agreed;
-use ws_proto::header::Head;
-use ws_proto::{Error, Masking};
+use ws_proto::header::FrameHeader;
+use ws_proto::{Error, Masking, Role};
 
 use crate::Rate;
-
-/// Which end of the connection we are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Sends unmasked.
-    Server,
-    /// Sends masked.
-    Client,
-}
 
 /// How items are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +18,7 @@ pub enum Style {
 }
 
 /// A close frame's words for a broken rule: of which frame, and its length where that was the fault.
-pub type Words = fn(Error, Head, usize) -> String;
+pub type Words = fn(Error, FrameHeader, usize) -> String;
 
 /// What a connection is opened with. Times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug)]

@@ -4,10 +4,9 @@
 mod receiving;
 mod sending;
 
-use ws_proto::ext;
 use ws_proto::{Conn, Error, Settings};
 
-use crate::config::{Config, Role, Style};
+use crate::config::{Config, Style};
 use crate::dialogue::{Dialogue, News, Phase, Tally};
 use crate::end::Close;
 use crate::heartbeat::{Beat, Heartbeat};
@@ -47,14 +46,11 @@ impl Connection {
             max_message: config.max_message,
             max_fragments: MAX_FRAGMENTS,
         };
-        let side = match config.role {
-            Role::Server => ext::Role::Server,
-            Role::Client => ext::Role::Client,
-        };
         let (codec, encoder) = match &config.extension {
-            Some(agreed) => {
-                (Conn::with_extension(settings, agreed, side), Some(agreed.encoder(side)))
-            }
+            Some(agreed) => (
+                Conn::with_extension(settings, agreed, config.role),
+                Some(agreed.encoder(config.role)),
+            ),
             None => (Conn::new(settings), None),
         };
         let now = host.now_ms();

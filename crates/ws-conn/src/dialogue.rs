@@ -1,7 +1,7 @@
 //! What the two sides say to each other: what has come, what must be answered, how it ends. The pieces
 //! that `Connection` and its calls work on; bytes and sockets are not known here.
 
-use ws_proto::header::Head;
+use ws_proto::header::FrameHeader;
 use ws_proto::{close, opcode, Error, Event, FrameCheck, Payload};
 
 use crate::config::{Config, Style, Words};
@@ -188,7 +188,7 @@ impl Dialogue {
         &mut self,
         host: &impl Host,
         event: Event<'_>,
-    ) -> Result<(), (Error, Head, usize)> {
+    ) -> Result<(), (Error, FrameHeader, usize)> {
         match event {
             Event::Message { text, payload } => {
                 let op = if text { opcode::TEXT } else { opcode::BINARY };
@@ -215,10 +215,11 @@ impl Dialogue {
         fin: bool,
         op: u8,
         payload: Payload<'_>,
-    ) -> Result<(), (Error, Head, usize)> {
+    ) -> Result<(), (Error, FrameHeader, usize)> {
         if let Some(fragments) = &mut self.fragments {
-            check_frame(&mut fragments.check, fin, op, payload.as_ref())
-                .map_err(|err| (err, Head { fin, opcode: op, ..Head::default() }, payload.len()))?;
+            check_frame(&mut fragments.check, fin, op, payload.as_ref()).map_err(|err| {
+                (err, FrameHeader { fin, opcode: op, ..FrameHeader::default() }, payload.len())
+            })?;
         }
         match op {
             opcode::PING if self.fragments.is_some() => self.ping(host, payload.as_ref()),
@@ -244,14 +245,14 @@ impl Dialogue {
         fin: bool,
         opcode: u8,
         payload: Payload<'_>,
-    ) -> Result<(), (Error, Head, usize)> {
+    ) -> Result<(), (Error, FrameHeader, usize)> {
         self.count_in(host, payload.len());
         if fin {
-            self.admit(host).map_err(|err| (err, Head::default(), payload.len()))?;
+            self.admit(host).map_err(|err| (err, FrameHeader::default(), payload.len()))?;
         }
         // What comes after our own close frame is read only to find the peer's, as a rule.
         if !self.is_closing() || self.late {
-            let data = owned(payload).map_err(|err| (err.into(), Head::default(), 0))?;
+            let data = owned(payload).map_err(|err| (err.into(), FrameHeader::default(), 0))?;
             self.inbox.push(Item { fin, opcode, data });
             self.news |= News::ITEMS;
         }
@@ -271,7 +272,7 @@ impl Dialogue {
     }
 
     /// The peer broke a rule: tells it why, and ends.
-    pub fn fail(&mut self, host: &impl Host, err: Error, head: Head, len: usize) {
+    pub fn fail(&mut self, host: &impl Host, err: Error, head: FrameHeader, len: usize) {
         host.count(Counted::Broken(err));
         self.news |= News::BROKEN;
         let words = self.words.map_or_else(|| err.to_string(), |words| words(err, head, len));

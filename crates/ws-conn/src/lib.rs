@@ -27,7 +27,7 @@ mod sender;
 mod shared;
 mod stash;
 
-pub use config::{Config, Role, Style, Words};
+pub use config::{Config, Style, Words};
 pub use connection::{Connection, View, MAX_FRAGMENTS};
 pub use dialogue::{check_frame, News, Phase, Tally};
 pub use end::{End, SendError, MAX_REASON};
@@ -39,3 +39,4 @@ pub use pool::{Lending, NoMemory, Pool, BURST, READ};
 pub use rate::Rate;
 pub use receiver::RecvError;
 pub use shared::Shared;
+pub use ws_proto::Role;

@@ -4,9 +4,8 @@
 use bytes::Bytes;
 use ws_proto::ext::Encoder;
 use ws_proto::utf8::{self, Validator};
-use ws_proto::{header, opcode};
+use ws_proto::{header, opcode, Role};
 
-use crate::config::Role;
 use crate::host::{Counted, Host};
 use crate::pool::{self, NoMemory};
 use crate::shared::WINDOW_BITS;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{config, masked, plain, server, text, with};
 use ws_conn::{Config, IoError, NoIo, Role, SendError, Shared, Style};
-use ws_proto::ext::{deflate, Agreed, Role as Side};
+use ws_proto::ext::{deflate, Agreed};
 use ws_proto::{opcode, Conn, Event, Masking, Settings};
 
 #[test]
@@ -114,7 +114,7 @@ fn compressed_and_shared_messages_are_understood() {
         max_message: 1 << 20,
         max_fragments: 1,
     };
-    let mut peer = Conn::with_extension(settings, &agreed, Side::Client);
+    let mut peer = Conn::with_extension(settings, &agreed, Role::Client);
     let (mut sent, mut seen) = (wire.sent(), 0);
     assert!(sent.len() < 4 * data.len());
     let mut input = &mut sent[..];

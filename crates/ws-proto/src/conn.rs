@@ -13,8 +13,8 @@ mod sequence;
 mod settings;
 
 use crate::ext::{self, Ahead, Decoder};
-use crate::header::{Head, Lengths};
-use crate::{close, opcode, Error};
+use crate::header::{FrameHeader, Lengths};
+use crate::{close, opcode, Error, Role};
 use assembly::Assembly;
 use progress::{Frame, State};
 use sequence::Sequence;
@@ -58,7 +58,7 @@ impl Conn {
         Conn {
             settings,
             state: State::First2,
-            frame: Frame { head: Head::default(), key: [0; 4], filled: 0, missing: 0 },
+            frame: Frame { head: FrameHeader::default(), key: [0; 4], filled: 0, missing: 0 },
             field: [0; 8],
             field_len: 0,
             data: Assembly::default(),
@@ -72,7 +72,7 @@ impl Conn {
 
     /// A connection that agreed on an extension; `role` is our side. Message style only: frame style
     /// hands out frames as they are, and reserved bits stay an error there.
-    pub fn with_extension(settings: Settings, agreed: &ext::Agreed, role: ext::Role) -> Conn {
+    pub fn with_extension(settings: Settings, agreed: &ext::Agreed, role: Role) -> Conn {
         let mut conn = Conn::new(settings);
         if settings.style == Style::Messages {
             conn.decoder = Some(agreed.decoder(role));
@@ -153,7 +153,7 @@ impl Conn {
 
     /// The frame that broke a rule, for who wants to name it: its head as it stands there, and, in
     /// frame style, its length where that was the fault. Of no meaning before an error.
-    pub fn refused(&self) -> (Head, usize) {
+    pub fn refused(&self) -> (FrameHeader, usize) {
         (self.frame.head, self.frame.missing)
     }
 
@@ -225,8 +225,8 @@ impl Conn {
                 State::First2 => {
                     let Some(field) = self.field(input) else { return Ok(None) };
                     let rsv = self.rsv_allowed(field[0] & 0x0F);
-                    self.frame.head = Head::parse(field, rsv, self.settings.masking)
-                        .inspect_err(|_| self.frame.head = Head::read(field))?;
+                    self.frame.head = FrameHeader::parse(field, rsv, self.settings.masking)
+                        .inspect_err(|_| self.frame.head = FrameHeader::read(field))?;
                     self.state = State::Len;
                 }
                 State::Len => {
@@ -359,7 +359,7 @@ impl Conn {
     /// The frame is whole: its payload is `slice`, or else lies in its assembly buffer.
     #[inline]
     fn complete<'a>(&mut self, slice: Option<&'a mut [u8]>) -> Result<Option<Event<'a>>, Error> {
-        let Head { fin, opcode, .. } = self.frame.head;
+        let FrameHeader { fin, opcode, .. } = self.frame.head;
         self.state = State::First2;
         let data = self.is_data();
         if data && !fin {

@@ -9,10 +9,11 @@ mod offer;
 
 use offer::{Offer, Parameters};
 
+use crate::Role;
 pub use error::Error;
+pub use extension::Encoder;
 use extension::Extension;
 pub(crate) use extension::{Ahead, Decoder};
-pub use extension::{Encoder, Role};
 
 /// From a line for each extension (file, type) what the handshake and connections know of all.
 macro_rules! registry {

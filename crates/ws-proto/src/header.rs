@@ -26,7 +26,7 @@ pub enum Lengths {
 
 /// The first two bytes of a frame, checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct FrameHeader {
     /// The last (or only) fragment of a message.
     pub fin: bool,
     /// RSV1 to RSV3 as they stand in the byte: 0x40, 0x20, 0x10.
@@ -39,11 +39,11 @@ pub struct Head {
     pub len7: u8,
 }
 
-impl Head {
+impl FrameHeader {
     /// Reads the first two bytes, and judges nothing.
     #[inline]
-    pub const fn read(b: [u8; 2]) -> Head {
-        Head {
+    pub const fn read(b: [u8; 2]) -> FrameHeader {
+        FrameHeader {
             fin: b[0] & 0x80 != 0,
             rsv: b[0] & 0x70,
             opcode: b[0] & 0x0F,
@@ -55,8 +55,8 @@ impl Head {
     /// Reads the first two bytes. Checks reserved bits, opcode and masking, in this order;
     /// `rsv_allowed` are the bits that negotiated extensions own.
     #[inline]
-    pub fn parse(b: [u8; 2], rsv_allowed: u8, masking: Masking) -> Result<Head, Error> {
-        let head = Head::read(b);
+    pub fn parse(b: [u8; 2], rsv_allowed: u8, masking: Masking) -> Result<FrameHeader, Error> {
+        let head = FrameHeader::read(b);
         if head.rsv & !rsv_allowed != 0 {
             return Err(Error::BadRsv);
         }
@@ -85,7 +85,7 @@ impl Head {
     /// The payload length, given the `ext_len()` bytes that follow the first two.
     ///
     /// # Panics
-    /// When `ext` has another length than [`Head::ext_len`] says.
+    /// When `ext` has another length than [`FrameHeader::ext_len`] says.
     #[inline]
     pub fn payload_len(&self, ext: &[u8], lengths: Lengths) -> Result<u64, Error> {
         assert_eq!(ext.len(), self.ext_len(), "extended length of the wrong size");

@@ -20,8 +20,10 @@ pub mod handshake;
 pub mod header;
 pub mod mask;
 pub mod opcode;
+mod role;
 pub mod utf8;
 
 pub use conn::{Conn, Event, FrameCheck, Payload, Plain, Settings, Stage, Style};
 pub use error::Error;
 pub use header::{Lengths, Masking};
+pub use role::Role;

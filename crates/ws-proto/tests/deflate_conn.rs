@@ -4,7 +4,8 @@ mod common;
 
 use common::{feed_all, frame, messages, rsv_frame, run_conn, Outcome, Seen};
 use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
-use ws_proto::ext::{self, Encoder, Role};
+use ws_proto::ext::{self, Encoder};
+use ws_proto::Role;
 use ws_proto::{header, opcode, Conn, Error, Event, Payload, Settings, Style};
 
 const KEY: Option<[u8; 4]> = Some([0xDE, 0xAD, 0xBE, 0xEF]);

@@ -8,7 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::thread;
 use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
-use ws_proto::ext::{self, Encoder, Role};
+use ws_proto::ext::{self, Encoder};
+use ws_proto::Role;
 use ws_proto::{opcode, Conn, Error, Settings};
 
 thread_local! {

@@ -10,7 +10,8 @@ use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 use puff::Puff;
 use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
-use ws_proto::ext::{self, Encoder, Role};
+use ws_proto::ext::{self, Encoder};
+use ws_proto::Role;
 use ws_proto::{opcode, Conn};
 
 fn any_role() -> impl Strategy<Value = Role> {

@@ -1,7 +1,9 @@
 //! The server's checks: lua-resty-websocket's, and RFC 6455 4.2.1.
 
 use ws_proto::handshake::accept_key;
-use ws_proto::handshake::server::{check_lenient, check_strict, Policy, Refusal, Request, Upgrade};
+use ws_proto::handshake::server::{
+    check_lenient, check_strict, ClientHandshake, Policy, Refusal, Upgrade,
+};
 
 type Header = (&'static str, &'static str);
 
@@ -27,11 +29,12 @@ fn with(name: &'static str, values: &[&'static str]) -> Vec<Header> {
 /// Calls `check` with a request of these headers, and owns what comes back.
 fn checked(
     headers: &[Header],
-    change: impl FnOnce(&mut Request<'_>),
-    check: impl FnOnce(&Request<'_>) -> Result<(String, Option<Vec<u8>>), Refusal>,
+    change: impl FnOnce(&mut ClientHandshake<'_>),
+    check: impl FnOnce(&ClientHandshake<'_>) -> Result<(String, Option<Vec<u8>>), Refusal>,
 ) -> Result<(String, Option<String>), String> {
     let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
-    let mut request = Request { method: b"GET", http11: true, host: true, headers: &headers };
+    let mut request =
+        ClientHandshake { method: b"GET", http11: true, host: true, headers: &headers };
     change(&mut request);
     check(&request)
         .map(|(accept, protocol)| (accept, protocol.map(|p| String::from_utf8(p).unwrap())))
@@ -112,8 +115,8 @@ fn lenient_refusals() {
 
 #[test]
 fn lenient_order_of_checks() {
-    let old = |request: &mut Request<'_>| request.http11 = false;
-    let check = |request: &Request<'_>| check_lenient(request).map(owned);
+    let old = |request: &mut ClientHandshake<'_>| request.http11 = false;
+    let check = |request: &ClientHandshake<'_>| check_lenient(request).map(owned);
     assert_eq!(checked(&[], old, check), refused("400 bad http version"));
     // With nothing there, the headers are asked for in this order.
     let mut have: Vec<Header> = Vec::new();
@@ -134,7 +137,7 @@ fn lenient_overlooks_much() {
     assert!(lenient(&with("Connection", &["xupgradex"])).is_ok());
     let (accept, _) = lenient(&with("Sec-WebSocket-Key", &["short"])).unwrap();
     assert_eq!(accept, accept_key(b"short"));
-    let post = |request: &mut Request<'_>| {
+    let post = |request: &mut ClientHandshake<'_>| {
         request.method = b"POST";
         request.host = false;
     };
@@ -147,7 +150,7 @@ fn lenient_overlooks_much() {
 #[test]
 fn a_refusal_keeps_the_clients_bytes() {
     let headers = [(&b"upgrade"[..], &b"\xFFx"[..])];
-    let request = Request { method: b"GET", http11: true, host: true, headers: &headers };
+    let request = ClientHandshake { method: b"GET", http11: true, host: true, headers: &headers };
     let refusal = check_lenient(&request).unwrap_err();
     assert_eq!(refusal.to_bytes(), b"bad \"upgrade\" request header: \xFFx");
     assert_eq!(refusal.rule(), "upgrade");
@@ -183,7 +186,8 @@ fn strict_refusals() {
     ] {
         assert_eq!(strict(&with(name, values)), refused(text), "{name}: {values:?}");
     }
-    let check = |request: &Request<'_>| check_strict(request, &Policy::default()).map(owned);
+    let check =
+        |request: &ClientHandshake<'_>| check_strict(request, &Policy::default()).map(owned);
     assert_eq!(
         checked(&GOOD, |request| request.method = b"POST", check),
         refused("400 bad request method")

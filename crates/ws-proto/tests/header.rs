@@ -1,7 +1,7 @@
 //! Frame headers: RFC 6455 5.7's examples, every length class, each refusal and its order.
 
 use proptest::prelude::*;
-use ws_proto::header::{append, encode, Head};
+use ws_proto::header::{append, encode, FrameHeader};
 use ws_proto::{opcode, Error, Lengths, Masking};
 
 const LENGTHS: [(u64, usize); 9] = [
@@ -16,8 +16,8 @@ const LENGTHS: [(u64, usize); 9] = [
     (1 << 31, 8),
 ];
 
-fn parse(first: u8, second: u8) -> Result<Head, Error> {
-    Head::parse([first, second], 0, Masking::Optional)
+fn parse(first: u8, second: u8) -> Result<FrameHeader, Error> {
+    FrameHeader::parse([first, second], 0, Masking::Optional)
 }
 
 #[test]
@@ -93,11 +93,11 @@ fn longer_forms_than_needed() {
 fn checks_come_in_order() {
     for rsv in [0x40, 0x20, 0x10, 0x70] {
         // Everything is wrong with these two bytes: the reserved bits are named first.
-        let result = Head::parse([rsv | 0x3, 0], 0, Masking::Required);
+        let result = FrameHeader::parse([rsv | 0x3, 0], 0, Masking::Required);
         assert_eq!(result, Err(Error::BadRsv));
     }
     for code in 0..16 {
-        let result = Head::parse([0x80 | code, 0], 0, Masking::Required);
+        let result = FrameHeader::parse([0x80 | code, 0], 0, Masking::Required);
         assert_eq!(
             result,
             Err(match code {
@@ -120,19 +120,19 @@ fn checks_come_in_order() {
 fn masking_rules() {
     let masked = [0x81, 0x80];
     let bare = [0x81, 0x00];
-    assert!(Head::parse(masked, 0, Masking::Required).is_ok());
-    assert_eq!(Head::parse(bare, 0, Masking::Required), Err(Error::Unmasked));
-    assert!(Head::parse(masked, 0, Masking::Optional).is_ok());
-    assert!(Head::parse(bare, 0, Masking::Optional).is_ok());
-    assert_eq!(Head::parse(masked, 0, Masking::Forbidden), Err(Error::Masked));
-    assert!(Head::parse(bare, 0, Masking::Forbidden).is_ok());
+    assert!(FrameHeader::parse(masked, 0, Masking::Required).is_ok());
+    assert_eq!(FrameHeader::parse(bare, 0, Masking::Required), Err(Error::Unmasked));
+    assert!(FrameHeader::parse(masked, 0, Masking::Optional).is_ok());
+    assert!(FrameHeader::parse(bare, 0, Masking::Optional).is_ok());
+    assert_eq!(FrameHeader::parse(masked, 0, Masking::Forbidden), Err(Error::Masked));
+    assert!(FrameHeader::parse(bare, 0, Masking::Forbidden).is_ok());
 }
 
 #[test]
 fn an_extension_owns_only_its_bits() {
-    let head = Head::parse([0xC1, 0], 0x40, Masking::Optional).unwrap();
+    let head = FrameHeader::parse([0xC1, 0], 0x40, Masking::Optional).unwrap();
     assert_eq!(head.rsv, 0x40);
-    assert_eq!(Head::parse([0xE1, 0], 0x40, Masking::Optional), Err(Error::BadRsv));
+    assert_eq!(FrameHeader::parse([0xE1, 0], 0x40, Masking::Optional), Err(Error::BadRsv));
 }
 
 #[test]

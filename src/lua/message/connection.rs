@@ -13,7 +13,7 @@ use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NOT_OURS, NO_RE
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
 use crate::session::{random, NoMessage, Options, Unclosed, Worker};
-use crate::upgrade::{self, Fault, Rules, Wish};
+use crate::upgrade::{self, Error, Rules, Wish};
 
 /// `switch(ready, dry, protocols, origins, require_origin, compression, max_message, max_frame,
 /// recv_timeout, send_timeout, ping_interval, ping_timeout)` → step, subprotocol or nil, extensions
@@ -39,7 +39,7 @@ pub fn switch(args: &Args) -> Outcome {
     if args.truth(2) {
         return match upgrade::check(r, &rules) {
             Ok(()) => Outcome::one(Value::Int(ASK_FIRST)),
-            Err(fault) => refused(&fault),
+            Err(err) => refused(&err),
         };
     }
     let extensions = extensions(r, args.numbers(6).as_deref());
@@ -57,13 +57,13 @@ pub fn switch(args: &Args) -> Outcome {
             started.protocol.map_or(Value::Nil, Value::Bytes),
             started.extensions.map_or(Value::Nil, |header| Value::Bytes(header.into_bytes())),
         ),
-        Err(fault) => refused(&fault),
+        Err(err) => refused(&err),
     }
 }
 
-fn refused(fault: &Fault) -> Outcome {
-    let status = Value::Int(fault.status().into());
-    Outcome::three(Value::Nil, Value::Bytes(fault.to_bytes()), status)
+fn refused(err: &Error) -> Outcome {
+    let status = Value::Int(err.status().into());
+    Outcome::three(Value::Nil, Value::Bytes(err.to_bytes()), status)
 }
 
 /// What the session is opened with: the location's options, and what accept() was given.

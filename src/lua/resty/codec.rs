@@ -3,7 +3,7 @@
 //! returns Lua values; texts are lua-resty-websocket's. No state: what a frame needs between two
 //! calls is handed back in.
 
-use ws_proto::header::{self, Head};
+use ws_proto::header::{self, FrameHeader};
 use ws_proto::{close, mask, opcode, Lengths, Masking};
 
 use crate::lua::vm::entry::{Args, Method, Outcome, Value};
@@ -22,7 +22,7 @@ pub fn frame_head(args: &Args) -> Outcome {
     let Some(first) = first_two(args, 1) else { return short(2) };
     let Some(max) = args.number(3) else { return not_a_number("max_payload_len") };
     let masking = if args.truth(2) { Masking::Required } else { Masking::Optional };
-    match Head::parse(first, 0, masking) {
+    match FrameHeader::parse(first, 0, masking) {
         Err(err) => Outcome::nil_err(err.to_string()),
         Ok(head) if head.ext_len() == 0 => match rest_len(head, &[], max) {
             Ok(len) => Outcome::one(Value::Int(len)),
@@ -81,7 +81,7 @@ fn close(payload: &[u8]) -> Outcome {
 }
 
 /// The results of recv_frame for any other.
-pub(super) fn frame_of(head: Head, data: Value) -> Outcome {
+pub(super) fn frame_of(head: FrameHeader, data: Value) -> Outcome {
     let typ = match head.opcode {
         opcode::CONTINUATION => "continuation",
         opcode::TEXT => "text",
@@ -116,7 +116,7 @@ pub fn build_frame(args: &Args) -> Outcome {
 }
 
 /// How many bytes masking key and payload are, if the length is allowed.
-pub(super) fn rest_len(head: Head, ext: &[u8], max: f64) -> Result<i64, String> {
+pub(super) fn rest_len(head: FrameHeader, ext: &[u8], max: f64) -> Result<i64, String> {
     let key_len = if head.masked { 4 } else { 0 };
     head.payload_len(ext, Lengths::Lenient)
         .and_then(|len| head.check(len, max as u64).map(|()| len as i64 + key_len))
@@ -141,8 +141,8 @@ fn first_two(args: &Args, index: i32) -> Option<[u8; 2]> {
 }
 
 /// The head `frame_head` has let pass.
-pub(super) fn head_again(args: &Args, index: i32) -> Option<Head> {
-    Head::parse(first_two(args, index)?, 0, Masking::Optional).ok()
+pub(super) fn head_again(args: &Args, index: i32) -> Option<FrameHeader> {
+    FrameHeader::parse(first_two(args, index)?, 0, Masking::Optional).ok()
 }
 
 /// Whatever fits the first byte of a frame, rounded as LuaJIT's bit library does.

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use ws_conn::IoError;
-use ws_proto::header::{self, Head};
+use ws_proto::header::{self, FrameHeader};
 use ws_proto::{mask, Masking};
 
 use super::codec::{
@@ -112,7 +112,7 @@ pub fn taken_frame(args: &Args) -> Outcome {
 fn large_frame(bytes: &[u8], wanted: Wanted) -> Option<usize> {
     let (first, rest) = bytes.split_first_chunk()?;
     let masking = if wanted.masked { Masking::Required } else { Masking::Optional };
-    let head = Head::parse(*first, 0, masking).ok()?;
+    let head = FrameHeader::parse(*first, 0, masking).ok()?;
     let ext = rest.get(..head.ext_len())?;
     let body = rest_len(head, ext, wanted.max as f64).ok().filter(|len| *len > LARGE)?;
     Some(first.len() + ext.len() + body as usize)
@@ -120,7 +120,7 @@ fn large_frame(bytes: &[u8], wanted: Wanted) -> Option<usize> {
 
 /// Reads what is there of a body, unless it is whole, and returns what `frame_rest` does. `drained`
 /// says that the cosocket's buffer is empty.
-fn fill(args: &Args, head: Head, mut body: LargeBody, drained: bool) -> Outcome {
+fn fill(args: &Args, head: FrameHeader, mut body: LargeBody, drained: bool) -> Outcome {
     let mut failed = None;
     if drained {
         if let Some(socket) = args.cosocket(1) {

@@ -13,7 +13,7 @@ use crate::ngx::log;
 use crate::ngx::lua_wait::{Wait, CANNOT_WAIT};
 use crate::ngx::switch::Switched;
 use crate::session::Missed;
-use crate::upgrade::{self, Fault, Rules, Wish};
+use crate::upgrade::{self, Error, Rules, Wish};
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
 
@@ -41,10 +41,10 @@ pub fn switch(args: &Args) -> Outcome {
             Outcome::one(Value::Int(step_of(started.switched)))
         }
         // What ngx.flush says to a header that nginx keeps to itself.
-        Err(Fault::Subrequest) => {
+        Err(Error::Subrequest) => {
             Outcome::nil_err("failed to flush response header: nothing to flush")
         }
-        Err(fault) => Outcome::nil_err(fault.to_bytes()),
+        Err(err) => Outcome::nil_err(err.to_bytes()),
     }
 }
 

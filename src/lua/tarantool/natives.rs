@@ -6,9 +6,9 @@ use std::cell::RefCell;
 use ws_conn::{check_frame, Config, End, Role, Style, MAX_REASON};
 use ws_proto::handshake::accept_key;
 use ws_proto::handshake::client::ResponseHead;
-use ws_proto::handshake::head::{Fault as HeadFault, Head as RequestHead};
-use ws_proto::handshake::server::{check_lenient, Request};
-use ws_proto::header::Head;
+use ws_proto::handshake::head::{HeadError, RequestHead};
+use ws_proto::handshake::server::{check_lenient, ClientHandshake};
+use ws_proto::header::FrameHeader;
 use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths, Masking};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
@@ -136,7 +136,7 @@ pub fn state(args: &Args) -> Outcome {
 }
 
 /// tarantool's words for a fault, which are also the close frame's reason.
-fn words(error: Error, head: Head, len: usize) -> String {
+fn words(error: Error, head: FrameHeader, len: usize) -> String {
     match error {
         Error::ReservedData | Error::ReservedControl => format!("opcode invalid: {}", head.opcode),
         Error::ControlTooLong => format!("control frame length greater than 125: {len}"),
@@ -170,11 +170,11 @@ pub fn judge(args: &Args) -> Outcome {
         return Outcome::Raise(NOT_OURS.into());
     };
     let data = args.bytes(5).unwrap_or_default();
-    let head = Head {
+    let head = FrameHeader {
         opcode: args.number(2).unwrap_or(0.0) as u8,
         fin: args.truth(3),
         rsv: args.number(4).unwrap_or(0.0) as u8,
-        ..Head::default()
+        ..FrameHeader::default()
     };
     match judged(&mut check.borrow_mut(), head, data) {
         Ok(()) => Outcome::none(),
@@ -185,7 +185,7 @@ pub fn judge(args: &Args) -> Outcome {
     }
 }
 
-fn judged(check: &mut FrameCheck, head: Head, data: &[u8]) -> Result<(), Error> {
+fn judged(check: &mut FrameCheck, head: FrameHeader, data: &[u8]) -> Result<(), Error> {
     let control = opcode::is_control(head.opcode);
     match head.opcode {
         0x3..=0x7 => Err(Error::ReservedData),
@@ -208,8 +208,8 @@ pub fn http_request(args: &Args) -> Outcome {
             let list = [head.method, head.target, version].map(<[u8]>::to_vec);
             fields(list.to_vec(), &head.headers, head.len)
         }
-        Err(HeadFault::TooLarge) => Outcome::two(Value::Bool(false), Value::Str("too large")),
-        Err(HeadFault::Malformed) => Outcome::two(Value::Bool(false), Value::Str("malformed")),
+        Err(HeadError::TooLarge) => Outcome::two(Value::Bool(false), Value::Str("too large")),
+        Err(HeadError::Malformed) => Outcome::two(Value::Bool(false), Value::Str("malformed")),
     }
 }
 
@@ -246,7 +246,7 @@ pub fn http_upgrade(args: &Args) -> Outcome {
         .filter_map(|(i, name)| Some((name.as_bytes(), args.bytes(i as i32 + 1)?)))
         .collect();
     // Method and version are not looked at: these rules are lua-resty-websocket's as well.
-    let request = Request { method: b"GET", http11: true, host: true, headers: &headers };
+    let request = ClientHandshake { method: b"GET", http11: true, host: true, headers: &headers };
     match check_lenient(&request) {
         Ok(upgrade) => Outcome::one(Value::Bytes(upgrade.accept.into_bytes())),
         Err(_) => Outcome::none(),
@@ -266,7 +266,7 @@ pub fn accept(args: &Args) -> Outcome {
 pub fn decode(args: &Args) -> Outcome {
     let bytes = args.bytes(1).unwrap_or_default();
     let Some((first, rest)) = bytes.split_first_chunk() else { return Outcome::one(Value::Int(2)) };
-    let head = Head::read(*first);
+    let head = FrameHeader::read(*first);
     let Some((ext, rest)) = rest.split_at_checked(head.ext_len()) else {
         return Outcome::one(Value::Int(2 + head.ext_len() as i64));
     };

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use ws_conn::{Config, End, Role, Style};
-use ws_proto::handshake::head::{Fault, Head};
+use ws_proto::handshake::head::{HeadError, RequestHead};
 use ws_proto::handshake::server::{check_strict, Policy};
 use ws_proto::{opcode, Masking};
 
@@ -47,7 +47,7 @@ pub fn request(args: &Args) -> Outcome {
     let (Some(bytes), Some(protocols)) = (args.bytes(1), args.strings(2)) else {
         return Outcome::Raise("bad bytes or protocols (string and array expected)".into());
     };
-    let head = match Head::parse(bytes) {
+    let head = match RequestHead::parse(bytes) {
         Ok(Some(head)) => head,
         Ok(None) => return Outcome::none(),
         Err(fault) => return refuse(fault.status(), &fault.to_string()),
@@ -59,7 +59,7 @@ pub fn request(args: &Args) -> Outcome {
             return refuse(426, "this port speaks WebSocket only");
         }
         if climbs(head.target) {
-            return refuse(Fault::Malformed.status(), "request target outside the root");
+            return refuse(HeadError::Malformed.status(), "request target outside the root");
         }
         let target = (head.method == b"GET").then(|| Value::Bytes(head.target.to_vec()));
         return Outcome::four(Value::Str("http"), target.unwrap_or(Value::Nil), Value::Nil, length);

@@ -1,6 +1,6 @@
 //! Reading, and taking what came: by frames, by messages, by fragments.
 
-use ws_proto::header::Head;
+use ws_proto::header::FrameHeader;
 use ws_proto::{close, opcode, Event, Payload};
 
 use super::Connection;
@@ -142,7 +142,9 @@ impl Connection {
             let next = receiver.next(host, io, |event| match event {
                 Event::Message { text, payload } if lend => {
                     dialogue.count_in(host, payload.len());
-                    dialogue.admit(host).map_err(|err| (err, Head::default(), payload.len()))?;
+                    dialogue
+                        .admit(host)
+                        .map_err(|err| (err, FrameHeader::default(), payload.len()))?;
                     let op = if text { opcode::TEXT } else { opcode::BINARY };
                     view = Some(lend_out(lent, true, op, payload));
                     Ok(())
@@ -200,7 +202,7 @@ impl Connection {
                 self.dialogue.count_in(host, len);
                 self.note_held();
                 if let Err(err) = self.dialogue.admit(host) {
-                    self.dialogue.fail(host, err, Head::default(), len);
+                    self.dialogue.fail(host, err, FrameHeader::default(), len);
                     return None;
                 }
                 Some(View { fin: true, opcode, code: None, data, len })

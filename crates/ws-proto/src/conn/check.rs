@@ -3,7 +3,7 @@
 
 use super::sequence::Sequence;
 use super::{Settings, Style};
-use crate::header::{Head, Masking};
+use crate::header::{FrameHeader, Masking};
 use crate::{close, Error};
 use std::str;
 
@@ -31,7 +31,7 @@ impl FrameCheck {
     /// A data frame (`opcode` text, binary or continuation), unmasked: its place in the sequence
     /// (RFC 6455 5.4), the size of the message so far, and the UTF-8 of text (RFC 6455 8.1).
     pub fn data(&mut self, opcode: u8, fin: bool, payload: &[u8]) -> Result<(), Error> {
-        let head = Head { fin, rsv: 0, opcode, masked: false, len7: 0 };
+        let head = FrameHeader { fin, rsv: 0, opcode, masked: false, len7: 0 };
         self.sequence.frame(&head, payload.len() as u64, &self.limits)?;
         self.sequence.bytes(payload)?;
         if fin {

@@ -1,6 +1,6 @@
 //! Where in the byte stream a connection is: the frame that is arriving, and what of it comes next.
 
-use crate::header::Head;
+use crate::header::FrameHeader;
 use crate::mask;
 
 /// What the next bytes belong to.
@@ -19,7 +19,7 @@ pub enum Stage {
 /// The frame that is arriving: valid as far as `State` says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    pub head: Head,
+    pub head: FrameHeader,
     pub key: [u8; 4],
     pub filled: usize,
     pub missing: usize,

@@ -2,7 +2,7 @@
 //! UTF-8 of text across its fragments. Message style only; control frames never come here.
 
 use super::Settings;
-use crate::header::Head;
+use crate::header::FrameHeader;
 use crate::utf8::{Invalid, Validator};
 use crate::{opcode, Error};
 
@@ -29,7 +29,7 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// The header of a data frame came.
-    pub fn frame(&mut self, head: &Head, len: u64, limits: &Settings) -> Result<(), Error> {
+    pub fn frame(&mut self, head: &FrameHeader, len: u64, limits: &Settings) -> Result<(), Error> {
         match (head.opcode, self.frames) {
             (opcode::CONTINUATION, 0) => return Err(Error::LoneContinuation),
             (opcode::CONTINUATION, _) => {}

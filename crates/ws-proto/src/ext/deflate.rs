@@ -13,8 +13,9 @@ mod parameters;
 mod spare;
 
 use super::error::Error;
-use super::extension::{Decoder, Encoder, Extension, Role};
+use super::extension::{Decoder, Encoder, Extension};
 use super::offer::Parameters;
+use crate::Role;
 
 pub use deflater::{compress_once, Deflater};
 use inflater::Inflater;

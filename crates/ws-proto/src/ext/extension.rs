@@ -3,16 +3,8 @@
 
 use super::error::Error;
 use super::offer::Parameters;
+use crate::Role;
 use std::fmt;
-
-/// Which side of the connection we are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Accepted the connection.
-    Server,
-    /// Opened it.
-    Client,
-}
 
 /// An extension's part in the handshake. It is a type without values.
 pub(crate) trait Extension {

@@ -12,7 +12,7 @@ const MAX_LINES: usize = 100;
 
 /// A parsed request head. The slices stay the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head<'a> {
+pub struct RequestHead<'a> {
     /// The method, as sent.
     pub method: &'a [u8],
     /// The request target, as sent, query included.
@@ -27,14 +27,14 @@ pub struct Head<'a> {
 
 /// Why bytes are no request head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum HeadError {
     /// Not HTTP/1.0 or 1.1.
     Malformed,
     /// Above the limit in bytes or lines.
     TooLarge,
 }
 
-impl Fault {
+impl HeadError {
     /// The fitting HTTP status.
     pub const fn status(self) -> u16 {
         match self {
@@ -44,7 +44,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "malformed request",
@@ -53,23 +53,23 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for HeadError {}
 
-impl<'a> Head<'a> {
+impl<'a> RequestHead<'a> {
     /// Parses what has come so far. None: it may still become a request.
-    pub fn parse(bytes: &'a [u8]) -> Result<Option<Head<'a>>, Fault> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Option<RequestHead<'a>>, HeadError> {
         let mut lines = [EMPTY_HEADER; MAX_LINES];
         let mut parsed = httparse::Request::new(&mut lines);
         let len = match parsed.parse(bytes) {
             Ok(Status::Complete(len)) if len <= MAX_HEAD => len,
             Ok(Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge),
-            Err(_) => return Err(Fault::Malformed),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+            Err(_) => return Err(HeadError::Malformed),
         };
         let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
-            return Err(Fault::Malformed);
+            return Err(HeadError::Malformed);
         };
-        Ok(Some(Head {
+        Ok(Some(RequestHead {
             method: method.as_bytes(),
             target: target.as_bytes(),
             http11: parsed.version == Some(1),
@@ -79,8 +79,13 @@ impl<'a> Head<'a> {
     }
 
     /// As the server's checks take it.
-    pub fn request(&self) -> server::Request<'_> {
+    pub fn request(&self) -> server::ClientHandshake<'_> {
         let host = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host"));
-        server::Request { method: self.method, http11: self.http11, host, headers: &self.headers }
+        server::ClientHandshake {
+            method: self.method,
+            http11: self.http11,
+            host,
+            headers: &self.headers,
+        }
     }
 }

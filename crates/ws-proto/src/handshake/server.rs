@@ -9,7 +9,7 @@ use std::fmt;
 
 /// A request as the HTTP server parsed it. The slices stay the server's.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct ClientHandshake<'a> {
     /// The method, as sent.
     pub method: &'a [u8],
     /// Whether the version is HTTP/1.1 exactly.
@@ -20,7 +20,7 @@ pub struct Request<'a> {
     pub headers: &'a [(&'a [u8], &'a [u8])],
 }
 
-impl<'a> Request<'a> {
+impl<'a> ClientHandshake<'a> {
     fn values(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         fields::values(self.headers.iter().copied(), name)
     }
@@ -142,7 +142,7 @@ impl std::error::Error for Refusal {}
 /// lua-resty-websocket's check: its rules in its order, each header judged by its first value.
 /// Method, Host and Origin are not looked at; the first Sec-WebSocket-Protocol value is answered
 /// as it is, even when it is a list.
-pub fn check_lenient<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Refusal> {
+pub fn check_lenient<'a>(request: &ClientHandshake<'a>) -> Result<Upgrade<'a>, Refusal> {
     let first = |name| request.values(name).next();
     if !request.http11 {
         return Err(Refusal::HttpVersion);
@@ -179,7 +179,7 @@ pub struct Policy<'p> {
 
 /// RFC 6455 4.2.1 by the letter, and the server's policy.
 pub fn check_strict<'a>(
-    request: &Request<'a>,
+    request: &ClientHandshake<'a>,
     policy: &Policy<'_>,
 ) -> Result<Upgrade<'a>, Refusal> {
     if request.method != b"GET" {
@@ -212,7 +212,7 @@ pub fn check_strict<'a>(
 }
 
 /// The value of a header that must stand there once (RFC 6455 11.3).
-fn sole<'a>(request: &Request<'a>, name: &'static str) -> Option<&'a [u8]> {
+fn sole<'a>(request: &ClientHandshake<'a>, name: &'static str) -> Option<&'a [u8]> {
     let mut values = request.values(name);
     let value = values.next()?.trim_ascii();
     values.next().is_none().then_some(value)
@@ -225,12 +225,12 @@ fn is_nonce(key: &[u8]) -> bool {
 }
 
 /// The first of the server's subprotocols that the client offers (names are case-sensitive).
-fn choose<'a>(request: &Request<'a>, ours: &[&[u8]]) -> Option<&'a [u8]> {
+fn choose<'a>(request: &ClientHandshake<'a>, ours: &[&[u8]]) -> Option<&'a [u8]> {
     ours.iter().find_map(|name| request.offered_protocols().find(|offer| offer == name))
 }
 
 /// The policy's part about origins, for whatever a browser may send.
-pub fn check_origin(request: &Request<'_>, policy: &Policy<'_>) -> Result<(), Refusal> {
+pub fn check_origin(request: &ClientHandshake<'_>, policy: &Policy<'_>) -> Result<(), Refusal> {
     let mut present = request.values("origin").peekable();
     if present.peek().is_none() {
         return if policy.require_origin { Err(Refusal::NoOrigin) } else { Ok(()) };

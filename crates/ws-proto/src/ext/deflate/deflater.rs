@@ -4,7 +4,8 @@
 
 use super::parameters::{Agreed, RSV1, TAIL};
 use super::spare;
-use crate::ext::extension::{Encoder, Role};
+use crate::ext::extension::Encoder;
+use crate::Role;
 use std::fmt;
 use zlib_rs::{Deflate, DeflateError, DeflateFlush};
 

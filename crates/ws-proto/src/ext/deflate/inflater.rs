@@ -7,8 +7,8 @@
 
 use super::parameters::{Agreed, RSV1, TAIL};
 use super::spare;
-use crate::ext::extension::{Ahead, Decoder, Role, Sink};
-use crate::Error;
+use crate::ext::extension::{Ahead, Decoder, Sink};
+use crate::{Error, Role};
 use std::{fmt, mem};
 use zlib_rs::{Inflate, InflateFlush, Status};
 

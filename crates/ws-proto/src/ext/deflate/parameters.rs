@@ -2,8 +2,8 @@
 //! offers them and reads the answer.
 
 use crate::ext::error::Error;
-use crate::ext::extension::Role;
 use crate::ext::offer::Parameters;
+use crate::Role;
 
 pub(super) const NAME: &str = "permessage-deflate";
 const SERVER_NO_CONTEXT: &str = "server_no_context_takeover";
