@@ -13,13 +13,13 @@ impl Location {
             return Err(Fault::Duplicate);
         }
         let (first, burst) = words(args, b"burst=")?;
-        let rate = parse_rate(first).ok_or_else(|| invalid("value", first))?;
+        let rate = parse_rate(first).ok_or_else(|| invalid_value(first))?;
         self.rate = Some(match (rate, burst) {
             (Some(rate), Some(burst)) => {
                 let n = number(burst).and_then(|n| n.try_into().ok());
-                Some(Rate { burst: n.ok_or_else(|| invalid("parameter", args[1]))?, ..rate })
+                Some(Rate { burst: n.ok_or_else(|| invalid_parameter(args[1]))?, ..rate })
             }
-            (None, Some(_)) => return Err(invalid("parameter", args[1])),
+            (None, Some(_)) => return Err(invalid_parameter(args[1])),
             (rate, None) => rate,
         });
         Ok(())
@@ -31,11 +31,11 @@ impl Location {
             return Err(Fault::Duplicate);
         }
         let (first, over) = words(args, b"over=")?;
-        let time = parse_time(first).ok_or_else(|| invalid("value", first))?;
+        let time = parse_time(first).ok_or_else(|| invalid_value(first))?;
         let over = match over {
             Some(over) => {
                 let over = parse_time(over).filter(|_| time > 0);
-                over.ok_or_else(|| invalid("parameter", args[1]))?
+                over.ok_or_else(|| invalid_parameter(args[1]))?
             }
             None => 0,
         };
@@ -50,9 +50,9 @@ fn words<'a>(args: &[&'a [u8]], name: &[u8]) -> Result<(&'a [u8], Option<&'a [u8
         [first] => Ok((first, None)),
         [first, second] => match second.strip_prefix(name) {
             Some(value) => Ok((first, Some(value))),
-            None => Err(invalid("parameter", second)),
+            None => Err(invalid_parameter(second)),
         },
-        _ => Err(Fault::Text("wrong number of arguments".to_string())),
+        _ => Err(Fault::Text("no arguments".to_string())),
     }
 }
 
@@ -69,6 +69,10 @@ fn parse_rate(text: &[u8]) -> Option<Option<Rate>> {
     Some(Some(Rate { messages, period, burst: messages }))
 }
 
-fn invalid(what: &str, arg: &[u8]) -> Fault {
-    Fault::Text(format!("invalid {what} \"{}\"", String::from_utf8_lossy(arg)))
+fn invalid_value(arg: &[u8]) -> Fault {
+    Fault::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)))
+}
+
+fn invalid_parameter(arg: &[u8]) -> Fault {
+    Fault::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
 }
