@@ -197,7 +197,10 @@ impl<'m> History<'m> {
     ) -> Result<Page, Gap> {
         let mut page = self.read(topic, from, limit, now, out)?;
         while page.more {
-            let Some(last) = out.get(out.len() - 1) else { break };
+            // A limit of 0 brings none.
+            let Some(last) = out.len().checked_sub(1).and_then(|last| out.get(last)) else {
+                break;
+            };
             let at = Position { epoch: page.top.epoch, offset: last.offset };
             let left = Limit {
                 records: limit.records - out.len(),
