@@ -13,18 +13,18 @@ use crate::ngx::lua_wait::{Wait, Waiters};
 use crate::ngx::request::Request;
 use crate::session::Delivery;
 
-/// Letters kept for an owner that does not come; what more arrives is lost, and counted.
-const MOST: usize = 4096;
-/// The same in bytes. A single larger letter is kept all the same.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// Messages kept for an owner that does not come; what more arrives is lost, and counted.
+const CAPACITY: usize = 4096;
+/// The same in bytes. A single larger message is kept all the same.
+const CAPACITY_BYTES: usize = 8 * 1024 * 1024;
 
 /// A published message: its topic and its bytes.
-pub type Letter = (Box<[u8]>, Vec<u8>);
+pub type Message = (Box<[u8]>, Vec<u8>);
 
 /// What the fan-out fills.
 #[derive(Default)]
 pub struct Queue {
-    letters: RefCell<VecDeque<Letter>>,
+    messages: RefCell<VecDeque<Message>>,
     bytes: Cell<usize>,
     lost: Cell<u64>,
     /// Made when somebody first waits.
@@ -34,15 +34,15 @@ pub struct Queue {
 impl Queue {
     /// Takes a published message, unless too many wait already.
     pub fn deliver(&self, topic: &[u8], payload: &[u8]) -> Delivery {
-        let mut letters = self.letters.borrow_mut();
+        let mut messages = self.messages.borrow_mut();
         let bytes = self.bytes.get() + payload.len();
-        if letters.len() >= MOST || (bytes > MOST_BYTES && !letters.is_empty()) {
+        if messages.len() >= CAPACITY || (bytes > CAPACITY_BYTES && !messages.is_empty()) {
             self.lost.set(self.lost.get() + 1);
             return Delivery::Dropped;
         }
         self.bytes.set(bytes);
-        letters.push_back((topic.into(), payload.to_vec()));
-        drop(letters);
+        messages.push_back((topic.into(), payload.to_vec()));
+        drop(messages);
         self.wake();
         Delivery::Queued
     }
@@ -74,19 +74,19 @@ impl Mailbox {
         &self.id
     }
 
-    /// The oldest letter.
-    pub fn take(&self) -> Option<Letter> {
-        let letter = self.queue.letters.borrow_mut().pop_front()?;
-        self.queue.bytes.set(self.queue.bytes.get() - letter.1.len());
-        Some(letter)
+    /// The oldest message.
+    pub fn take(&self) -> Option<Message> {
+        let message = self.queue.messages.borrow_mut().pop_front()?;
+        self.queue.bytes.set(self.queue.bytes.get() - message.1.len());
+        Some(message)
     }
 
-    /// How many letters were lost since this was last asked.
+    /// How many messages were lost since this was last asked.
     pub fn lost(&self) -> u64 {
         self.queue.lost.take()
     }
 
-    /// Parks the light thread that runs now in `r` until a letter comes, `wake` is called, or for
+    /// Parks the light thread that runs now in `r` until a message comes, `wake` is called, or for
     /// so many milliseconds.
     pub fn park(&self, r: Request, ms: u64) -> Wait<Infallible> {
         self.queue.waiters.park(r, ms)

@@ -112,7 +112,7 @@ pub struct History {
 }
 
 /// At most so many messages and bytes of a history at once.
-const MOST: Limit = Limit { records: 1000, bytes: 4 * 1024 * 1024 };
+const MAX_READ: Limit = Limit { records: 1000, bytes: 4 * 1024 * 1024 };
 /// Only to see whether they are there.
 const NONE: Limit = Limit { records: 0, bytes: 0 };
 
@@ -126,7 +126,7 @@ pub fn history(
 ) -> Result<History, Error> {
     check_topic(topic).map_err(Error::Topic)?;
     with(|hub| {
-        let limit = Limit { records: limit.min(MOST.records), ..MOST };
+        let limit = Limit { records: limit.min(MAX_READ.records), ..MAX_READ };
         let mut batch = Batch::default();
         let mut from = match since {
             Since::Now => From::Newest(limit.records),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ws_hub::highlights::{largest, Highlights, MOST};
+use ws_hub::highlights::{largest, Highlights, SHOWN};
 use ws_hub::samples::{Sample, EVERY_MS};
 use ws_hub::target::TopicHash;
 
@@ -31,10 +31,10 @@ pub fn note(local: &Local, bus: &Bus) {
     let (zone, now) = (bus.zone(), clock::now_ms());
     zone.samples().take(now, |counter| zone.sum(counter));
     if zone.samples().is_looked_at(now) {
-        let topics = largest(local.topics.all().map(|(name, n)| (name, n as u64)), MOST);
+        let topics = largest(local.topics.all().map(|(name, n)| (name, n as u64)), SHOWN);
         let shown = Highlights {
             topics: topics.into_iter().map(|(name, n)| (name.to_vec(), n)).collect(),
-            readers: largest(local.waiting(), MOST),
+            readers: largest(local.waiting(), SHOWN),
         };
         zone.board().write(bus.row(), &shown);
     }
@@ -72,7 +72,7 @@ pub fn highlights() -> Highlights {
         (name, all.max(shown))
     };
     Highlights {
-        topics: largest(topics.into_iter().map(counted), MOST),
-        readers: largest(readers.into_iter(), MOST),
+        topics: largest(topics.into_iter().map(counted), SHOWN),
+        readers: largest(readers.into_iter(), SHOWN),
     }
 }

@@ -163,7 +163,7 @@ impl Accepted {
     }
 
     /// Its request context is there (or it needs none any more).
-    pub fn settle(&self) {
+    pub fn keep_promise(&self) {
         if self.promised.replace(false) {
             PROMISED.set(PROMISED.get() - 1);
         }
@@ -241,7 +241,7 @@ impl Accepted {
 
     /// Takes the connection out of our hands; null if it was gone.
     fn let_go(&self) -> *mut ffi::ngx_connection_t {
-        self.settle();
+        self.keep_promise();
         let c = self.connection();
         self.wire.set(ptr::null_mut());
         self.shaking.set(ptr::null_mut());

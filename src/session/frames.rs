@@ -2,7 +2,7 @@
 
 use ws_conn::{IoError, RecvError, SendError, Style, View};
 
-use super::server::{Io, Session};
+use super::server::{Session, State};
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
@@ -126,7 +126,7 @@ impl Session {
 
     /// nginx reports bytes in frame style. Without a reader nothing is read: the peer is slowed
     /// down by TCP, as with a cosocket.
-    pub(super) fn frame_readable(&self, io: &mut Io) {
+    pub(super) fn frame_readable(&self, io: &mut State) {
         if self.reader.waiters() == 0 || io.conn.has_items() {
             return;
         }

@@ -8,7 +8,7 @@ use ws_conn::{Connection, End, NoIo, Phase, SendError, Shared, Style, View};
 use ws_proto::opcode;
 
 use super::random;
-use super::server::{Io, Session, SlowConsumer};
+use super::server::{Session, SlowConsumer, State};
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Reads what there is, answers what must be answered, wakes whom it concerns.
-    fn converse(&self, io: &mut Io) {
+    fn converse(&self, io: &mut State) {
         io.conn.handle_read(&Worker, &self.link);
         self.react(io);
     }
@@ -141,7 +141,7 @@ impl Session {
     /// nginx reports bytes in message style. A light thread that waits for a message reads by
     /// itself, and gets the payload without a copy; should it be gone when its turn comes, the
     /// flush at the end of this one reads.
-    pub(super) fn message_readable(&self, io: &mut Io) {
+    pub(super) fn message_readable(&self, io: &mut State) {
         if self.reader.waiters() > 0 && io.conn.may_hand_over() {
             self.reader.wake_all();
             self.link.post_flush();
@@ -267,7 +267,7 @@ impl Session {
     }
 
     /// Closes a peer that does not read: what waits for it is forgotten.
-    pub(super) fn close_slow(&self, io: &mut Io) {
+    pub(super) fn close_slow(&self, io: &mut State) {
         io.conn.close_slow(&Worker);
         self.react(io);
     }
@@ -338,7 +338,7 @@ impl Session {
 
     /// The worker has been told to quit: says goodbye, now or spread over some time. Done from a
     /// timer, because nginx calls the read handler outside of its event loop then.
-    pub(super) fn quit(&self, io: &mut Io) {
+    pub(super) fn quit(&self, io: &mut State) {
         let is_told = io.shutdown.is_some() || io.goodbye.is_some() || io.conn.is_over();
         if !is_told && io.alone.is_some() && !io.stays {
             // No handler waits here, whose timer would keep the worker: nginx ends a worker that
@@ -358,7 +358,7 @@ impl Session {
     }
 
     /// The session's timer is due.
-    pub(super) fn on_timer(&self, io: &mut Io) {
+    pub(super) fn on_timer(&self, io: &mut State) {
         if !self.link.is_open() {
             return;
         }

@@ -87,7 +87,7 @@ pub const NEVER: u64 = u64::MAX;
 
 /// How far our side of the stream is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum OutputEnd {
     /// Output goes on.
     Open,
     /// It ends when the outbox is empty.
@@ -97,10 +97,10 @@ pub(super) enum Ending {
     Due,
 }
 
-pub(super) struct Io {
+pub(super) struct State {
     pub conn: Connection,
     /// Our side of the stream ends when all has left.
-    pub end_output: Ending,
+    pub end_output: OutputEnd,
     pub recv_timeout: u64,
     pub send_timeout: u64,
     pub slow: SlowConsumer,
@@ -140,7 +140,7 @@ pub struct Session {
     pub(super) reader: Semaphore,
     pub(super) writers: Waiters,
     pub(super) closers: Waiters,
-    pub(super) io: Pooled<Io>,
+    pub(super) io: Pooled<State>,
     /// The hub, with its registration, until the end.
     watch: Cell<Option<(&'static Watch, u32)>>,
     /// It waits for room.
@@ -176,9 +176,9 @@ impl Session {
             answer: None,
             words: None,
         };
-        let io = Io {
+        let io = State {
             conn: Connection::new(&Worker, &config),
-            end_output: Ending::Open,
+            end_output: OutputEnd::Open,
             recv_timeout: options.recv_timeout.unwrap_or_else(|| conf.read_timeout_ms(r)),
             send_timeout: options.send_timeout.unwrap_or_else(|| conf.send_timeout_ms(r)),
             slow: options.slow,
@@ -257,7 +257,7 @@ impl Session {
     /// The waiting half of a send.
     pub(super) fn make_room(
         &self,
-        io: &mut Io,
+        io: &mut State,
         r: Request,
         again: bool,
     ) -> Wait<Result<(), IoError>> {
@@ -368,7 +368,7 @@ impl Session {
         self.io.borrow().conn.tally()
     }
 
-    fn on_readable(&self, io: &mut Io) {
+    fn on_readable(&self, io: &mut State) {
         if self.link.must_drop() {
             io.conn.lost(IoError::Closed);
             io.conn.take_news();
@@ -389,14 +389,14 @@ impl Session {
 
     /// Acts on what the last calls of the connection have brought.
     #[inline]
-    pub(super) fn react(&self, io: &mut Io) {
+    pub(super) fn react(&self, io: &mut State) {
         let news = io.conn.take_news();
         if !news.is_none() {
             self.act(io, news);
         }
     }
 
-    fn act(&self, io: &mut Io, news: News) {
+    fn act(&self, io: &mut State, news: News) {
         if news.has(News::BROKEN) {
             if let Some(err) = io.conn.fault() {
                 self.link.info(&broken_rule(err));
@@ -410,7 +410,7 @@ impl Session {
             // RFC 6455 7.1.1: the server ends TCP first, once its close frame is out, which nothing
             // can follow and which therefore leaves at once. Frames are their handler's to end.
             if io.conn.end().is_some() {
-                io.end_output = Ending::Asked;
+                io.end_output = OutputEnd::Asked;
             }
             self.flush_now(io);
             self.wake_all();
@@ -432,7 +432,7 @@ impl Session {
     }
 
     /// After frames were queued: they leave at the end of this turn, or now where much waits.
-    fn queued(&self, io: &mut Io) {
+    fn queued(&self, io: &mut State) {
         self.link.set_pending(true);
         if io.conn.has_room() {
             self.link.post_flush();
@@ -442,7 +442,7 @@ impl Session {
     }
 
     /// Sends as much as the kernel takes.
-    pub(super) fn flush_now(&self, io: &mut Io) {
+    pub(super) fn flush_now(&self, io: &mut State) {
         if self.has_begun() {
             io.conn.flush(&Worker, &self.link);
             self.note_pending(io);
@@ -450,7 +450,7 @@ impl Session {
     }
 
     /// Tells nginx whether output waits, and those who wait for it to leave.
-    fn note_pending(&self, io: &mut Io) {
+    fn note_pending(&self, io: &mut State) {
         let pending = io.conn.has_pending(&self.link);
         self.link.set_pending(pending);
         if !pending {
@@ -464,16 +464,16 @@ impl Session {
 
     /// Ends our side of the stream once all has left. A handler that was told of the end before
     /// runs first: the connection is closed when it returns, and that ends the stream too.
-    fn end_stream(&self, io: &mut Io) {
+    fn end_stream(&self, io: &mut State) {
         let ended = io.conn.write_end().is_some() || io.conn.has_pending(&self.link);
-        if io.end_output == Ending::Open || ended {
+        if io.end_output == OutputEnd::Open || ended {
             return;
         }
-        if io.end_output == Ending::Asked {
-            io.end_output = Ending::Due;
+        if io.end_output == OutputEnd::Asked {
+            io.end_output = OutputEnd::Due;
             self.link.post_flush();
         } else {
-            io.end_output = Ending::Open;
+            io.end_output = OutputEnd::Open;
             self.link.end_output();
         }
     }
@@ -531,7 +531,7 @@ impl Takeover for Session {
             }
             self.flush_now(io);
             self.end_stream(io);
-            io.conn.settle(&Worker);
+            io.conn.end_turn(&Worker);
             io.conn.is_over().then(|| io.conn.outcome().map_or(1006, |end: End| end.code()))
         };
         if let Some(code) = code {
@@ -591,7 +591,7 @@ impl Takeover for Session {
     }
 }
 
-impl Drop for Io {
+impl Drop for State {
     fn drop(&mut self) {
         self.conn.free_lent(&Worker);
         if self.packs {

@@ -44,7 +44,7 @@ pub enum Side {
     Both,
 }
 
-struct Io {
+struct State {
     inbox: Inbox,
     read_end: Option<IoError>,
     write_end: Option<IoError>,
@@ -59,7 +59,7 @@ struct Io {
     /// Bytes moved so far.
     moved: (u64, u64),
     /// The stream is closed for Lua; it holds itself until its output is sent.
-    leaving: Option<Rc<Stream>>,
+    draining: Option<Rc<Stream>>,
     closed: bool,
 }
 
@@ -67,13 +67,13 @@ struct Io {
 ///
 /// Reference-counted: one count lies in each Lua userdata, one in the pool of the request whose
 /// light thread serves it (given back at that request's end, which closes the stream), one in
-/// `leaving` while its last output drains. A parked light thread holds the userdata on its stack,
+/// `draining` while its last output drains. A parked light thread holds the userdata on its stack,
 /// so the semaphores outlive their waiters. With the last count the connection is closed.
 pub struct Stream {
     socket: Accepted,
     reader: Semaphore,
     writers: Waiters,
-    io: RefCell<Io>,
+    io: RefCell<State>,
 }
 
 impl Stream {
@@ -84,7 +84,7 @@ impl Stream {
             socket,
             reader: Semaphore::new()?,
             writers: Waiters::default(),
-            io: RefCell::new(Io {
+            io: RefCell::new(State {
                 inbox: Inbox::default(),
                 read_end: None,
                 write_end: None,
@@ -96,7 +96,7 @@ impl Stream {
                 draining_since: now,
                 last_out: now,
                 moved: (0, 0),
-                leaving: None,
+                draining: None,
                 closed: false,
             }),
         });
@@ -294,7 +294,7 @@ impl Stream {
         if io.write_end.is_some() || (pending && now) {
             self.socket.close();
         } else if pending {
-            io.leaving = Some(self.clone());
+            io.draining = Some(self.clone());
             self.socket.limit_drain(io.send_timeout.min(DRAIN_MS));
         } else {
             self.socket.close_gently();
@@ -308,12 +308,12 @@ impl Stream {
         self.writers.wake_all();
     }
 
-    fn has_pending(&self, io: &Io) -> bool {
+    fn has_pending(&self, io: &State) -> bool {
         io.write_end.is_none() && (!io.outbox.is_empty() || self.socket.tls_pending())
     }
 
     /// Reads once from the socket. False: nothing is there now.
-    fn fill(&self, io: &mut Io) -> bool {
+    fn fill(&self, io: &mut State) -> bool {
         if !self.socket.read_ready() {
             return false;
         }
@@ -344,7 +344,7 @@ impl Stream {
     }
 
     /// Sends as much as the kernel takes.
-    fn flush_now(&self, io: &mut Io) {
+    fn flush_now(&self, io: &mut State) {
         if self.socket.is_shaking() {
             return;
         }
@@ -372,8 +372,8 @@ impl Stream {
     }
 
     /// The last output is sent, or will never be.
-    fn leave(&self, sent: bool) {
-        let own = self.io.borrow_mut().leaving.take();
+    fn release(&self, sent: bool) {
+        let own = self.io.borrow_mut().draining.take();
         if own.is_some() {
             if sent {
                 self.socket.close_gently();
@@ -398,7 +398,7 @@ impl Events for Stream {
     }
 
     fn readable(&self) {
-        if self.io.borrow().leaving.is_none() {
+        if self.io.borrow().draining.is_none() {
             // Nothing is read while nobody asks: TCP slows the peer down.
             self.reader.wake_all();
         }
@@ -407,7 +407,7 @@ impl Events for Stream {
     fn flush(&self) {
         let mut io = self.io.borrow_mut();
         self.flush_now(&mut io);
-        if io.leaving.is_none() {
+        if io.draining.is_none() {
             return;
         }
         let (pending, failed) = (self.has_pending(&io), io.write_end.is_some());
@@ -416,12 +416,12 @@ impl Events for Stream {
         }
         drop(io);
         if !pending {
-            self.leave(!failed);
+            self.release(!failed);
         }
     }
 
     fn drain_timeout(&self) {
-        self.leave(false);
+        self.release(false);
     }
 
     fn dropped(&self) {
@@ -430,7 +430,7 @@ impl Events for Stream {
         io.write_end = Some(IoError::Closed);
         io.outbox.clear();
         drop(io);
-        self.leave(false);
+        self.release(false);
         self.wake_all();
     }
 }

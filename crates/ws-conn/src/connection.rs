@@ -282,7 +282,7 @@ impl Connection {
     pub fn handle_flush(&mut self, host: &impl Host, io: &impl Io) {
         self.handle_turn(host, io);
         self.flush(host, io);
-        self.settle(host);
+        self.end_turn(host);
     }
 
     /// The first part of `handle_flush`: what may add to what waits.
@@ -294,7 +294,7 @@ impl Connection {
             // all by then; nobody else holds the close frame up.
             if let Close::PeerClosed(farewell) = &mut self.dialogue.close {
                 if std::mem::replace(&mut farewell.waited, true) {
-                    self.dialogue.settle(host);
+                    self.dialogue.finish_close(host);
                 } else {
                     self.dialogue.news |= News::AGAIN;
                 }
@@ -304,8 +304,8 @@ impl Connection {
 
     /// The last part of `handle_flush`: gives memory back.
     #[inline]
-    pub fn settle(&mut self, host: &impl Host) {
-        self.receiver.settle(host);
+    pub fn end_turn(&mut self, host: &impl Host) {
+        self.receiver.end_turn(host);
     }
 }
 

@@ -292,7 +292,7 @@ impl Dialogue {
     }
 
     /// Carries out an end that was put off.
-    pub fn settle(&mut self, host: &impl Host) {
+    pub fn finish_close(&mut self, host: &impl Host) {
         if self.is_put_off() {
             if let Close::PeerClosed(farewell) = std::mem::take(&mut self.close) {
                 self.part(host, *farewell);

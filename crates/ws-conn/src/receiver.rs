@@ -162,15 +162,15 @@ impl Receiver {
         Some((opcode, data, len))
     }
 
-    /// Whether memory is held for what came, which `settle` gives back at the end of a turn.
+    /// Whether memory is held for what came, which `end_turn` gives back at the end of a turn.
     #[inline]
     pub fn is_holding(&self) -> bool {
         self.stash.is_holding()
     }
 
     /// The end of a turn: what nobody has asked for is kept in memory of its own.
-    pub fn settle(&mut self, host: &impl Host) {
-        self.stash.settle(host.pool());
+    pub fn end_turn(&mut self, host: &impl Host) {
+        self.stash.end_turn(host.pool());
     }
 
     /// What the stash holds comes first.

@@ -13,7 +13,7 @@ use crate::{Outbox, SendError, Shared};
 
 /// The message being sent in fragments.
 #[derive(Debug)]
-struct Stream {
+struct Fragmented {
     opcode: u8,
     started: bool,
     utf8: Option<Validator>,
@@ -22,7 +22,7 @@ struct Stream {
 /// What is there only while it is used.
 #[derive(Debug, Default)]
 struct Rare {
-    stream: Option<Stream>,
+    stream: Option<Fragmented>,
     /// Shared frames that came while a stream was open: messages cannot interleave.
     deferred: Vec<Bytes>,
     /// The latest ping that had to wait for its pong.
@@ -96,7 +96,7 @@ impl Sender {
         if self.is_streaming() {
             return Err(SendError::StreamOpen);
         }
-        self.rare.get_or_insert_default().stream = Some(Stream {
+        self.rare.get_or_insert_default().stream = Some(Fragmented {
             opcode: if text { opcode::TEXT } else { opcode::BINARY },
             started: false,
             utf8: text.then(Validator::new),
@@ -104,7 +104,7 @@ impl Sender {
         Ok(())
     }
 
-    fn stream(&mut self) -> Result<&mut Stream, SendError> {
+    fn stream(&mut self) -> Result<&mut Fragmented, SendError> {
         self.rare.as_mut().and_then(|rare| rare.stream.as_mut()).ok_or(SendError::NoStream)
     }
 

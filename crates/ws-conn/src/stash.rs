@@ -11,7 +11,7 @@ const COPY: usize = READ / 2;
 /// A queue of received bytes, consumed from the front.
 ///
 /// Owned by one connection. What it holds lies in the worker's reading buffer while it is worked on,
-/// and in memory of its own size afterwards (`settle`). Consumed bytes stay where they are until
+/// and in memory of its own size afterwards (`end_turn`). Consumed bytes stay where they are until
 /// `tidy`; in the worker's buffer, which `give_back` returns before, until the worker reads again.
 #[derive(Debug, Default)]
 pub(crate) struct Stash {
@@ -105,7 +105,7 @@ impl Stash {
 
     /// The end of a turn: the worker's buffer goes back to it, if little is left to keep. Without
     /// memory for that little it stays here.
-    pub fn settle(&mut self, pool: &Pool) {
+    pub fn end_turn(&mut self, pool: &Pool) {
         self.tidy(pool);
         if self.bytes.len() == READ && (self.end - self.head) as usize <= COPY {
             if let Ok(rest) = pool::copy(self.rest()) {

@@ -9,7 +9,7 @@ use crate::id::ConnId;
 use crate::memory::{fence, Ordering, Word};
 
 /// As many topics and as many readers of each worker.
-pub const MOST: usize = 8;
+pub const SHOWN: usize = 8;
 /// The bytes of a topic's name that are kept.
 pub const NAME: usize = 63;
 
@@ -17,7 +17,7 @@ pub const NAME: usize = 63;
 const NAME_WORDS: usize = (NAME + 1) / 8;
 const TOPIC: usize = 1 + NAME_WORDS;
 const READER: usize = 1 + 2;
-const AT_READERS: usize = 1 + MOST * TOPIC;
+const AT_READERS: usize = 1 + SHOWN * TOPIC;
 
 /// The largest and the slowest, of one worker or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Board<'m> {
 
 impl<'m> Board<'m> {
     /// Words of a row: whole cache lines.
-    pub(crate) const STRIDE: usize = (AT_READERS + MOST * READER).next_multiple_of(8);
+    pub(crate) const STRIDE: usize = (AT_READERS + SHOWN * READER).next_multiple_of(8);
 
     /// All zero, or a board's before.
     pub(crate) fn new(words: &'m [Word]) -> Self {
@@ -48,7 +48,7 @@ impl<'m> Board<'m> {
         &self.words[start..start + Self::STRIDE]
     }
 
-    /// Writes what a worker has to show, [`MOST`] of each. Only the worker that has the row may.
+    /// Writes what a worker has to show, [`SHOWN`] of each. Only the worker that has the row may.
     pub fn write(&self, row: u16, shown: &Highlights) {
         let words = self.row(row);
         let odd = words[0].load(Ordering::Relaxed) | 1;
@@ -64,7 +64,7 @@ impl<'m> Board<'m> {
             place[0].store(*subscribers, Ordering::Relaxed);
             store(&place[1..], &bytes);
         }
-        for (n, place) in words[AT_READERS..].chunks_exact(READER).take(MOST).enumerate() {
+        for (n, place) in words[AT_READERS..].chunks_exact(READER).take(SHOWN).enumerate() {
             let (id, waiting) = match shown.readers.get(n) {
                 Some((id, waiting)) => (*id.as_bytes(), *waiting),
                 None => ([0; 16], 0),
@@ -88,7 +88,7 @@ impl<'m> Board<'m> {
                 shown.topics.push((bytes[1..=length].to_vec(), subscribers));
             }
         }
-        for place in words[AT_READERS..].chunks_exact(READER).take(MOST) {
+        for place in words[AT_READERS..].chunks_exact(READER).take(SHOWN) {
             let waiting = place[0].load(Ordering::Relaxed);
             if waiting > 0 {
                 shown.readers.push((ConnId::from_bytes(load(&place[1..])), waiting));

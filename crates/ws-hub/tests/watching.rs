@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ws_hub::highlights::{largest, Highlights, MOST, NAME};
+use ws_hub::highlights::{largest, Highlights, NAME, SHOWN};
 use ws_hub::id::NodeId;
 use ws_hub::memory::Word;
 use ws_hub::samples::{EVERY_MS, KEPT, SAMPLES};
@@ -72,7 +72,7 @@ fn highlights_are_read_as_they_were_written() {
 
     let id = ConnId::new(NODE, 3, 4, *b"123456789");
     let mut shown = Highlights {
-        topics: (0..MOST as u64).map(|n| (format!("topic {n}").into_bytes(), 100 - n)).collect(),
+        topics: (0..SHOWN as u64).map(|n| (format!("topic {n}").into_bytes(), 100 - n)).collect(),
         readers: vec![(id, 4711)],
     };
     shown.topics[0].0 = vec![b'x'; 200];
@@ -96,7 +96,7 @@ fn half_written_highlights_are_never_seen() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 1..20_000u64 {
-                let topics = (0..MOST).map(|_| (n.to_string().into_bytes(), n)).collect();
+                let topics = (0..SHOWN).map(|_| (n.to_string().into_bytes(), n)).collect();
                 zone.board().write(row, &Highlights { topics, readers: Vec::new() });
             }
             done.store(true, Ordering::Relaxed);

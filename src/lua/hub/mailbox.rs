@@ -16,7 +16,7 @@ pub fn open(_args: &Args) -> Outcome {
     }
 }
 
-/// `mailbox_take(mailbox)` → topic, data | nil, letters lost since the last time | nothing
+/// `mailbox_take(mailbox)` → topic, data | nil, messages lost since the last time | nothing
 pub fn take(args: &Args) -> Outcome {
     let Some(mailbox) = mailbox(args) else { return Outcome::Raise(NOT_OURS.into()) };
     match mailbox.take() {
@@ -28,7 +28,7 @@ pub fn take(args: &Args) -> Outcome {
     }
 }
 
-/// `mailbox_wait(mailbox, ms)`: until a letter comes, somebody wakes it, or the time is over. A
+/// `mailbox_wait(mailbox, ms)`: until a message comes, somebody wakes it, or the time is over. A
 /// boolean | nil, err where the phase cannot wait.
 pub fn wait(args: &Args) -> Outcome {
     let Some(mailbox) = mailbox(args) else { return Outcome::Raise(NOT_OURS.into()) };

@@ -157,7 +157,7 @@ pub fn bind(args: &Args) -> Outcome {
     if !r.at_end(Box::new(move || served.close(false))) {
         return Outcome::nil_err("no memory");
     }
-    stream.socket().settle();
+    stream.socket().keep_promise();
     Outcome::one(Value::Int(1))
 }
 

@@ -14,7 +14,7 @@ use crate::conf::{heartbeat, limit, location_of};
 use crate::lua::resty::opening;
 use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::cosocket::Cosocket;
-use crate::session::{random, Peer};
+use crate::session::{random, Carried};
 
 /// Of output that waits, in bytes.
 const HIGH_WATER: usize = 256 * 1024;
@@ -38,7 +38,7 @@ pub fn open(args: &Args) -> Outcome {
     let max_message = word(2, location.max_message_size);
     let interval = args.number(4).map_or(location.given_ping_interval(), |n| n as u64);
     let timeout = args.number(5).map_or(location.ping_timeout(), |n| limit(n as u64));
-    let peer = Peer::new(&Config {
+    let peer = Carried::new(&Config {
         max_frame: word(3, max_message as usize),
         max_message,
         heartbeat: heartbeat(interval, timeout),
@@ -46,7 +46,7 @@ pub fn open(args: &Args) -> Outcome {
         ..client()
     });
     Outcome::four(
-        Value::Object(Object::Peer(Box::new(RefCell::new(peer)))),
+        Value::Object(Object::Carried(Box::new(RefCell::new(peer)))),
         Value::Bytes(format!("{:032x}", u128::from_be_bytes(random::bytes())).into_bytes()),
         grant.protocol.map_or(Value::Nil, Value::Bytes),
         grant.extensions.map_or(Value::Nil, Value::Bytes),
@@ -57,7 +57,7 @@ pub fn open(args: &Args) -> Outcome {
 pub fn new(args: &Args) -> Outcome {
     let max = args.number(1).unwrap_or(0.0) as u64;
     let config = Config { max_frame: max, max_message: max, ..client() };
-    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(Peer::new(&config))))))
+    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(Carried::new(&config))))))
 }
 
 /// What is common to clients.

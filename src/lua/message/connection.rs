@@ -218,7 +218,7 @@ fn write(args: &Args, send: impl FnOnce(&mut Connection) -> Result<usize, SendEr
             Some(r) => written(session.write(r, args.truth(2), send)),
             None => Outcome::Raise(NO_REQUEST.into()),
         },
-        Some(Object::Peer(peer)) => written(Wait::Ready(peer.borrow_mut().write(send))),
+        Some(Object::Carried(peer)) => written(Wait::Ready(peer.borrow_mut().write(send))),
         _ => Outcome::Raise(NOT_OURS.into()),
     }
 }
@@ -265,7 +265,7 @@ pub fn close_fault(args: &Args) -> Outcome {
 pub fn shutdown(args: &Args) -> Outcome {
     match args.object(1) {
         Some(Object::Session(session)) => session.shutdown(),
-        Some(Object::Peer(peer)) => peer.borrow_mut().drop_now(),
+        Some(Object::Carried(peer)) => peer.borrow_mut().drop_now(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     }
     Outcome::none()
@@ -275,7 +275,7 @@ pub fn shutdown(args: &Args) -> Outcome {
 pub fn close_info(args: &Args) -> Outcome {
     let end = match args.object(1) {
         Some(Object::Session(session)) => session.end(),
-        Some(Object::Peer(peer)) => peer.borrow().conn().end().cloned(),
+        Some(Object::Carried(peer)) => peer.borrow().conn().end().cloned(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     match end {
@@ -292,7 +292,7 @@ pub fn close_info(args: &Args) -> Outcome {
 pub fn state(args: &Args) -> Outcome {
     let phase = match args.object(1) {
         Some(Object::Session(session)) => session.phase(),
-        Some(Object::Peer(peer)) => peer.borrow().conn().phase(),
+        Some(Object::Carried(peer)) => peer.borrow().conn().phase(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Str(match phase {
@@ -306,7 +306,7 @@ pub fn state(args: &Args) -> Outcome {
 pub fn buffered(args: &Args) -> Outcome {
     let bytes = match args.object(1) {
         Some(Object::Session(session)) => session.buffered(),
-        Some(Object::Peer(peer)) => peer.borrow().conn().buffered(),
+        Some(Object::Carried(peer)) => peer.borrow().conn().buffered(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Int(bytes as i64))

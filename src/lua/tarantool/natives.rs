@@ -12,7 +12,7 @@ use ws_proto::header::FrameHeader;
 use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths, Masking};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
-use crate::session::Peer;
+use crate::session::Carried;
 
 /// Of output that waits, in bytes: above it a pong has to wait.
 const HIGH_WATER: usize = 64 * 1024;
@@ -22,7 +22,7 @@ pub fn new(args: &Args) -> Outcome {
     let role = if args.truth(1) { Role::Client } else { Role::Server };
     let masking = if role == Role::Server { Masking::Required } else { Masking::Forbidden };
     let max = args.number(2).unwrap_or(f64::INFINITY) as u64;
-    let peer = Peer::new(&Config {
+    let peer = Carried::new(&Config {
         role,
         style: Style::Fragments,
         masking,
@@ -37,7 +37,7 @@ pub fn new(args: &Args) -> Outcome {
         answer: Some(1000),
         words: Some(words),
     });
-    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(peer)))))
+    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(peer)))))
 }
 
 /// `framed_feed(connection, bytes)`: what the socket received.

@@ -26,7 +26,7 @@ use crate::ngx::lending;
 use crate::ngx::listener::Listener;
 use crate::ngx::lua_wait::{self, Wait, CANNOT_WAIT};
 use crate::ngx::request::Request;
-use crate::session::{broken_rule, recycle, LargeBody, Peer, Session, Stream};
+use crate::session::{broken_rule, recycle, Carried, LargeBody, Session, Stream};
 
 /// What a native answers to a first argument that is none of ours.
 pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
@@ -113,7 +113,7 @@ pub enum Object {
     /// A client's opening handshake.
     Opening(Box<RefCell<Opening>>),
     /// A client's side of a connection that a cosocket carries.
-    Peer(Box<RefCell<Peer>>),
+    Carried(Box<RefCell<Carried>>),
     /// A subscriber that is no connection.
     Mailbox(Mailbox),
     /// A port opened from Lua.
@@ -301,9 +301,9 @@ impl<'l> Args<'l> {
     }
 
     /// The client peer at `index`.
-    pub fn peer(&self, index: c_int) -> Option<&'l RefCell<Peer>> {
+    pub fn peer(&self, index: c_int) -> Option<&'l RefCell<Carried>> {
         match self.object(index)? {
-            Object::Peer(peer) => Some(peer),
+            Object::Carried(peer) => Some(peer),
             _ => None,
         }
     }

@@ -18,11 +18,11 @@ use crate::ngx::timer::Timer;
 
 /// A string of so many bytes is a large one.
 pub const LARGE: usize = 128 * 1024;
-/// Blocks for more than this, and for no more than `MOST`, are kept.
-const LEAST: usize = LARGE / 2;
-const MOST: usize = 4 * 1024 * 1024;
+/// Blocks for more than this, and for no more than `LARGEST`, are kept.
+const SMALLEST: usize = LARGE / 2;
+const LARGEST: usize = 4 * 1024 * 1024;
 /// Bytes kept at most, of all sizes together.
-const TOGETHER: usize = 2 * MOST;
+const TOGETHER: usize = 2 * LARGEST;
 /// So often, in milliseconds, what has not been needed since the last time is given back: a worker
 /// without large messages keeps nothing.
 const TICK: u64 = 100;
@@ -30,7 +30,7 @@ const TICK: u64 = 100;
 /// room for so much beside: the head of a string and its NUL.
 const BESIDE: usize = 64;
 const STEPS: usize = 4;
-const CLASSES: usize = STEPS * (MOST.ilog2() - LEAST.ilog2()) as usize;
+const CLASSES: usize = STEPS * (LARGEST.ilog2() - SMALLEST.ilog2()) as usize;
 /// So much garbage in large blocks waits for the VM's collector to come by itself, or as much as
 /// there is else: a cycle takes time for small things, not for large ones.
 const ALLOWANCE: usize = 4 * 1024 * 1024;
@@ -85,25 +85,25 @@ struct Block {
 /// The class of blocks in which `bytes` fit, and their size. None: such blocks are not kept.
 fn class_of(bytes: usize) -> Option<(usize, usize)> {
     let payload = bytes.saturating_sub(BESIDE);
-    if payload <= LEAST || payload > MOST {
+    if payload <= SMALLEST || payload > LARGEST {
         return None;
     }
     let power = (payload - 1).ilog2();
     let step = (1 << power) / STEPS;
     let steps = (payload - (1 << power)).div_ceil(step);
-    let index = STEPS * (power - LEAST.ilog2()) as usize + steps - 1;
+    let index = STEPS * (power - SMALLEST.ilog2()) as usize + steps - 1;
     Some((index, (1 << power) + steps * step + BESIDE))
 }
 
 /// The size of a class's blocks.
 fn block_size(index: usize) -> usize {
-    let power = LEAST << (index / STEPS);
+    let power = SMALLEST << (index / STEPS);
     power + (index % STEPS + 1) * (power / STEPS) + BESIDE
 }
 
 /// How much of `bytes` is a large block's.
 fn large(bytes: usize) -> usize {
-    if bytes > LEAST + BESIDE {
+    if bytes > SMALLEST + BESIDE {
         bytes
     } else {
         0
@@ -182,7 +182,7 @@ unsafe extern "C" fn allocate(
     unsafe {
         let keeper = &*ud.cast::<Keeper>();
         // Nearly all there is: each small message comes by twice.
-        if old.max(new) <= LEAST + BESIDE {
+        if old.max(new) <= SMALLEST + BESIDE {
             return (keeper.allocate)(keeper.ud, block, old, new);
         }
         allocate_large(keeper, block, old, new)

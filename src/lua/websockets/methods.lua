@@ -204,7 +204,7 @@ end
 
 
 -- What other workers have broadcast. Returns whether there was something.
-local function take_letters(state)
+local function take_messages(state)
     local topic, data = mailbox_take(state.mailbox)
     local some = topic ~= nil
     while topic and not state.destroyed do
@@ -223,5 +223,5 @@ end
 
 return {
     metatable = websocket_mt, bad_argument = bad_argument, check_data = check_data,
-    broadcast = broadcast, take_letters = take_letters,
+    broadcast = broadcast, take_messages = take_messages,
 }

@@ -11,7 +11,7 @@ use ws_proto::{opcode, Masking};
 use crate::conf::{heartbeat, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::ngx::host;
-use crate::session::{stats, Peer, SlowConsumer};
+use crate::session::{stats, Carried, SlowConsumer};
 
 /// libwebsockets' write types: a number, and flags to be added.
 const WRITE_NO_FIN: u32 = 0x40;
@@ -123,7 +123,7 @@ pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let location = location_of(r);
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let peer = Peer::new(&Config {
+    let peer = Carried::new(&Config {
         role: Role::Server,
         style: Style::Messages,
         masking: if args.truth(2) { Masking::Optional } else { Masking::Required },
@@ -138,7 +138,7 @@ pub fn open(args: &Args) -> Outcome {
         answer: None,
         words: None,
     });
-    Outcome::one(Value::Object(Object::Peer(Box::new(RefCell::new(peer)))))
+    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(peer)))))
 }
 
 /// `status(peer)` → a message waits, no more room for messages, nothing more will come
@@ -210,6 +210,6 @@ pub fn interface(args: &Args) -> Outcome {
     }
 }
 
-fn peer<'l>(args: &Args<'l>) -> Option<&'l RefCell<Peer>> {
+fn peer<'l>(args: &Args<'l>) -> Option<&'l RefCell<Carried>> {
     args.peer(1)
 }

@@ -29,7 +29,7 @@ local READ_SIZE = 16 * 1024
 local FILE_PIECE = 64 * 1024
 local FOR_EVER = 0x7fffffff
 -- A longer request head is refused, line or no line.
-local MOST = 30 * 1024
+local MAX_CHUNK = 30 * 1024
 
 local reader = {}
 
@@ -114,7 +114,7 @@ local function read_head(conn)
             return nil
         end
         -- Looked at when a line has ended, not at every byte of a client that sends one at a time.
-        local look = bytes == "" or #bytes > MOST or find(data, "\n", 1, true)
+        local look = bytes == "" or #bytes > MAX_CHUNK or find(data, "\n", 1, true)
         bytes = bytes .. data
         local kind, first, protocol, length
         if look then

@@ -17,7 +17,7 @@ local broadcast = methods.broadcast
 local check_data = methods.check_data
 local run = connection.run
 local serve = vm.module("websockets.reader").serve
-local take_letters = methods.take_letters
+local take_messages = methods.take_messages
 local error = error
 local getmetatable = getmetatable
 local ipairs = ipairs
@@ -64,7 +64,7 @@ end
 
 -- Runs what is due now, and nothing that becomes due meanwhile. Returns whether there was something.
 local function run_due(state)
-    local some = take_letters(state)
+    local some = take_messages(state)
     local ready = state.ready
     local last = ready.last
     while ready.first <= last and not state.destroyed do
@@ -226,7 +226,7 @@ function context.wait(self, fd, timeout_ms)
         left = left > SLICE and SLICE or left > 0 and left or 0
         if conn == state.door then
             -- Who watches the port sees to what is no connection's own.
-            take_letters(state)
+            take_messages(state)
             end_overdue(state)
             if not conn.queued then
                 vm.natives.hub.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
@@ -263,7 +263,7 @@ function context.service_fd(self, fd, ...)
         end
         events = bit.bor(events, event)
     end
-    take_letters(state)
+    take_messages(state)
     end_overdue(state)
     local conn = state.by_fd[fd]
     if events == 0 or not conn then

@@ -105,7 +105,7 @@ impl Connection {
         if !self.is_ending() {
             self.preread(host, bytes);
             self.handle_read(host, &NoIo);
-            self.receiver.settle(host);
+            self.receiver.end_turn(host);
         }
     }
 
@@ -117,7 +117,7 @@ impl Connection {
         }
         if self.dialogue.is_put_off() {
             if !self.has_items() {
-                self.dialogue.settle(host);
+                self.dialogue.finish_close(host);
             }
         } else if self.receiver.may_bring(io) {
             self.read_on(host, io, false, usize::MAX);
@@ -128,7 +128,7 @@ impl Connection {
     pub fn read_item(&mut self, host: &impl Host, io: &impl Io) {
         if !self.is_ending() && !self.has_items() {
             self.read_on(host, io, false, 1);
-            self.receiver.settle(host);
+            self.receiver.end_turn(host);
         }
     }
 
@@ -190,7 +190,7 @@ impl Connection {
             return self.pop();
         }
         if self.is_ending() || !self.receiver.may_bring(io) {
-            self.dialogue.settle(host);
+            self.dialogue.finish_close(host);
             return None;
         }
         let plain = match self.dialogue.is_closing() {
@@ -223,7 +223,7 @@ impl Connection {
     pub fn take_fed(&mut self, host: &impl Host) -> Option<Item> {
         if !self.has_items() {
             self.handle_read(host, &NoIo);
-            self.receiver.settle(host);
+            self.receiver.end_turn(host);
         }
         self.take_item(host)
     }
@@ -232,7 +232,7 @@ impl Connection {
     pub fn take_item(&mut self, host: &impl Host) -> Option<Item> {
         let item = self.dialogue.inbox.pop();
         if item.is_none() {
-            self.dialogue.settle(host);
+            self.dialogue.finish_close(host);
         }
         item
     }

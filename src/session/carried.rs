@@ -13,22 +13,22 @@ use crate::ngx::cosocket::Cosocket;
 ///
 /// Owned by one Lua userdata; it knows neither the socket nor the request, so it may outlive both. A
 /// server's counts as open from its making until it is over, at the latest its drop.
-pub struct Peer {
+pub struct Carried {
     conn: Connection,
     role: Role,
     counted: bool,
     packs: bool,
 }
 
-impl Peer {
+impl Carried {
     /// A connection right after the opening handshake.
-    pub fn new(config: &Config) -> Peer {
+    pub fn new(config: &Config) -> Carried {
         let counted = config.role == Role::Server;
         if counted {
             stats::opened();
         }
         let conn = Connection::new(&Worker, config);
-        Peer { conn, role: config.role, counted, packs: config.extension.is_some() }
+        Carried { conn, role: config.role, counted, packs: config.extension.is_some() }
     }
 
     /// What has become of it.
@@ -136,7 +136,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for Carried {
     fn drop(&mut self) {
         self.uncount();
         if self.packs {
