@@ -8,8 +8,10 @@ use std::ptr;
 use ngx::ngx_conf_log_error;
 use ws_hub::history::Rule;
 
+use super::arguments::{ArgumentError, DUPLICATE};
 use super::handlers;
-use super::location::{Fault, Location, LuaModules, Main, DUPLICATE};
+use super::location::Location;
+use super::main::{LuaModules, Main};
 use crate::ffi;
 use crate::hub;
 use crate::ngx::ngx_lua;
@@ -432,7 +434,7 @@ unsafe fn set_by<C>(
     cf: *mut ffi::ngx_conf_t,
     cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
-    set: fn(&mut C, &[&[u8]]) -> Result<(), Fault>,
+    set: fn(&mut C, &[&[u8]]) -> Result<(), ArgumentError>,
 ) -> *mut c_char {
     // SAFETY: by contract; the words live in the configuration's pool.
     let (values, words) = unsafe {
@@ -443,8 +445,8 @@ unsafe fn set_by<C>(
     let words: Vec<&[u8]> = words[1..].iter().map(|word| word.as_bytes()).collect();
     match set(values, &words) {
         Ok(()) => ptr::null_mut(),
-        Err(Fault::Duplicate) => DUPLICATE.as_ptr().cast_mut(),
-        Err(Fault::Text(text)) => {
+        Err(ArgumentError::Duplicate) => DUPLICATE.as_ptr().cast_mut(),
+        Err(ArgumentError::Text(text)) => {
             // SAFETY: the command is our own row.
             let name = unsafe { (*cmd).name.to_string() };
             ngx_conf_log_error!(ffi::NGX_LOG_EMERG, cf, "{} in \"{}\" directive", text, name);

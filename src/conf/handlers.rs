@@ -6,7 +6,8 @@ use std::ptr;
 
 use ngx::ngx_conf_log_error;
 
-use super::location::{Content, Format, Location, DUPLICATE};
+use super::arguments::DUPLICATE;
+use super::location::{Content, Format, Location};
 use super::lookup::{compile, location_of};
 use super::push;
 use super::status::{self, Form};

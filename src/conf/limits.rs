@@ -3,14 +3,15 @@
 
 use ws_conn::Rate;
 
-use super::location::{parse_time, Fault, Location};
+use super::arguments::{parse_time, ArgumentError};
+use super::location::Location;
 use super::topics::number;
 
 impl Location {
     /// Reads the arguments of `websocket_rate`.
-    pub fn set_rate(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+    pub fn set_rate(&mut self, args: &[&[u8]]) -> Result<(), ArgumentError> {
         if self.rate.is_some() {
-            return Err(Fault::Duplicate);
+            return Err(ArgumentError::Duplicate);
         }
         let (first, burst) = words(args, b"burst=")?;
         let rate = parse_rate(first).ok_or_else(|| invalid_value(first))?;
@@ -26,9 +27,9 @@ impl Location {
     }
 
     /// Reads the arguments of `websocket_max_lifetime`.
-    pub fn set_lifetime(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+    pub fn set_lifetime(&mut self, args: &[&[u8]]) -> Result<(), ArgumentError> {
         if self.lifetime.is_some() {
-            return Err(Fault::Duplicate);
+            return Err(ArgumentError::Duplicate);
         }
         let (first, over) = words(args, b"over=")?;
         let time = parse_time(first).ok_or_else(|| invalid_value(first))?;
@@ -45,14 +46,17 @@ impl Location {
 }
 
 /// The first argument, and what follows `name` in the second.
-fn words<'a>(args: &[&'a [u8]], name: &[u8]) -> Result<(&'a [u8], Option<&'a [u8]>), Fault> {
+fn words<'a>(
+    args: &[&'a [u8]],
+    name: &[u8],
+) -> Result<(&'a [u8], Option<&'a [u8]>), ArgumentError> {
     match args {
         [first] => Ok((first, None)),
         [first, second] => match second.strip_prefix(name) {
             Some(value) => Ok((first, Some(value))),
             None => Err(invalid_parameter(second)),
         },
-        _ => Err(Fault::Text("no arguments".to_string())),
+        _ => Err(ArgumentError::Text("no arguments".to_string())),
     }
 }
 
@@ -69,10 +73,10 @@ fn parse_rate(text: &[u8]) -> Option<Option<Rate>> {
     Some(Some(Rate { messages, period, burst: messages }))
 }
 
-fn invalid_value(arg: &[u8]) -> Fault {
-    Fault::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)))
+fn invalid_value(arg: &[u8]) -> ArgumentError {
+    ArgumentError::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)))
 }
 
-fn invalid_parameter(arg: &[u8]) -> Fault {
-    Fault::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
+fn invalid_parameter(arg: &[u8]) -> ArgumentError {
+    ArgumentError::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
 }

@@ -1,21 +1,17 @@
 //! What the directives of one location say. Plain values in nginx's own types, because nginx's
 //! setters write into the struct; `NGX_CONF_UNSET` marks what was not given until `merge`.
 
-use std::ffi::CStr;
 use std::rc::Rc;
 
 use ws_conn::Rate;
-use ws_conn::{Style, MAX_REASON};
-use ws_hub::history::Rule;
-use ws_proto::close;
+use ws_conn::Style;
 use ws_proto::ext::{self, deflate};
-use ws_proto::handshake::server;
 
 use super::status::Form;
 use crate::session::{Options, ShutdownClose, SlowConsumer, NEVER};
 
 /// nginx's mark of a value that was not given: -1 in any integer type.
-const UNSET: usize = usize::MAX;
+pub(super) const UNSET: usize = usize::MAX;
 
 /// Directives of a location. Lives in the configuration's pool and is dropped by a cleanup of that
 /// pool; what it shares with connections is counted.
@@ -104,7 +100,7 @@ impl Content {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     /// Patterns; none: the directive is off.
-    patterns: Vec<Vec<u8>>,
+    pub(super) patterns: Vec<Vec<u8>>,
     /// Whether an upgrade needs an Origin.
     pub required: bool,
 }
@@ -241,31 +237,6 @@ impl Location {
         limit(self.ping_timeout as u64)
     }
 
-    /// Reads the arguments of `websocket_origin`.
-    pub fn set_origin(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
-        if self.origins.is_some() {
-            return Err(Fault::Duplicate);
-        }
-        let (required, patterns) = match args {
-            [b"off"] => (false, args[1..].as_ref()),
-            [patterns @ .., b"required"] => (true, patterns),
-            patterns => (false, patterns),
-        };
-        let invalid = |pattern: &&&[u8]| {
-            **pattern == b"off" || **pattern == b"required" || !server::is_origin_pattern(pattern)
-        };
-        if let Some(pattern) = patterns.iter().find(invalid) {
-            let pattern = String::from_utf8_lossy(pattern);
-            return Err(Fault::Text(format!("invalid origin \"{pattern}\"")));
-        }
-        if patterns.is_empty() && required {
-            return Err(Fault::Text("no origins".to_string()));
-        }
-        let patterns = patterns.iter().map(|pattern| pattern.to_vec()).collect();
-        self.origins = Some(Origins { patterns, required });
-        Ok(())
-    }
-
     /// What a connection in message style is told when its worker quits.
     pub fn goodbye(&self) -> Option<Rc<ShutdownClose>> {
         match &self.shutdown_close {
@@ -278,43 +249,6 @@ impl Location {
     /// to those by itself.
     pub fn given_goodbye(&self) -> Option<Rc<ShutdownClose>> {
         self.shutdown_close.clone().flatten()
-    }
-
-    /// Reads the arguments of `websocket_shutdown_close`.
-    pub fn set_shutdown_close(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
-        if self.shutdown_close.is_some() {
-            return Err(Fault::Duplicate);
-        }
-        let text = |arg: &[u8]| String::from_utf8_lossy(arg).into_owned();
-        let [first, rest @ ..] = args else {
-            return Err(Fault::Text("no arguments".to_string()));
-        };
-        if *first == b"off" && rest.is_empty() {
-            self.shutdown_close = Some(None);
-            return Ok(());
-        }
-        let code = text(first).parse().ok().filter(|code| close::may_send(*code));
-        let Some(code) = code else {
-            return Err(Fault::Text(format!("invalid close code \"{}\"", text(first))));
-        };
-        let mut goodbye = ShutdownClose { code, reason: Vec::new(), over: 0 };
-        for (i, arg) in rest.iter().enumerate() {
-            match arg.strip_prefix(b"over=") {
-                Some(time) => {
-                    goodbye.over = parse_time(time).ok_or_else(|| {
-                        Fault::Text(format!("invalid parameter \"{}\"", text(arg)))
-                    })?;
-                }
-                None if i == 0 && arg.len() <= MAX_REASON && std::str::from_utf8(arg).is_ok() => {
-                    goodbye.reason = arg.to_vec();
-                }
-                None => {
-                    return Err(Fault::Text(format!("invalid parameter \"{}\"", text(arg))));
-                }
-            }
-        }
-        self.shutdown_close = Some(Some(Rc::new(goodbye)));
-        Ok(())
     }
 
     /// The extensions this location asks for.
@@ -339,38 +273,6 @@ impl Location {
             _ => SlowConsumer::Close,
         }
     }
-
-    /// Reads the arguments of `websocket_compression`. The error is a text for nginx's log, or
-    /// nginx's own "is duplicate".
-    pub fn set_compression(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
-        if self.compression.is_some() {
-            return Err(Fault::Duplicate);
-        }
-        let invalid =
-            |arg: &[u8]| Fault::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)));
-        self.compression = match args.first().copied() {
-            Some(b"on") => Some(true),
-            Some(b"off") => Some(false),
-            Some(other) => return Err(invalid(other)),
-            None => return Err(invalid(b"")),
-        };
-        let mut deflate = deflate::Config::default();
-        for arg in &args[1..] {
-            set_deflate(&mut deflate, arg).ok_or_else(|| {
-                Fault::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
-            })?;
-        }
-        self.deflate = deflate;
-        Ok(())
-    }
-}
-
-/// A number's limit of which 0 means none.
-fn at_most(n: usize) -> usize {
-    match n {
-        0 => usize::MAX,
-        n => n,
-    }
 }
 
 /// A time limit of which 0 means none.
@@ -387,156 +289,10 @@ pub fn heartbeat(interval: u64, timeout: u64) -> Option<(u64, u64)> {
     (interval > 0).then_some((interval, timeout))
 }
 
-/// Directives of the whole http block. In the configuration's pool, and dropped with it, as above.
-#[repr(C)]
-#[derive(Clone, Debug)]
-pub struct Main {
-    /// `websocket_zone`, bytes.
-    pub zone: usize,
-    /// `websocket_history_zone`, bytes.
-    pub history_zone: usize,
-    /// `websocket_topic`, each.
-    pub topics: Vec<Rule>,
-    /// `websocket_lua_modules`: a bit for each `LuaModules`.
-    pub lua_modules: usize,
-    /// What stands in the http block itself, once all has been read; null before. For what runs
-    /// outside of any server: init_worker_by_lua and its timers.
-    pub top: *const Location,
-}
-
-/// A family of Lua modules, named after the library that brought these names up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LuaModules {
-    /// lua-resty-websocket's three.
-    Resty,
-    /// tarantool/websocket's `websocket` and what is below it.
-    Tarantool,
-    /// lua-websockets' `websockets`, the binding of libwebsockets.
-    LuaWebsockets,
-}
-
-impl LuaModules {
-    const ALL: [(&'static [u8], LuaModules); 3] = [
-        (b"resty", LuaModules::Resty),
-        (b"tarantool", LuaModules::Tarantool),
-        (b"lua-websockets", LuaModules::LuaWebsockets),
-    ];
-
-    const fn bit(self) -> usize {
-        1 << self as usize
+/// A number's limit of which 0 means none.
+fn at_most(n: usize) -> usize {
+    match n {
+        0 => usize::MAX,
+        n => n,
     }
-}
-
-impl Main {
-    /// Nothing given.
-    pub fn unset() -> Main {
-        Main {
-            zone: UNSET,
-            history_zone: UNSET,
-            topics: Vec::new(),
-            lua_modules: UNSET,
-            top: std::ptr::null(),
-        }
-    }
-
-    /// Whether `require` is to find the modules of this family; all where nothing was given.
-    pub fn provides(&self, family: LuaModules) -> bool {
-        self.lua_modules & family.bit() != 0
-    }
-
-    /// Reads the arguments of `websocket_lua_modules`.
-    pub fn set_lua_modules(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
-        if self.lua_modules != UNSET {
-            return Err(Fault::Duplicate);
-        }
-        let fault = |what: &str, arg: &[u8]| {
-            Fault::Text(format!("{what} value \"{}\"", String::from_utf8_lossy(arg)))
-        };
-        let mut chosen = 0;
-        for arg in args {
-            let known = LuaModules::ALL.iter().find(|(name, _)| name == arg);
-            chosen |= match known {
-                Some((_, family)) if chosen & family.bit() != 0 => {
-                    return Err(fault("duplicate", arg));
-                }
-                Some((_, family)) => family.bit(),
-                None if *arg == b"none" && args.len() == 1 => 0,
-                None => return Err(fault("invalid", arg)),
-            };
-        }
-        self.lua_modules = chosen;
-        Ok(())
-    }
-
-    /// The history zone's size, the default where none was given.
-    pub fn history_zone_size(&self) -> usize {
-        match self.history_zone {
-            UNSET => 16 * 1024 * 1024,
-            size => size,
-        }
-    }
-
-    /// The zone's size, the default where none was given.
-    pub fn zone_size(&self) -> usize {
-        if self.zone == UNSET {
-            8 * 1024 * 1024
-        } else {
-            self.zone
-        }
-    }
-}
-
-/// What is wrong with a directive's arguments.
-#[derive(Debug)]
-pub enum Fault {
-    /// Given twice at the same level.
-    Duplicate,
-    /// Anything else, in words.
-    Text(String),
-}
-
-/// nginx's own words for a directive that stands twice.
-pub const DUPLICATE: &CStr = c"is duplicate";
-
-/// nginx's time with one unit (`30s`, `500ms`, `2m`, `1d`; bare numbers are seconds), in milliseconds.
-pub fn parse_time(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
-}
-
-/// One `key=value` (or bare flag) of `websocket_compression`. None: unknown or out of range.
-fn set_deflate(deflate: &mut deflate::Config, arg: &[u8]) -> Option<()> {
-    let text = std::str::from_utf8(arg).ok()?;
-    let (key, value) = match text.split_once('=') {
-        Some((key, value)) => (key, Some(value)),
-        None => (text, None),
-    };
-    let number = |low: usize, high: usize| {
-        let n: usize = value?.parse().ok()?;
-        (low..=high).contains(&n).then_some(n)
-    };
-    let flag = || match value {
-        None | Some("on") => Some(true),
-        Some("off") => Some(false),
-        Some(_) => None,
-    };
-    match key {
-        "level" => deflate.level = number(1, 9)? as u8,
-        "threshold" => deflate.threshold = number(0, 1 << 30)?,
-        "server_max_window_bits" => deflate.server_max_window_bits = number(8, 15)? as u8,
-        "client_max_window_bits" => deflate.client_max_window_bits = number(8, 15)? as u8,
-        "server_no_context_takeover" => deflate.server_no_context_takeover = flag()?,
-        "client_no_context_takeover" => deflate.client_no_context_takeover = flag()?,
-        _ => return None,
-    }
-    Some(())
 }

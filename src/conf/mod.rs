@@ -1,11 +1,13 @@
 //! Directives, their defaults and how they are merged; variables; content handlers without Lua.
 
 mod answers;
+mod arguments;
 mod commands;
 mod handlers;
 mod limits;
 mod location;
 mod lookup;
+mod main;
 mod push;
 mod status;
 mod subscribe;
@@ -16,6 +18,7 @@ pub use commands::{
     check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf,
     merge_loc_conf, provides, request_zone, topic_rules, COMMANDS,
 };
-pub use location::{heartbeat, limit, Location, LuaModules};
+pub use location::{heartbeat, limit, Location};
 pub use lookup::location_of;
+pub use main::LuaModules;
 pub use variables::register as register_variables;

@@ -4,7 +4,8 @@
 use ws_hub::history::{Limits, Rule};
 use ws_hub::topic::MAX_TOPIC;
 
-use super::location::{parse_time, Fault, Main};
+use super::arguments::{parse_time, ArgumentError};
+use super::main::Main;
 
 /// The longest history.
 const MAX_COUNT: u32 = 100_000;
@@ -13,11 +14,12 @@ const TTL_MS: u64 = 300_000;
 
 impl Main {
     /// Reads the arguments of `websocket_topic`.
-    pub fn set_topic(&mut self, args: &[&[u8]]) -> Result<(), Fault> {
+    pub fn set_topic(&mut self, args: &[&[u8]]) -> Result<(), ArgumentError> {
         let text = |arg: &[u8]| String::from_utf8_lossy(arg).into_owned();
-        let fault = |what: &str, arg: &[u8]| Fault::Text(format!("{what} \"{}\"", text(arg)));
+        let fault =
+            |what: &str, arg: &[u8]| ArgumentError::Text(format!("{what} \"{}\"", text(arg)));
         let [pattern, options @ ..] = args else {
-            return Err(Fault::Text("no arguments".to_string()));
+            return Err(ArgumentError::Text("no arguments".to_string()));
         };
         if pattern.is_empty() || pattern.len() > MAX_TOPIC {
             return Err(fault("invalid topic", pattern));
@@ -54,7 +56,7 @@ impl Main {
             }
         }
         if count.is_none() && (ttl.is_some() || bytes.is_some()) {
-            return Err(Fault::Text("\"ttl\" and \"bytes\" need \"history\"".to_string()));
+            return Err(ArgumentError::Text("\"ttl\" and \"bytes\" need \"history\"".to_string()));
         }
         let limits = count.map(|count| Limits {
             count,
