@@ -253,7 +253,10 @@ impl Location {
 
     /// The extensions this location asks for.
     pub fn extensions(&self) -> ext::Config {
-        ext::Config { deflate: (self.compression == Some(true)).then(|| self.deflate.clone()) }
+        match self.compression {
+            Some(true) => self.deflate.clone().into(),
+            _ => ext::Config::default(),
+        }
     }
 
     /// How many messages of before a subscriber gets at most.

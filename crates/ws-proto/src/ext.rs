@@ -24,6 +24,14 @@ macro_rules! registry {
             $($(#[$doc])* pub $file: Option<$file::Config>),+
         }
 
+        $(impl From<$file::Config> for Config {
+            /// This one and no other.
+            #[allow(clippy::needless_update)] // There may be others.
+            fn from(config: $file::Config) -> Config {
+                Config { $file: Some(config), ..Config::default() }
+            }
+        })+
+
         /// The extension that both sides agreed on for one connection, and how our side sends by it.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Agreed {

@@ -107,7 +107,7 @@ pub(super) fn extensions(r: Request, wish: Option<&[f64]>) -> ext::Config {
             if set(client_bits) {
                 config.client_max_window_bits = *client_bits as u8;
             }
-            ext::Config { deflate: Some(config) }
+            config.into()
         }
         Some(_) => ext::Config::default(),
     }
