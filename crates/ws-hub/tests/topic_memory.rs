@@ -1,39 +1,17 @@
-//! What the topic index costs and gives back, by the allocator's own count. One test alone in
-//! its process, and it prints nothing before the end, so that nobody else allocates.
+//! What the topic index costs and gives back, by the allocator's own count.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../ws-proto/tests/common/counting.rs"]
+mod counting;
 
+use counting::HELD;
 use ws_hub::TopicIndex;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: every call goes on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn memory_follows_the_subscriptions() {
     let mut index = TopicIndex::<u32>::new();
     let mut costs = Vec::with_capacity(8);
-    let before = HELD.load(Ordering::Relaxed);
-    let held = || HELD.load(Ordering::Relaxed) - before;
+    let before = HELD.get().0;
+    let held = || HELD.get().0 - before;
     for round in 0..3 {
         for s in 0..100_000 {
             index.subscribe(b"one for all", s);

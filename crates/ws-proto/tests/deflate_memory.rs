@@ -2,48 +2,16 @@
 //! between messages where they do not refer to each other.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use common::{feed_all, messages, rsv_frame, run_conn};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use counting::HELD;
 use std::thread;
 use ws_proto::ext::deflate::{compress_once, Agreed, Deflater};
 use ws_proto::ext::{self, Encoder};
 use ws_proto::Role;
 use ws_proto::{opcode, Conn, Error, Settings};
-
-thread_local! {
-    /// Bytes allocated by this thread and not freed by it: now, and at most.
-    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
-}
-
-struct Counting;
-
-fn count(change: isize) {
-    // A thread that ends may free after its counter is gone.
-    let _ = HELD.try_with(|held| {
-        let now = held.get().0 + change;
-        held.set((now, held.get().1.max(now)));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Bytes that the work left allocated, and the most it had at a time. A thread of its own: it has
 /// no spare compressor yet.
