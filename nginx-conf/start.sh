@@ -55,6 +55,7 @@ clean() { exec {lock}>&-; flock "$run/lock" rm -rf "$run"; }
 allow=$(printf 'allow %s; ' ${PUBLISHERS:-})
 for conf in nginx-conf/*.conf; do
     sed -e "s|listen 127\.0\.0\.1:8080 |listen $listen |" -e "s|build/run/|$run/|" \
+        -e "s|websocket_origin http://127\.0\.0\.1:8080 http://localhost:8080;|websocket_origin http://$host:$port http://localhost:$port;|" \
         -e "s|load_module build/[a-z_]*\.so|load_module $module|" \
         -e "s|allow 127\.0\.0\.1;|& ${PUBLISHERS:+$allow}|" "$conf" >"$run/${conf##*/}"
 done

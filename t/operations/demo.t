@@ -34,6 +34,18 @@ def answers():
         return b"nginx-lua-websocket" in page.read()
 
 
+def subscribe(origin):
+    """The status of a browser's request for its feed, from a page of that origin."""
+    line = http.client.HTTPConnection(ADDRESS)
+    line.request("GET", "/private/feed", headers={
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Cookie": "token=ann-s-secret",
+        "Origin": origin})
+    status = line.getresponse().status
+    line.close()
+    return status
+
+
 def demo():
     os.makedirs(ROOT, exist_ok=True)
     first = start("demo")
@@ -41,6 +53,10 @@ def demo():
         line = first.stdout.readline()
         equal(line.split()[-1:], [f"http://{ADDRESS}/"], "the last word of the line")
         assert answers()
+        # Its own pages are let in, whatever its port is.
+        for host in "127.0.0.1", "localhost":
+            equal(subscribe(f"http://{host}:{PORT}"), 101)
+            equal(subscribe(f"http://{host}:8080"), 403)
 
         refused(start("demo"), f"a demo is running already: http://{ADDRESS}/",
                 f"kill {first.pid}")
