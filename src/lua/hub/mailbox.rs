@@ -3,7 +3,16 @@
 
 use crate::hub::{self, Mailbox};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::{native, Native};
 use crate::ngx::lua_wait::Wait;
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"mailbox_open", open),
+    native!(c"mailbox_take", take),
+    native!(c"mailbox_wait", wait),
+    native!(c"mailbox_wake", wake),
+];
 
 /// `mailbox_open()` → mailbox, id | nil, err
 pub fn open(_args: &Args) -> Outcome {

@@ -10,6 +10,24 @@ use ws_proto::close as close_frame;
 use crate::conf::{location_of, Location};
 use crate::hub::{self, Error, Found, History, OnGap, Publish, Scope, Wanted};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
+use crate::lua::vm::{native, Native};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"close", close),
+    native!(c"close_topic", close_topic),
+    native!(c"count", count),
+    native!(c"forget", forget),
+    native!(c"history", history),
+    native!(c"metric", metric),
+    native!(c"publish", publish),
+    native!(c"register", register),
+    native!(c"send", send),
+    native!(c"subscribe", subscribe),
+    native!(c"take_gap", take_gap),
+    native!(c"topics", topics),
+    native!(c"unsubscribe", unsubscribe),
+];
 
 /// `register(session)` → id | nil, err. For a drop-in object, which has none of its own.
 pub fn register(args: &Args) -> Outcome {

@@ -6,12 +6,37 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use ws_conn::IoError;
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NO_REQUEST};
+use crate::lua::vm::{native, Native};
 use crate::ngx::listener::{Accept, Listener};
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::ngx_lua::raise_timers;
 use crate::ngx::request::connections;
 use crate::ngx::tls::{Tls, TlsOptions, Verify};
 use crate::session::{Got, Side, Stream, Want};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"accept", accept),
+    native!(c"address", address),
+    native!(c"close", close),
+    native!(c"fd", fd),
+    native!(c"is_open", is_open),
+    native!(c"open", open),
+    native!(c"socket_bind", bind),
+    native!(c"socket_close", stream_close),
+    native!(c"socket_drain", drain),
+    native!(c"socket_fd", stream_fd),
+    native!(c"socket_name", stream_name),
+    native!(c"socket_peer", stream_peer),
+    native!(c"socket_readable", readable),
+    native!(c"socket_receive", receive),
+    native!(c"socket_send", send),
+    native!(c"socket_shutdown", shutdown),
+    native!(c"socket_state", stream_state),
+    native!(c"socket_timeouts", timeouts),
+    native!(c"tell_end", tell_end),
+    native!(c"waiting", waiting),
+];
 
 const NOT_A_STREAM: &str = "bad argument #1 (accepted connection expected)";
 const NOT_A_LISTENER: &str = "bad argument #1 (listener expected)";

@@ -13,8 +13,25 @@ use super::connection::{ended, extensions, kind};
 use crate::conf::{heartbeat, limit, location_of};
 use crate::lua::resty::opening;
 use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::{native, Native};
 use crate::ngx::cosocket::Cosocket;
 use crate::session::{random, Carried};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"new_key", new_key),
+    native!(c"opening_request", request),
+    native!(c"peer_beat", beat),
+    native!(c"peer_between", between),
+    native!(c"peer_close", close),
+    native!(c"peer_feed", feed),
+    native!(c"peer_linger", linger),
+    native!(c"peer_lost", lost),
+    native!(c"peer_new", new),
+    native!(c"peer_open", open),
+    native!(c"peer_output", output),
+    native!(c"peer_take", take),
+];
 
 /// Of output that waits, in bytes.
 const HIGH_WATER: usize = 256 * 1024;

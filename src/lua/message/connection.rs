@@ -10,10 +10,29 @@ use ws_proto::{close, opcode};
 use crate::conf::{heartbeat, limit, location_of, Location};
 use crate::lua::resty::server::{step_of, ASK_FIRST};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::{native, Native};
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
 use crate::session::{random, NoMessage, Options, Unclosed, Worker};
 use crate::upgrade::{self, Error, Rules, Wish};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"buffered", buffered),
+    native!(c"close", close),
+    native!(c"close_fault", close_fault),
+    native!(c"close_info", close_info),
+    native!(c"control", control),
+    native!(c"open", open),
+    native!(c"receive", receive),
+    native!(c"send", send),
+    native!(c"shutdown", shutdown),
+    native!(c"state", state),
+    native!(c"stream_finish", stream_finish),
+    native!(c"stream_open", stream_open),
+    native!(c"stream_write", stream_write),
+    native!(c"switch", switch),
+];
 
 /// `switch(ready, dry, protocols, origins, require_origin, compression, max_message, max_frame,
 /// recv_timeout, send_timeout, ping_interval, ping_timeout)` → step, subprotocol or nil, extensions

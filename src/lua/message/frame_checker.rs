@@ -6,7 +6,12 @@ use std::cell::RefCell;
 use ws_proto::{opcode, FrameCheck};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
+use crate::lua::vm::{native, Native};
 use ws_conn::MAX_FRAGMENTS;
+
+/// The natives of this file.
+pub const NATIVES: &[Native] =
+    &[native!(c"check_frame", check_frame), native!(c"check_new", check_new)];
 
 /// `check_new(max_message_size)` → the checker of one connection's frames.
 pub fn check_new(args: &Args) -> Outcome {

@@ -7,7 +7,16 @@ use ws_proto::header::{self, FrameHeader};
 use ws_proto::{close, mask, opcode, Lengths, Masking};
 
 use crate::lua::vm::entry::{Args, Method, Outcome, Value};
+use crate::lua::vm::{native, Native};
 use crate::session::random;
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"build_frame", build_frame),
+    native!(c"frame_body", frame_body),
+    native!(c"frame_head", frame_head),
+    native!(c"frame_len", frame_len),
+];
 
 /// Longest payload that is built: lengths are 31-bit numbers, as with lua-resty-websocket.
 const MAX_LEN: f64 = 0x7fff_ffff as f64;

@@ -14,9 +14,18 @@ use super::codec::{
 };
 use super::server::send_rules;
 use crate::lua::vm::entry::{Args, Method, Object, Outcome, Value};
+use crate::lua::vm::{native, Native};
 use crate::ngx::ahead::Wanted;
 use crate::ngx::cosocket::Cosocket;
 use crate::session::{offer_frame as offered, random, LargeBody, Offered};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"frame_rest", frame_rest),
+    native!(c"offer_frame", offer_frame),
+    native!(c"read_ahead", read_ahead),
+    native!(c"taken_frame", taken_frame),
+];
 
 /// `offer_frame(sock, fin, opcode, payload, max_payload_len, masking)` → number of bytes, all of
 /// which were sent past the cosocket | 0, what is left for sock:send() and how many bytes were

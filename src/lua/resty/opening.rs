@@ -6,6 +6,14 @@ use std::cell::RefCell;
 use ws_proto::handshake::client::{Choice, Error, Opening, Wishes};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
+use crate::lua::vm::{native, Native};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"opening_answer", answer),
+    native!(c"opening_new", new),
+    native!(c"opening_request", request),
+];
 
 /// `opening_new(uri)` → opening, whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port
 /// or nil | nil, err.

@@ -9,11 +9,24 @@ use ws_proto::{close, ext, opcode, Stage};
 use super::codec::{any_opcode, bad_opcode};
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
+use crate::lua::vm::{native, Native};
 use crate::ngx::log;
 use crate::ngx::lua_wait::{Wait, CANNOT_WAIT};
 use crate::ngx::switch::Switched;
 use crate::session::Missed;
 use crate::upgrade::{self, Error, Rules, Wish};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"close_payload", close_payload),
+    native!(c"drain", drain),
+    native!(c"is_open", is_open),
+    native!(c"open", open),
+    native!(c"recv", recv),
+    native!(c"send", send),
+    native!(c"set_timeouts", set_timeouts),
+    native!(c"switch", switch),
+];
 
 const NOT_A_SESSION: &str = "bad argument #1 to a websocket function (session expected)";
 

@@ -12,7 +12,31 @@ use ws_proto::header::FrameHeader;
 use ws_proto::{close, mask, opcode, Error, FrameCheck, Lengths, Masking};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
+use crate::lua::vm::{native, Native};
 use crate::session::Carried;
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"accept_key", accept),
+    native!(c"close_read", close_read),
+    native!(c"frame_decode", decode),
+    native!(c"frame_mask", mask_data),
+    native!(c"framed_close", close_framed),
+    native!(c"framed_feed", feed),
+    native!(c"framed_judge", judge),
+    native!(c"framed_lost", lost),
+    native!(c"framed_new", new),
+    native!(c"framed_next", next),
+    native!(c"framed_output", output),
+    native!(c"framed_ping", ping),
+    native!(c"framed_rules", rules),
+    native!(c"framed_send", send),
+    native!(c"framed_state", state),
+    native!(c"http_request", http_request),
+    native!(c"http_response", http_response),
+    native!(c"http_upgrade", http_upgrade),
+    native!(c"utf8_check", utf8),
+];
 
 /// Of output that waits, in bytes: above it a pong has to wait.
 const HIGH_WATER: usize = 64 * 1024;

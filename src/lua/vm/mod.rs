@@ -11,27 +11,16 @@ mod preload;
 mod tls;
 
 pub use memory::install as keep_memory;
-pub(super) use preload::{module, native};
-pub(super) use preload::{open_named, Module};
+pub(super) use preload::{module, native, open_named, Module, Native};
 pub use preload::{register, Api, Shown};
 
 pub const API: Api = Api {
     name: c"vm",
-    natives: &[
-        (c"addresses", fast::addresses),
-        native!(c"certificate_is_for", tls::certificate_is_for),
-        native!(c"is_address", tls::is_address),
-        (c"pace", memory::raw_pace),
-    ],
+    natives: &[&[(c"addresses", fast::addresses), (c"pace", memory::raw_pace)], tls::NATIVES],
     modules: &[
-        module!(c"resty.websocket.fast", c"@resty/websocket/fast.lua", "fast.lua", Shown::Never),
-        module!(c"resty.websocket.wait", c"@resty/websocket/wait.lua", "wait.lua", Shown::Never),
-        module!(
-            c"resty.websocket.raw_stream",
-            c"@resty/websocket/raw_stream.lua",
-            "raw_stream.lua",
-            Shown::Never
-        ),
-        module!(c"resty.websocket.tls", c"@resty/websocket/tls.lua", "tls.lua", Shown::Never),
+        module!(c"resty.websocket.fast", "fast.lua", Shown::Never),
+        module!(c"resty.websocket.wait", "wait.lua", Shown::Never),
+        module!(c"resty.websocket.raw_stream", "raw_stream.lua", Shown::Never),
+        module!(c"resty.websocket.tls", "tls.lua", Shown::Never),
     ],
 };

@@ -20,18 +20,19 @@ use crate::ffi;
 pub struct Api {
     /// Its natives' name in `vm.natives`.
     pub name: &'static CStr,
-    /// Its raw functions by their names in the shims: `native!` makes a row.
-    pub natives: &'static [(&'static CStr, lua::lua_CFunction)],
+    /// Its natives: a table for each of its files, beside the bodies.
+    pub natives: &'static [&'static [Native]],
     /// Its shims: `module!` makes a row.
     pub modules: &'static [Module],
 }
+
+/// A raw function, with its name in the shims: `native!` makes one.
+pub type Native = (&'static CStr, lua::lua_CFunction);
 
 /// A shim.
 pub struct Module {
     /// What `require` calls it.
     pub name: &'static CStr,
-    /// Where it stands, for tracebacks.
-    pub chunk: &'static CStr,
     /// Its text.
     pub source: &'static str,
     /// Whether `require` finds it.
@@ -59,25 +60,19 @@ macro_rules! native {
         ($name, raw as mlua::ffi::lua_CFunction)
     }};
 }
-pub(in crate::lua) use native;
+pub(crate) use native;
 
-/// A module's row: its name, its chunk's name in tracebacks, its shim, and who finds it.
+/// A module's row: its name, its shim, and who finds it.
 macro_rules! module {
-    ($name:literal, $chunk:literal, $file:literal, $shown:expr) => {{
+    ($name:literal, $file:literal, $shown:expr) => {{
         unsafe extern "C-unwind" fn open(state: *mut mlua::ffi::lua_State) -> std::ffi::c_int {
             // SAFETY: Lua calls this with its own state, and the row is named as it is.
             unsafe { $crate::lua::vm::open_named(state, $name) }
         }
-        $crate::lua::vm::Module {
-            name: $name,
-            chunk: $chunk,
-            source: include_str!($file),
-            shown: $shown,
-            open,
-        }
+        $crate::lua::vm::Module { name: $name, source: include_str!($file), shown: $shown, open }
     }};
 }
-pub(in crate::lua) use module;
+pub(crate) use module;
 
 /// What `register` was given, which is the same each time.
 static APIS: OnceLock<&'static [Api]> = OnceLock::new();
@@ -138,8 +133,7 @@ pub unsafe fn open_named(state: *mut lua::lua_State, name: &CStr) -> c_int {
         if lua::lua_type(state, -1) != lua::LUA_TNIL {
             return 1;
         }
-        let (code, len) = (module.source.as_ptr().cast(), module.source.len());
-        if lua::luaL_loadbuffer(state, code, len, module.chunk.as_ptr()) != lua::LUA_OK {
+        if load(state, module) != lua::LUA_OK {
             lua::lua_error(state);
         }
         lua::lua_getfield(state, -4, c"natives".as_ptr());
@@ -151,6 +145,19 @@ pub unsafe fn open_named(state: *mut lua::lua_State, name: &CStr) -> c_int {
         lua::lua_setfield(state, -4, module.name.as_ptr());
         1
     }
+}
+
+/// Pushes a shim's chunk, named for tracebacks as its file would be on `package.path`; or an error.
+///
+/// # Safety
+/// `state` must be valid.
+unsafe fn load(state: *mut lua::lua_State, module: &Module) -> c_int {
+    let mut chunk = b"@".to_vec();
+    chunk.extend(module.name.to_bytes().iter().map(|&b| if b == b'.' { b'/' } else { b }));
+    chunk.extend_from_slice(b".lua\0");
+    let (code, len) = (module.source.as_ptr().cast(), module.source.len());
+    // SAFETY: the name ends with its only zero; loading protects itself and raises nothing.
+    unsafe { lua::luaL_loadbuffer(state, code, len, chunk.as_ptr().cast()) }
 }
 
 /// Pushes `vm`, made on first use: `module`, `natives` by API, and what is `loaded`.
@@ -185,8 +192,8 @@ unsafe fn push_vm(state: *mut lua::lua_State) {
 
         lua::lua_createtable(state, 0, apis().len() as c_int);
         for api in apis() {
-            lua::lua_createtable(state, 0, api.natives.len() as c_int);
-            for (name, function) in api.natives {
+            lua::lua_createtable(state, 0, 0);
+            for (name, function) in api.natives.iter().copied().flatten() {
                 lua::lua_pushvalue(state, -3);
                 lua::lua_pushcclosure(state, *function, 1);
                 lua::lua_setfield(state, -2, name.as_ptr());

@@ -4,6 +4,11 @@
 use std::net::IpAddr;
 
 use super::entry::{Args, Outcome, Value};
+use super::preload::{native, Native};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] =
+    &[native!(c"certificate_is_for", certificate_is_for), native!(c"is_address", is_address)];
 
 /// `is_address(name, sock)` → whether the name is an IP address whose certificate
 /// `certificate_is_for` can look at: `sock` is a connected cosocket.

@@ -10,8 +10,24 @@ use ws_proto::{opcode, Masking};
 
 use crate::conf::{heartbeat, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::{native, Native};
 use crate::ngx::host;
 use crate::session::{stats, Carried, SlowConsumer};
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"gone", gone),
+    native!(c"goodbye", goodbye),
+    native!(c"host", host),
+    native!(c"interface", interface),
+    native!(c"open", open),
+    native!(c"refusal", refusal),
+    native!(c"request", request),
+    native!(c"settings", settings),
+    native!(c"slow", slow),
+    native!(c"status", status),
+    native!(c"write", write),
+];
 
 /// libwebsockets' write types: a number, and flags to be added.
 const WRITE_NO_FIN: u32 = 0x40;
