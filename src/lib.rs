@@ -79,12 +79,12 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     #[cfg(asan)]
     ngx::asan_control::run();
     // SAFETY: nginx passes the cycle whose configuration has been loaded.
-    let (workers, rules) = unsafe {
+    let (workers, (rules, broker)) = unsafe {
         ngx::zone::adopt(cycle);
         (ngx::process::worker_processes(cycle), conf::topic_rules(cycle))
     };
     ngx::handover::prepare();
-    status(hub::prepare(workers, &rules))
+    status(hub::prepare(workers, &rules, broker))
 }
 
 /// In each worker, right after it was forked.

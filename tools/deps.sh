@@ -22,7 +22,7 @@ nginx=(nginx-light:nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache
        "${headers[@]}")
 # With NGINX_SOURCE_DIR nginx is the caller's own, and none is installed beside it.
 [ -z "${NGINX_SOURCE_DIR:-}" ] || nginx=("${headers[@]}")
-test=(libtest-base-perl perl openssl python3 curl)
+test=(libtest-base-perl perl openssl python3 curl redis-server)
 
 groups=("$@")
 want=()

@@ -9,6 +9,7 @@ use ngx::ngx_conf_log_error;
 use ws_hub::history::Rule;
 
 use super::arguments::{ArgumentError, DUPLICATE};
+use super::broker::Block;
 use super::handlers;
 use super::location::Location;
 use super::main::{LuaModules, Main};
@@ -59,7 +60,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 23] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 24] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -107,6 +108,14 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 23] = [
         name: name(c"websocket_topic"),
         type_: (ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_CONF_1MORE) as ffi::ngx_uint_t,
         set: Some(set_topic),
+        conf: ffi::NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: ptr::null_mut(),
+    },
+    ffi::ngx_command_t {
+        name: name(c"websocket_broker"),
+        type_: (ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_CONF_BLOCK | ONE) as ffi::ngx_uint_t,
+        set: Some(set_broker),
         conf: ffi::NGX_HTTP_MAIN_CONF_OFFSET,
         offset: 0,
         post: ptr::null_mut(),
@@ -243,26 +252,105 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
         let index = ffi::ngx_http_lua_websocket_module.ctx_index;
         let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
         (*main).top = (*(*ctx).loc_conf.add(index)).cast::<Location>();
+        if (*main).broker.is_some() && (*main).far_histories > 0 {
+            ngx_conf_log_error!(
+                ffi::NGX_LOG_EMERG,
+                cf,
+                "a \"websocket_topic\" with \"history\" needs \"broker=off\" beside a \"websocket_broker\": \
+                 brokers keep no histories yet"
+            );
+            return false;
+        }
         zone::HUB.request(cf, (*main).zone_size())
             && zone::HISTORY.request(cf, (*main).history_zone_size())
     }
 }
 
-/// The rules of topics in a configuration that has been loaded; without an http block none.
+/// The rules of topics, and the broker, of a configuration that has been loaded; without an http
+/// block none.
 ///
 /// # Safety
 /// `cycle` must be what nginx passes to init_module.
-pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> Vec<Rule> {
+pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> (Vec<Rule>, Option<hub::Broker>) {
     // SAFETY: by contract: the http module's entry is its ngx_http_conf_ctx_t, or null, and our main
     // conf in there was made by `create_main_conf`.
     unsafe {
         let http = *(*cycle).conf_ctx.add((*ptr::addr_of!(ffi::ngx_http_module)).index);
         let Some(ctx) = http.cast::<ffi::ngx_http_conf_ctx_t>().as_ref() else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let main = *ctx.main_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
-        (*main.cast::<Main>()).topics.clone()
+        let main = &*main.cast::<Main>();
+        (main.topics.clone(), main.broker.clone())
     }
+}
+
+/// Reads a block: nginx reads its lines, and hands each to `broker_line`.
+unsafe extern "C" fn set_broker(
+    cf: *mut ffi::ngx_conf_t,
+    _: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`. The
+    // block lies on this stack as long as nginx reads it.
+    unsafe {
+        let main = &mut *conf.cast::<Main>();
+        if main.broker.is_some() {
+            return c"is duplicate: one broker is supported".as_ptr().cast_mut();
+        }
+        let words = ffi::slice((*(*cf).args).elts.cast::<ffi::ngx_str_t>(), (*(*cf).args).nelts);
+        let folder = (*(*cf).cycle).conf_prefix;
+        let mut block = Block::new(words[1].as_bytes(), folder.as_bytes());
+        let outside = ((*cf).handler, (*cf).handler_conf);
+        (*cf).handler = Some(broker_line);
+        (*cf).handler_conf = ptr::addr_of_mut!(block).cast();
+        let rc = ffi::ngx_conf_parse(cf, ptr::null_mut());
+        ((*cf).handler, (*cf).handler_conf) = outside;
+        if !rc.is_null() {
+            return rc;
+        }
+        if let Some(file) = &block.exposed {
+            ngx_conf_log_error!(
+                ffi::NGX_LOG_WARN,
+                cf,
+                "everybody can read the password in \"{}\"",
+                file
+            );
+        }
+        match block.finish() {
+            Ok(broker) => main.broker = Some(broker),
+            Err(fault) => return refuse(cf, fault),
+        }
+    }
+    ptr::null_mut()
+}
+
+unsafe extern "C" fn broker_line(
+    cf: *mut ffi::ngx_conf_t,
+    _: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this with the line's words and what `set_broker` has put there.
+    let (block, words) = unsafe {
+        let args = (*cf).args;
+        let words = ffi::slice((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
+        (&mut *conf.cast::<Block>(), words)
+    };
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    match block.line(&words) {
+        Ok(()) => ptr::null_mut(),
+        Err(fault) => refuse(cf, fault),
+    }
+}
+
+/// Says what is wrong in a `websocket_broker`.
+fn refuse(cf: *mut ffi::ngx_conf_t, fault: ArgumentError) -> *mut c_char {
+    let text = match fault {
+        ArgumentError::Duplicate => "a duplicate".to_string(),
+        ArgumentError::Text(text) => text,
+    };
+    ngx_conf_log_error!(ffi::NGX_LOG_EMERG, cf, "{} in \"websocket_broker\" directive", text);
+    usize::MAX as *mut c_char
 }
 
 unsafe extern "C" fn set_zone(

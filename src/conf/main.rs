@@ -4,6 +4,7 @@ use ws_hub::history::Rule;
 
 use super::arguments::ArgumentError;
 use super::location::{Location, UNSET};
+use crate::hub::Broker;
 
 /// Directives of the whole http block. In the configuration's pool, and dropped with it, as above.
 #[repr(C)]
@@ -15,6 +16,10 @@ pub struct Main {
     pub history_zone: usize,
     /// `websocket_topic`, each.
     pub topics: Vec<Rule>,
+    /// How many of them have a history that a broker would keep.
+    pub far_histories: usize,
+    /// `websocket_broker`.
+    pub broker: Option<Broker>,
     /// `websocket_lua_modules`: a bit for each `LuaModules`.
     pub lua_modules: usize,
     /// What stands in the http block itself, once all has been read; null before. For what runs
@@ -51,6 +56,8 @@ impl Main {
             zone: UNSET,
             history_zone: UNSET,
             topics: Vec::new(),
+            far_histories: 0,
+            broker: None,
             lua_modules: UNSET,
             top: std::ptr::null(),
         }

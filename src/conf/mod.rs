@@ -2,6 +2,7 @@
 
 mod answers;
 mod arguments;
+mod broker;
 mod commands;
 mod handlers;
 mod limits;

@@ -6,6 +6,7 @@ use ws_hub::topic::MAX_TOPIC;
 
 use super::arguments::{parse_time, ArgumentError};
 use super::main::Main;
+use crate::hub::HERE;
 
 /// The longest history.
 const MAX_COUNT: u32 = 100_000;
@@ -27,7 +28,7 @@ impl Main {
         if self.topics.iter().any(|rule| *rule.pattern == **pattern) {
             return Err(fault("duplicate topic", pattern));
         }
-        let (mut count, mut ttl, mut bytes) = (None, None, None);
+        let (mut count, mut ttl, mut bytes, mut here) = (None, None, None, false);
         let mut given: Vec<&[u8]> = Vec::new();
         for option in options {
             let invalid = || fault("invalid parameter", option);
@@ -50,7 +51,8 @@ impl Main {
                 (b"bytes", Some(value)) => {
                     bytes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(invalid)?);
                 }
-                (b"broker", Some(b"off")) => {}
+                (b"broker", Some(b"off")) => here = true,
+                (b"broker", Some(name)) if self.is_broker(name) => {}
                 (b"broker", Some(name)) => return Err(fault("unknown broker", name)),
                 _ => return Err(invalid()),
             }
@@ -63,8 +65,19 @@ impl Main {
             ttl: ttl.unwrap_or(TTL_MS),
             bytes: bytes.unwrap_or(0),
         });
-        self.topics.push(Rule { pattern: (*pattern).into(), limits, flags: 0 });
+        if limits.is_some() && !here {
+            self.far_histories += 1;
+        }
+        self.topics.push(Rule {
+            pattern: (*pattern).into(),
+            limits,
+            flags: if here { HERE } else { 0 },
+        });
         Ok(())
+    }
+
+    fn is_broker(&self, name: &[u8]) -> bool {
+        self.broker.as_ref().is_some_and(|broker| broker.name.as_bytes() == name)
     }
 }
 
@@ -75,7 +88,7 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// nginx's size (`512`, `64k`, `1m`), in bytes.
-fn parse_size(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_size(text: &[u8]) -> Option<u64> {
     let (digits, unit) = match text.split_last()? {
         (b'k' | b'K', digits) => (digits, 1 << 10),
         (b'm' | b'M', digits) => (digits, 1 << 20),

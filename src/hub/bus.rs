@@ -4,6 +4,8 @@
 use ws_hub::census::Entered;
 use ws_hub::counters::Row;
 use ws_hub::directory::{Directory, Interest, Seat, Whose};
+use ws_hub::envelope::Origin;
+use ws_hub::gateway::Gateway;
 use ws_hub::ring::{Reader, RingError};
 use ws_hub::{ConnId, Counter, Envelope, NodeId, Read, Ring, Target, TopicHash, Zone};
 
@@ -33,6 +35,8 @@ pub struct Bus {
     woken: bool,
     /// Messages were overwritten before it read them, since this was last asked.
     missed: bool,
+    /// It is the gateway, and reads what is for any topic.
+    hears_all: bool,
     /// When the rows of dead workers were last freed.
     freed: u64,
     /// Topics of this worker for which the census has no room.
@@ -124,6 +128,7 @@ impl Bus {
             sequence: 0,
             woken: false,
             missed: false,
+            hears_all: false,
             freed: clock::now_ms(),
             uncounted: 0,
             head: Vec::new(),
@@ -183,10 +188,15 @@ impl Bus {
     /// A topic's subscribers in the other workers. Those of a worker that has just been killed may
     /// still be among them.
     pub fn elsewhere(&mut self, topic: &[u8]) -> u64 {
+        self.free_dead_if_due();
+        self.zone.subscribers(TopicHash::of(topic), self.seat.row())
+    }
+
+    /// Looks for workers that were killed, if nobody has lately.
+    pub fn free_dead_if_due(&mut self) {
         if clock::now_ms() >= self.freed + FREE_EVERY {
             self.free_dead();
         }
-        self.zone.subscribers(TopicHash::of(topic), self.seat.row())
     }
 
     /// Looks for workers that were killed.
@@ -210,12 +220,57 @@ impl Bus {
         self.ring.end()
     }
 
-    /// The worker of a connection that is not here. Our own row: then it is gone.
-    pub fn other_owner(&self, id: &ConnId) -> Result<u16, Error> {
+    /// The worker of a connection that is not here, or the one that passes things on to its
+    /// machine: then it says true. Our own row: then the connection is gone.
+    pub fn other_owner(&self, id: &ConnId) -> Result<(u16, bool), Error> {
         match self.directory.owner_of(id) {
-            Whose::Here(row) if row != self.seat.row() => Ok(row),
+            Whose::Here(row) if row != self.seat.row() => Ok((row, false)),
+            Whose::There(node) if self.place().is_alive(node, clock::now_ms()) => {
+                Ok((self.place().holder().ok_or(Error::NoConnection)?, true))
+            }
             Whose::Here(_) | Whose::There(_) | Whose::Gone => Err(Error::NoConnection),
         }
+    }
+
+    /// The worker of a connection of this machine, this one or another.
+    pub fn owner_here(&self, id: &ConnId) -> Option<Target> {
+        match self.directory.owner_of(id) {
+            Whose::Here(row) => Some(Target::Row(row)),
+            Whose::There(_) | Whose::Gone => None,
+        }
+    }
+
+    /// This worker, for those who get its messages.
+    pub fn origin(&self) -> Origin {
+        self.seat.origin()
+    }
+
+    /// Who talks to the broker.
+    pub fn place(&self) -> Gateway<'static> {
+        self.zone.gateway()
+    }
+
+    /// Whether this worker does.
+    pub fn is_gateway(&self) -> bool {
+        self.place().is(&self.seat)
+    }
+
+    /// Takes that upon this worker, if nobody does. Whether it does now.
+    pub fn become_gateway(&mut self) -> bool {
+        self.hears_all = self.place().take(&self.seat);
+        self.hears_all
+    }
+
+    /// Gives that up.
+    pub fn be_no_gateway(&mut self) {
+        self.hears_all = false;
+        self.place().give_up(&self.seat);
+    }
+
+    /// Whether another worker listens for a topic, or seems to.
+    pub fn is_heard_elsewhere(&self, topic: &[u8]) -> bool {
+        let target = Target::Topic(TopicHash::of(topic));
+        self.directory.rows_to_wake(target, self.seat.row()).next().is_some()
     }
 
     /// Signs a message, puts it into the ring and wakes the others. Returns its number.
@@ -239,6 +294,12 @@ impl Bus {
             self.counters.add(Counter::WakeupsSent, 1);
             wake::wake(row);
         });
+        if envelope.far {
+            // It listens for nothing, and reads all.
+            if let Some(row) = self.place().holder() {
+                self.directory.wake(Target::Row(row), false, self.seat.row(), wake::wake);
+            }
+        }
         Ok(published.seq)
     }
 
@@ -269,8 +330,12 @@ impl Bus {
         let (mut messages, mut bytes, mut deliveries) = (0, 0, 0);
         let mut reached = true;
         while self.reader.next_seq() < end {
-            let interest = &self.interest;
-            match self.reader.read_before(end, &mut buffer, |meta| interest.wants(meta.target)) {
+            let (interest, hears_all) = (&self.interest, self.hears_all);
+            let wants = |target| match target {
+                Target::Topic(_) if hears_all => true,
+                target => interest.wants(target),
+            };
+            match self.reader.read_before(end, &mut buffer, |meta| wants(meta.target)) {
                 Read::Empty => break,
                 Read::Overrun { lost } => self.overrun(lost),
                 Read::Message(_) => {
@@ -325,13 +390,14 @@ impl Bus {
 
 /// Lets something be logged once in ten seconds at most.
 #[derive(Default)]
-struct RateLimiter {
+pub(super) struct RateLimiter {
     /// When it was, 0 for never.
     last: u64,
 }
 
 impl RateLimiter {
-    fn may_log(&mut self) -> bool {
+    /// Whether this may be logged now.
+    pub fn may_log(&mut self) -> bool {
         let now = clock::now_ms();
         let may = self.last == 0 || now >= self.last + 10_000;
         if may {

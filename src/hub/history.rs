@@ -19,6 +19,9 @@ const BINARY: u8 = 1;
 /// In a record's flags: the id of a connection that is not to get it stands before the message.
 const EXCEPT: u8 = 2;
 
+/// In a rule's flags: what is published to the topic stays on this machine.
+pub const HERE: u32 = 1;
+
 /// This worker's handle on the histories.
 pub struct Histories {
     store: History<'static>,
@@ -107,6 +110,11 @@ impl Histories {
     /// Whether a topic has a history.
     pub fn keeps(&self, name: &[u8]) -> bool {
         self.rules.topic(name).is_some()
+    }
+
+    /// Whether a topic stays on this machine, by its rule.
+    pub fn stays(&self, name: &[u8]) -> bool {
+        self.rules.find(name).is_some_and(|rule| rule.flags & HERE != 0)
     }
 
     fn topic<'a>(&self, name: &'a [u8]) -> Result<Topic<'a>, Error> {

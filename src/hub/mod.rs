@@ -5,11 +5,13 @@
 //! * worker.rs: this worker's part, from its start to its end, and who is known to it;
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
+//! * gateway.rs: the way to other machines;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
 mod error;
 mod follow;
+mod gateway;
 mod history;
 mod local;
 mod mailbox;
@@ -22,7 +24,8 @@ mod worker;
 
 pub use bus::smallest_zone;
 pub use error::Error;
-pub use history::smallest_zone as smallest_history_zone;
+pub use gateway::Configured as Broker;
+pub use history::{smallest_zone as smallest_history_zone, HERE};
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{connections, sum, workers};

@@ -80,7 +80,9 @@ pub fn publish(topic: &[u8], what: &Publish<'_>) -> Result<Receipt, Error> {
         if what.key.is_some() {
             return Err(Error::KeyOnPlain);
         }
+        let far = what.scope.is_none() && hub.goes_far(topic);
         let message = message(Kind::Publish { topic }, what.text, what.data, what.except);
+        let message = Envelope { far, ..message };
         let (sequence, subscribers) = match what.scope {
             Some(Scope::Worker) => (hub.hand_out(&message)?, hub.local.topics.count(topic) as u64),
             _ => (hub.put(target(topic), &message)?, hub.subscribers(topic)),
@@ -104,6 +106,8 @@ pub fn publish_many(topics: &[&[u8]], what: &Publish<'_>) -> Result<Receipt, Err
         if topics.iter().any(|topic| hub.local.keeps(topic)) {
             return Err(Error::KeptAmongMany);
         }
+        let far = what.scope.is_none() && topics.iter().all(|topic| hub.goes_far(topic));
+        let message = Envelope { far, ..message };
         let here = |hub: &Hub| topics.iter().map(|t| hub.local.topics.count(t) as u64).sum();
         let (sequence, subscribers) = match what.scope {
             Some(Scope::Worker) => (hub.hand_out(&message)?, here(hub)),
@@ -123,7 +127,8 @@ pub fn close_topic(topic: &[u8], code: u16, reason: &str) -> Result<u64, Error> 
     with(|hub| {
         let subscribers = hub.subscribers(topic);
         let kind = Kind::CloseTopic { topic, code, reason };
-        hub.put(target(topic), &message(kind, false, &[], None))?;
+        let far = hub.goes_far(topic);
+        hub.put(target(topic), &Envelope { far, ..message(kind, false, &[], None) })?;
         Ok(subscribers)
     })
 }
@@ -175,7 +180,16 @@ fn message<'a>(
     except: Option<ConnId>,
 ) -> Envelope<'a> {
     let typ = if text { Type::Text } else { Type::Binary };
-    Envelope { kind, typ, origin: Origin::default(), sequence: 0, stored: None, except, payload }
+    Envelope {
+        kind,
+        typ,
+        origin: Origin::default(),
+        sequence: 0,
+        stored: None,
+        except,
+        far: false,
+        payload,
+    }
 }
 
 fn to_one(id: &ConnId, message: &Envelope<'_>) -> Result<(), Error> {
@@ -184,31 +198,17 @@ fn to_one(id: &ConnId, message: &Envelope<'_>) -> Result<(), Error> {
             return hub.hand_out(message).map(|_| ());
         }
         let bus = hub.bus.as_mut().ok_or(Error::NoRow)?;
-        let row = bus.other_owner(id)?;
+        let (row, far) = bus.other_owner(id)?;
+        let message = &Envelope { far, ..*message };
+        if far && row == bus.row() {
+            hub.far.hear(message);
+            return Ok(());
+        }
         bus.put(Target::Row(row), message).map(|_| ())
     })
 }
 
 impl Hub {
-    /// A message for every worker: into the ring first, and to whom it concerns here in its place
-    /// there, so that everybody has all messages in the ring's order. Where more lies before it
-    /// than is good for one turn, it waits like the others. Returns its number.
-    fn put(&mut self, target: Target, message: &Envelope<'_>) -> Result<u64, Error> {
-        let Some(bus) = &mut self.bus else {
-            self.receive(message);
-            return Err(Error::NoRow);
-        };
-        let seq = bus.put(target, message)?;
-        if self.catch_up(seq) && self.pass(seq) {
-            self.receive(message);
-        }
-        Ok(seq)
-    }
-
-    fn pass(&mut self, seq: u64) -> bool {
-        self.bus.as_mut().is_some_and(|bus| bus.pass(seq))
-    }
-
     /// A message for this worker alone, after all that has been published. Returns the number of
     /// what comes next.
     fn hand_out(&mut self, message: &Envelope<'_>) -> Result<u64, Error> {

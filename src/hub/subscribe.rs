@@ -37,6 +37,7 @@ pub fn subscribe(id: &ConnId, topic: &[u8], wanted: &Wanted<'_>) -> Result<(bool
         let fresh = hub.local.topics.subscribe(topic, handle);
         if is_first {
             hub.local.begin_topic(topic);
+            hub.tell(&[topic]);
         }
         if let (true, Some(bus)) = (fresh, &mut hub.bus) {
             let now = hub.local.topics.count(topic);

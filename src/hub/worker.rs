@@ -4,17 +4,19 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use ws_hub::envelope::{Kind, Topics};
 use ws_hub::history::Rule;
-use ws_hub::{ConnId, Counter, Envelope};
+use ws_hub::{ConnId, Counter, Envelope, Target};
 
 use super::bus::{self, Bus};
 use super::error::Error;
+use super::gateway::{configure, plain, target_of, Configured, Far, Gateway};
 use super::history::{self, Histories};
 use super::local::{Local, Member};
 use super::mailbox::{Mailbox, Queue};
 use super::watch;
 use crate::ngx::timer::Timer;
-use crate::ngx::{process, zone};
+use crate::ngx::{clock, process, zone};
 use crate::session::{random, stats, Session, Watch};
 
 thread_local! {
@@ -26,6 +28,8 @@ thread_local! {
     static ENDED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static TIDY: Timer = const { Timer::new() };
     static TRY: Timer = const { Timer::new() };
+    static GOVERN: Timer = const { Timer::new() };
+    static ANSWER: Timer = const { Timer::new() };
 }
 
 /// This worker's part of the hub.
@@ -36,12 +40,20 @@ pub(super) struct Hub {
     pub local: Local,
     /// None while every row of the zone is taken: this worker then serves its own subscribers.
     pub bus: Option<Bus>,
+    /// The way to other machines.
+    pub far: Far,
 }
 
 /// Milliseconds until a worker without a seat tries to get one.
 const TRY_EVERY: u64 = 1000;
 /// Milliseconds from one look after histories and their subscribers to the next.
 const TIDY_EVERY: u64 = 1000;
+
+/// Milliseconds from one look after who talks to the broker to the next.
+const GOVERN_EVERY: u64 = 250;
+/// Bytes of topics' names told at once, and milliseconds until the next: the ring is everybody's.
+const ANSWER_BYTES: usize = 64 * 1024;
+const ANSWER_EVERY: u64 = 5;
 
 /// What the hub is told of a session.
 static WATCH: Watch = Watch { ended: forget, room };
@@ -63,8 +75,10 @@ pub(super) fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result
     })
 }
 
-/// Before so many workers are forked: whatever they all share, and what holds for topics now.
-pub fn prepare(workers: usize, rules: &[Rule]) -> bool {
+/// Before so many workers are forked: whatever they all share, what holds for topics now,
+/// and the way to other machines.
+pub fn prepare(workers: usize, rules: &[Rule], broker: Option<Configured>) -> bool {
+    configure(broker);
     bus::prepare(workers) && history::prepare(rules)
 }
 
@@ -79,17 +93,26 @@ pub fn start() {
         if bus.is_none() {
             TRY.with(|timer| timer.set(TRY_EVERY, try_to_join));
         }
-        HUB.set(Some(Hub { local: Local::new(Histories::attach()), bus }));
+        let far = Far::new();
+        let has_broker = far.configured.is_some();
+        HUB.set(Some(Hub { local: Local::new(Histories::attach()), bus, far }));
         drain();
         watch::next(look);
         tidy();
+        if has_broker {
+            govern();
+        }
     }
 }
 
 /// In a worker that is about to exit.
 pub fn stop() {
-    if let Some(bus) = HUB.take().and_then(|hub| hub.bus) {
-        bus.leave();
+    if let Some(Hub { bus, far, .. }) = HUB.take() {
+        drop(far);
+        if let Some(mut bus) = bus {
+            bus.be_no_gateway();
+            bus.leave();
+        }
     }
 }
 
@@ -148,6 +171,8 @@ fn try_to_join() {
             bus.counted(topic, 0, subscribers);
         }
         hub.bus = Some(bus);
+        hub.far.asked = hub.far.configured.is_some();
+        hub.go_on();
         hub.local.look_at_all();
         hub.note_topics();
         Ok(())
@@ -184,16 +209,131 @@ fn drain() {
     });
 }
 
+/// Somebody must talk to the broker: this worker, if nobody does.
+fn govern() {
+    let _ = with(|hub| {
+        hub.govern();
+        Ok(())
+    });
+    GOVERN.with(|timer| timer.set(GOVERN_EVERY, govern));
+}
+
+/// Something has happened that the broker may want to know.
+fn turn() {
+    let _ = with(|hub| {
+        hub.turn();
+        Ok(())
+    });
+}
+
+/// More of what this worker listens for.
+fn answer() {
+    let _ = with(|hub| {
+        hub.answer();
+        Ok(())
+    });
+}
+
 impl Hub {
+    fn govern(&mut self) {
+        let Hub { local, bus: Some(bus), far } = self else { return };
+        bus.free_dead_if_due();
+        if let Some(gateway) = &mut far.gateway {
+            if process::is_quitting() || !bus.is_gateway() {
+                far.gateway = None;
+                return bus.be_no_gateway();
+            }
+            gateway.sweep(|topic| local.topics.count(topic) > 0 || bus.is_heard_elsewhere(topic));
+            let known = bus.place().known(clock::now_ms());
+            stats::set(Counter::NodesKnown, known as u64);
+        } else if let (false, Some(broker)) = (process::is_quitting(), &far.configured) {
+            if bus.become_gateway() {
+                far.gateway = Some(Gateway::new(broker.clone(), bus, turn));
+                self.turn();
+                let _ = self.put(Target::All, &plain(Kind::WhoListens));
+                self.go_on();
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        let Hub { bus: Some(bus), far, .. } = self else { return };
+        let Some(gateway) = &mut far.gateway else { return };
+        for bytes in gateway.turn(&bus.place()) {
+            let Ok(message) = Envelope::decode(&bytes) else { continue };
+            let target = self.bus.as_ref().and_then(|bus| target_of(&message, bus));
+            if let Some(target) = target {
+                // What the zone cannot carry has been counted.
+                let _ = self.put(target, &Envelope { far: false, ..message });
+            }
+        }
+    }
+
+    /// Whether a topic reaches other machines.
+    pub fn goes_far(&self, topic: &[u8]) -> bool {
+        let stays = |histories: &Histories| histories.keeps(topic) || histories.stays(topic);
+        self.far.configured.is_some() && !self.local.histories.as_ref().is_some_and(stays)
+    }
+
+    /// Topics have subscribers in this worker: the gateway is to hear of those that go far.
+    pub fn tell(&mut self, topics: &[&[u8]]) {
+        let topics: Vec<&[u8]> = topics.iter().copied().filter(|t| self.goes_far(t)).collect();
+        if topics.is_empty() {
+            return;
+        }
+        let Hub { bus: Some(bus), far, .. } = self else { return };
+        if let Some(gateway) = &mut far.gateway {
+            topics.iter().for_each(|topic| gateway.want(topic));
+        } else if let Some(row) = bus.place().holder() {
+            let mut bytes = Vec::new();
+            if let Ok(topics) = Topics::new(&topics, &mut bytes) {
+                // One that does not hear it asks again.
+                let _ = bus.put(Target::Row(row), &plain(Kind::Listens { topics }));
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        let some = self.far.next_answers(ANSWER_BYTES);
+        if !some.is_empty() {
+            let names: Vec<&[u8]> = some.iter().map(|name| &**name).collect();
+            self.tell(&names);
+            ANSWER.with(|timer| timer.set(ANSWER_EVERY, answer));
+        }
+    }
+
+    /// A message for every worker: into the ring first, and to whom it concerns here in its place
+    /// there, so that everybody has all messages in the ring's order. Where more lies before it
+    /// than is good for one turn, it waits like the others. Returns its number.
+    pub fn put(&mut self, target: Target, message: &Envelope<'_>) -> Result<u64, Error> {
+        let Some(bus) = &mut self.bus else {
+            self.receive(message);
+            return Err(Error::NoRow);
+        };
+        let seq = bus.put(target, message)?;
+        if self.catch_up(seq) && self.pass(seq) {
+            self.receive(message);
+        }
+        Ok(seq)
+    }
+
+    /// Passes over an own message, if it is the next one.
+    pub fn pass(&mut self, seq: u64) -> bool {
+        self.bus.as_mut().is_some_and(|bus| bus.pass(seq))
+    }
+
     fn new_id(&self) -> ConnId {
         self.bus.as_ref().map_or_else(bus::seatless_id, Bus::new_id)
     }
 
     /// Reads what the others have published, all of it or a turn's part.
     pub fn drain(&mut self, all: bool) {
-        let Hub { local, bus, .. } = self;
+        let Hub { local, bus, far } = self;
         if let Some(bus) = bus {
-            bus.drain(all, |message| local.receive(message));
+            bus.drain(all, |message| {
+                far.hear(message);
+                local.receive(message)
+            });
         }
         self.go_on();
     }
@@ -203,6 +343,14 @@ impl Hub {
         if self.bus.as_mut().is_some_and(Bus::take_missed) {
             // Doorbells may be among what was missed.
             self.local.look_at_all();
+            if self.far.gateway.is_some() {
+                // So may topics that others listen for.
+                let _ = self.put(Target::All, &plain(Kind::WhoListens));
+            }
+        }
+        if std::mem::take(&mut self.far.asked) {
+            self.far.answer = self.local.topics.all().map(|(topic, _)| topic.into()).collect();
+            self.answer();
         }
         if self.local.go_on() {
             if let Some(bus) = &mut self.bus {
@@ -213,12 +361,18 @@ impl Hub {
 
     /// Hands over what lies before message `end`, or a turn's part of it: then it says false.
     pub fn catch_up(&mut self, end: u64) -> bool {
-        let Hub { local, bus, .. } = self;
-        bus.as_mut().is_none_or(|bus| bus.catch_up(end, |message| local.receive(message)))
+        let Hub { local, bus, far } = self;
+        bus.as_mut().is_none_or(|bus| {
+            bus.catch_up(end, |message| {
+                far.hear(message);
+                local.receive(message)
+            })
+        })
     }
 
     /// Hands a message over here, in its place.
     pub fn receive(&mut self, message: &Envelope<'_>) {
+        self.far.hear(message);
         self.local.receive(message);
     }
 

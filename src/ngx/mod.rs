@@ -5,6 +5,7 @@ pub mod accepted;
 pub mod ahead;
 #[cfg(asan)]
 pub mod asan_control;
+pub mod client;
 pub mod clock;
 pub mod cosocket;
 pub mod errno;

@@ -63,19 +63,21 @@ def equal(got, expected, what=""):
 
 
 class Nginx:
-    """nginx with the given http section, in the foreground as our child, in its own root."""
+    """nginx with the given http section, in the foreground as our child, in its own root. Others beside
+    the first have a number."""
 
     def __init__(self, http="", server="", main="", events="", workers=1, load=None, prelude="",
-                 listen=""):
-        self.port, self.root, self.position = PORT, ROOT, 0
+                 listen="", number=0):
+        self.port, self.position = PORT + number, 0
+        self.root = f"{ROOT}/{number}" if number else ROOT
         self.sections = dict(http=http, server=server, main=main, events=events, workers=workers,
                              load=modules() if load is None else load, prelude=prelude,
                              listen=listen)
-        self.log = f"{ROOT}/logs/error.log"
-        self.conf = f"{ROOT}/conf/nginx.conf"
-        shutil.rmtree(ROOT, ignore_errors=True)
+        self.log = f"{self.root}/logs/error.log"
+        self.conf = f"{self.root}/conf/nginx.conf"
+        shutil.rmtree(self.root, ignore_errors=True)
         for name in "conf", "logs", "html":
-            os.makedirs(f"{ROOT}/{name}")
+            os.makedirs(f"{self.root}/{name}")
         self.write()
         self.child = None
 
@@ -93,7 +95,7 @@ class Nginx:
             out.write(f"""{load}{user}
 daemon off;
 worker_processes {s["workers"]};
-pid {ROOT}/logs/nginx.pid;
+pid {self.root}/logs/nginx.pid;
 error_log {self.log} info;
 {s["main"]}
 events {{ {use} {connections} accept_mutex off; {s["events"]} }}
@@ -106,7 +108,7 @@ http {{
     server {{
         listen 127.0.0.1:{self.port} {s["listen"]};
         {s["prelude"]}
-        root {ROOT}/html;
+        root {self.root}/html;
         location = /live/take {{ content_by_lua_block {{ require("live").take() }} }}
         location = /live/signal {{ content_by_lua_block {{ require("live").signal() }} }}
         location = /live/open {{ content_by_lua_block {{ require("live").info() }} }}
@@ -117,7 +119,7 @@ http {{
 """)
 
     def command(self, *more):
-        return [BINARY, "-p", f"{ROOT}/", "-e", self.log, "-c", self.conf, *more]
+        return [BINARY, "-p", f"{self.root}/", "-e", self.log, "-c", self.conf, *more]
 
     def start(self):
         command = self.command()
@@ -126,10 +128,10 @@ http {{
                 "--leak-check=full", "--show-possibly-lost=no", "--num-callers=60",
                 "--gen-suppressions=all", "--keep-debuginfo=yes",
                 f"--suppressions={REPO}/t/valgrind.suppress"]
-            command = ["valgrind", "-q", f"--log-file={ROOT}/logs/valgrind.%p", *options, *command]
+            command = ["valgrind", "-q", f"--log-file={self.root}/logs/valgrind.%p", *options, *command]
         self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         # The pid file is written once nginx listens.
-        pid = f"{ROOT}/logs/nginx.pid"
+        pid = f"{self.root}/logs/nginx.pid"
         await_(lambda: self.child.poll() is not None or os.path.exists(pid), "nginx comes up", 120)
         if self.child.poll() is not None:
             raise AssertionError("nginx did not start:\n" + self.read_log())
@@ -189,7 +191,7 @@ http {{
 
     def valgrind_findings(self):
         found = []
-        for name in glob.glob(f"{ROOT}/logs/valgrind.*"):
+        for name in glob.glob(f"{self.root}/logs/valgrind.*"):
             with open(name) as f:
                 found += [line for line in f.read().splitlines()
                           if not re.match(r"==\d+== *(?:$|Warning:|  +to suppress)", line)]
@@ -222,10 +224,10 @@ http {{
         """Makes a self-signed certificate; returns the directives that use it."""
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
                         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3", "-subj",
-                        "/CN=localhost", "-keyout", f"{ROOT}/conf/key.pem", "-out",
-                        f"{ROOT}/conf/cert.pem"], check=True, stderr=subprocess.DEVNULL)
-        return (f"ssl_certificate {ROOT}/conf/cert.pem;"
-                f"ssl_certificate_key {ROOT}/conf/key.pem;")
+                        "/CN=localhost", "-keyout", f"{self.root}/conf/key.pem", "-out",
+                        f"{self.root}/conf/cert.pem"], check=True, stderr=subprocess.DEVNULL)
+        return (f"ssl_certificate {self.root}/conf/cert.pem;"
+                f"ssl_certificate_key {self.root}/conf/key.pem;")
 
 
 class Tap:

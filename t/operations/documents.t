@@ -34,7 +34,7 @@ def accepted(config):
 for place, text in blocks["nginx"]:
     if re.search(r"^(load_module|http)\b", text, re.M):
         whole = text if "events" in text else f"{text}\nevents {{}}\n"
-    elif re.match(r"\s*(#.*\n\s*)*(location|websocket_(?!zone|lua_modules|topic|history_zone))", text):
+    elif re.match(r"\s*(#.*\n\s*)*(location|websocket_(?!zone|lua_modules|topic|history_zone|broker))", text):
         whole = f"events {{}}\nhttp {{ server {{ listen 80;\n{text}\n}} }}\n"
     else:
         whole = f"events {{}}\nhttp {{\n{text}\n}}\n"

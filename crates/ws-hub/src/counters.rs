@@ -151,6 +151,31 @@ counters! {
         GapsIgnored "told" = "no",
     }
     gauge "broker_connected" "Workers with a broker connection." { BrokerConnected }
+    total "broker_reconnects" "Times the broker was there again." { BrokerReconnects }
+    total "broker_published" "Messages that the broker has taken." { BrokerPublished }
+    total "broker_received" "Messages of other machines." { BrokerReceived }
+    total "broker_errors" "What went wrong with the broker, by kind." {
+        BrokerErrorConnect "kind" = "connect",
+        BrokerErrorTimeout "kind" = "timeout",
+        BrokerErrorProtocol "kind" = "protocol",
+        BrokerErrorRefused "kind" = "refused",
+    }
+    total "broker_dropped" "Messages that other machines did not get, by reason." {
+        BrokerDroppedFull "reason" = "full",
+        BrokerDroppedExpired "reason" = "expired",
+        BrokerDroppedCut "reason" = "cut",
+        BrokerDroppedRefused "reason" = "refused",
+        BrokerDroppedTooLarge "reason" = "too large",
+    }
+    total "broker_gaps" "Times subscribers may have missed messages of other machines." { BrokerGaps }
+    total "broker_bad_messages" "Payloads from the broker that are none of ours." { BrokerBadMessages }
+    gauge "broker_queue_bytes" "Bytes that wait for the broker." { BrokerQueueBytes }
+    gauge "broker_topics" "Topics with subscribers on this machine, and those of them that the broker has acknowledged." {
+        BrokerTopicsWanted "state" = "wanted",
+        BrokerTopicsSubscribed "state" = "subscribed",
+    }
+    gauge "broker_rtt_ms" "Milliseconds that the last probe took, through the broker and back." { BrokerRttMs }
+    gauge "nodes_known" "Other machines that were heard of in the last 15 seconds." { NodesKnown }
 }
 
 impl Counter {

@@ -209,6 +209,12 @@ impl<'m> Directory<'m> {
         Some((owner.slot?, owner.pid))
     }
 
+    /// The generation of the worker in `row`.
+    pub(crate) fn generation(&self, row: u16) -> Option<u16> {
+        let owner = Owner::load(self.get(row)?);
+        owner.slot.map(|_| owner.generation)
+    }
+
     /// The rows that are taken.
     pub fn joined(self) -> impl Iterator<Item = u16> + 'm {
         (0..self.capacity()).filter(move |&row| self.worker(row).is_some())

@@ -19,12 +19,15 @@ const FIXED: usize = 22;
 const BINARY: u8 = 1;
 const EXCEPT: u8 = 2;
 const POSITION: u8 = 4;
+const FAR: u8 = 8;
 const PUBLISH: u8 = 0;
 const TO_CONNECTION: u8 = 1;
 const CLOSE_CONNECTION: u8 = 2;
 const DOORBELL: u8 = 3;
 const PUBLISH_MANY: u8 = 4;
 const CLOSE_TOPIC: u8 = 5;
+const LISTENS: u8 = 6;
+const WHO_LISTENS: u8 = 7;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -70,6 +73,13 @@ pub enum Kind<'a> {
         /// Its reason, UTF-8 of at most 123 bytes.
         reason: &'a str,
     },
+    /// The worker that talks to the broker: these topics have subscribers. There is no payload.
+    Listens {
+        /// Some of them.
+        topics: Topics<'a>,
+    },
+    /// Every worker: it is to say what it listens for. There is no payload.
+    WhoListens,
     /// One connection, to be closed. There is no payload.
     CloseConnection {
         /// Which.
@@ -164,6 +174,8 @@ pub struct Envelope<'a> {
     pub stored: Option<Stored>,
     /// A connection that is not to get it.
     pub except: Option<ConnId>,
+    /// It goes to other machines, too.
+    pub far: bool,
     /// The message.
     pub payload: &'a [u8],
 }
@@ -184,6 +196,9 @@ impl<'a> Envelope<'a> {
             }
             Kind::Doorbell { .. } => return Err(EnvelopeError::Payload),
             Kind::PublishMany { topics } => (PUBLISH_MANY, topics.count, 0),
+            Kind::Listens { topics } if self.payload.is_empty() => (LISTENS, topics.count, 0),
+            Kind::WhoListens if self.payload.is_empty() => (WHO_LISTENS, 0, 0),
+            Kind::Listens { .. } | Kind::WhoListens => return Err(EnvelopeError::Payload),
             Kind::CloseTopic { topic, code, reason } => {
                 self.check_close(reason)?;
                 (CLOSE_TOPIC, checked_len(topic)?, code)
@@ -192,7 +207,8 @@ impl<'a> Envelope<'a> {
         let binary = if self.typ == Type::Binary { BINARY } else { 0 };
         let except = if self.except.is_some() { EXCEPT } else { 0 };
         let position = if self.stored.is_some() { POSITION } else { 0 };
-        out.extend([VERSION, kind, binary | except | position, topic_len]);
+        let far = if self.far { FAR } else { 0 };
+        out.extend([VERSION, kind, binary | except | position | far, topic_len]);
         out.extend(self.origin.node.0.to_le_bytes());
         out.extend(self.origin.row.to_le_bytes());
         out.extend(self.origin.generation.to_le_bytes());
@@ -206,7 +222,8 @@ impl<'a> Envelope<'a> {
         }
         match &self.kind {
             Kind::Publish { topic } | Kind::Doorbell { topic } => out.extend(*topic),
-            Kind::PublishMany { topics } => out.extend(topics.bytes),
+            Kind::PublishMany { topics } | Kind::Listens { topics } => out.extend(topics.bytes),
+            Kind::WhoListens => {}
             Kind::ToConnection { id } => out.extend(id.as_bytes()),
             Kind::CloseConnection { id, reason, .. } => {
                 out.extend(id.as_bytes());
@@ -245,7 +262,7 @@ impl<'a> Envelope<'a> {
         if version != VERSION {
             return Err(EnvelopeError::Version);
         }
-        if flags & !(BINARY | EXCEPT | POSITION) != 0 {
+        if flags & !(BINARY | EXCEPT | POSITION | FAR) != 0 {
             return Err(EnvelopeError::Flags);
         }
         let typ = if flags & BINARY != 0 { Type::Binary } else { Type::Text };
@@ -285,6 +302,12 @@ impl<'a> Envelope<'a> {
                 let (topics, rest) = Topics::take(topic_len, rest)?;
                 (Kind::PublishMany { topics }, rest)
             }
+            LISTENS => match Topics::take(topic_len, rest)? {
+                (topics, []) => (Kind::Listens { topics }, &[][..]),
+                _ => return Err(EnvelopeError::Payload),
+            },
+            WHO_LISTENS if rest.is_empty() => (Kind::WhoListens, rest),
+            WHO_LISTENS => return Err(EnvelopeError::Payload),
             CLOSE_TOPIC => {
                 let (topic, rest) = take_topic(topic_len, rest)?;
                 (Kind::CloseTopic { topic, code, reason: reason(rest)? }, &[][..])
@@ -297,7 +320,8 @@ impl<'a> Envelope<'a> {
             generation: u16::from_le_bytes([g0, g1]),
         };
         let sequence = u64::from_le_bytes(sequence);
-        Ok(Self { kind, typ, origin, sequence, stored, except, payload })
+        let far = flags & FAR != 0;
+        Ok(Self { kind, typ, origin, sequence, stored, except, far, payload })
     }
 }
 

@@ -12,7 +12,7 @@
 //! * [`counters`]: numbers kept for each worker and summed when they are read;
 //! * [`samples`], [`highlights`]: for who looks on: the last minutes of some of them, each worker's
 //!   largest topics and slowest readers;
-//! * [`broker`]: other machines;
+//! * [`broker`]: other machines; [`gateway`]: which worker talks to them;
 //! * [`history`]: the messages that topics remember, in shared memory of its own.
 //!
 //! # Use
@@ -37,6 +37,7 @@ pub mod census;
 pub mod counters;
 pub mod directory;
 pub mod envelope;
+pub mod gateway;
 pub mod highlights;
 pub mod history;
 pub mod id;

@@ -2,7 +2,7 @@
 //! the memory ([`Zone::init`]) before any worker runs; found again, with all that is in it, by the
 //! next configuration after a reload ([`Zone::attach`]). The memory is the caller's.
 //!
-//! Layout, in words: header, the directory's rows, counters, highlights, samples, interest, census,
+//! Layout, in words: header, the directory's rows, counters, highlights, samples, gateway, interest, census,
 //! the ring's index, the ring's data. Interest and census take at most a sixteenth of the zone each, the index
 //! somewhat more, data nearly all of the rest.
 
@@ -11,6 +11,7 @@ use std::fmt;
 use crate::census::Census;
 use crate::counters::{Counter, Counters};
 use crate::directory::{Directory, DirectoryError, Seat, ROW_WORDS};
+use crate::gateway::Gateway;
 use crate::highlights::{Board, Highlights};
 use crate::id::NodeId;
 use crate::memory::{Ordering, Word, WORD};
@@ -19,7 +20,7 @@ use crate::samples::Samples;
 use crate::target::{Target, TopicHash};
 
 /// "wshub" and the version of the layout.
-const MAGIC: u64 = 0x0077_7368_7562_0004;
+const MAGIC: u64 = 0x0077_7368_7562_0005;
 /// Words of the header; head and tail of the ring lie on cache lines of their own.
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;
@@ -46,6 +47,7 @@ pub struct Zone<'m> {
     census: Census<'m>,
     board: Board<'m>,
     samples: Samples<'m>,
+    gateway: Gateway<'m>,
 }
 
 /// Words of each worker's row, in all parts that have rows.
@@ -71,7 +73,8 @@ impl Layout {
         let buckets = (words / 16 / bucket).clamp(MIN_BUCKETS, MAX_BUCKETS);
         let buckets = 1 << buckets.ilog2();
         let census = (words / 16).max(MIN_CENSUS);
-        let before = HEADER + rows * PER_ROW + Samples::WORDS + buckets * bucket + census;
+        let before =
+            HEADER + rows * PER_ROW + Samples::WORDS + Gateway::WORDS + buckets * bucket + census;
         let rest = words.saturating_sub(before);
         // One index word for every 10 to 20 words of data: small messages have about that size.
         let index = (rest / 20).next_power_of_two();
@@ -135,15 +138,18 @@ impl<'m> Zone<'m> {
         let (counters, rest) = rest.split_at(layout.rows * Counters::STRIDE);
         let (board, rest) = rest.split_at(layout.rows * Board::STRIDE);
         let (samples, rest) = rest.split_at(Samples::WORDS);
+        let (gateway, rest) = rest.split_at(Gateway::WORDS);
         let (interest, rest) = rest.split_at(layout.buckets * layout.rows / 64);
         let (census, rest) = rest.split_at(layout.census);
         let (index, rest) = rest.split_at(layout.index);
         let data = &rest[..layout.data];
         let node = NodeId(header[AT_NODE].load(Ordering::Relaxed) as u32);
         let ring = Ring::new(&header[AT_HEAD], &header[AT_TAIL], index, data);
+        let directory = Directory::new(node, rows, interest);
         Ok(Self {
             ring: ring.ok_or(ZoneError::TooSmall)?,
-            directory: Directory::new(node, rows, interest),
+            directory,
+            gateway: Gateway::new(directory, gateway),
             counters: Counters::new(counters),
             census: Census::new(census),
             board: Board::new(board),
@@ -207,6 +213,11 @@ impl<'m> Zone<'m> {
     /// The workers.
     pub fn directory(&self) -> Directory<'m> {
         self.directory
+    }
+
+    /// Who talks to the broker.
+    pub fn gateway(&self) -> Gateway<'m> {
+        self.gateway
     }
 
     /// The topics' subscribers.

@@ -10,7 +10,16 @@ const ORIGIN: Origin = Origin { node: NodeId(0x0403_0201), row: 3, generation: 5
 
 fn plain(kind: Kind<'_>) -> Envelope<'_> {
     let (typ, payload) = (Type::Text, &b""[..]);
-    Envelope { kind, typ, origin: ORIGIN, sequence: 9, stored: None, except: None, payload }
+    Envelope {
+        kind,
+        typ,
+        origin: ORIGIN,
+        sequence: 9,
+        stored: None,
+        except: None,
+        far: false,
+        payload,
+    }
 }
 
 fn encode(envelope: &Envelope) -> Vec<u8> {
@@ -63,9 +72,9 @@ fn each_fault_has_its_error() {
         Envelope::decode(&bytes).map(|_| ()).unwrap_err()
     };
     assert_eq!(with(0, 1), EnvelopeError::Version);
-    assert_eq!(with(1, 6), EnvelopeError::Kind);
+    assert_eq!(with(1, 8), EnvelopeError::Kind);
     assert_eq!(with(1, 4), EnvelopeError::Short);
-    assert_eq!(with(2, 8), EnvelopeError::Flags);
+    assert_eq!(with(2, 16), EnvelopeError::Flags);
     assert_eq!(with(2, 4), EnvelopeError::Short);
     assert_eq!(with(3, 0), EnvelopeError::Topic(TopicError::Empty));
     assert_eq!(with(3, 6), EnvelopeError::Short);
@@ -85,9 +94,9 @@ proptest! {
 
     #[test]
     fn round_trip(
-        kind in 0..6, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
+        kind in 0..8, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
         code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
-        stored in prop::option::of(any::<[u64; 3]>()),
+        stored in prop::option::of(any::<[u64; 3]>()), far: bool,
         many in 0..256usize, except in prop::option::of(any::<[u8; 16]>()),
         payload in prop::collection::vec(any::<u8>(), 0..600),
     ) {
@@ -101,6 +110,8 @@ proptest! {
             2 => Kind::Doorbell { topic: &topic },
             3 => Kind::CloseTopic { topic: &topic, code, reason: &reason },
             4 => Kind::PublishMany { topics },
+            5 => Kind::Listens { topics },
+            6 => Kind::WhoListens,
             _ => Kind::CloseConnection { id, code, reason: &reason },
         };
         let has_payload =
@@ -111,7 +122,7 @@ proptest! {
         let (node, row, generation) = origin;
         let origin = Origin { node: NodeId(node), row, generation };
         let stored = stored.map(|[epoch, offset, time]| Stored { epoch, offset, time });
-        let envelope = Envelope { kind, typ, origin, sequence, stored, except, payload };
+        let envelope = Envelope { kind, typ, origin, sequence, stored, except, far, payload };
         let bytes = encode(&envelope);
         prop_assert_eq!(Envelope::decode(&bytes), Ok(envelope));
     }

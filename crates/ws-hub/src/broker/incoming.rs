@@ -11,6 +11,8 @@ pub enum Via<'a> {
     Topic(&'a [u8]),
     /// That of this machine.
     Node,
+    /// That of all machines.
+    All,
 }
 
 /// Why a message is not for anybody here.
@@ -26,7 +28,10 @@ pub enum Unfit {
 pub fn check<'a>(via: Via<'_>, bytes: &'a [u8], own: NodeId) -> Result<Envelope<'a>, Unfit> {
     let message = Envelope::decode(bytes).map_err(|_| Unfit::Bad)?;
     let fits = match (&message.kind, via) {
-        (Kind::Publish { topic }, Via::Topic(channel)) => *topic == channel,
+        (Kind::Publish { topic } | Kind::CloseTopic { topic, .. }, Via::Topic(channel)) => {
+            *topic == channel
+        }
+        (Kind::PublishMany { .. }, Via::All) => true,
         (Kind::ToConnection { id } | Kind::CloseConnection { id, .. }, Via::Node) => {
             id.node() == own
         }
@@ -42,6 +47,7 @@ pub fn check<'a>(via: Via<'_>, bytes: &'a [u8], own: NodeId) -> Result<Envelope<
     Ok(message)
 }
 
+/// Of heartbeats; that of messages is another.
 const VERSION: u8 = 1;
 
 /// What a machine says to all others now and then: its name, behind a version.
@@ -71,7 +77,8 @@ mod tests {
         let origin = Origin { node, row: 1, generation: 1 };
         let payload: &[u8] = if matches!(kind, Kind::CloseConnection { .. }) { b"" } else { b"x" };
         let typ = Type::Text;
-        let message = Envelope { kind, typ, origin, sequence: 1, stored, except: None, payload };
+        let message =
+            Envelope { kind, typ, origin, sequence: 1, stored, except: None, far: false, payload };
         let mut out = Vec::new();
         message.encode(&mut out).unwrap();
         out

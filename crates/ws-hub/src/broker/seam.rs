@@ -63,6 +63,8 @@ pub enum To<'a> {
     Topic(&'a [u8]),
     /// To one machine.
     Node(NodeId),
+    /// To every machine.
+    All,
 }
 
 /// What the driver is asked for.

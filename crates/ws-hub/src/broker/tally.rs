@@ -1,5 +1,7 @@
 //! What a broker counts. The driver adds totals to its own and shows gauges as they are.
 
+use crate::counters::Counter;
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -26,6 +28,31 @@ pub enum Number {
     TopicsWanted,
     TopicsSubscribed,
     RttMs,
+}
+
+impl Number {
+    /// Each, and the counter that shows it.
+    pub const SHOWN: [(Number, Counter); NUMBERS] = [
+        (Number::Reconnects, Counter::BrokerReconnects),
+        (Number::Published, Counter::BrokerPublished),
+        (Number::Received, Counter::BrokerReceived),
+        (Number::ErrorConnect, Counter::BrokerErrorConnect),
+        (Number::ErrorTimeout, Counter::BrokerErrorTimeout),
+        (Number::ErrorProtocol, Counter::BrokerErrorProtocol),
+        (Number::ErrorRefused, Counter::BrokerErrorRefused),
+        (Number::DroppedFull, Counter::BrokerDroppedFull),
+        (Number::DroppedExpired, Counter::BrokerDroppedExpired),
+        (Number::DroppedCut, Counter::BrokerDroppedCut),
+        (Number::DroppedRefused, Counter::BrokerDroppedRefused),
+        (Number::DroppedTooLarge, Counter::BrokerDroppedTooLarge),
+        (Number::Gaps, Counter::BrokerGaps),
+        (Number::BadMessages, Counter::BrokerBadMessages),
+        (Number::Connected, Counter::BrokerConnected),
+        (Number::QueueBytes, Counter::BrokerQueueBytes),
+        (Number::TopicsWanted, Counter::BrokerTopicsWanted),
+        (Number::TopicsSubscribed, Counter::BrokerTopicsSubscribed),
+        (Number::RttMs, Counter::BrokerRttMs),
+    ];
 }
 
 const NUMBERS: usize = Number::RttMs as usize + 1;

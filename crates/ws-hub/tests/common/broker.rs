@@ -55,6 +55,7 @@ impl World {
             sequence: 0,
             stored: None,
             except: None,
+            far: false,
             payload,
         };
         let mut bytes = Vec::new();

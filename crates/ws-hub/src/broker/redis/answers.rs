@@ -135,16 +135,15 @@ impl Redis {
                 self.tally.set(Number::RttMs, now - at);
             }
             return;
-        } else {
-            match heard(message) {
-                Some(node) if channel == self.names.all => {
-                    if node != self.driver.node {
-                        self.actions.push_back(Action::Heard(node));
-                    }
-                }
-                _ => self.tally.add(Number::BadMessages, 1),
+        } else if channel != self.names.all {
+            return self.tally.add(Number::BadMessages, 1);
+        } else if let Some(node) = heard(message) {
+            if node != self.driver.node {
+                self.actions.push_back(Action::Heard(node));
             }
             return;
+        } else {
+            Via::All
         };
         match check(via, message, self.driver.node) {
             Ok(_) => {

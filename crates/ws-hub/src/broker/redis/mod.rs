@@ -1,7 +1,7 @@
 //! Redis 7 and Valkey, one server: PUBLISH and SUBSCRIBE over one RESP3 connection, which carries
 //! commands and pushed messages alike. Names there, behind the prefix: `t:TOPIC` for a topic,
-//! `n:NODE` for a machine, `all` for what every machine hears (heartbeats), `p:NODE` for a
-//! machine's own probe, which takes the way of a message, so that a server that is stopped, or
+//! `n:NODE` for a machine, `all` for what every machine hears (heartbeats, messages to several topics
+//! at once), `p:NODE` for a machine's own probe, which takes the way of a message, so that a server that is stopped, or
 //! a connection that leads nowhere, is found.
 //!
 //! Commands are pipelined; answers come in their order, pushed messages between them. What a
@@ -273,6 +273,7 @@ impl Broker for Redis {
         let channel = match to {
             To::Topic(topic) => [&self.names.topic, topic].concat(),
             To::Node(node) => self.names.of_node(node),
+            To::All => self.names.all.clone(),
         };
         let bytes = command(&[b"PUBLISH", &channel, message]);
         let too_large = bytes.len() > self.queue.most();

@@ -104,7 +104,16 @@ fn with(node: u32, settings: Settings) -> Redis {
 fn message(node: u32, kind: Kind<'_>, payload: &[u8]) -> Vec<u8> {
     let origin = Origin { node: NodeId(node), row: 0, generation: 1 };
     let typ = Type::Text;
-    let message = Envelope { kind, typ, origin, sequence: 1, stored: None, except: None, payload };
+    let message = Envelope {
+        kind,
+        typ,
+        origin,
+        sequence: 1,
+        stored: None,
+        except: None,
+        far: false,
+        payload,
+    };
     let mut out = Vec::new();
     message.encode(&mut out).unwrap();
     out

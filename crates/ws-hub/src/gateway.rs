@@ -1,0 +1,150 @@
+//! Which worker talks to the broker for its machine (the gateway), and which other machines have
+//! been heard of: words that all workers read, and the gateway writes.
+//!
+//! A gateway that is killed leaves its row in the word. A row that is free, or has another owner
+//! by now, is nobody's: whoever looks next takes the word by one compare-and-swap.
+
+use crate::directory::{Directory, Seat};
+use crate::id::NodeId;
+use crate::memory::{Ordering, Word};
+
+/// Machines that are remembered at a time.
+const NODES: usize = 512;
+/// So long a machine counts as alive after it was heard, in seconds: three heartbeats.
+const ALIVE: u32 = 15;
+
+/// The words in a zone. A copy is a second handle on the same memory.
+#[derive(Clone, Copy)]
+pub struct Gateway<'m> {
+    directory: Directory<'m>,
+    /// The row counted from 1, and its generation; 0: nobody.
+    holder: &'m Word,
+    /// A machine, and when it was heard last, in seconds; 0: free.
+    nodes: &'m [Word],
+}
+
+impl<'m> Gateway<'m> {
+    /// Words of the part.
+    pub(crate) const WORDS: usize = 1 + NODES;
+
+    pub(crate) fn new(directory: Directory<'m>, words: &'m [Word]) -> Self {
+        Self { directory, holder: &words[0], nodes: &words[1..] }
+    }
+
+    /// The row of the worker that talks to the broker.
+    pub fn holder(&self) -> Option<u16> {
+        let word = self.holder.load(Ordering::Acquire);
+        let row = ((word as u32 & 0xffff) as u16).checked_sub(1)?;
+        (self.directory.generation(row) == Some((word >> 16) as u16)).then_some(row)
+    }
+
+    /// Whether that is this worker.
+    pub fn is(&self, seat: &Seat) -> bool {
+        self.holder.load(Ordering::Acquire) == name(seat)
+    }
+
+    /// Makes this worker the gateway, if there is none. Whether it is one now.
+    pub fn take(&self, seat: &Seat) -> bool {
+        let before = self.holder.load(Ordering::Acquire);
+        if before == name(seat) {
+            return true;
+        }
+        let (set, get) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.holder().is_none()
+            && self.holder.compare_exchange(before, name(seat), set, get).is_ok()
+    }
+
+    /// There is none any more, if it was this worker.
+    pub fn give_up(&self, seat: &Seat) {
+        let (set, get) = (Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.holder.compare_exchange(name(seat), 0, set, get);
+    }
+
+    /// The gateway has heard another machine. With more machines than there is room for the one
+    /// that was heard longest ago is forgotten.
+    pub fn heard(&self, node: NodeId, now_ms: u64) {
+        let of = |word: &&Word| word.load(Ordering::Relaxed);
+        let same = self.nodes.iter().find(|word| of(word) >> 32 == u64::from(node.0));
+        if let Some(word) = same.or_else(|| self.nodes.iter().min_by_key(|word| of(word) as u32)) {
+            word.store(u64::from(node.0) << 32 | u64::from(seconds(now_ms)), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a machine was heard lately.
+    pub fn is_alive(&self, node: NodeId, now_ms: u64) -> bool {
+        self.alive(now_ms).any(|one| one == node)
+    }
+
+    /// How many other machines were heard lately.
+    pub fn known(&self, now_ms: u64) -> usize {
+        self.alive(now_ms).count()
+    }
+
+    fn alive(&self, now_ms: u64) -> impl Iterator<Item = NodeId> + 'm {
+        let since = seconds(now_ms).saturating_sub(ALIVE).max(1);
+        let words = self.nodes.iter().map(|word| word.load(Ordering::Relaxed));
+        words.filter(move |&word| word as u32 >= since).map(|word| NodeId((word >> 32) as u32))
+    }
+}
+
+/// A worker as the word has it.
+fn name(seat: &Seat) -> u64 {
+    u64::from(seat.generation()) << 16 | (u64::from(seat.row()) + 1)
+}
+
+/// Never 0.
+fn seconds(ms: u64) -> u32 {
+    (ms / 1000) as u32 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Word;
+    use crate::zone::Zone;
+
+    fn zone(words: &[Word]) -> Zone<'_> {
+        Zone::init(words, 64, NodeId(1)).unwrap()
+    }
+
+    fn memory() -> Vec<Word> {
+        (0..Zone::min_len(64).unwrap() / 8).map(|_| Word::new(0)).collect()
+    }
+
+    #[test]
+    fn there_is_one_and_another_after_it() {
+        let words = memory();
+        let zone = zone(&words);
+        let place = zone.gateway();
+        let (one, two) = (zone.join(0, 10, |_| true).unwrap(), zone.join(1, 11, |_| true).unwrap());
+        assert_eq!(place.holder(), None);
+        assert!(place.take(&one) && place.take(&one) && !place.take(&two));
+        assert_eq!(
+            (place.holder(), place.is(&one), place.is(&two)),
+            (Some(one.row()), true, false)
+        );
+        place.give_up(&two);
+        assert!(place.is(&one), "only its own");
+        place.give_up(&one);
+        assert!(place.take(&two));
+        // Killed: its row is free, or another's.
+        zone.directory().free_dead(|pid| pid != 11);
+        assert_eq!(place.holder(), None);
+        let three = zone.join(1, 12, |_| true).unwrap();
+        assert_eq!((place.holder(), place.take(&three)), (None, true));
+    }
+
+    #[test]
+    fn machines_are_forgotten_when_they_are_silent() {
+        let words = memory();
+        let place = zone(&words).gateway();
+        assert_eq!((place.known(0), place.is_alive(NodeId(0), 0)), (0, false));
+        place.heard(NodeId(5), 1000);
+        place.heard(NodeId(6), 9000);
+        place.heard(NodeId(5), 2000);
+        assert_eq!((place.known(9000), place.is_alive(NodeId(5), 9000)), (2, true));
+        assert_eq!((place.known(20_000), place.is_alive(NodeId(6), 20_000)), (1, true));
+        (0..1000).for_each(|n| place.heard(NodeId(100 + n), 30_000));
+        assert_eq!(place.known(30_000), NODES);
+    }
+}
