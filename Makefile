@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll soak build check reference licences bench oracle conformance fuzz \
+.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll test-brokers soak build check reference licences bench oracle conformance fuzz \
 	fresh matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -46,6 +46,10 @@ test-poll: build ## t/*/*.t with nginx on poll, a part with select and a byte at
 	@tools/deps.sh test
 	@tools/test-poll.sh $(T)
 
+test-brokers: build ## t/hub/broker*.t (T=... for some): several nginx over real servers, which it installs where it can
+	@tools/deps.sh test
+	@tools/test-brokers.sh $(T)
+
 soak: build ## SOAK_SECONDS (600) of aborts, TLS, compression, pushes and reloads; prints connections, lines, memory
 	@tools/deps.sh test
 	@python3 tools/soak.py
@@ -63,7 +67,7 @@ test-asan: ## t/*/*.t (or T=...) with the module built with AddressSanitizer; a 
 	@tools/checked.sh asan $(T)
 
 test-all: ## everything in full, an hour and more: check, test, the three builds above, valgrind, poll, Autobahn, Debian 13
-	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll conformance "matrix ROWS=trixie"; do \
+	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll test-brokers conformance "matrix ROWS=trixie"; do \
 		$(MAKE) --no-print-directory $$part || exit; done
 
 check: ## formatting, clippy with warnings as errors, layering, no circles, crates by deny.toml, documents

@@ -22,7 +22,8 @@ nginx=(nginx-light:nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache
        "${headers[@]}")
 # With NGINX_SOURCE_DIR nginx is the caller's own, and none is installed beside it.
 [ -z "${NGINX_SOURCE_DIR:-}" ] || nginx=("${headers[@]}")
-test=(libtest-base-perl perl openssl python3 curl redis-server)
+test=(libtest-base-perl perl openssl python3 curl)
+brokers=(redis-server redis-sentinel)
 
 groups=("$@")
 want=()
@@ -31,9 +32,10 @@ for group in "${groups[@]}"; do
         build) want+=("${toolchain[@]}" "${nginx[@]}") ;;
         test) want+=("${toolchain[@]}" "${nginx[@]}" "${test[@]}") ;;
         valgrind) want+=("${toolchain[@]}" "${nginx[@]}" "${test[@]}" valgrind) ;;
+        brokers) want+=("${brokers[@]}") ;;
         deb) want+=("${toolchain[@]}" "${nginx[@]}" build-essential dpkg-dev debhelper) ;;
         chroot) want+=(debootstrap git iproute2 util-linux) ;;
-        *) die "unknown group '$group' (build, test, valgrind, deb, chroot)" ;;
+        *) die "unknown group '$group' (build, test, brokers, valgrind, deb, chroot)" ;;
     esac
 done
 
