@@ -10,7 +10,8 @@ FAMILIES = {
     "tarantool": ["websocket", "websocket.frame", "websocket.handshake", "websocket.ssl",
                   "websocket.utf8_validator"],
     "lua-websockets": ["websockets"],
-    "resty": ["resty.websocket.client", "resty.websocket.protocol", "resty.websocket.server"],
+    "resty": ["resty.websocket.client", "resty.websocket.protocol", "resty.websocket.proxy",
+              "resty.websocket.server"],
 }
 ALL = ["resty.websocket", *(name for names in FAMILIES.values() for name in names)]
 LIST = "{ " + ", ".join(f'"{name}"' for name in ALL) + " }"

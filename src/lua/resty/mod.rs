@@ -1,5 +1,5 @@
-//! `require "resty.websocket.server"`, `.client` and `.protocol`: the drop-in for lua-resty-websocket. The
-//! client and `protocol` do their I/O on cosockets.
+//! `require "resty.websocket.server"`, `.client` and `.protocol`: the drop-in for lua-resty-websocket, and
+//! `.proxy`, for lua-resty-websocket-proxy. The client and `protocol` do their I/O on cosockets.
 
 mod codec;
 mod cosocket;
@@ -19,6 +19,7 @@ pub const API: Api = Api {
         module!(c"resty.websocket.object", "object.lua", Shown::Never),
         module!(c"resty.websocket.opening", "opening.lua", Shown::Never),
         module!(c"resty.websocket.protocol", "protocol.lua", CHOSEN),
+        module!(c"resty.websocket.proxy", "proxy.lua", CHOSEN),
         module!(c"resty.websocket.server", "server.lua", CHOSEN),
     ],
 };
