@@ -34,6 +34,8 @@ pub struct Connection {
     last_out: u64,
     /// When it is closed, however well it goes.
     until: u64,
+    /// The owner was told of `News::AGAIN`, and the end of the turn has not come.
+    flush_wanted: bool,
 }
 
 impl Connection {
@@ -62,6 +64,7 @@ impl Connection {
             write_end: None,
             last_out: now,
             until: config.lifetime.map_or(u64::MAX, |ms| now.saturating_add(ms)),
+            flush_wanted: false,
         }
     }
 
@@ -305,6 +308,7 @@ impl Connection {
     /// The last part of `handle_flush`: gives memory back.
     #[inline]
     pub fn end_turn(&mut self, host: &impl Host) {
+        self.flush_wanted = false;
         self.receiver.end_turn(host);
     }
 }

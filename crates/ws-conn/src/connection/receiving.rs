@@ -174,6 +174,14 @@ impl Connection {
     #[inline]
     fn note_held(&mut self) {
         if self.receiver.is_holding() {
+            self.want_flush();
+        }
+    }
+
+    /// There is more to do at the end of this turn: the owner is told so once.
+    #[inline]
+    fn want_flush(&mut self) {
+        if !std::mem::replace(&mut self.flush_wanted, true) {
             self.dialogue.news |= News::AGAIN;
         }
     }
@@ -185,7 +193,7 @@ impl Connection {
         if self.has_items() {
             // Reading may have stopped. There is room now, and what came meanwhile may be a ping.
             if self.dialogue.is_full() {
-                self.dialogue.news |= News::AGAIN;
+                self.want_flush();
             }
             return self.pop();
         }
@@ -214,7 +222,7 @@ impl Connection {
         };
         // What is left is looked at in this turn, even if the reader does not come back.
         if view.is_some() && self.receiver.has_bytes(io) {
-            self.dialogue.news |= News::AGAIN;
+            self.want_flush();
         }
         view
     }
@@ -250,7 +258,7 @@ impl Connection {
     }
 
     /// Frame style: the next frame, if it is here. An error is final, and every later call repeats it.
-    #[inline]
+    #[inline(always)]
     pub fn poll_frame(
         &mut self,
         host: &impl Host,
@@ -258,31 +266,46 @@ impl Connection {
         max_frame: u64,
     ) -> Option<Result<View, RecvError>> {
         self.free_lent(host);
-        if let Some(view) = self.pop() {
-            self.note_frame(host, &view, false);
-            return Some(Ok(view));
+        if self.has_items() {
+            return self.pop_frame(host).map(Ok);
         }
         if !self.receiver.may_bring(io) {
             return None;
         }
         self.receiver.codec().set_max_frame(max_frame);
-        let next = match self.receiver.next_plain(host, io) {
-            Some((opcode, data, len)) => Ok(View { fin: true, opcode, code: None, data, len }),
-            None => {
-                let known = self.receiver.end().is_some();
-                let Connection { receiver, lent, .. } = self;
-                let next = receiver.next(host, io, |event| {
-                    let (fin, opcode, payload) = frame(event);
-                    lend_out(lent, fin, opcode, payload)
-                })?;
-                if let (Err(err), false) = (next, known) {
-                    self.note_deaf(host, err);
-                }
-                next
-            }
+        let Some((opcode, data, len)) = self.receiver.next_plain(host, io) else {
+            return self.read_any_frame(host, io);
         };
-        if let Ok(view) = &next {
-            self.note_frame(host, view, true);
+        self.dialogue.half_read = false;
+        self.dialogue.count_in(host, len);
+        self.note_held();
+        Some(Ok(View { fin: true, opcode, code: None, data, len }))
+    }
+
+    #[cold]
+    fn pop_frame(&mut self, host: &impl Host) -> Option<View> {
+        let view = self.pop()?;
+        self.note_frame(host, &view, false);
+        Some(view)
+    }
+
+    /// The rest of `poll_frame`: of frames that are not plain, or not whole yet.
+    #[inline(never)]
+    fn read_any_frame(
+        &mut self,
+        host: &impl Host,
+        io: &impl Io,
+    ) -> Option<Result<View, RecvError>> {
+        let known = self.receiver.end().is_some();
+        let Connection { receiver, lent, .. } = self;
+        let next = receiver.next(host, io, |event| {
+            let (fin, opcode, payload) = frame(event);
+            lend_out(lent, fin, opcode, payload)
+        })?;
+        match &next {
+            Ok(view) => self.note_frame(host, view, true),
+            Err(err) if !known => self.note_deaf(host, *err),
+            Err(_) => {}
         }
         self.note_held();
         Some(next)
