@@ -168,11 +168,13 @@ impl Dialogue {
     }
 
     /// Whether an end is put off until what came before it is taken.
+    #[inline]
     pub fn is_put_off(&self) -> bool {
         matches!(self.close, Close::PeerClosed(_))
     }
 
     /// Whether no more should be read until items are taken.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.inbox.is_full() || self.is_put_off()
     }
@@ -358,6 +360,7 @@ impl Dialogue {
         }
     }
 
+    #[inline]
     pub fn check_open(&self) -> Result<(), SendError> {
         if self.is_closing() {
             Err(SendError::Closed)

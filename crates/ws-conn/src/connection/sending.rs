@@ -44,6 +44,7 @@ impl Connection {
         self.write_end.is_none() && (self.buffered() > 0 || io.holds_back())
     }
 
+    #[inline]
     fn check(&self) -> Result<(), SendError> {
         match self.write_end {
             Some(err) => Err(SendError::Io(err)),
