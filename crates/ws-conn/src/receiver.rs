@@ -131,7 +131,7 @@ impl Receiver {
 
     /// The plain frame (see `ws_proto::Plain`) that comes next, if it is here: its opcode, and where
     /// its payload lies until the next call. None: `next` has to look.
-    #[inline]
+    #[inline(never)]
     pub fn next_plain(&mut self, host: &impl Host, io: &impl Io) -> Option<(u8, *const u8, usize)> {
         if self.end.is_some() {
             return None;
@@ -169,6 +169,7 @@ impl Receiver {
     }
 
     /// The end of a turn: what nobody has asked for is kept in memory of its own.
+    #[inline]
     pub fn end_turn(&mut self, host: &impl Host) {
         self.stash.end_turn(host.pool());
     }

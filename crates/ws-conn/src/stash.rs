@@ -105,7 +105,14 @@ impl Stash {
 
     /// The end of a turn: the worker's buffer goes back to it, if little is left to keep. Without
     /// memory for that little it stays here.
+    #[inline]
     pub fn end_turn(&mut self, pool: &Pool) {
+        if self.is_holding() {
+            self.end_turn_holding(pool);
+        }
+    }
+
+    fn end_turn_holding(&mut self, pool: &Pool) {
         self.tidy(pool);
         if self.bytes.len() == READ && (self.end - self.head) as usize <= COPY {
             if let Ok(rest) = pool::copy(self.rest()) {

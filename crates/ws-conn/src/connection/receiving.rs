@@ -111,15 +111,13 @@ impl Connection {
 
     /// Reads what there is, and answers what must be answered, where the protocol is kept. Items wait
     /// to be taken; a full inbox stops the reading.
+    #[inline(always)]
     pub fn handle_read(&mut self, host: &impl Host, io: &impl Io) {
-        if self.dialogue.is_over() {
-            return;
-        }
         if self.dialogue.is_put_off() {
             if !self.has_items() {
                 self.dialogue.finish_close(host);
             }
-        } else if self.receiver.may_bring(io) {
+        } else if self.receiver.may_bring(io) && !self.dialogue.is_over() {
             self.read_on(host, io, false, usize::MAX);
         }
     }
@@ -187,40 +185,49 @@ impl Connection {
     }
 
     /// Message style: the next message, if it is here.
-    #[inline]
+    #[inline(always)]
     pub fn poll_message(&mut self, host: &impl Host, io: &impl Io) -> Option<View> {
         self.free_lent(host);
-        if self.has_items() {
-            // Reading may have stopped. There is room now, and what came meanwhile may be a ping.
-            if self.dialogue.is_full() {
-                self.want_flush();
-            }
-            return self.pop();
+        if self.has_items() || self.dialogue.is_put_off() {
+            return self.pop_message(host);
         }
-        if self.is_ending() || !self.receiver.may_bring(io) {
-            self.dialogue.finish_close(host);
+        if !self.receiver.may_bring(io) || self.dialogue.is_over() {
             return None;
         }
         let plain = match self.dialogue.is_closing() {
             false => self.receiver.next_plain(host, io),
             true => None,
         };
-        let view = match plain {
-            Some((opcode, data, len)) => {
-                self.dialogue.count_in(host, len);
-                self.note_held();
-                if let Err(err) = self.dialogue.admit(host) {
-                    self.dialogue.fail(host, err, FrameHeader::default(), len);
-                    return None;
-                }
-                Some(View { fin: true, opcode, code: None, data, len })
-            }
-            None => match self.read_on(host, io, true, usize::MAX) {
-                None => self.pop(),
-                view => view,
-            },
-        };
+        let Some((opcode, data, len)) = plain else { return self.read_any_message(host, io) };
+        self.dialogue.count_in(host, len);
         // What is left is looked at in this turn, even if the reader does not come back.
+        if self.receiver.is_holding() || io.read_ready() {
+            self.want_flush();
+        }
+        if let Err(err) = self.dialogue.admit(host) {
+            self.dialogue.fail(host, err, FrameHeader::default(), len);
+            return None;
+        }
+        Some(View { fin: true, opcode, code: None, data, len })
+    }
+
+    #[cold]
+    fn pop_message(&mut self, host: &impl Host) -> Option<View> {
+        // Reading may have stopped. There is room now, and what came meanwhile may be a ping.
+        if self.dialogue.is_full() {
+            self.want_flush();
+        }
+        let view = self.pop();
+        if view.is_none() {
+            self.dialogue.finish_close(host);
+        }
+        view
+    }
+
+    /// The rest of `poll_message`: of messages that are not plain, or not whole yet.
+    #[inline(never)]
+    fn read_any_message(&mut self, host: &impl Host, io: &impl Io) -> Option<View> {
+        let view = self.read_on(host, io, true, usize::MAX).or_else(|| self.pop());
         if view.is_some() && self.receiver.has_bytes(io) {
             self.want_flush();
         }
