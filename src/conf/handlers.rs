@@ -7,7 +7,7 @@ use std::ptr;
 use ngx::ngx_conf_log_error;
 
 use super::arguments::DUPLICATE;
-use super::location::{Content, Format, Location};
+use super::location::{Content, Format, Location, Value};
 use super::lookup::{compile, location_of};
 use super::push;
 use super::status::{self, Form};
@@ -16,8 +16,9 @@ use crate::ngx::guard::guarded;
 use crate::ngx::request::Request;
 
 const ERROR: *mut c_char = usize::MAX as *mut c_char;
-/// Before the value of `since`.
+/// Before the value of `since`, and that of `info`.
 const SINCE: &[u8] = b"since=";
+const INFO: &[u8] = b"info=";
 
 /// The core module's part of the location being read or merged.
 ///
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn set_publish(
     }
 }
 
-/// Setter of `websocket_subscribe topic ... [since=value] [format=raw|json|auto] [gap=ignore]`.
+/// Setter of `websocket_subscribe topic ... [since=value] [info=value] [format=raw|json|auto] [gap=ignore]`.
 pub unsafe extern "C" fn set_subscribe(
     cf: *mut ffi::ngx_conf_t,
     _cmd: *mut ffi::ngx_command_t,
@@ -147,12 +148,12 @@ pub unsafe extern "C" fn set_subscribe(
                 b"format=auto" => content.format = Format::Auto,
                 b"gap=ignore" => content.ignores_gaps = true,
                 text if text.starts_with(SINCE) => {
-                    let (len, data) = (word.len - SINCE.len(), word.data.add(SINCE.len()));
-                    let since = compile(cf, &mut ffi::ngx_str_t { len, data });
-                    if since.is_none() {
-                        return ERROR;
-                    }
-                    content.since = since;
+                    let Some(since) = compile_rest(cf, word, SINCE) else { return ERROR };
+                    content.since = Some(since);
+                }
+                text if text.starts_with(INFO) => {
+                    let Some(info) = compile_rest(cf, word, INFO) else { return ERROR };
+                    content.info = Some(info);
                 }
                 text if [&b"format="[..], b"gap="].iter().any(|name| text.starts_with(name)) => {
                     return refuse(cf, text, "websocket_subscribe");
@@ -167,6 +168,22 @@ pub unsafe extern "C" fn set_subscribe(
             return c"needs a topic".as_ptr().cast_mut();
         }
         set_handler(cf, content)
+    }
+}
+
+/// Compiles what a word has after its beginning.
+///
+/// # Safety
+/// `cf` must be what nginx passes to a setter, `word` one of the directive's and begin so.
+unsafe fn compile_rest(
+    cf: *mut ffi::ngx_conf_t,
+    word: &ffi::ngx_str_t,
+    begin: &[u8],
+) -> Option<*mut Value> {
+    // SAFETY: the rest lies within the word.
+    unsafe {
+        let (len, data) = (word.len - begin.len(), word.data.add(begin.len()));
+        compile(cf, &mut ffi::ngx_str_t { len, data })
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Content {
     pub subscribe: Vec<*mut Value>,
     /// Its `since`, compiled.
     pub since: Option<*mut Value>,
+    /// Its `info`, compiled.
+    pub info: Option<*mut Value>,
     /// Its `format`.
     pub format: Format,
     /// Its `gap=ignore`.

@@ -72,11 +72,17 @@ impl GoOn for Subscribe {
             r.info(&format!("websocket_subscribe refused: {err}"));
             return answer(r, 400, &err);
         }
-        let since = match location.content.since.map(|value| evaluate(r, value)) {
-            None => Vec::new(),
-            Some(Some(since)) => since,
-            Some(None) => return 500,
+        let optional = |value: Option<*mut Value>| match value {
+            None => Some(Vec::new()),
+            Some(value) => evaluate(r, value),
         };
+        let (since, info) = (optional(location.content.since), optional(location.content.info));
+        let (Some(since), Some(info)) = (since, info) else { return 500 };
+        if let Err(err) = hub::check_info(&info) {
+            let err = err.to_string();
+            r.info(&format!("websocket_subscribe refused: {err}"));
+            return answer(r, 400, &err);
+        }
         let names: Vec<&[u8]> = topics.iter().map(Vec::as_slice).collect();
         let ignores = location.content.ignores_gaps;
         let wanted = |since| Wanted {
@@ -85,6 +91,7 @@ impl GoOn for Subscribe {
             most_topics: location.most_topics(),
             json,
             on_gap: if ignores { OnGap::Ignore } else { OnGap::Close },
+            info: &info,
         };
         let since = Since::parse(&since, &names).into_iter().map(wanted);
         let wished: Vec<_> = names.iter().copied().zip(since).collect();

@@ -6,7 +6,7 @@ use ws_hub::topic::MAX_TOPIC;
 
 use super::arguments::{parse_time, ArgumentError};
 use super::main::Main;
-use crate::hub::HERE;
+use crate::hub::{HERE, JOIN_LEAVE, PRESENCE};
 
 /// The longest history.
 const MAX_COUNT: u32 = 100_000;
@@ -28,7 +28,7 @@ impl Main {
         if self.topics.iter().any(|rule| *rule.pattern == **pattern) {
             return Err(fault("duplicate topic", pattern));
         }
-        let (mut count, mut ttl, mut bytes, mut here) = (None, None, None, false);
+        let (mut count, mut ttl, mut bytes, mut flags) = (None, None, None, 0);
         let mut given: Vec<&[u8]> = Vec::new();
         for option in options {
             let invalid = || fault("invalid parameter", option);
@@ -51,7 +51,9 @@ impl Main {
                 (b"bytes", Some(value)) => {
                     bytes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(invalid)?);
                 }
-                (b"broker", Some(b"off")) => here = true,
+                (b"presence", None) => flags |= PRESENCE,
+                (b"join_leave", None) => flags |= JOIN_LEAVE,
+                (b"broker", Some(b"off")) => flags |= HERE,
                 (b"broker", Some(name)) if self.is_broker(name) => {}
                 (b"broker", Some(name)) => return Err(fault("unknown broker", name)),
                 _ => return Err(invalid()),
@@ -60,19 +62,18 @@ impl Main {
         if count.is_none() && (ttl.is_some() || bytes.is_some()) {
             return Err(ArgumentError::Text("\"ttl\" and \"bytes\" need \"history\"".to_string()));
         }
+        if flags & (JOIN_LEAVE | PRESENCE) == JOIN_LEAVE {
+            return Err(ArgumentError::Text("\"join_leave\" needs \"presence\"".to_string()));
+        }
         let limits = count.map(|count| Limits {
             count,
             ttl: ttl.unwrap_or(TTL_MS),
             bytes: bytes.unwrap_or(0),
         });
-        if limits.is_some() && !here {
+        if limits.is_some() && flags & HERE == 0 {
             self.far_histories += 1;
         }
-        self.topics.push(Rule {
-            pattern: (*pattern).into(),
-            limits,
-            flags: if here { HERE } else { 0 },
-        });
+        self.topics.push(Rule { pattern: (*pattern).into(), limits, flags });
         Ok(())
     }
 

@@ -100,6 +100,8 @@ impl Bus {
         let zone = Zone::attach(zone::HUB.memory()?).ok()?;
         let (pid, slot) = process::this();
         let directory = zone.directory();
+        // Before anybody may know of the seat: who asks all workers waits for this one too.
+        let reader = Reader::new(zone.ring());
         let seat = match zone.join(slot, pid, process::exists) {
             Ok(seat) => seat,
             Err(err) => {
@@ -122,7 +124,7 @@ impl Bus {
             ring: zone.ring(),
             directory,
             interest: Interest::new(directory, &seat),
-            reader: Reader::new(zone.ring()),
+            reader,
             seat,
             counters,
             sequence: 0,

@@ -31,6 +31,12 @@ pub enum Error {
     TooManySubscriptions,
     /// The topic has no history.
     NoHistory,
+    /// The members of the topic are not told.
+    NoPresence,
+    /// What a subscriber says of itself is not text.
+    InfoUtf8,
+    /// Or too much.
+    InfoTooLong,
     /// What stops the history.
     History(HistoryError),
     /// What was asked for is not there any more.
@@ -56,7 +62,10 @@ impl Error {
     /// Whether the caller has done what never works with this topic.
     pub fn is_misuse(&self) -> bool {
         use Error::*;
-        matches!(self, KeyOnPlain | ScopeOnHistory | KeptAmongMany | TopicUtf8)
+        matches!(
+            self,
+            KeyOnPlain | ScopeOnHistory | KeptAmongMany | TopicUtf8 | InfoUtf8 | InfoTooLong
+        )
     }
 }
 
@@ -75,6 +84,9 @@ impl std::fmt::Display for Error {
             Error::Closed => "closed",
             Error::TooManySubscriptions => "too many subscriptions",
             Error::NoHistory => "no history for this topic",
+            Error::NoPresence => "no presence for this topic",
+            Error::InfoUtf8 => "info is not utf-8",
+            Error::InfoTooLong => "info is longer than 1024 bytes",
             Error::History(err) => return err.fmt(f),
             Error::Gap(Gap::Epoch) => "epoch",
             Error::Gap(Gap::Trimmed) => "trimmed",

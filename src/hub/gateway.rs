@@ -113,6 +113,7 @@ impl Gateway {
             Kind::PublishMany { .. } => To::All,
             Kind::ToConnection { id } | Kind::CloseConnection { id, .. } => To::Node(id.node()),
             Kind::Doorbell { .. } | Kind::WhoListens => return,
+            Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => return,
         };
         let mut bytes = Vec::new();
         let signed = Envelope { origin: self.origin, far: false, ..*message };
@@ -330,5 +331,6 @@ pub fn target_of(message: &Envelope<'_>, bus: &Bus) -> Option<Target> {
         Kind::PublishMany { .. } => Some(Target::All),
         Kind::ToConnection { id } | Kind::CloseConnection { id, .. } => bus.owner_here(&id),
         Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => None,
+        Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => None,
     }
 }

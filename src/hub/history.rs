@@ -112,9 +112,9 @@ impl Histories {
         self.rules.topic(name).is_some()
     }
 
-    /// Whether a topic stays on this machine, by its rule.
-    pub fn stays(&self, name: &[u8]) -> bool {
-        self.rules.find(name).is_some_and(|rule| rule.flags & HERE != 0)
+    /// What holds for a topic beside its history.
+    pub fn flags(&self, name: &[u8]) -> u32 {
+        self.rules.find(name).map_or(0, |rule| rule.flags)
     }
 
     fn topic<'a>(&self, name: &'a [u8]) -> Result<Topic<'a>, Error> {

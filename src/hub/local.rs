@@ -12,6 +12,7 @@ use ws_hub::{ConnId, Envelope, TopicIndex};
 
 use super::history::{cursor, Histories};
 use super::mailbox::Queue;
+use super::members::Presence;
 use super::numbers::delivered;
 use crate::session::{Delivery, Session};
 
@@ -26,6 +27,8 @@ pub enum Member {
 pub(super) struct Entry {
     pub id: ConnId,
     pub member: Member,
+    /// What others know it by, drawn when somebody first asks who is there.
+    pub number: Option<u64>,
     /// Topics of which it has not had all that live subscribers have.
     pub behind: Vec<Rc<[u8]>>,
     /// Gaps that its handler has not been told of yet.
@@ -39,6 +42,8 @@ pub(super) struct Extra {
     pub at: Option<Position>,
     /// Those who are not just live and raw.
     pub special: HashMap<u32, Special>,
+    /// What subscribers say of themselves.
+    pub infos: HashMap<u32, Box<str>>,
 }
 
 /// A subscription with options, or one that lags.
@@ -48,6 +53,8 @@ pub(super) struct Special {
     pub json: bool,
     /// What becomes of messages that cannot be had any more.
     pub on_gap: OnGap,
+    /// It is to be told who is there, once it has room.
+    pub wants_members: bool,
     /// Set until it is live.
     pub behind: Option<Behind>,
 }
@@ -101,6 +108,8 @@ pub struct Local {
     pub(super) batch: Batch,
     /// Topics of which more is to be read than one turn takes.
     pub(super) due: Vec<Rc<[u8]>>,
+    /// Questions who is there, and what is to be told of it.
+    pub(super) presence: Presence,
     /// So many topics have been looked at lately (`look_at`).
     pub(super) looked_at: usize,
 }
@@ -117,7 +126,7 @@ impl Local {
             self.members.push(None);
             (self.members.len() - 1) as u32
         });
-        let entry = Entry { id, member, behind: Vec::new(), gaps: Vec::new() };
+        let entry = Entry { id, member, number: None, behind: Vec::new(), gaps: Vec::new() };
         self.members[handle as usize] = Some(entry);
         self.by_id.insert(id, handle);
         handle
@@ -160,6 +169,7 @@ impl Local {
     pub(super) fn forget_special(&mut self, topic: &[u8], handle: u32) {
         if let Some((_, Some(extra))) = self.topics.get_mut(topic) {
             extra.special.remove(&handle);
+            extra.infos.remove(&handle);
         }
     }
 
@@ -245,6 +255,14 @@ impl Local {
                 delivered(session.deliver(&Shared::new(text, message.payload)));
                 1
             }
+            Kind::Ask { topic, id } => {
+                self.asked(topic, id);
+                0
+            }
+            Kind::Answer { id } => {
+                usize::from(self.hand_answer(&id, message.origin.node, message.payload))
+            }
+            Kind::Changes { topic } => self.changed(topic, message.origin.node, message.payload),
             Kind::CloseConnection { id, code, reason } => {
                 let Some(session) = self.session(&id) else { return 0 };
                 session.end_with(code, reason.as_bytes());

@@ -6,6 +6,7 @@
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
 //! * gateway.rs: the way to other machines;
+//! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
@@ -15,7 +16,9 @@ mod gateway;
 mod history;
 mod local;
 mod mailbox;
+mod members;
 mod numbers;
+mod presence;
 mod publish;
 mod resume;
 mod subscribe;
@@ -29,12 +32,14 @@ pub use history::{smallest_zone as smallest_history_zone, HERE};
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{connections, sum, workers};
+pub use presence::{ask, Answer, Roll, JOIN_LEAVE, PRESENCE};
 pub use publish::{
     close, close_topic, publish, publish_from_client, publish_many, send, Publish, Scope,
 };
 pub use resume::Wanted;
 pub use subscribe::{
-    forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found, History,
+    check_info, forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found,
+    History,
 };
 pub use watch::{highlights, samples};
 pub use worker::{open_mailbox, prepare, register, start, stop};

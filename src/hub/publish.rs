@@ -173,7 +173,7 @@ fn target(topic: &[u8]) -> Target {
 }
 
 /// A message that the bus has not signed yet.
-fn message<'a>(
+pub(super) fn message<'a>(
     kind: Kind<'a>,
     text: bool,
     payload: &'a [u8],

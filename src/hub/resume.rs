@@ -15,6 +15,7 @@ use super::follow::PIECE;
 use super::history::{cursor, Item};
 use super::local::{Behind, Extra, Local, Member, Message, OnGap, Special};
 use super::numbers::delivered;
+use super::presence::PRESENCE;
 use crate::session::{stats, Delivery, Session};
 
 /// Output that waits for one subscriber while it is being filled.
@@ -35,6 +36,8 @@ pub struct Wanted<'a> {
     pub json: bool,
     /// What becomes of messages that cannot be had any more.
     pub on_gap: OnGap,
+    /// What the subscriber says of itself, to who asks who is there; empty for nothing.
+    pub info: &'a [u8],
 }
 
 /// What `fill` came to in one topic.
@@ -66,9 +69,11 @@ impl Local {
         let nowhere = Position { epoch: 0, offset: 0 };
         let at = from.or(live).unwrap_or(nowhere);
         let behind = behind.then(|| Behind { at, say: wanted.json.then_some(state) });
+        let wants_members = wanted.json && self.flags(topic) & PRESENCE != 0;
         if let Some((_, extra)) = self.topics.get_mut(topic) {
             let is_behind = behind.is_some();
-            let special = Special { json: wanted.json, on_gap: wanted.on_gap, behind };
+            let Wanted { json, on_gap, .. } = *wanted;
+            let special = Special { json, on_gap, wants_members, behind };
             extra.get_or_insert_default().special.insert(handle, special);
             if let (true, Some(Some(entry))) = (is_behind, self.members.get_mut(handle as usize)) {
                 entry.behind.push(topic.into());
@@ -187,16 +192,19 @@ impl Local {
             let live = extra.at;
             let Some(special) = extra.special.get_mut(&handle) else { return Filled::Live };
             let json = special.json;
-            let Some(behind) = &mut special.behind else { return Filled::Live };
-            if let Some(state) = &behind.say {
+            if let Some(state) = special.behind.as_ref().and_then(|behind| behind.say.as_ref()) {
                 let mut line = Vec::new();
                 json::state(&mut line, topic, state);
                 match session.offer(&Shared::new(true, &line)) {
-                    Delivery::Queued => behind.say = None,
+                    Delivery::Queued => special.behind.iter_mut().for_each(|b| b.say = None),
                     Delivery::Dropped => return Filled::Full,
                     Delivery::Closed | Delivery::Gone => return Filled::Gone,
                 }
             }
+            if std::mem::take(&mut special.wants_members) {
+                self.presence.want(topic, id);
+            }
+            let Some(behind) = &mut special.behind else { return Filled::Live };
             let at = behind.at;
             let (Some(live), Some(histories)) = (live, &self.histories) else {
                 return Filled::Live;

@@ -2,6 +2,7 @@
 
 use ws_hub::history::{Batch, Cursor, From, Limit, Position};
 use ws_hub::json::{CursorText, State};
+use ws_hub::presence::MAX_INFO;
 use ws_hub::since::Since;
 use ws_hub::topic::check_topic;
 use ws_hub::{ConnId, TopicHash};
@@ -18,6 +19,7 @@ pub fn subscribe(id: &ConnId, topic: &[u8], wanted: &Wanted<'_>) -> Result<(bool
     if wanted.json && std::str::from_utf8(topic).is_err() {
         return Err(Error::TopicUtf8);
     }
+    let info = check_info(wanted.info)?;
     with(|hub| {
         let handle = hub.local.handle(id).ok_or(Error::Closed)?;
         let topics = &hub.local.topics;
@@ -47,10 +49,23 @@ pub fn subscribe(id: &ConnId, topic: &[u8], wanted: &Wanted<'_>) -> Result<(bool
         if !fresh {
             return Ok((false, hub.local.stands(topic)));
         }
+        if !info.is_empty() {
+            hub.local.set_info(topic, handle, info);
+        }
+        hub.local.note_change(topic, handle, true);
         let state = hub.local.begin(handle, topic, wanted);
         hub.local.fill(handle);
+        hub.ask_for_members();
         Ok((true, state))
     })
+}
+
+/// What a subscriber may say of itself.
+pub fn check_info(info: &[u8]) -> Result<&str, Error> {
+    if info.len() > MAX_INFO {
+        return Err(Error::InfoTooLong);
+    }
+    std::str::from_utf8(info).map_err(|_| Error::InfoUtf8)
 }
 
 /// Ends one subscription, or all. Returns how many there were.

@@ -11,7 +11,7 @@ use ws_hub::{ConnId, Counter, Envelope, Target};
 use super::bus::{self, Bus};
 use super::error::Error;
 use super::gateway::{configure, plain, target_of, Configured, Far, Gateway};
-use super::history::{self, Histories};
+use super::history::{self, Histories, HERE};
 use super::local::{Local, Member};
 use super::mailbox::{Mailbox, Queue};
 use super::watch;
@@ -107,9 +107,10 @@ pub fn start() {
 
 /// In a worker that is about to exit.
 pub fn stop() {
-    if let Some(Hub { bus, far, .. }) = HUB.take() {
-        drop(far);
-        if let Some(mut bus) = bus {
+    if let Some(mut hub) = HUB.take() {
+        hub.tell_changes();
+        drop(hub.far);
+        if let Some(mut bus) = hub.bus {
             bus.be_no_gateway();
             bus.leave();
         }
@@ -155,6 +156,7 @@ fn forget(handle: u32) {
 fn room(handle: u32) {
     let _ = with(|hub| {
         hub.local.fill(handle);
+        hub.ask_for_members();
         Ok(())
     });
 }
@@ -194,6 +196,7 @@ fn look() {
 fn tidy() {
     let _ = with(|hub| {
         hub.local.tidy();
+        hub.local.look_at_workers();
         hub.go_on();
         Ok(())
     });
@@ -271,7 +274,8 @@ impl Hub {
 
     /// Whether a topic reaches other machines.
     pub fn goes_far(&self, topic: &[u8]) -> bool {
-        let stays = |histories: &Histories| histories.keeps(topic) || histories.stays(topic);
+        let stays =
+            |histories: &Histories| histories.keeps(topic) || histories.flags(topic) & HERE != 0;
         self.far.configured.is_some() && !self.local.histories.as_ref().is_some_and(stays)
     }
 
@@ -322,7 +326,7 @@ impl Hub {
         self.bus.as_mut().is_some_and(|bus| bus.pass(seq))
     }
 
-    fn new_id(&self) -> ConnId {
+    pub(super) fn new_id(&self) -> ConnId {
         self.bus.as_ref().map_or_else(bus::seatless_id, Bus::new_id)
     }
 
@@ -338,11 +342,12 @@ impl Hub {
         self.go_on();
     }
 
-    /// Goes on with histories of which more is to be read than one turn takes.
+    /// Goes on with answers and histories of which there is more than one turn takes.
     pub fn go_on(&mut self) {
         if self.bus.as_mut().is_some_and(Bus::take_missed) {
-            // Doorbells may be among what was missed.
+            // Doorbells may be among what was missed, and who has come and gone.
             self.local.look_at_all();
+            self.local.tell_all_members();
             if self.far.gateway.is_some() {
                 // So may topics that others listen for.
                 let _ = self.put(Target::All, &plain(Kind::WhoListens));
@@ -352,7 +357,9 @@ impl Hub {
             self.far.answer = self.local.topics.all().map(|(topic, _)| topic.into()).collect();
             self.answer();
         }
-        if self.local.go_on() {
+        self.ask_for_members();
+        let more = self.answer_rolls();
+        if self.local.go_on() | more {
             if let Some(bus) = &mut self.bus {
                 bus.wake_self();
             }
@@ -384,6 +391,9 @@ impl Hub {
 
     /// Ends a subscription. Whether there was one.
     pub fn unsubscribe(&mut self, topic: &[u8], handle: u32) -> bool {
+        if self.local.topics.contains(topic, handle) {
+            self.local.note_change(topic, handle, false);
+        }
         self.local.forget_special(topic, handle);
         let kept = self.local.is_kept(topic);
         if !self.local.topics.unsubscribe(topic, handle) {

@@ -297,7 +297,7 @@ def _(ng):
         'bad "format" option: "raw" or "json" expected',
         'bad "on_gap" option: function expected, got string',
         'bad "timeout" option: milliseconds expected',
-        'unknown option "info2" (known: format, on_gap, since, timeout)',
+        'unknown option "info2" (known: format, info, on_gap, since, timeout)',
         "topic is not utf-8, which json needs",
         'bad "opts" argument: table expected, got number']:
         equal(peer.frame()[1].decode(), expected)

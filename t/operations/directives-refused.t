@@ -207,15 +207,17 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     my $name = 'websocket_topic';
     taken("$name $_;", 0)
       for 'a', 'a* history=1', '* history=100000 ttl=1h bytes=64k', 'a broker=off',
-      'a history=5 ttl=10ms', 't' x 255, ('t' x 254) . '*';
+      'a history=5 ttl=10ms', 'a presence', 'a join_leave presence', 't' x 255, ('t' x 254) . '*';
     taken("$name a history=1;\n$name a*;\n$name b;", 0);
     refused("$name a;", qq{"$name" directive is not allowed here}, $_) for 1, 2;
     refused("$name;",   qq{invalid number of arguments in "$name" directive}, 0);
     refused("$name a $_;", qq{invalid parameter "$_" in "$name" directive}, 0)
       for 'history', 'history=', 'history=0', 'history=100001', 'history=x', 'history=+5', 'ttl=0', 'ttl=x', 'bytes=0',
-      'bytes=1g', 'broker', 'x', 'History=5';
+      'bytes=1g', 'broker', 'x', 'History=5', 'presence=1', 'join_leave=on', 'joins';
     refused("$name a history=5 history=6;", qq{duplicate parameter "history=6" in "$name" directive}, 0);
     refused("$name a broker=main;", qq{unknown broker "main" in "$name" directive}, 0);
+    refused("$name a presence presence;", qq{duplicate parameter "presence" in "$name" directive}, 0);
+    refused("$name a join_leave history=5;", qq{"join_leave" needs "presence" in "$name" directive}, 0);
     refused("$name a ttl=5s;", qq{"ttl" and "bytes" need "history" in "$name" directive}, 0);
     refused("$name a bytes=5k;", qq{"ttl" and "bytes" need "history" in "$name" directive}, 0);
     refused("$name a;\n$name a history=5;", qq{duplicate topic "a" in "$name" directive}, 0);

@@ -215,6 +215,14 @@ impl<'m> Directory<'m> {
         owner.slot.map(|_| owner.generation)
     }
 
+    /// How many workers have gone, in whatever way; good for seeing whether it has changed.
+    pub fn departures(&self) -> u64 {
+        let owners = (0..self.capacity()).map(|row| Owner::load(self.word(row, AT_OWNER)));
+        let of =
+            |owner: Owner| u64::from(owner.generation).wrapping_sub(owner.slot.is_some().into());
+        owners.map(of).fold(0, u64::wrapping_add)
+    }
+
     /// The rows that are taken.
     pub fn joined(self) -> impl Iterator<Item = u16> + 'm {
         (0..self.capacity()).filter(move |&row| self.worker(row).is_some())

@@ -28,6 +28,9 @@ const PUBLISH_MANY: u8 = 4;
 const CLOSE_TOPIC: u8 = 5;
 const LISTENS: u8 = 6;
 const WHO_LISTENS: u8 = 7;
+const ASK: u8 = 8;
+const ANSWER: u8 = 9;
+const CHANGES: u8 = 10;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -80,6 +83,23 @@ pub enum Kind<'a> {
     },
     /// Every worker: it is to say what it listens for. There is no payload.
     WhoListens,
+    /// Every worker, to tell who subscribes a topic. There is no payload.
+    Ask {
+        /// Which topic.
+        topic: &'a [u8],
+        /// Who asks.
+        id: ConnId,
+    },
+    /// Whoever asked: a piece of an answer, see [`crate::presence`].
+    Answer {
+        /// Who asked.
+        id: ConnId,
+    },
+    /// Every subscriber that is told of the others: who has come and gone, see [`crate::presence`].
+    Changes {
+        /// What they subscribed.
+        topic: &'a [u8],
+    },
     /// One connection, to be closed. There is no payload.
     CloseConnection {
         /// Which.
@@ -203,6 +223,10 @@ impl<'a> Envelope<'a> {
                 self.check_close(reason)?;
                 (CLOSE_TOPIC, checked_len(topic)?, code)
             }
+            Kind::Ask { topic, .. } if self.payload.is_empty() => (ASK, checked_len(topic)?, 0),
+            Kind::Ask { .. } => return Err(EnvelopeError::Payload),
+            Kind::Answer { .. } => (ANSWER, 0, 0),
+            Kind::Changes { topic } => (CHANGES, checked_len(topic)?, 0),
         };
         let binary = if self.typ == Type::Binary { BINARY } else { 0 };
         let except = if self.except.is_some() { EXCEPT } else { 0 };
@@ -221,10 +245,16 @@ impl<'a> Envelope<'a> {
             out.extend(id.as_bytes());
         }
         match &self.kind {
-            Kind::Publish { topic } | Kind::Doorbell { topic } => out.extend(*topic),
+            Kind::Publish { topic } | Kind::Doorbell { topic } | Kind::Changes { topic } => {
+                out.extend(*topic);
+            }
             Kind::PublishMany { topics } | Kind::Listens { topics } => out.extend(topics.bytes),
             Kind::WhoListens => {}
-            Kind::ToConnection { id } => out.extend(id.as_bytes()),
+            Kind::ToConnection { id } | Kind::Answer { id } => out.extend(id.as_bytes()),
+            Kind::Ask { topic, id } => {
+                out.extend(*topic);
+                out.extend(id.as_bytes());
+            }
             Kind::CloseConnection { id, reason, .. } => {
                 out.extend(id.as_bytes());
                 out.extend(reason.as_bytes());
@@ -311,6 +341,21 @@ impl<'a> Envelope<'a> {
             CLOSE_TOPIC => {
                 let (topic, rest) = take_topic(topic_len, rest)?;
                 (Kind::CloseTopic { topic, code, reason: reason(rest)? }, &[][..])
+            }
+            ASK => {
+                let (topic, rest) = take_topic(topic_len, rest)?;
+                match take_id(rest)? {
+                    (id, []) => (Kind::Ask { topic, id }, &[][..]),
+                    _ => return Err(EnvelopeError::Payload),
+                }
+            }
+            CHANGES => {
+                let (topic, rest) = take_topic(topic_len, rest)?;
+                (Kind::Changes { topic }, rest)
+            }
+            ANSWER => {
+                let (id, rest) = take_id(rest)?;
+                (Kind::Answer { id }, rest)
             }
             _ => return Err(EnvelopeError::Kind),
         };

@@ -1,11 +1,12 @@
 //! The lines that subscribers in JSON format get: a message with its topic and cursor, where they
-//! stand after subscribing and at a gap. Written by hand: a few fields in a known order, and text
+//! stand after subscribing and at a gap, who else is there. Written by hand: a few fields in a known order, and text
 //! that is UTF-8 already.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;
 
 use crate::history::cursor::CURSOR_LEN;
+use crate::NodeId;
 
 /// A cursor as text.
 pub type CursorText = [u8; CURSOR_LEN];
@@ -81,6 +82,62 @@ pub fn state(out: &mut Vec<u8>, topic: &[u8], state: &State) {
         string(out, reason.name().as_bytes());
     }
     out.push(b'}');
+}
+
+/// A member of a topic, as others are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// Its number, which is no secret.
+    pub number: u64,
+    /// Its machine.
+    pub node: NodeId,
+    /// What it says of itself; empty for nothing.
+    pub info: &'a str,
+}
+
+/// Who subscribes a topic.
+#[derive(Clone, Copy, Debug)]
+pub enum Members<'a> {
+    /// Each of them.
+    All(&'a [Member<'a>]),
+    /// So many.
+    Count(u64),
+}
+
+/// Appends who subscribes a topic.
+pub fn members(out: &mut Vec<u8>, topic: &[u8], members: Members<'_>) {
+    begin(out, topic, None);
+    out.extend_from_slice(b",\"members\":");
+    match members {
+        Members::All(members) => list(out, members),
+        Members::Count(n) => out.extend_from_slice(n.to_string().as_bytes()),
+    }
+    out.push(b'}');
+}
+
+/// Appends who has come and gone.
+pub fn changes(out: &mut Vec<u8>, topic: &[u8], joins: &[Member<'_>], leaves: &[Member<'_>]) {
+    begin(out, topic, None);
+    out.extend_from_slice(b",\"joins\":");
+    list(out, joins);
+    out.extend_from_slice(b",\"leaves\":");
+    list(out, leaves);
+    out.push(b'}');
+}
+
+fn list(out: &mut Vec<u8>, members: &[Member<'_>]) {
+    out.push(b'[');
+    for (i, Member { number, node, info }) in members.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        let head = format!("{comma}{{\"member\":\"{number:016x}\",\"node\":\"{:08x}\"", node.0);
+        out.extend_from_slice(head.as_bytes());
+        if !info.is_empty() {
+            out.extend_from_slice(b",\"info\":");
+            string(out, info.as_bytes());
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 fn begin(out: &mut Vec<u8>, topic: &[u8], cursor: Option<&CursorText>) {
@@ -162,6 +219,28 @@ mod tests {
         assert_eq!(
             text(|out| state(out, b"t", &stands)),
             r#"{"topic":"t","resumed":false,"count":0,"reason":"too many"}"#
+        );
+    }
+
+    #[test]
+    fn members_are_as_documented() {
+        let node = NodeId(0xab);
+        let anna = Member { number: 1, node, info: "A\"" };
+        let bob = Member { number: u64::MAX, node, info: "" };
+        let a = r#"{"member":"0000000000000001","node":"000000ab","info":"A\""}"#;
+        let b = r#"{"member":"ffffffffffffffff","node":"000000ab"}"#;
+        let both = [anna.clone(), bob.clone()];
+        assert_eq!(
+            text(|out| members(out, b"t", Members::All(&both))),
+            format!(r#"{{"topic":"t","members":[{a},{b}]}}"#)
+        );
+        assert_eq!(
+            text(|out| members(out, b"t", Members::Count(101))),
+            r#"{"topic":"t","members":101}"#
+        );
+        assert_eq!(
+            text(|out| changes(out, b"t", &[anna], &[bob])),
+            format!(r#"{{"topic":"t","joins":[{a}],"leaves":[{b}]}}"#)
         );
     }
 

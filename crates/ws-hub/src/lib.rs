@@ -4,6 +4,7 @@
 //!
 //! * [`topic`]: the subscribers of this worker;
 //! * [`id`], [`envelope`]: a connection's id, and a message between workers as bytes;
+//! * [`presence`]: who subscribes a topic, as workers tell each other;
 //! * [`zone`]: the shared memory, cut into the parts below;
 //! * [`ring`]: the messages, written by every worker and read by every worker;
 //! * [`target`]: who a message in it is for;
@@ -43,6 +44,7 @@ pub mod history;
 pub mod id;
 pub mod json;
 pub mod memory;
+pub mod presence;
 pub mod ring;
 pub mod samples;
 pub mod since;

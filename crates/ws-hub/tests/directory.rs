@@ -111,7 +111,9 @@ fn rows_are_taken_over_freed_and_run_out() {
     assert_eq!(full.to_string(), "more workers than the zone has rows");
 
     // The same process slot again: its process must be gone, whatever its number says.
+    assert_eq!(directory.departures(), 0);
     let again = directory.join(16, 999, all_alive).unwrap();
+    assert_eq!(directory.departures(), 1);
     assert_eq!(again.row(), seats[1].row());
     assert_eq!(again.generation(), seats[1].generation() + 1);
     assert_eq!(directory.worker(again.row()), Some((16, 999)));
@@ -120,6 +122,7 @@ fn rows_are_taken_over_freed_and_run_out() {
 
     assert!(zone.leave(&seats[2]));
     assert!(!zone.leave(&seats[2]));
+    assert_eq!(directory.departures(), 2);
     assert_eq!(directory.worker(seats[2].row()), None);
     seats[2] = zone.join(1000, 1000, all_alive).unwrap();
     assert_eq!(directory.worker(seats[2].row()), Some((1000, 1000)));
@@ -130,6 +133,8 @@ fn rows_are_taken_over_freed_and_run_out() {
     // Of 100 to 109 three have been replaced.
     assert_eq!(directory.free_dead(|pid| pid < 110), 57);
     assert_eq!(directory.joined().count(), 7);
+    // Two before, the one in slot 80, and those.
+    assert_eq!(directory.departures(), 2 + 1 + 57);
     assert_eq!(directory.worker(64), None);
     assert_eq!(directory.worker(u16::MAX), None);
 }

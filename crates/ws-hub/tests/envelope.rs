@@ -61,6 +61,8 @@ fn what_cannot_be_sent_is_refused() {
     assert_eq!(refused(close), EnvelopeError::BadReason);
     let close = plain(Kind::CloseConnection { id: ID, code: 1000, reason: "" });
     assert_eq!(refused(Envelope { payload: b"x", ..close }), EnvelopeError::Payload);
+    let ask = plain(Kind::Ask { topic: b"t", id: ID });
+    assert_eq!(refused(Envelope { payload: b"x", ..ask }), EnvelopeError::Payload);
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn each_fault_has_its_error() {
         Envelope::decode(&bytes).map(|_| ()).unwrap_err()
     };
     assert_eq!(with(0, 1), EnvelopeError::Version);
-    assert_eq!(with(1, 8), EnvelopeError::Kind);
+    assert_eq!(with(1, 11), EnvelopeError::Kind);
     assert_eq!(with(1, 4), EnvelopeError::Short);
     assert_eq!(with(2, 16), EnvelopeError::Flags);
     assert_eq!(with(2, 4), EnvelopeError::Short);
@@ -94,7 +96,7 @@ proptest! {
 
     #[test]
     fn round_trip(
-        kind in 0..8, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
+        kind in 0..11, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
         code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
         stored in prop::option::of(any::<[u64; 3]>()), far: bool,
         many in 0..256usize, except in prop::option::of(any::<[u8; 16]>()),
@@ -112,10 +114,20 @@ proptest! {
             4 => Kind::PublishMany { topics },
             5 => Kind::Listens { topics },
             6 => Kind::WhoListens,
+            7 => Kind::Ask { topic: &topic, id },
+            8 => Kind::Answer { id },
+            9 => Kind::Changes { topic: &topic },
             _ => Kind::CloseConnection { id, code, reason: &reason },
         };
-        let has_payload =
-            matches!(kind, Kind::Publish { .. } | Kind::ToConnection { .. } | Kind::PublishMany { .. });
+        let has_payload = !matches!(
+            kind,
+            Kind::Doorbell { .. }
+                | Kind::CloseTopic { .. }
+                | Kind::Listens { .. }
+                | Kind::WhoListens
+                | Kind::Ask { .. }
+                | Kind::CloseConnection { .. }
+        );
         let payload = if has_payload { &payload[..] } else { &[] };
         let typ = if binary { Type::Binary } else { Type::Text };
         let except = except.map(ConnId::from_bytes);
@@ -134,8 +146,8 @@ proptest! {
         mut bytes in prop::collection::vec(any::<u8>(), 0..400), tame: bool, head: [u8; 3],
     ) {
         if tame && bytes.len() >= 14 {
-            bytes[..3].copy_from_slice(&[2, head[0] % 7, head[1] % 9]);
-            bytes[3] = if matches!(bytes[1], 0 | 3 | 4 | 5) { head[2] } else { 0 };
+            bytes[..3].copy_from_slice(&[2, head[0] % 12, head[1] % 9]);
+            bytes[3] = if matches!(bytes[1], 0 | 3..=6 | 8 | 10) { head[2] } else { 0 };
             if !matches!(bytes[1], 2 | 5) {
                 bytes[12..14].fill(0);
             }

@@ -58,6 +58,7 @@ local M = {}
 ---@class resty.websocket.SubscribeOptions
 ---@field since? string|integer a cursor, `"last"`, or how many of the newest messages
 ---@field format? "raw"|"json"
+---@field info? string what others are told of it by `presence`: UTF-8 of at most 1024 bytes
 ---@field on_gap? fun(topic: string, reason: string) called by `recv` when messages of a history are lost
 ---@field timeout? integer milliseconds
 
@@ -124,6 +125,19 @@ function M.forget(topic) end
 ---@return integer? subscribers
 ---@return string? err
 function M.close_topic(topic, code, reason) end
+
+---Who subscribes a topic.
+---@class resty.websocket.Member
+---@field member string the same in all topics of a connection; grants nothing
+---@field info? string
+---@field node string its machine
+
+---Who subscribes a topic with `presence`. It waits.
+---@param topic string
+---@return resty.websocket.Member[]? members
+---@return integer|string nodes_answered or the error
+---@return integer? nodes_known
+function M.presence(topic) end
 
 ---The subscribers of a topic on all machines.
 ---@param topic string

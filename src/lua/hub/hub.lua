@@ -1,5 +1,5 @@
 -- The hub's half of resty.websocket: publish, send, close, count and info, what topics remember, and
--- the methods by which a server's connection subscribes. None of these calls waits.
+-- the methods by which a server's connection subscribes. Of these calls presence alone waits.
 
 local natives, vm = ...
 
@@ -36,7 +36,7 @@ local function check_id(id)
 end
 
 
-local SUBSCRIBE = { since = true, format = true, on_gap = true, timeout = true }
+local SUBSCRIBE = { since = true, format = true, on_gap = true, timeout = true, info = true }
 local FORMATS = { raw = true, json = true }
 local TEXTS = { "except", "idempotency_key" }
 local NONE = {}
@@ -101,8 +101,11 @@ local function add_to(server, session_of)
         if opts.timeout ~= nil and (type(opts.timeout) ~= "number" or not (opts.timeout >= 0)) then
             error('bad "timeout" option: milliseconds expected', 2)
         end
+        if opts.info ~= nil and type(opts.info) ~= "string" then
+            error('bad "info" option: string expected, got ' .. type(opts.info), 2)
+        end
         local cursor, recovered, count, reason =
-            natives.subscribe(id_of(self), topic, opts.since, opts.format == "json", on_gap ~= nil)
+            natives.subscribe(id_of(self), topic, opts.since, opts.format == "json", on_gap ~= nil, opts.info)
         if cursor == nil then
             if count then
                 error(recovered, 2)
@@ -220,6 +223,29 @@ function _M.close_topic(topic, code, reason)
     check_topic(topic)
     code, reason = methods.check_close(code, reason)
     return natives.close_topic(topic, code, reason)
+end
+
+
+-- Members come in pieces; after each the others get their turn.
+function _M.presence(topic)
+    local roll, err = natives.presence_ask(check_topic(topic))
+    if not roll then
+        return nil, err
+    end
+    local members, piece, detail = {}
+    repeat
+        local woken, refusal = natives.presence_wait(roll, piece ~= nil)
+        if woken == nil then
+            error(refusal, 2)
+        end
+        -- Beside a piece its node, at the end whether all have answered.
+        piece, detail = natives.presence_take(roll)
+        for i = 1, piece and #piece or 0, 2 do
+            local info = piece[i + 1]
+            members[#members + 1] = { member = piece[i], info = info ~= "" and info or nil, node = detail }
+        end
+    until piece == false
+    return members, detail and 1 or 0, 1
 end
 
 

@@ -3,11 +3,12 @@
 
 mod mailbox;
 mod natives;
+mod presence;
 
 use super::vm::{module, Api, Shown};
 
 pub const API: Api = Api {
     name: c"hub",
-    natives: &[mailbox::NATIVES, natives::NATIVES],
+    natives: &[mailbox::NATIVES, natives::NATIVES, presence::NATIVES],
     modules: &[module!(c"resty.websocket.hub", "hub.lua", Shown::Never)],
 };

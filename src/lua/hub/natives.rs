@@ -40,7 +40,7 @@ pub fn register(args: &Args) -> Outcome {
     }
 }
 
-/// `subscribe(id, topic, since or nil, json, told of gaps)` → cursor or false, recovered, count,
+/// `subscribe(id, topic, since or nil, json, told of gaps, info or nil)` → cursor or false, recovered, count,
 /// reason or nil | nil, err, whether that is misuse
 pub fn subscribe(args: &Args) -> Outcome {
     with_id(args, |id| {
@@ -52,6 +52,7 @@ pub fn subscribe(args: &Args) -> Outcome {
             most_topics: location.map_or(usize::MAX, Location::most_topics),
             json: args.truth(4),
             on_gap: if args.truth(5) { OnGap::Call } else { OnGap::Close },
+            info: args.bytes(6).unwrap_or_default(),
         };
         let state = hub::subscribe(&id, topic, &wanted)?.1;
         let cursor = state.cursor.map_or(Value::Bool(false), |text| Value::Bytes(text.to_vec()));
@@ -232,7 +233,7 @@ fn with_id(args: &Args, work: impl FnOnce(ConnId) -> Result<Outcome, Error>) -> 
 }
 
 /// The shim raises misuse where the user called it.
-fn refuse(err: Error) -> Outcome {
+pub(super) fn refuse(err: Error) -> Outcome {
     let text = Value::Bytes(err.to_string().into_bytes());
     match err.is_misuse() {
         true => Outcome::three(Value::Nil, text, Value::Bool(true)),

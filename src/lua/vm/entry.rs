@@ -19,7 +19,7 @@ use ws_proto::FrameCheck;
 use super::memory::{self, LARGE};
 use super::number;
 use crate::ffi;
-use crate::hub::Mailbox;
+use crate::hub::{Mailbox, Roll};
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::guard::guarded;
 use crate::ngx::lending;
@@ -116,6 +116,8 @@ pub enum Object {
     Carried(Box<RefCell<Carried>>),
     /// A subscriber that is no connection.
     Mailbox(Mailbox),
+    /// A question who subscribes a topic.
+    Roll(Box<RefCell<Roll>>),
     /// A port opened from Lua.
     Listener(Listener),
     /// A connection of such a port.

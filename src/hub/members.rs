@@ -1,0 +1,283 @@
+//! What subscribers in JSON format are told of each other: who is there after they subscribe, and
+//! again when a worker has died or something was missed; with `join_leave` who comes and goes, gathered
+//! for a while. One question goes out for all who wait for a topic's members; changes that come
+//! meanwhile are worked into the list, so that it is never older than a line before it.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use ws_conn::Shared;
+use ws_hub::envelope::Kind;
+use ws_hub::json::{self, Members};
+use ws_hub::presence::{Changes, Told, MAX_CHANGES};
+use ws_hub::{ConnId, NodeId, Target, TopicHash};
+
+use super::local::{Local, Special};
+use super::numbers::{delivered, living_zone};
+use super::presence::{Answers, Due, JOIN_LEAVE, PRESENCE};
+use super::publish::message;
+use super::worker::{with, Hub};
+use crate::ngx::timer::Timer;
+use crate::session::Delivery;
+
+thread_local! {
+    static TICK: Timer = const { Timer::new() };
+}
+
+/// Changes are gathered for so many milliseconds.
+const GATHER_MS: u64 = 100;
+/// More members are a number.
+const MOST_MEMBERS: usize = 100;
+/// Questions that are under way at once.
+const MOST_CALLS: usize = 64;
+
+/// Questions who is there, and what is to be told of it.
+#[derive(Default)]
+pub(super) struct Presence {
+    /// Questions that this worker has yet to answer.
+    pub answers: VecDeque<Due>,
+    /// Its own, by the id that they are answered to.
+    pub calls: HashMap<ConnId, Call>,
+    /// Who waits for a question that has not been put.
+    wanted: HashMap<Rc<[u8]>, Vec<ConnId>>,
+    /// What has changed and was not told, by topic.
+    changes: HashMap<Rc<[u8]>, Changes>,
+    /// How many workers had gone.
+    departures: Option<u64>,
+    /// `TICK` is set.
+    ticks: bool,
+}
+
+/// A question for those who wait for a topic's members.
+pub(super) struct Call {
+    topic: Rc<[u8]>,
+    waiting: Vec<ConnId>,
+    answers: Answers,
+    /// The members so far; one more than are listed, at most.
+    members: Vec<(NodeId, u64, Box<str>)>,
+}
+
+impl Presence {
+    /// Somebody waits for a topic's members.
+    pub fn want(&mut self, topic: &[u8], who: ConnId) {
+        match self.wanted.get_mut(topic) {
+            Some(waiting) => waiting.push(who),
+            None => _ = self.wanted.insert(topic.into(), vec![who]),
+        }
+    }
+
+    /// Has `tick` called in a while.
+    fn gather(&mut self) {
+        if !std::mem::replace(&mut self.ticks, true) {
+            TICK.with(|timer| timer.set(GATHER_MS, tick));
+        }
+    }
+}
+
+impl Call {
+    fn add(&mut self, node: NodeId, number: u64, info: &str) {
+        let is_new = |m: &(NodeId, u64, _)| (m.0, m.1) != (node, number);
+        if self.members.len() <= MOST_MEMBERS && self.members.iter().all(is_new) {
+            self.members.push((node, number, info.into()));
+        }
+    }
+}
+
+/// It is time to tell what was gathered, and to look whether somebody who was asked has died.
+fn tick() {
+    let _ = with(|hub| {
+        hub.local.presence.ticks = false;
+        hub.tell_changes();
+        hub.local.end_calls();
+        hub.ask_for_members();
+        if !hub.local.presence.calls.is_empty() {
+            hub.local.presence.gather();
+        }
+        Ok(())
+    });
+}
+
+impl Local {
+    /// A subscription has begun, or is about to end.
+    pub(super) fn note_change(&mut self, topic: &[u8], handle: u32, has_come: bool) {
+        if self.flags(topic) & JOIN_LEAVE == 0 {
+            return;
+        }
+        let Some(number) = self.number(handle) else { return };
+        let Local { topics, presence, .. } = self;
+        let extra = topics.get(topic).and_then(|(_, extra)| extra.as_ref());
+        let info = extra.and_then(|extra| extra.infos.get(&handle)).map_or("", |info| info);
+        match presence.changes.get_mut(topic) {
+            Some(changes) => changes.note(number, has_come, info),
+            None => {
+                let mut changes = Changes::default();
+                changes.note(number, has_come, info);
+                presence.changes.insert(topic.into(), changes);
+            }
+        }
+        presence.gather();
+    }
+
+    /// A worker tells who has come and gone. Returns how many connections were told.
+    pub(super) fn changed(&mut self, topic: &[u8], node: NodeId, payload: &[u8]) -> usize {
+        let Some(told) = Told::decode(payload) else { return 0 };
+        for call in self.presence.calls.values_mut().filter(|call| *call.topic == *topic) {
+            call.members.retain(|m| m.0 != node || told.leaves.iter().all(|left| left.0 != m.1));
+            told.joins.iter().for_each(|&(number, info)| call.add(node, number, info));
+        }
+        let Some((_, Some(extra))) = self.topics.get(topic) else { return 0 };
+        // Whoever is yet to be told who is there learns it from that.
+        let is_told = |s: &Special| {
+            s.json && !s.wants_members && s.behind.as_ref().is_none_or(|b| b.say.is_none())
+        };
+        let them: Vec<u32> =
+            extra.special.iter().filter(|(_, s)| is_told(s)).map(|(&handle, _)| handle).collect();
+        if them.is_empty() {
+            return 0;
+        }
+        let mut line = Vec::new();
+        if !told.are_many {
+            let member = |&(number, info)| json::Member { number, node, info };
+            let joins: Vec<_> = told.joins.iter().map(member).collect();
+            let leaves: Vec<_> = told.leaves.iter().map(member).collect();
+            json::changes(&mut line, topic, &joins, &leaves);
+        }
+        if told.are_many || line.len() > MAX_CHANGES {
+            line.clear();
+            json::members(&mut line, topic, Members::Count(told.subscribers));
+        }
+        self.tell_line(topic, &line, &them)
+    }
+
+    /// A piece of an answer to a question of `ask_for_members` has come.
+    pub(super) fn called_back(&mut self, to: &ConnId, node: NodeId, piece: &[u8]) {
+        let Some(call) = self.presence.calls.get_mut(to) else { return };
+        for (number, info) in call.answers.take(piece).into_iter().flatten() {
+            call.add(node, number, info);
+        }
+        if call.answers.end().is_some() {
+            self.end_call(to);
+        }
+    }
+
+    /// Ends questions that nobody will answer any more.
+    fn end_calls(&mut self) {
+        let calls = self.presence.calls.iter_mut();
+        let ended: Vec<ConnId> =
+            calls.filter_map(|(id, call)| call.answers.end().map(|_| *id)).collect();
+        ended.iter().for_each(|id| self.end_call(id));
+    }
+
+    fn end_call(&mut self, id: &ConnId) {
+        let Some(call) = self.presence.calls.remove(id) else { return };
+        let found = call.members.iter();
+        let members: Vec<_> = found
+            .map(|(node, number, info)| json::Member { number: *number, node: *node, info })
+            .collect();
+        let members = match members.len() {
+            0..=MOST_MEMBERS => Members::All(&members),
+            // One has come meanwhile.
+            n => Members::Count(n as u64),
+        };
+        self.tell_members(&call.topic, members, &call.waiting);
+    }
+
+    fn tell_members(&mut self, topic: &[u8], members: Members<'_>, waiting: &[ConnId]) {
+        let mut line = Vec::new();
+        json::members(&mut line, topic, members);
+        let them: Vec<u32> = waiting.iter().filter_map(|id| self.handle(id)).collect();
+        self.tell_line(topic, &line, &them);
+    }
+
+    /// Hands a line to subscribers in JSON format. Who has no room for it is told who is there once it
+    /// has. Returns how many took it.
+    fn tell_line(&mut self, topic: &[u8], line: &[u8], them: &[u32]) -> usize {
+        let line = Shared::new(true, line);
+        let mut reached = 0;
+        for &handle in them {
+            let Some(session) = self.session_at(handle).cloned() else { continue };
+            let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return reached };
+            let is_filled = extra.at.is_some();
+            let Some(special) = extra.special.get_mut(&handle).filter(|s| s.json) else { continue };
+            let delivery = if is_filled { session.offer(&line) } else { session.deliver(&line) };
+            if delivery == Delivery::Dropped {
+                special.wants_members = true;
+                session.tell_room();
+                let Some(Some(entry)) = self.members.get_mut(handle as usize) else { continue };
+                if !entry.behind.iter().any(|behind| **behind == *topic) {
+                    entry.behind.push(topic.into());
+                }
+            } else {
+                delivered(delivery);
+            }
+            reached += usize::from(delivery == Delivery::Queued);
+        }
+        reached
+    }
+
+    /// Has everybody told once more who is there: something may have been missed.
+    pub(super) fn tell_all_members(&mut self) {
+        let all = self.topics.all().map(|(topic, _)| topic);
+        let topics: Vec<Rc<[u8]>> =
+            all.filter(|topic| self.flags(topic) & PRESENCE != 0).map(Rc::from).collect();
+        for topic in topics {
+            let Some((_, Some(extra))) = self.topics.get(&topic) else { continue };
+            let is_told = |s: &Special| s.json && !s.wants_members;
+            for (&handle, _) in extra.special.iter().filter(|(_, s)| is_told(s)) {
+                if let Some(Some(entry)) = self.members.get(handle as usize) {
+                    self.presence.want(&topic, entry.id);
+                }
+            }
+        }
+    }
+
+    /// Looks whether a worker has gone since this was last called: its members have gone with it.
+    pub(super) fn look_at_workers(&mut self) {
+        let Some(zone) = living_zone() else { return };
+        let now = zone.directory().departures();
+        if self.presence.departures.replace(now).is_some_and(|before| before != now) {
+            self.tell_all_members();
+        }
+    }
+}
+
+impl Hub {
+    /// Puts the questions that subscribers wait for, as many as may be under way.
+    pub(super) fn ask_for_members(&mut self) {
+        let Presence { wanted, calls, .. } = &self.local.presence;
+        if wanted.is_empty() {
+            return;
+        }
+        let is_free = |topic: &&Rc<[u8]>| calls.values().all(|call| call.topic != **topic);
+        let room = MOST_CALLS - calls.len();
+        let topics: Vec<_> = wanted.keys().filter(is_free).take(room).cloned().collect();
+        for topic in topics {
+            let waiting = self.local.presence.wanted.remove(&topic).unwrap_or_default();
+            let count = self.subscribers(&topic);
+            let to = self.new_id();
+            match (count as usize <= MOST_MEMBERS).then(|| self.put_question(&topic, to)) {
+                Some(Ok(answers)) => {
+                    let call = Call { topic, waiting, answers, members: Vec::new() };
+                    self.local.presence.calls.insert(to, call);
+                }
+                // Too many to be listed, or nobody can be asked.
+                _ => self.local.tell_members(&topic, Members::Count(count), &waiting),
+            }
+        }
+        self.local.presence.gather();
+    }
+
+    /// Tells all workers what has changed.
+    pub(super) fn tell_changes(&mut self) {
+        for (topic, changes) in std::mem::take(&mut self.local.presence.changes) {
+            if changes.is_empty() {
+                continue;
+            }
+            let most = self.bus.as_ref().map_or(MAX_CHANGES, |bus| bus.max_payload());
+            let payload = changes.encode(self.subscribers(&topic), most.min(MAX_CHANGES));
+            let message = message(Kind::Changes { topic: &topic }, false, &payload, None);
+            // What cannot be put is missed, of which everybody hears.
+            let _ = self.put(Target::Topic(TopicHash::of(&topic)), &message);
+        }
+    }
+}

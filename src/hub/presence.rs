@@ -1,0 +1,259 @@
+//! Who is there: members live in their worker. A question goes to all workers, itself included, by
+//! the ring; each notes whom it has then and answers in pieces, one in a turn of the event loop. Who
+//! asks collects them in a mailbox; a worker that dies meanwhile, or is silent, holds nobody up.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ws_hub::envelope::Kind;
+use ws_hub::presence::{put_member, Head, Members};
+use ws_hub::topic::check_topic;
+use ws_hub::{ConnId, NodeId, Target};
+
+use super::error::Error;
+use super::local::{Entry, Local, Member};
+use super::mailbox::Mailbox;
+use super::numbers::living_zone;
+use super::publish::message;
+use super::worker::{open_mailbox, with, Hub};
+use crate::ngx::clock;
+use crate::ngx::lua_wait::Wait;
+use crate::ngx::request::Request;
+use crate::session::random;
+
+/// In a rule's flags: members of such topics may be asked for.
+pub const PRESENCE: u32 = 2;
+/// In a rule's flags: subscribers in JSON format are told who comes and goes.
+pub const JOIN_LEAVE: u32 = 4;
+/// Members and bytes of one piece.
+const PIECE_MEMBERS: usize = 256;
+const PIECE_BYTES: usize = 32 * 1024;
+/// A worker that says nothing for so long is not waited for, in milliseconds.
+const SILENCE_MS: u64 = 2000;
+/// So often is looked whether those who have yet to answer live, in milliseconds.
+const LOOK_MS: u64 = 50;
+
+/// An answer that this worker has yet to give.
+pub(super) struct Due {
+    topic: Rc<[u8]>,
+    to: ConnId,
+    /// Whom it had when it was asked, and how many of them have been told of.
+    handles: Vec<u32>,
+    told: usize,
+    pieces: u32,
+}
+
+/// A question that was asked.
+///
+/// Owned by a Lua userdata.
+pub struct Roll {
+    mailbox: Mailbox,
+    answers: Answers,
+}
+
+/// Who has yet to answer a question.
+pub(super) struct Answers {
+    /// By row the process there and how many pieces have come.
+    missing: HashMap<u16, (u32, u32)>,
+    /// Every worker that lives has answered so far.
+    complete: bool,
+    /// When patience ends.
+    until: u64,
+}
+
+/// What has come of a question.
+pub enum Answer {
+    /// Members, numbers and infos, of a machine.
+    Members(NodeId, Vec<(u64, String)>),
+    /// There is more to wait for.
+    Wait,
+    /// That was all; whether every worker has answered.
+    Done(bool),
+}
+
+/// Asks who subscribes a topic.
+pub fn ask(topic: &[u8]) -> Result<Roll, Error> {
+    check_topic(topic).map_err(Error::Topic)?;
+    with(|hub| match hub.local.flags(topic) & PRESENCE {
+        0 => Err(Error::NoPresence),
+        _ => Ok(()),
+    })?;
+    let mailbox = open_mailbox()?;
+    let answers = with(|hub| hub.put_question(topic, *mailbox.id()))?;
+    Ok(Roll { mailbox, answers })
+}
+
+impl Answers {
+    /// Takes a piece: its members. None: it is no piece, or nobody's who was asked.
+    pub fn take<'a>(&mut self, piece: &'a [u8]) -> Option<Members<'a>> {
+        let (head, members) = Head::decode(piece)?;
+        let (_, pieces) = self.missing.get_mut(&head.row)?;
+        self.until = clock::now_ms() + SILENCE_MS;
+        // One before it was lost in the ring.
+        self.complete &= *pieces == head.piece;
+        *pieces = head.piece + 1;
+        if head.is_last {
+            self.missing.remove(&head.row);
+        }
+        Some(members)
+    }
+
+    /// Whether nobody is waited for any more, and then whether every worker has answered. Who has
+    /// died, or says nothing for long, is not waited for.
+    pub fn end(&mut self) -> Option<bool> {
+        if self.missing.is_empty() {
+            return Some(self.complete);
+        }
+        // What the dead said of themselves before stays said.
+        let zone = living_zone();
+        let lives = |row: u16, pid| {
+            zone.is_some_and(|zone| zone.directory().worker(row).is_some_and(|w| w.1 == pid))
+        };
+        self.missing.retain(|&row, &mut (pid, _)| lives(row, pid));
+        if clock::now_ms() >= self.until {
+            self.complete &= self.missing.is_empty();
+            self.missing.clear();
+        }
+        self.missing.is_empty().then_some(self.complete)
+    }
+}
+
+impl Roll {
+    /// The next piece, if there is one.
+    pub fn take(&mut self) -> Answer {
+        while let Some((node, piece)) = self.mailbox.take() {
+            let Some(members) = self.answers.take(&piece) else { continue };
+            let node = NodeId(<[u8; 4]>::try_from(&*node).map_or(0, u32::from_le_bytes));
+            let owned = |(number, info): (u64, &str)| (number, info.into());
+            return Answer::Members(node, members.map(owned).collect());
+        }
+        if self.mailbox.lost() > 0 {
+            self.answers.complete = false;
+        }
+        self.answers.end().map_or(Answer::Wait, Answer::Done)
+    }
+
+    /// Parks the light thread that runs now in `r`: until a piece comes, or, after one, for a turn of
+    /// the event loop.
+    pub fn park(&self, r: Request, has_piece: bool) -> Wait<std::convert::Infallible> {
+        self.mailbox.park(r, if has_piece { 1 } else { LOOK_MS })
+    }
+}
+
+impl Local {
+    /// What holds for a topic beside its history.
+    pub(super) fn flags(&self, topic: &[u8]) -> u32 {
+        self.histories.as_ref().map_or(0, |histories| histories.flags(topic))
+    }
+
+    /// Notes what a new subscriber says of itself.
+    pub(super) fn set_info(&mut self, topic: &[u8], handle: u32, info: &str) {
+        if let Some((_, extra)) = self.topics.get_mut(topic) {
+            extra.get_or_insert_default().infos.insert(handle, info.into());
+        }
+    }
+
+    /// Somebody asks who subscribes a topic.
+    pub(super) fn asked(&mut self, topic: &[u8], to: ConnId) {
+        let handles = self.topics.subscribers(topic).to_vec();
+        self.presence.answers.push_back(Due {
+            topic: topic.into(),
+            to,
+            handles,
+            told: 0,
+            pieces: 0,
+        });
+    }
+
+    /// What a subscriber says of itself.
+    pub(super) fn info(&self, topic: &[u8], handle: u32) -> &str {
+        let extra = self.topics.get(topic).and_then(|(_, extra)| extra.as_ref());
+        extra.and_then(|extra| extra.infos.get(&handle)).map_or("", |info| info)
+    }
+
+    /// Hands a piece of an answer to who asked. Whether that one is still there.
+    pub(super) fn hand_answer(&mut self, to: &ConnId, from: NodeId, piece: &[u8]) -> bool {
+        if self.presence.calls.contains_key(to) {
+            self.called_back(to, from, piece);
+            return true;
+        }
+        let Some(handle) = self.handle(to) else { return false };
+        match self.members.get(handle as usize) {
+            Some(Some(Entry { member: Member::Mailbox(queue), .. })) => {
+                queue.deliver(&from.0.to_le_bytes(), piece);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The number of a member, which is the same in all its topics and grants nothing.
+    pub(super) fn number(&mut self, handle: u32) -> Option<u64> {
+        let entry = self.members.get_mut(handle as usize)?.as_mut()?;
+        match entry.member {
+            Member::Session(_) => {
+                Some(*entry.number.get_or_insert_with(|| u64::from_le_bytes(random::bytes())))
+            }
+            Member::Mailbox(_) => None,
+        }
+    }
+
+    /// A piece of an answer: who has not been told of and still subscribes.
+    fn piece(&mut self, due: &mut Due, row: u16, bytes: usize) -> Vec<u8> {
+        let mut members = Vec::new();
+        let piece = &due.handles[due.told..];
+        for &handle in &piece[..piece.len().min(PIECE_MEMBERS)] {
+            if members.len() >= bytes {
+                break;
+            }
+            due.told += 1;
+            if !self.topics.contains(&due.topic, handle) {
+                continue;
+            }
+            if let Some(number) = self.number(handle) {
+                put_member(&mut members, number, self.info(&due.topic, handle));
+            }
+        }
+        let is_last = due.told == due.handles.len();
+        let mut out = Vec::with_capacity(members.len() + 8);
+        Head { row, piece: due.pieces, is_last }.encode(&mut out);
+        out.append(&mut members);
+        due.pieces += 1;
+        out
+    }
+}
+
+impl Hub {
+    /// Puts a question to all workers, whose answers go to `to`.
+    pub(super) fn put_question(&mut self, topic: &[u8], to: ConnId) -> Result<Answers, Error> {
+        let bus = self.bus.as_mut().ok_or(Error::NoRow)?;
+        let directory = living_zone().ok_or(Error::NoRow)?.directory();
+        // Whoever joins later has nobody yet.
+        let of = |row| Some((row, (directory.worker(row)?.1, 0)));
+        let missing = directory.joined().filter_map(of).collect();
+        bus.put(Target::All, &message(Kind::Ask { topic, id: to }, false, &[], None))?;
+        bus.wake_self();
+        Ok(Answers { missing, complete: true, until: clock::now_ms() + SILENCE_MS })
+    }
+
+    /// Gives one piece of one answer. Whether there is more to say.
+    pub(super) fn answer_rolls(&mut self) -> bool {
+        let Hub { local, bus: Some(bus), .. } = self else { return false };
+        let Some(mut due) = local.presence.answers.pop_front() else { return false };
+        // A member may be a whole info longer.
+        let room = PIECE_BYTES.min(bus.max_payload() / 2);
+        let piece = local.piece(&mut due, bus.row(), room);
+        let mut goes_on = due.told < due.handles.len();
+        if due.to.row() == bus.row() {
+            goes_on &= local.hand_answer(&due.to, bus.origin().node, &piece);
+        } else {
+            let answer = message(Kind::Answer { id: due.to }, false, &piece, None);
+            let asker = bus.owner_here(&due.to);
+            goes_on &= asker.is_some_and(|row| bus.put(row, &answer).is_ok());
+        }
+        if goes_on {
+            local.presence.answers.push_back(due);
+        }
+        !local.presence.answers.is_empty()
+    }
+}

@@ -1,0 +1,61 @@
+//! The natives behind `websocket.presence`.
+
+use std::cell::RefCell;
+
+use super::natives::refuse;
+use crate::hub::{self, Answer, Roll};
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::{native, Native};
+use crate::ngx::lua_wait::Wait;
+
+/// The natives of this file.
+pub const NATIVES: &[Native] = &[
+    native!(c"presence_ask", ask),
+    native!(c"presence_take", take),
+    native!(c"presence_wait", wait),
+];
+
+/// `presence_ask(topic)` → roll | nil, err
+pub fn ask(args: &Args) -> Outcome {
+    match hub::ask(args.bytes(1).unwrap_or_default()) {
+        Ok(roll) => Outcome::one(Value::Object(Object::Roll(Box::new(RefCell::new(roll))))),
+        Err(err) => refuse(err),
+    }
+}
+
+/// `presence_take(roll)` → array (of each member id and info), node | false, whether every worker
+/// has answered | nothing: more is to come
+pub fn take(args: &Args) -> Outcome {
+    let Some(roll) = roll(args) else { return Outcome::Raise(NOT_OURS.into()) };
+    let answer = roll.borrow_mut().take();
+    match answer {
+        Answer::Members(node, members) => {
+            let of = |(number, info): (u64, String)| {
+                [format!("{number:016x}").into_bytes(), info.into_bytes()]
+            };
+            let node = Value::Bytes(format!("{:08x}", node.0).into_bytes());
+            Outcome::two(Value::List(members.into_iter().flat_map(of).collect()), node)
+        }
+        Answer::Wait => Outcome::none(),
+        Answer::Done(complete) => Outcome::two(Value::Bool(false), Value::Bool(complete)),
+    }
+}
+
+/// `presence_wait(roll, whether a piece was taken)`: until there is more, or others have had their
+/// turn. A boolean | nil, err where the phase cannot wait.
+pub fn wait(args: &Args) -> Outcome {
+    let Some(roll) = roll(args) else { return Outcome::Raise(NOT_OURS.into()) };
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    match roll.borrow().park(r, args.truth(2)) {
+        Wait::Ready(never) => match never {},
+        Wait::Parked => Outcome::Yield,
+        Wait::Denied(text) => Outcome::nil_err(text),
+    }
+}
+
+fn roll<'l>(args: &Args<'l>) -> Option<&'l RefCell<Roll>> {
+    match args.object(1)? {
+        Object::Roll(roll) => Some(roll),
+        _ => None,
+    }
+}
