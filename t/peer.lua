@@ -172,6 +172,15 @@ function _M.receive(self)
 end
 
 
+-- What is left is a close frame: its code and reason, and what `rest` returns behind it.
+function _M.receive_close(self)
+    local first, payload = self:receive()
+    assert(first == 0x88, "no close frame")
+    local high, low = byte(payload, 1, 2)
+    return high * 256 + low, payload:sub(3), self:rest()
+end
+
+
 -- Reads what is left and returns it together with how the connection ended.
 function _M.rest(self)
     local data, err, partial = self.sock:receive("*a")

@@ -60,7 +60,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 24] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 25] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -78,6 +78,12 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 24] = [
             offset_of!(Location, slow_consumer),
         )
     },
+    row(
+        c"websocket_handler_close",
+        ffi::NGX_CONF_FLAG,
+        ffi::ngx_conf_set_flag_slot,
+        offset_of!(Location, handler_close),
+    ),
     row(
         c"websocket_publish_from_client",
         ffi::NGX_CONF_FLAG,

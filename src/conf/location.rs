@@ -39,6 +39,8 @@ pub struct Location {
     pub deflate: deflate::Config,
     /// `websocket_shutdown_close`: not given, off, or what to say.
     pub shutdown_close: Option<Option<Rc<ShutdownClose>>>,
+    /// `websocket_handler_close`: 0 is off.
+    pub handler_close: usize,
     /// `websocket_publish_from_client`: 0 is off.
     pub publish_from_client: usize,
     /// `websocket_resume_limit`; 0 is none.
@@ -140,6 +142,7 @@ impl Location {
             compression: None,
             deflate: deflate::Config::default(),
             shutdown_close: None,
+            handler_close: UNSET,
             publish_from_client: UNSET,
             resume_limit: UNSET,
             max_subscriptions: UNSET,
@@ -165,6 +168,7 @@ impl Location {
         pick(&mut self.ping_interval, prev.ping_interval, UNSET);
         pick(&mut self.ping_timeout, prev.ping_timeout, 10_000);
         pick(&mut self.slow_consumer, prev.slow_consumer, 1);
+        pick(&mut self.handler_close, prev.handler_close, 1);
         pick(&mut self.publish_from_client, prev.publish_from_client, 0);
         pick(&mut self.resume_limit, prev.resume_limit, 300);
         pick(&mut self.max_subscriptions, prev.max_subscriptions, 0);
@@ -197,6 +201,7 @@ impl Location {
             rate: self.rate.flatten(),
             lifetime: self.lifetime.flatten(),
             shutdown: self.goodbye(),
+            handler_close: self.handler_close != 0,
         }
     }
 
@@ -212,6 +217,7 @@ impl Location {
             heartbeat: None,
             rate: None,
             shutdown: self.given_goodbye(),
+            handler_close: false,
             ..self.options()
         }
     }

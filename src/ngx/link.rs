@@ -130,6 +130,19 @@ impl Link {
         !c.is_null() && unsafe { (*c).error() != 0 }
     }
 
+    /// Whether the handler has returned, and the request was not terminated.
+    pub(super) fn has_returned(&self) -> bool {
+        self.is_draining() && !self.held.get()
+    }
+
+    /// Whether the peer has ended the stream, or the handler the connection (ngx_http_finalize_request
+    /// marks it for status 444).
+    pub(super) fn is_cut(&self) -> bool {
+        let c = self.c.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*c).timedout() != 0 || (*(*c).read).eof() != 0 }
+    }
+
     /// Asks nginx to tell the read handler when the worker is told to quit gracefully (what it
     /// does for idle keepalive connections).
     pub fn want_quit_notice(&self) {
@@ -157,6 +170,14 @@ impl Link {
                 (*c).set_buffered(if pending { bits | BUFFERED } else { bits & !BUFFERED });
             }
         }
+    }
+
+    /// Has the session's `flush` called soon after the handler has returned, although nothing waits to
+    /// leave: nginx finds our bit, arms the write event and leaves the rest to our write handler.
+    /// To be called again after each flush.
+    pub fn await_return(&self) {
+        self.set_pending(true);
+        self.sleep();
     }
 
     /// Has the session's `flush` called once, after the events at hand: everything sent in one

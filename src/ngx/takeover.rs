@@ -4,7 +4,8 @@
 //!
 //! How a request ends with output pending (nginx 1.22, ngx_http_request.c):
 //! - its handler returns: ngx_http_finalize_request sees our bit in `c->buffered`, arms the send
-//!   timer and leaves the rest to the write handler, ours, which finalises once all is sent;
+//!   timer and leaves the rest to the write handler, ours, which finalises once all is sent
+//!   (the bit is set, too, where a close frame is to answer the handler's return);
 //! - it is terminated (ngx.exit(444), a Lua error): cleanups run first, and ours holds the request
 //!   by `r->blocked` until all is sent or the timer fires.
 
@@ -36,6 +37,9 @@ pub trait Takeover: 'static {
     fn has_unread(&self) -> bool;
     /// Whether output waits to be sent.
     fn pending(&self) -> bool;
+    /// The handler has returned, or has failed: a conversation that goes on ends with that. Whether
+    /// the peer is told.
+    fn handler_ended(&self, failed: bool) -> bool;
     /// The output that waits will never be sent: forget it.
     fn discard(&self);
     /// Milliseconds that pending output may stay without progress after the handler ended.
@@ -271,6 +275,9 @@ unsafe extern "C" fn timer_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
 }
 
 fn flush<T: Takeover>(session: &T) {
+    if session.link().has_returned() {
+        session.handler_ended(false);
+    }
     let untold = session.link().checks_abort() && !session.knows_end();
     session.flush();
     // Reading may be put off to a flush.
@@ -297,11 +304,18 @@ fn end_request<T: Takeover>(session: &T, rc: ffi::ngx_int_t) {
     // SAFETY: r is alive (the caller has looked). What follows is ngx_http_writer's own ending;
     // afterwards r may be gone, c is nginx's to reuse but stays readable, as nginx itself relies on.
     unsafe {
+        let c = (*r).connection;
         if link.take_hold() {
             let main = (*r).main;
             ffi::HTTP_REQUEST_BLOCKED.set(main, ffi::HTTP_REQUEST_BLOCKED.get(main) - 1);
+            // What the peer still sends must not take our last bytes from it (RFC 6455 7.1.1): nginx is
+            // to end this request as any other, and lingers, where it would close at once. As
+            // ngx_http_terminate_handler, we know of nobody else who holds it.
+            if rc == ffi::NGX_OK as ffi::ngx_int_t && !link.is_cut() {
+                (*c).set_error(0);
+                ffi::HTTP_REQUEST_COUNT.set(main, 1);
+            }
         }
-        let c = (*r).connection;
         (*r).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
         ffi::ngx_http_finalize_request(r, rc);
         ffi::ngx_http_run_posted_requests(c);
@@ -318,7 +332,13 @@ unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
         // SAFETY: we are called for this request, so it is alive; null where it ends before its
         // connection was taken over.
         let terminated = !r.is_null() && unsafe { ffi::HTTP_REQUEST_COUNT.get(r) } > 0;
-        if terminated && !link.is_broken() && session.pending() {
+        // Neither who left by ngx.exit(444) nor a peer that has gone is told anything.
+        let told = terminated
+            && link.is_open()
+            && !link.is_broken()
+            && !link.is_cut()
+            && session.handler_ended(true);
+        if terminated && !link.is_broken() && (told || session.pending()) {
             link.hold(session.drain_timeout());
             session.ended();
         } else {

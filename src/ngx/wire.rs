@@ -18,6 +18,8 @@ pub struct Wire {
     c: Cell<*mut ffi::ngx_connection_t>,
     /// How many reads brought something since the last event.
     reads: Cell<u32>,
+    /// The write event is asleep, see `sleep`.
+    asleep: Cell<bool>,
 }
 
 /// After so many reads others have their turn: a peer that sends faster than we read would keep the
@@ -26,7 +28,7 @@ const READS: u32 = 16;
 
 impl Wire {
     pub(super) fn new(c: *mut ffi::ngx_connection_t) -> Wire {
-        Wire { c: Cell::new(c), reads: Cell::new(0) }
+        Wire { c: Cell::new(c), reads: Cell::new(0), asleep: Cell::new(false) }
     }
 
     pub(super) fn get(&self) -> *mut ffi::ngx_connection_t {
@@ -128,6 +130,7 @@ impl Wire {
 
     /// Sends what lies in one piece, which on a plain connection is cheaper than by parts.
     pub fn send_one(&self, part: &[u8]) -> Sent {
+        self.rouse();
         let c = self.get();
         // SAFETY: not null means alive. The plain transport's `send` reads the bytes during the
         // call only, and does nothing else but to note whether the kernel takes more.
@@ -155,6 +158,7 @@ impl Wire {
     /// Sends the parts in order, as many as `MAX_PARTS` in one system call on a plain connection;
     /// TLS packs them into as few records as they fit.
     pub fn send(&self, parts: &[&[u8]]) -> Sent {
+        self.rouse();
         let c = self.get();
         if c.is_null() {
             return Sent::Failed(0);
@@ -225,10 +229,42 @@ impl Wire {
     /// Arms the write event after a partial write: the write handler is called when the kernel
     /// takes more. Disarms it once the kernel has taken all (see `want_read`).
     pub fn want_write(&self) {
+        self.rouse();
         let c = self.get();
         if !c.is_null() {
             // SAFETY: c is alive.
             unsafe { ffi::ngx_handle_write_event((*c).write, 0) };
+        }
+    }
+
+    /// Leaves the write event, of a connection on which nothing waits to leave, as if the kernel took
+    /// nothing and nobody had asked for more: whoever arms it from now on (`ngx_handle_write_event`)
+    /// has the write handler called in the next turn.
+    pub(super) fn sleep(&self) {
+        let c = self.get();
+        if c.is_null() {
+            return;
+        }
+        self.asleep.set(true);
+        // SAFETY: c is alive. What reports states (poll, select) disarms a ready event; to epoll it is
+        // told anew when it is armed, and what it reports until then is ignored.
+        unsafe {
+            let write = (*c).write;
+            if (*write).active() != 0 || (*write).ready() != 0 {
+                (*write).set_ready(1);
+                ffi::ngx_handle_write_event(write, 0);
+                (*write).set_active(0);
+                (*write).set_ready(0);
+            }
+        }
+    }
+
+    /// Undoes `sleep`: the kernel may be asked.
+    pub(super) fn rouse(&self) {
+        let c = self.get();
+        if self.asleep.replace(false) && !c.is_null() {
+            // SAFETY: not null means alive.
+            unsafe { (*(*c).write).set_ready(1) };
         }
     }
 

@@ -60,6 +60,8 @@ pub struct Options {
     pub extension: Option<Agreed>,
     /// What the peer is told when the worker quits; None: nothing.
     pub shutdown: Option<Rc<ShutdownClose>>,
+    /// Whether the end of the handler closes what is still open: 1000, or 1011 where it failed.
+    pub handler_close: bool,
 }
 
 /// The goodbye of a worker that has been told to quit.
@@ -114,10 +116,21 @@ pub(super) struct State {
     pub log_errors: bool,
     /// Set where no handler reads: who is told of messages.
     pub alone: Option<Rc<Each>>,
+    /// The peer is told that the handler has ended.
+    handler_close: bool,
     /// The worker quits, and this connection keeps it until the peer ends it.
     pub stays: bool,
     /// A compressor and an inflater went with it.
     packs: bool,
+}
+
+impl State {
+    /// Whether the conversation goes on, and is to end with its handler.
+    fn tells_return(&self) -> bool {
+        let conn = &self.conn;
+        let goes_on = !conn.is_over() && !conn.is_closing() && conn.write_end().is_none();
+        self.handler_close && self.alone.is_none() && goes_on
+    }
 }
 
 /// Who is told what becomes of a connection, by the number that goes with it.
@@ -188,6 +201,7 @@ impl Session {
             goodbye: None,
             log_errors: conf.log_errors(r),
             alone: None,
+            handler_close: options.handler_close,
             stays: false,
             packs: config.extension.is_some(),
         };
@@ -228,6 +242,8 @@ impl Session {
         }
         if io.conn.buffered() > 0 {
             self.link.set_pending(true);
+        } else if io.tells_return() {
+            self.link.await_return();
         }
         // A connection that nobody reads from yet must answer pings all the same.
         if io.conn.style() == Style::Messages || io.conn.buffered() > 0 {
@@ -456,6 +472,9 @@ impl Session {
         if !pending {
             self.link.shrink();
             self.link.want_write();
+            if io.tells_return() && self.link.is_open() {
+                self.link.await_return();
+            }
         }
         if io.conn.has_room() {
             self.writers.wake_all();
@@ -559,6 +578,18 @@ impl Takeover for Session {
 
     fn has_unread(&self) -> bool {
         self.io.borrow().conn.has_unread()
+    }
+
+    fn handler_ended(&self, failed: bool) -> bool {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let tells = io.tells_return();
+        if tells {
+            let code = if failed { 1011 } else { 1000 };
+            io.conn.end_with(&Worker, code, b"");
+            self.react(io);
+        }
+        tells
     }
 
     fn discard(&self) {

@@ -27,6 +27,7 @@ Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
 ! Content-Type
 --- frames
 text "hello"
+close 1000 ""
 --- results
 "server" nil nil "open" 0
 7
@@ -348,6 +349,7 @@ here
     report(ws:send("still here"))
 --- frames
 text "still here"
+close 1000 ""
 --- results
 nil "response header already sent" 500
 nil "response header already sent"

@@ -312,6 +312,7 @@ CORE::join '', map { qq{$_ 136 1002 "bad close code" "" "closed"\n} } 0, 999, 10
 --- handler
     report(ws:recv())
 --- frames
+close 1000 ""
 --- results eval
 ::brief("\xff\xc0\x80") . " \"binary\"\n"
 

@@ -319,11 +319,12 @@ true nil "closed" 1006 "closed"
 
 
 
-=== TEST 18: the request ends without a close frame when the handler ends
+=== TEST 18: what was sent leaves before the close frame of a handler that ends
 --- handler
     ws:send("bye")
 --- frames
 text "bye"
+close 1000 ""
 
 
 
@@ -345,6 +346,7 @@ text "bye"
     try(1000, "r", -1)
     report(ws:state())
 --- frames
+close 1000 ""
 --- results
 "here: bad "code" argument: not a close code that may be sent"
 "here: bad "code" argument: not a close code that may be sent"

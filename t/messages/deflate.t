@@ -134,7 +134,7 @@ CORE::join '', map { ::masked(0xc2, ::deflated($_)) } ::pattern(1 << 20), "\0" x
     report(ws:send(("\0\255"):rep(10), "binary") < 15)
 --- frames eval
 qq{text deflated "Hello"\ntext deflated "Hello"\ntext deflated } . ::brief("compressible " x 1000)
-. "\nbinary deflated " . ::brief("\0\xff" x 10) . "\n"
+. "\nbinary deflated " . ::brief("\0\xff" x 10) . qq{\nclose 1000 ""\n}
 --- results
 9
 true
@@ -149,7 +149,7 @@ true
     local first = ws:send(("Hello "):rep(10))
     report(ws:send(("Hello "):rep(10)) == first)
 --- frames eval
-('text deflated ' . ::brief("Hello " x 10) . "\n") . ('text deflated ' . ::brief("Hello " x 10) . "\n")
+('text deflated ' . ::brief("Hello " x 10) . "\n") . ('text deflated ' . ::brief("Hello " x 10) . qq{\nclose 1000 ""\n})
 --- results
 true
 
@@ -163,6 +163,7 @@ true
 --- frames
 text deflated "something that does not repeat itself: 0123456789"
 text deflated "something that does not repeat itself: 0123456789"
+close 1000 ""
 --- results
 true
 
@@ -187,7 +188,7 @@ close 1007 "bad compressed data"
     ws:send(("x"):rep(99))
     ws:send(("x"):rep(100))
 --- frames eval
-'text ' . ::brief("x" x 99) . "\ntext deflated " . ::brief("x" x 100) . "\n"
+'text ' . ::brief("x" x 99) . "\ntext deflated " . ::brief("x" x 100) . qq{\nclose 1000 ""\n}
 
 
 
@@ -197,7 +198,7 @@ close 1007 "bad compressed data"
     ws:send(("x"):rep(255))
     ws:send(("x"):rep(256))
 --- frames eval
-'text ' . ::brief("x" x 255) . "\ntext deflated " . ::brief("x" x 256) . "\n"
+'text ' . ::brief("x" x 255) . "\ntext deflated " . ::brief("x" x 256) . qq{\nclose 1000 ""\n}
 
 
 
@@ -245,7 +246,7 @@ true
     writer:finish()
     ws:send("Hello")
 --- frames eval
-'text ... ' . ::brief("x" x 1000) . qq{\ncontinuation ""\ntext deflated "Hello"\n}
+'text ... ' . ::brief("x" x 1000) . qq{\ncontinuation ""\ntext deflated "Hello"\nclose 1000 ""\n}
 
 
 
@@ -366,7 +367,7 @@ close 1009 "exceeding max payload len"
 --- handler
     for n = 1, 20 do ws:send(("abcdefghij" .. n):rep(100)) end
 --- frames eval
-CORE::join '', map { 'text deflated ' . ::brief("abcdefghij$_" x 100) . "\n" } 1 .. 20
+(CORE::join '', map { 'text deflated ' . ::brief("abcdefghij$_" x 100) . "\n" } 1 .. 20) . qq{close 1000 ""\n}
 
 
 
@@ -378,6 +379,6 @@ CORE::join '', map { 'text deflated ' . ::brief("abcdefghij$_" x 100) . "\n" } 1
     ws:send(data, typ)
 --- send eval: ::masked(0xc2, ::deflated("0123456789" x 10000, bits => 9))
 --- frames eval
-'binary deflated ' . ::brief("0123456789" x 10000) . "\n"
+'binary deflated ' . ::brief("0123456789" x 10000) . qq{\nclose 1000 ""\n}
 --- results eval
 ::brief("0123456789" x 10000) . qq{ "binary"\n}

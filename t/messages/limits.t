@@ -163,6 +163,7 @@ nil "too many fragments" 1009 "too many fragments"
 --- handler
     report(ws:recv())
 --- frames
+close 1000 ""
 --- results
 "ab" "binary"
 --- timeout: 20
@@ -174,6 +175,6 @@ nil "too many fragments" 1009 "too many fragments"
 --- handler
     report(ws:send(("x"):rep(100000)))
 --- frames eval
-'text ' . ::brief("x" x 100000) . "\n"
+'text ' . ::brief("x" x 100000) . qq{\nclose 1000 ""\n}
 --- results
 100010

@@ -79,6 +79,7 @@ CORE::join "", map { ::brief(::pattern($_)) . " \"binary\"\n" } 125, 126, 127, 6
 --- frames
 pong "p1"
 pong ""
+close 1000 ""
 --- results
 "abc" "text"
 
@@ -92,6 +93,7 @@ pong ""
 ::bytewise(::masked(0x01, "one "), ::masked(0x89, "ping"), ::masked(0x80, "two"), ::masked(0x82, "x" x 130))
 --- frames
 pong "ping"
+close 1000 ""
 --- results eval
 "\"one two\" \"text\"\n" . ::brief("x" x 130) . " \"binary\"\n"
 
@@ -106,7 +108,7 @@ pong "ping"
     say(p:receive())
     say(p:receive())
     wake:post()
-    say(p:rest())
+    say(p:receive_close())
     p:close()
 --- http_config
     init_by_lua_block { wake = require("ngx.semaphore").new() }
@@ -114,7 +116,7 @@ pong "ping"
     wake:wait(5)
     report(ws:state())
 --- response_body eval
-qq{138 "anybody there?"\n138 ""\n138 } . ::brief("x" x 125) . qq{\n"" "closed"\n}
+qq{138 "anybody there?"\n138 ""\n138 } . ::brief("x" x 125) . qq{\n1000 "" "" "closed"\n}
 --- results
 "open"
 
@@ -126,6 +128,7 @@ qq{138 "anybody there?"\n138 ""\n138 } . ::brief("x" x 125) . qq{\n"" "closed"\n
 --- send eval
 ::masked(0x8a, "") . ::masked(0x8a, "unasked") . ::masked(0x81, "message")
 --- frames
+close 1000 ""
 --- results
 "message" "text"
 
@@ -264,6 +267,7 @@ true "for the first" "text"
     report(ws:recv(10))
 --- frames
 text "go"
+close 1000 ""
 --- results
 1
 nil "timeout"
@@ -310,7 +314,7 @@ true "all read"
     say(shared.ws:send("from elsewhere"))
     say(p:receive())
     shared.over:post()
-    say(p:rest())
+    say(p:receive_close())
     say(shared.ws:recv())
     say(shared.ws:send("x"))
     say(shared.ws:ping())
@@ -336,8 +340,8 @@ true "all read"
 "shared" "text"
 16
 129 "from elsewhere"
-"" "closed"
-nil "closed" 1006 "closed"
+1000 "" "" "closed"
+nil "closed" 1000 ""
 nil "closed"
 nil "closed"
 nil "closed"
@@ -346,7 +350,7 @@ nil "closed"
 0
 nil "closed"
 
-1006 "closed" false
+1000 "" false
 
 
 
@@ -355,7 +359,7 @@ nil "closed"
     local p = peer.connect()
     p:send(peer.frame(0x81, "to the timer"))
     say(p:receive())
-    say(p:rest())
+    say(p:receive_close())
     p:close()
 --- handler
     local semaphore = require("ngx.semaphore").new()
@@ -368,7 +372,7 @@ nil "closed"
     report(ws:state())
 --- response_body
 129 "to the timer, text"
-"" "closed"
+1000 "" "" "closed"
 --- results
 "open"
 
@@ -378,7 +382,7 @@ nil "closed"
 --- client
     local p = peer.connect()
     waiting:wait(5)
-    say(p:rest())
+    say(p:receive_close())
     ended:wait(5)
     p:close()
 --- http_config
@@ -395,9 +399,9 @@ nil "closed"
     end)
     ngx.sleep(0.01)
 --- response_body
-"" "closed"
+1000 "" "" "closed"
 --- results
-nil closed 1006
+nil closed 1000
 --- timeout: 10
 
 
@@ -405,7 +409,7 @@ nil closed 1006
 === TEST 21: messages that were not taken before the request ended
 --- client
     local p = peer.connect(peer.frame(0x81, "one") .. peer.frame(0x81, "two"))
-    say(p:rest())
+    say(p:receive_close())
     say(ws_of_old:recv())
     p:close()
 --- http_config
@@ -414,8 +418,8 @@ nil closed 1006
     ws_of_old = ws
     report(ws:recv())
 --- response_body
-"" "closed"
-nil "closed" 1006 "closed"
+1000 "" "" "closed"
+nil "closed" 1000 ""
 --- results
 "one" "text"
 

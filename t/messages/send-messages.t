@@ -21,7 +21,7 @@ __DATA__
     report(ws:send("", "binary"))
     report(ws:send(42))
 --- frames eval
-qq{text "text"\ntext "text"\nbinary } . ::brief("\0\xff") . qq{\ntext ""\nbinary ""\ntext "42"\n}
+qq{text "text"\ntext "text"\nbinary } . ::brief("\0\xff") . qq{\ntext ""\nbinary ""\ntext "42"\nclose 1000 ""\n}
 --- results
 6
 6
@@ -43,7 +43,7 @@ qq{text "text"\ntext "text"\nbinary } . ::brief("\0\xff") . qq{\ntext ""\nbinary
 --- frames eval
 use bytes;
 sub part { my $n = shift; my $all = CORE::join('', map { chr } 0 .. 255) . CORE::join('', map { chr } 1 .. 250); $all x int($n / 506) . substr $all, 0, $n % 506 }
-CORE::join '', map { 'binary ' . ::brief(part($_)) . "\n" } 125, 126, 65535, 65536, 1048576, 16777216
+(CORE::join '', map { 'binary ' . ::brief(part($_)) . "\n" } 125, 126, 65535, 65536, 1048576, 16777216) . qq{close 1000 ""\n}
 --- results
 127
 130
@@ -63,7 +63,7 @@ CORE::join '', map { 'binary ' . ::brief(part($_)) . "\n" } 125, 126, 65535, 655
     report(ws:send("\226\130", "binary"))
     report(ws:send("\226\130\172"))
 --- frames eval
-'binary ' . ::brief("\xe2\x82") . "\ntext " . ::brief("\xe2\x82\xac") . "\n"
+'binary ' . ::brief("\xe2\x82") . "\ntext " . ::brief("\xe2\x82\xac") . qq{\nclose 1000 ""\n}
 --- results
 nil "invalid utf-8"
 nil "invalid utf-8"
@@ -81,6 +81,7 @@ nil "invalid utf-8"
     report(ws:send(("x"):rep(200000) .. "\255"))
     report(ws:buffered())
 --- frames
+close 1000 ""
 --- results
 nil "invalid utf-8"
 0
@@ -98,7 +99,7 @@ nil "invalid utf-8"
     report(writer:write("\255"))
     report(writer:finish())
 --- frames eval
-qq{text ... "one "\ncontinuation ... ""\ncontinuation ... "2"\ncontinuation ""\nbinary ... } . ::brief("\xff") . qq{\ncontinuation ""\n}
+qq{text ... "one "\ncontinuation ... ""\ncontinuation ... "2"\ncontinuation ""\nbinary ... } . ::brief("\xff") . qq{\ncontinuation ""\nclose 1000 ""\n}
 --- results
 6
 2
@@ -116,6 +117,7 @@ qq{text ... "one "\ncontinuation ... ""\ncontinuation ... "2"\ncontinuation ""\n
 --- frames
 text ""
 binary ""
+close 1000 ""
 --- results
 2
 2
@@ -141,6 +143,7 @@ continuation ... "b"
 pong "q"
 continuation ""
 text "yes"
+close 1000 ""
 --- results
 nil "a stream is being sent"
 nil "a stream is being sent"
@@ -183,6 +186,7 @@ nil "a stream is being sent"
     report(writer:finish())
 --- frames
 text ""
+close 1000 ""
 --- results
 nil "stream finished"
 nil "stream finished"
@@ -202,6 +206,7 @@ nil "stream finished"
 text ""
 binary ... "y"
 continuation ""
+close 1000 ""
 --- results
 nil "stream finished"
 nil "stream finished"
@@ -218,7 +223,7 @@ nil "stream finished"
     end
     report(writer:finish())
 --- frames eval
-qq{text ... } . ::brief("\xe2") . "\n" . (CORE::join '', map { 'continuation ... ' . ::brief($_) . "\n" } "\x82", "\xac", "\xf0", "\x9f", "\x98", "\x80") . qq{continuation ""\n}
+qq{text ... } . ::brief("\xe2") . "\n" . (CORE::join '', map { 'continuation ... ' . ::brief($_) . "\n" } "\x82", "\xac", "\xf0", "\x9f", "\x98", "\x80") . qq{continuation ""\nclose 1000 ""\n}
 --- results
 3
 3
@@ -241,7 +246,7 @@ qq{text ... } . ::brief("\xe2") . "\n" . (CORE::join '', map { 'continuation ...
     report(writer:write("\172"))
     report(writer:finish())
 --- frames eval
-qq{text ... } . ::brief("\xe2\x82") . "\ncontinuation ... " . ::brief("\xac") . "\ncontinuation \"\"\n"
+qq{text ... } . ::brief("\xe2\x82") . "\ncontinuation ... " . ::brief("\xac") . qq{\ncontinuation ""\nclose 1000 ""\n}
 --- results
 4
 nil "invalid utf-8"
@@ -261,7 +266,7 @@ nil "invalid utf-8"
     report(ws:pong(("x"):rep(125)))
     report(ws:ping("\0\255"))
 --- frames eval
-qq{ping ""\nping "data"\nping "7"\npong ""\npong } . ::brief("x" x 125) . "\nping " . ::brief("\0\xff") . "\n"
+qq{ping ""\nping "data"\nping "7"\npong ""\npong } . ::brief("x" x 125) . "\nping " . ::brief("\0\xff") . qq{\nclose 1000 ""\n}
 --- results
 2
 6
@@ -292,6 +297,7 @@ qq{ping ""\nping "data"\nping "7"\npong ""\npong } . ::brief("x" x 125) . "\npin
     try(function(...) ws:ping(...) return 1 end, {})
     try(function(...) ws:ping(...) return 1 end, false)
 --- frames
+close 1000 ""
 --- results
 false "here: bad "data" argument: string expected, got nil"
 false "here: bad "data" argument: string expected, got boolean"
@@ -391,7 +397,7 @@ nil "closed"
     for n = 1, 3 do ws:send(("x"):rep(100000)) end
     report("over")
 --- frames eval
-CORE::join '', ('text ' . ::brief("x" x 100000) . "\n") x 3
+(CORE::join '', ('text ' . ::brief("x" x 100000) . "\n") x 3) . qq{close 1000 ""\n}
 --- results
 "over"
 
@@ -406,6 +412,7 @@ CORE::join '', ('text ' . ::brief("x" x 100000) . "\n") x 3
     report(ws:buffered())
 --- frames
 text "12345"
+close 1000 ""
 --- results
 0
 7

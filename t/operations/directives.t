@@ -149,7 +149,7 @@ Sec-WebSocket-Extensions: permessage-deflate
     ws:send(("x"):rep(10))
     ws:send(("abc"):rep(1000))
 --- frames eval
-qq{text "xxxxxxxxx"\ntext deflated "xxxxxxxxxx"\ntext deflated } . ::brief("abc" x 1000) . "\n"
+qq{text "xxxxxxxxx"\ntext deflated "xxxxxxxxxx"\ntext deflated } . ::brief("abc" x 1000) . qq{\nclose 1000 ""\n}
 
 
 

@@ -76,6 +76,7 @@ def _(ng):
     equal(peer.report(), "open")
     equal(peer.report(), "10")
     equal(peer.frame(), (TEXT, b"too late"))
+    equal(peer.frame(), (CLOSE, b"\x03\xe8"))
     equal(peer.rest(), b"")
     peer.close()
 

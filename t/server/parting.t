@@ -39,6 +39,15 @@ case.handler("/messages/asks", """
     local ws = require("resty.websocket").accept()
     live.report(ws:close(1000, "", 60000))
 """)
+case.handler("/messages/returns", """
+    require("resty.websocket").accept()
+    live.take_signal()
+""")
+case.handler("/messages/raises", """
+    require("resty.websocket").accept()
+    live.take_signal()
+    error("no more")
+""")
 case.handler("/messages/stays", """
     local ws = require("resty.websocket").accept()
     live.report(ws:recv())
@@ -123,6 +132,26 @@ def _(ng):
     peer = Peer(ng, "/frames/leaves")
     ended(peer)
     lingers(ng, peer)
+
+
+@case("the handler returns, or raises", logs="no more")
+def _(ng):
+    for path, code in ("/messages/returns", b"\x03\xe8"), ("/messages/raises", b"\x03\xf3"):
+        peer = Peer(ng, path)
+        peer.signal()
+        ended(peer, code)
+        lingers(ng, peer)
+
+
+@case("the handler returns, or raises, while the peer sends", logs="no more")
+def _(ng):
+    for path, code in ("/messages/returns", b"\x03\xe8"), ("/messages/raises", b"\x03\xf3"):
+        peer = Peer(ng, path)
+        peer.signal()
+        # More than is read of it: the rest lies in the kernel.
+        peer.send(RUBBISH * 100)
+        ended(peer, code)
+        lingers(ng, peer)
 
 
 @case("a broken rule")

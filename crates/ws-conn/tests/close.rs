@@ -169,6 +169,21 @@ fn ending_from_elsewhere_sends_what_was_queued_and_reads_no_more() {
 }
 
 #[test]
+fn ending_from_elsewhere_answers_a_peer_that_came_first() {
+    let bye = masked(true, opcode::CLOSE, &close(4001, b"bye"));
+    let fault = masked(true, opcode::CLOSE, &close(1005, b""));
+    for (bytes, said) in [(bye, 4001), (fault, 1002)] {
+        let (world, wire, mut conn) = server(Style::Messages);
+        wire.bring(&[text(b"not taken"), bytes].concat());
+        conn.handle_read(&world, &wire);
+        conn.end_with(&world, 1000, b"");
+        conn.flush(&world, &wire);
+        assert_eq!(wire.sent()[2..4], close(said, b""));
+        assert_eq!(conn.end().map(End::code), Some(said));
+    }
+}
+
+#[test]
 fn frames_are_over_with_the_second_close_frame() {
     for ours_first in [true, false] {
         let (world, wire, mut conn) = server(Style::Frames);

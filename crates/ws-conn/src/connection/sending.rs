@@ -339,8 +339,10 @@ impl Connection {
         self.dialogue.close(host, code, reason, until)
     }
 
-    /// Closes without waiting for the peer's answer: what was queued before goes out first.
+    /// Closes without waiting for the peer's answer: what was queued before goes out first. Where the
+    /// peer's own close frame waits behind what nobody has taken, that one is answered.
     pub fn end_with(&mut self, host: &impl Host, code: u16, reason: &[u8]) {
+        self.dialogue.finish_close(host);
         if self.dialogue.end().is_none() {
             self.dialogue.close(host, Some(code), reason, 0);
             self.end_output(host, End::Ended { code, reason: reason.to_vec() });
