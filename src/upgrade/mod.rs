@@ -128,7 +128,7 @@ fn judge<'a>(
         Rules::Strict(policy) => policy,
         // lua-resty-websocket looks at the headers first.
         Rules::Lenient => {
-            let upgrade = server::check_lenient(request).map_err(Error::Refused)?;
+            let upgrade = server::check_lenient(request).map_err(counted)?;
             return if r.is_subrequest() { Err(Error::Subrequest) } else { Ok(upgrade) };
         }
     };
@@ -139,11 +139,15 @@ fn judge<'a>(
         Ok(_) if r.discards_body() => Err(Error::Body),
         Ok(upgrade) => Ok(upgrade),
         Err(refusal) => {
-            stats::add(Counter::refused(refusal.rule()), 1);
             refuse(r, request, &refusal);
-            Err(Error::Refused(refusal))
+            Err(counted(refusal))
         }
     }
+}
+
+fn counted(refusal: Refusal) -> Error {
+    stats::add(Counter::refused(refusal.rule()), 1);
+    Error::Refused(refusal)
 }
 
 /// What a refusal does to the response. A client that wanted to speak WebSocket may have sent

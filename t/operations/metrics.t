@@ -32,6 +32,10 @@ case.handler("/only-ours", """
     local ws, err, status = require("resty.websocket").accept{ origins = "https://ours.example" }
     if not ws then return ngx.exit(status) end
 """)
+case.handler("/drop-in", """
+    local wb, err = require("resty.websocket.server"):new()
+    if not wb then ngx.say(err) end
+""")
 case.handler("/lazy", """
     local ws = assert(require("resty.websocket").accept())
     ws:send(ws.id)
@@ -250,6 +254,19 @@ def _(ng):
         "protocol_errors masking": 1, "protocol_errors rsv": 1,
         "connections_refused version": 1, "connections_refused origin": 1}
     equal(after, expected)
+    line.close()
+
+
+@case("upgrades that a drop-in object refuses")
+def _(ng):
+    line = Line(ng)
+    before = line.info()
+    for was, instead in (b"Version: 13", b"Version: 12"), (b"websocket", b"h2c"), (b"Key:", b"Other:"):
+        refused = Peer(ng, request=head("/drop-in").replace(was, instead))
+        assert refused.more().startswith(b"HTTP/1.1 200")
+        refused.close()
+    after = difference(line.info(), before)
+    equal(after, {f"connections_refused {rule}": 1 for rule in ("version", "upgrade", "key")})
     line.close()
 
 
