@@ -17,6 +17,7 @@ let wanted = false; // whether we should be in a room
 let attempts = 0;
 let retry = 0;
 let cursor = ""; // of the last line: what follows it is what we have missed
+const here = new Map(); // who is in the room: names by member
 let mine = []; // what we have said and not heard yet
 
 function setState(state, text) {
@@ -58,6 +59,22 @@ function addLine(text) {
   lines.scrollTop = lines.scrollHeight;
 }
 
+// A list of everybody or, in a room of more than a hundred, their number; later who comes and goes.
+function takeMembers({ members, joins = [], leaves = [] }) {
+  if (members !== undefined) here.clear();
+  const crowd = typeof members === "number";
+  if (members && !crowd) joins = members;
+  for (const { member } of leaves) here.delete(member);
+  for (const { member, info } of joins) here.set(member, info);
+  $("here-count").textContent = number.format(crowd ? members : here.size);
+  const names = [...here.values()].sort((one, two) => one.localeCompare(two));
+  $("here").replaceChildren(...names.map((name) => {
+    const item = document.createElement("li");
+    item.textContent = name;
+    return item;
+  }));
+}
+
 // Why a connection ended, in words; browsers tell scripts no reason of a failed one.
 function ending(code, reason, opened) {
   if (!opened) return "nobody answers at " + location.host + ", or it refused the connection";
@@ -84,6 +101,7 @@ function connect() {
     const line = JSON.parse(event.data);
     cursor = line.cursor || cursor;
     if ("data" in line) addLine(line.data);
+    else if ("members" in line || "joins" in line) takeMembers(line);
     else if (line.reason && line.reason !== "epoch") addLine("* some lines are gone: " + line.reason);
   };
   socket.onclose = (event) => {

@@ -35,6 +35,11 @@ async function say(page, text) {
 const line = (page, text) => page.waitForFunction(
   (wanted) => [...document.querySelectorAll("#lines li")].filter((li) => li.dataset.text === wanted).length === 1, text);
 
+// Until exactly these are shown to be in the room.
+const here = (page, ...names) => page.waitForFunction(
+  (wanted) => [...document.querySelectorAll("#here li")].map((li) => li.textContent).join() === wanted
+    && document.getElementById("here-count").textContent === String(wanted.split(",").length), names.join());
+
 // The number that the status page shows beside a name; 0 where it has no row.
 const shown = (page, key) => page.$$eval("#groups td[data-key]", (cells, wanted) =>
   Number(cells.find((cell) => cell.dataset.key === wanted)?.nextSibling.title.replaceAll(",", "") ?? 0), key);
@@ -58,6 +63,10 @@ async function checkChat(browser) {
       await enter(bob, "Bob");
     }
     assert.equal((await numbers()).workers.length, 4);
+  });
+
+  await check("each sees who is here, whichever worker serves them", async () => {
+    for (const page of both) await here(page, "Ann", "Bob");
   });
 
   await check("what one says both see", async () => {
@@ -89,7 +98,9 @@ async function checkChat(browser) {
     await late.goto(base + "chat.html");
     await enter(late, "Late");
     for (const text of ["Ann hello from Ann <b>&amp;</b>", "hello from a shell", "Late came in"]) await line(late, text);
+    for (const page of [...both, late]) await here(page, "Ann", "Bob", "Late");
     await leave(late);
+    for (const page of both) await here(page, "Ann", "Bob");
     await late.close();
   });
 
@@ -168,6 +179,7 @@ async function checkChat(browser) {
       await line(page, "connection ended: server is shutting down (1001)");
       await page.waitForSelector("#state[data-state=open]");
     }
+    for (const page of both) await here(page, "Ann", "Bob");
     await say(bob, "back again");
     for (const page of both) await line(page, "Bob back again");
     const answer = execFileSync("curl", ["-sS", "-d", "hello again", base + "publish/lobby"]);
@@ -187,6 +199,7 @@ async function checkChat(browser) {
     const before = await left();
     await leave(ann);
     while (await left() === before);
+    await here(bob, "Bob");
     assert.equal(await ann.isDisabled("#send"), true);
     await leave(bob);
     await status.waitForFunction(() => document.querySelector(".card b").textContent === "0");
