@@ -79,12 +79,12 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     #[cfg(asan)]
     ngx::asan_control::run();
     // SAFETY: nginx passes the cycle whose configuration has been loaded.
-    let (workers, (rules, broker)) = unsafe {
+    let (workers, (rules, brokers)) = unsafe {
         ngx::zone::adopt(cycle);
         (ngx::process::worker_processes(cycle), conf::topic_rules(cycle))
     };
     ngx::handover::prepare();
-    status(hub::prepare(workers, &rules, broker))
+    status(hub::prepare(workers, &rules, brokers))
 }
 
 /// In each worker, right after it was forked.

@@ -1,13 +1,15 @@
 //! `websocket_broker`: the block's lines, and what they make together.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use ws_hub::broker::{Address, Secret, Server, Settings};
+use ws_hub::broker::{Secret, Server, Settings};
 
 use super::arguments::{parse_time, ArgumentError};
+use super::main::Main;
 use super::topics::parse_size;
-use crate::hub;
-use crate::ngx::client;
+use crate::hub::{self, MOST_BROKERS};
+use crate::ngx::tls_client::{TlsClient, TlsClientOptions};
 
 /// A block that is being read.
 pub struct Block {
@@ -16,27 +18,45 @@ pub struct Block {
     folder: PathBuf,
     server: Option<Server>,
     settings: Settings,
+    tls: TlsClientOptions,
     seen: Vec<Vec<u8>>,
-    /// A file with a secret that everybody can read.
-    pub exposed: Option<String>,
+    /// What is allowed and should not be.
+    warnings: Vec<String>,
 }
 
 /// The longest prefix: names of topics and this fit a line of any log.
 const MAX_PREFIX: usize = 64;
 
-impl Block {
-    /// Nothing read yet.
-    pub fn new(name: &[u8], folder: &[u8]) -> Block {
-        Block {
-            name: shown(name),
+impl Main {
+    /// Begins a block.
+    pub fn begin_broker(&mut self, args: &[&[u8]], folder: &[u8]) -> Result<Block, ArgumentError> {
+        let name = shown(args.first().copied().unwrap_or_default());
+        if self.brokers.iter().any(|broker| broker.name == name) {
+            return Err(text(format!("duplicate broker \"{name}\"")));
+        }
+        if self.brokers.len() == MOST_BROKERS {
+            return Err(text(format!("more than {MOST_BROKERS} brokers")));
+        }
+        Ok(Block {
+            name,
             folder: Path::new(&shown(folder)).to_path_buf(),
             server: None,
             settings: Settings::default(),
+            tls: TlsClientOptions::default(),
             seen: Vec::new(),
-            exposed: None,
-        }
+            warnings: Vec::new(),
+        })
     }
 
+    /// Ends it. Returns what nginx is to warn of.
+    pub fn end_broker(&mut self, block: Block) -> Result<Vec<String>, ArgumentError> {
+        let (broker, warnings) = block.finish()?;
+        self.brokers.push(Rc::new(broker));
+        Ok(warnings)
+    }
+}
+
+impl Block {
     /// Reads one line of it.
     pub fn line(&mut self, words: &[&[u8]]) -> Result<(), ArgumentError> {
         let [name, args @ ..] = words else { return Ok(()) };
@@ -49,7 +69,11 @@ impl Block {
             _ => Err(text(format!("invalid number of arguments in \"{}\"", shown(name)))),
         };
         match *name {
-            b"server" => self.server = Some(server(&shown(one()?))?),
+            b"server" => {
+                let address = shown(one()?);
+                let wrong = |err| text(format!("{err} in \"{address}\""));
+                self.server = Some(Server::parse(&address).map_err(wrong)?);
+            }
             b"user" => self.settings.user = one()?.to_vec(),
             b"password_file" => self.settings.password = self.password_file(one()?)?,
             b"password_env" => self.settings.password = password_env(&shown(one()?))?,
@@ -68,6 +92,23 @@ impl Block {
                 None => return Err(invalid(args[0])),
             },
             b"queue" => self.queue(args)?,
+            b"tls_trusted_certificate" => self.tls.ca = Some(self.file(one()?)),
+            b"tls_certificate" => match args {
+                [certificate, key] => {
+                    self.tls.pair = Some((self.file(certificate), self.file(key)));
+                }
+                _ => return Err(text("invalid number of arguments in \"tls_certificate\"".into())),
+            },
+            b"tls_name" => self.tls.name = Some(shown(one()?)),
+            b"tls_verify" => match one()? {
+                b"on" => {}
+                b"off" => {
+                    self.tls.unverified = true;
+                    let what = "its server's certificate is not verified";
+                    self.warnings.push(format!("broker \"{}\": {what}", self.name));
+                }
+                other => return Err(invalid(other)),
+            },
             _ => return Err(text(format!("unknown directive \"{}\"", shown(name)))),
         }
         Ok(())
@@ -99,7 +140,8 @@ impl Block {
         let bytes = std::fs::read(&path).map_err(cannot)?;
         let mode = std::fs::metadata(&path).map_err(cannot)?.permissions().mode();
         if mode & 0o004 != 0 {
-            self.exposed = Some(path.display().to_string());
+            self.warnings
+                .push(format!("everybody can read the password in \"{}\"", path.display()));
         }
         let line = bytes.split(|&byte| byte == b'\n' || byte == b'\r').next().unwrap_or_default();
         if line.is_empty() {
@@ -108,10 +150,14 @@ impl Block {
         Ok(Secret(line.to_vec()))
     }
 
+    fn file(&self, name: &[u8]) -> Vec<u8> {
+        self.folder.join(shown(name)).into_os_string().into_encoded_bytes()
+    }
+
     /// What the block has said.
-    pub fn finish(self) -> Result<hub::Broker, ArgumentError> {
-        let both = self.seen.iter().filter(|name| name.starts_with(b"password_")).count() > 1;
-        if both {
+    fn finish(self) -> Result<(hub::Broker, Vec<String>), ArgumentError> {
+        let begin_with = |start: &[u8]| self.seen.iter().filter(|n| n.starts_with(start)).count();
+        if begin_with(b"password_") > 1 {
             return Err(text(
                 "\"password_file\" and \"password_env\" exclude each other".to_string(),
             ));
@@ -119,21 +165,20 @@ impl Block {
         let Some(server) = self.server else {
             return Err(text(format!("no \"server\" in broker \"{}\"", self.name)));
         };
-        Ok(hub::Broker { name: self.name, server, settings: self.settings })
+        let tls = match server.uses_tls() {
+            true => {
+                let tls = TlsClient::new(&self.tls).map_err(|err| text(err.to_string()))?;
+                Some(Rc::new(tls))
+            }
+            false if begin_with(b"tls_") > 0 => {
+                let why = "lines that begin with \"tls_\" for a server without tls";
+                return Err(text(format!("{why} in broker \"{}\"", self.name)));
+            }
+            false => None,
+        };
+        let (name, settings) = (self.name, self.settings);
+        Ok((hub::Broker { name, server, settings, tls }, self.warnings))
     }
-}
-
-fn server(address: &str) -> Result<Server, ArgumentError> {
-    let server = Server::parse(address).map_err(|err| text(format!("{err} in \"{address}\"")))?;
-    let known = match server.address() {
-        Address::Tcp(host, port) => client::address(host, *port).is_some(),
-        Address::Unix(path) => client::unix(path).is_some(),
-    };
-    if !known {
-        let why = "a broker is named by its address: names are not looked up yet";
-        return Err(text(format!("{why}, in \"{address}\"")));
-    }
-    Ok(server)
 }
 
 fn password_env(name: &str) -> Result<Secret, ArgumentError> {

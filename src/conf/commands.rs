@@ -4,17 +4,18 @@
 use std::ffi::{c_char, c_void, CStr};
 use std::mem::offset_of;
 use std::ptr;
+use std::rc::Rc;
 
 use ngx::ngx_conf_log_error;
 use ws_hub::history::Rule;
 
 use super::arguments::{ArgumentError, DUPLICATE};
-use super::broker::Block;
 use super::handlers;
 use super::location::Location;
 use super::main::{LuaModules, Main};
 use crate::ffi;
 use crate::hub;
+use crate::ngx::block;
 use crate::ngx::ngx_lua;
 use crate::ngx::running;
 use crate::ngx::zone;
@@ -258,7 +259,7 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
         let index = ffi::ngx_http_lua_websocket_module.ctx_index;
         let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
         (*main).top = (*(*ctx).loc_conf.add(index)).cast::<Location>();
-        if (*main).broker.is_some() && (*main).far_histories > 0 {
+        if !(*main).brokers.is_empty() && (*main).far_histories > 0 {
             ngx_conf_log_error!(
                 ffi::NGX_LOG_EMERG,
                 cf,
@@ -272,80 +273,52 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
     }
 }
 
-/// The rules of topics, and the broker, of a configuration that has been loaded; without an http
+/// The rules of topics, and the brokers, of a configuration that has been loaded; without an http
 /// block none.
 ///
 /// # Safety
 /// `cycle` must be what nginx passes to init_module.
-pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> (Vec<Rule>, Option<hub::Broker>) {
+pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> (Vec<Rule>, Vec<Rc<hub::Broker>>) {
     // SAFETY: by contract: the http module's entry is its ngx_http_conf_ctx_t, or null, and our main
     // conf in there was made by `create_main_conf`.
     unsafe {
         let http = *(*cycle).conf_ctx.add((*ptr::addr_of!(ffi::ngx_http_module)).index);
         let Some(ctx) = http.cast::<ffi::ngx_http_conf_ctx_t>().as_ref() else {
-            return (Vec::new(), None);
+            return (Vec::new(), Vec::new());
         };
         let main = *ctx.main_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
         let main = &*main.cast::<Main>();
-        (main.topics.clone(), main.broker.clone())
+        (main.topics.clone(), main.brokers.clone())
     }
 }
 
-/// Reads a block: nginx reads its lines, and hands each to `broker_line`.
 unsafe extern "C" fn set_broker(
     cf: *mut ffi::ngx_conf_t,
     _: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`. The
-    // block lies on this stack as long as nginx reads it.
+    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`.
     unsafe {
         let main = &mut *conf.cast::<Main>();
-        if main.broker.is_some() {
-            return c"is duplicate: one broker is supported".as_ptr().cast_mut();
-        }
-        let words = ffi::slice((*(*cf).args).elts.cast::<ffi::ngx_str_t>(), (*(*cf).args).nelts);
-        let folder = (*(*cf).cycle).conf_prefix;
-        let mut block = Block::new(words[1].as_bytes(), folder.as_bytes());
-        let outside = ((*cf).handler, (*cf).handler_conf);
-        (*cf).handler = Some(broker_line);
-        (*cf).handler_conf = ptr::addr_of_mut!(block).cast();
-        let rc = ffi::ngx_conf_parse(cf, ptr::null_mut());
-        ((*cf).handler, (*cf).handler_conf) = outside;
+        let mut broker = match main.begin_broker(&block::words(cf)[1..], &block::folder(cf)) {
+            Ok(broker) => broker,
+            Err(fault) => return refuse(cf, fault),
+        };
+        let rc = block::read(cf, &mut |words| {
+            broker.line(words).map_err(|fault| refuse(cf, fault)).err().unwrap_or_default()
+        });
         if !rc.is_null() {
             return rc;
         }
-        if let Some(file) = &block.exposed {
-            ngx_conf_log_error!(
-                ffi::NGX_LOG_WARN,
-                cf,
-                "everybody can read the password in \"{}\"",
-                file
-            );
+        match main.end_broker(broker) {
+            Ok(warnings) => {
+                for warning in warnings {
+                    ngx_conf_log_error!(ffi::NGX_LOG_WARN, cf, "{}", warning);
+                }
+                ptr::null_mut()
+            }
+            Err(fault) => refuse(cf, fault),
         }
-        match block.finish() {
-            Ok(broker) => main.broker = Some(broker),
-            Err(fault) => return refuse(cf, fault),
-        }
-    }
-    ptr::null_mut()
-}
-
-unsafe extern "C" fn broker_line(
-    cf: *mut ffi::ngx_conf_t,
-    _: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls this with the line's words and what `set_broker` has put there.
-    let (block, words) = unsafe {
-        let args = (*cf).args;
-        let words = ffi::slice((*args).elts.cast::<ffi::ngx_str_t>(), (*args).nelts);
-        (&mut *conf.cast::<Block>(), words)
-    };
-    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    match block.line(&words) {
-        Ok(()) => ptr::null_mut(),
-        Err(fault) => refuse(cf, fault),
     }
 }
 
@@ -408,15 +381,6 @@ unsafe fn set_zone_size(
     rc
 }
 
-unsafe extern "C" fn set_topic(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`.
-    unsafe { set_by(cf, cmd, conf, Main::set_topic) }
-}
-
 /// `create_loc_conf` hook.
 ///
 /// # Safety
@@ -466,58 +430,28 @@ unsafe extern "C" fn set_size(
     }
 }
 
-unsafe extern "C" fn set_origin(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments.
-    unsafe { set_by(cf, cmd, conf, Location::set_origin) }
+/// Setters in plain Rust, see `set_by`.
+macro_rules! setters {
+    ($($name:ident $set:path),+ $(,)?) => {$(
+        unsafe extern "C" fn $name(
+            cf: *mut ffi::ngx_conf_t,
+            cmd: *mut ffi::ngx_command_t,
+            conf: *mut c_void,
+        ) -> *mut c_char {
+            // SAFETY: nginx calls a setter with its own arguments; the row says for what it is.
+            unsafe { set_by(cf, cmd, conf, $set) }
+        }
+    )+};
 }
 
-unsafe extern "C" fn set_compression(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments.
-    unsafe { set_by(cf, cmd, conf, Location::set_compression) }
-}
-
-unsafe extern "C" fn set_shutdown_close(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments.
-    unsafe { set_by(cf, cmd, conf, Location::set_shutdown_close) }
-}
-
-unsafe extern "C" fn set_rate(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments.
-    unsafe { set_by(cf, cmd, conf, Location::set_rate) }
-}
-
-unsafe extern "C" fn set_lifetime(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments.
-    unsafe { set_by(cf, cmd, conf, Location::set_lifetime) }
-}
-
-unsafe extern "C" fn set_lua_modules(
-    cf: *mut ffi::ngx_conf_t,
-    cmd: *mut ffi::ngx_command_t,
-    conf: *mut c_void,
-) -> *mut c_char {
-    // SAFETY: nginx calls a setter with its own arguments; the row says that it is for `Main`.
-    unsafe { set_by(cf, cmd, conf, Main::set_lua_modules) }
+setters! {
+    set_compression Location::set_compression,
+    set_lifetime Location::set_lifetime,
+    set_origin Location::set_origin,
+    set_rate Location::set_rate,
+    set_shutdown_close Location::set_shutdown_close,
+    set_lua_modules Main::set_lua_modules,
+    set_topic Main::set_topic,
 }
 
 /// Runs a setter in plain Rust on the directive's words.

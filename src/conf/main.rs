@@ -1,5 +1,7 @@
 //! What the directives of the whole http block say: the zones, topics' rules, which Lua modules there are.
 
+use std::rc::Rc;
+
 use ws_hub::history::Rule;
 
 use super::arguments::ArgumentError;
@@ -18,8 +20,8 @@ pub struct Main {
     pub topics: Vec<Rule>,
     /// How many of them have a history that a broker would keep.
     pub far_histories: usize,
-    /// `websocket_broker`.
-    pub broker: Option<Broker>,
+    /// `websocket_broker`, each.
+    pub brokers: Vec<Rc<Broker>>,
     /// `websocket_lua_modules`: a bit for each `LuaModules`.
     pub lua_modules: usize,
     /// What stands in the http block itself, once all has been read; null before. For what runs
@@ -57,7 +59,7 @@ impl Main {
             history_zone: UNSET,
             topics: Vec::new(),
             far_histories: 0,
-            broker: None,
+            brokers: Vec::new(),
             lua_modules: UNSET,
             top: std::ptr::null(),
         }

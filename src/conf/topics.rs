@@ -6,7 +6,7 @@ use ws_hub::topic::MAX_TOPIC;
 
 use super::arguments::{parse_time, ArgumentError};
 use super::main::Main;
-use crate::hub::{HERE, JOIN_LEAVE, PRESENCE};
+use crate::hub::{Reach, JOIN_LEAVE, PRESENCE};
 
 /// The longest history.
 const MAX_COUNT: u32 = 100_000;
@@ -29,6 +29,7 @@ impl Main {
             return Err(fault("duplicate topic", pattern));
         }
         let (mut count, mut ttl, mut bytes, mut flags) = (None, None, None, 0);
+        let mut reach = Reach::First;
         let mut given: Vec<&[u8]> = Vec::new();
         for option in options {
             let invalid = || fault("invalid parameter", option);
@@ -53,9 +54,11 @@ impl Main {
                 }
                 (b"presence", None) => flags |= PRESENCE,
                 (b"join_leave", None) => flags |= JOIN_LEAVE,
-                (b"broker", Some(b"off")) => flags |= HERE,
-                (b"broker", Some(name)) if self.is_broker(name) => {}
-                (b"broker", Some(name)) => return Err(fault("unknown broker", name)),
+                (b"broker", Some(b"off")) => reach = Reach::Here,
+                (b"broker", Some(name)) => {
+                    let unknown = || fault("unknown broker", name);
+                    reach = Reach::Broker(self.broker(name).ok_or_else(unknown)?);
+                }
                 _ => return Err(invalid()),
             }
         }
@@ -70,15 +73,16 @@ impl Main {
             ttl: ttl.unwrap_or(TTL_MS),
             bytes: bytes.unwrap_or(0),
         });
-        if limits.is_some() && flags & HERE == 0 {
+        if limits.is_some() && reach != Reach::Here {
             self.far_histories += 1;
         }
+        flags |= reach.flags();
         self.topics.push(Rule { pattern: (*pattern).into(), limits, flags });
         Ok(())
     }
 
-    fn is_broker(&self, name: &[u8]) -> bool {
-        self.broker.as_ref().is_some_and(|broker| broker.name.as_bytes() == name)
+    fn broker(&self, name: &[u8]) -> Option<usize> {
+        self.brokers.iter().position(|broker| broker.name.as_bytes() == name)
     }
 }
 

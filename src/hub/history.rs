@@ -10,6 +10,7 @@ use ws_hub::json::CursorText;
 use ws_hub::{ConnId, Counter, TopicHash};
 
 use super::error::Error;
+use super::reach::Reach;
 use crate::ngx::zone::HISTORY;
 use crate::ngx::{clock, log, process};
 use crate::session::{random, stats};
@@ -18,9 +19,6 @@ use crate::session::{random, stats};
 const BINARY: u8 = 1;
 /// In a record's flags: the id of a connection that is not to get it stands before the message.
 const EXCEPT: u8 = 2;
-
-/// In a rule's flags: what is published to the topic stays on this machine.
-pub const HERE: u32 = 1;
 
 /// This worker's handle on the histories.
 pub struct Histories {
@@ -115,6 +113,11 @@ impl Histories {
     /// What holds for a topic beside its history.
     pub fn flags(&self, name: &[u8]) -> u32 {
         self.rules.find(name).map_or(0, |rule| rule.flags)
+    }
+
+    /// How far a topic reaches, by its rule.
+    pub fn reach(&self, name: &[u8]) -> Reach {
+        Reach::of(self.flags(name))
     }
 
     fn topic<'a>(&self, name: &'a [u8]) -> Result<Topic<'a>, Error> {

@@ -5,21 +5,25 @@
 //! * worker.rs: this worker's part, from its start to its end, and who is known to it;
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
-//! * gateway.rs: the way to other machines;
+//! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs: the one that talks to them;
 //! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
 mod error;
+mod far;
 mod follow;
 mod gateway;
+mod govern;
 mod history;
+mod link;
 mod local;
 mod mailbox;
 mod members;
 mod numbers;
 mod presence;
 mod publish;
+mod reach;
 mod resume;
 mod subscribe;
 mod watch;
@@ -27,8 +31,9 @@ mod worker;
 
 pub use bus::smallest_zone;
 pub use error::Error;
-pub use gateway::Configured as Broker;
-pub use history::{smallest_zone as smallest_history_zone, HERE};
+pub use far::MOST_BROKERS;
+pub use history::smallest_zone as smallest_history_zone;
+pub use link::Configured as Broker;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{connections, sum, workers};
@@ -36,6 +41,7 @@ pub use presence::{ask, Answer, Roll, JOIN_LEAVE, PRESENCE};
 pub use publish::{
     close, close_topic, publish, publish_from_client, publish_many, send, Publish, Scope,
 };
+pub use reach::Reach;
 pub use resume::Wanted;
 pub use subscribe::{
     check_info, forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found,

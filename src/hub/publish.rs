@@ -199,10 +199,8 @@ fn to_one(id: &ConnId, message: &Envelope<'_>) -> Result<(), Error> {
         }
         let bus = hub.bus.as_mut().ok_or(Error::NoRow)?;
         let (row, far) = bus.other_owner(id)?;
-        let message = &Envelope { far, ..*message };
-        if far && row == bus.row() {
-            hub.far.hear(message);
-            return Ok(());
+        if far {
+            return hub.send_far(row, &Envelope { far, ..*message });
         }
         bus.put(Target::Row(row), message).map(|_| ())
     })

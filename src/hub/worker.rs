@@ -4,19 +4,19 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ws_hub::envelope::{Kind, Topics};
 use ws_hub::history::Rule;
 use ws_hub::{ConnId, Counter, Envelope, Target};
 
 use super::bus::{self, Bus};
 use super::error::Error;
-use super::gateway::{configure, plain, target_of, Configured, Far, Gateway};
-use super::history::{self, Histories, HERE};
+use super::far::{configure, Far};
+use super::history::{self, Histories};
+use super::link::Configured;
 use super::local::{Local, Member};
 use super::mailbox::{Mailbox, Queue};
 use super::watch;
 use crate::ngx::timer::Timer;
-use crate::ngx::{clock, process, zone};
+use crate::ngx::{process, zone};
 use crate::session::{random, stats, Session, Watch};
 
 thread_local! {
@@ -29,7 +29,6 @@ thread_local! {
     static TIDY: Timer = const { Timer::new() };
     static TRY: Timer = const { Timer::new() };
     static GOVERN: Timer = const { Timer::new() };
-    static ANSWER: Timer = const { Timer::new() };
 }
 
 /// This worker's part of the hub.
@@ -48,12 +47,8 @@ pub(super) struct Hub {
 const TRY_EVERY: u64 = 1000;
 /// Milliseconds from one look after histories and their subscribers to the next.
 const TIDY_EVERY: u64 = 1000;
-
-/// Milliseconds from one look after who talks to the broker to the next.
+/// Milliseconds from one look after who talks to the brokers to the next.
 const GOVERN_EVERY: u64 = 250;
-/// Bytes of topics' names told at once, and milliseconds until the next: the ring is everybody's.
-const ANSWER_BYTES: usize = 64 * 1024;
-const ANSWER_EVERY: u64 = 5;
 
 /// What the hub is told of a session.
 static WATCH: Watch = Watch { ended: forget, room };
@@ -77,8 +72,8 @@ pub(super) fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result
 
 /// Before so many workers are forked: whatever they all share, what holds for topics now,
 /// and the way to other machines.
-pub fn prepare(workers: usize, rules: &[Rule], broker: Option<Configured>) -> bool {
-    configure(broker);
+pub fn prepare(workers: usize, rules: &[Rule], brokers: Vec<Rc<Configured>>) -> bool {
+    configure(brokers);
     bus::prepare(workers) && history::prepare(rules)
 }
 
@@ -93,13 +88,13 @@ pub fn start() {
         if bus.is_none() {
             TRY.with(|timer| timer.set(TRY_EVERY, try_to_join));
         }
-        let far = Far::new();
-        let has_broker = far.configured.is_some();
+        let far = Far::new(turn);
+        let is_far = far.is_used();
         HUB.set(Some(Hub { local: Local::new(Histories::attach()), bus, far }));
         drain();
         watch::next(look);
         tidy();
-        if has_broker {
+        if is_far {
             govern();
         }
     }
@@ -173,7 +168,7 @@ fn try_to_join() {
             bus.counted(topic, 0, subscribers);
         }
         hub.bus = Some(bus);
-        hub.far.asked = hub.far.configured.is_some();
+        hub.far.ask();
         hub.go_on();
         hub.local.look_at_all();
         hub.note_topics();
@@ -212,7 +207,7 @@ fn drain() {
     });
 }
 
-/// Somebody must talk to the broker: this worker, if nobody does.
+/// Who talks to the brokers is looked after.
 fn govern() {
     let _ = with(|hub| {
         hub.govern();
@@ -221,7 +216,7 @@ fn govern() {
     GOVERN.with(|timer| timer.set(GOVERN_EVERY, govern));
 }
 
-/// Something has happened that the broker may want to know.
+/// Something has happened that a broker, or the gateway, may want to know.
 fn turn() {
     let _ = with(|hub| {
         hub.turn();
@@ -229,83 +224,7 @@ fn turn() {
     });
 }
 
-/// More of what this worker listens for.
-fn answer() {
-    let _ = with(|hub| {
-        hub.answer();
-        Ok(())
-    });
-}
-
 impl Hub {
-    fn govern(&mut self) {
-        let Hub { local, bus: Some(bus), far } = self else { return };
-        bus.free_dead_if_due();
-        if let Some(gateway) = &mut far.gateway {
-            if process::is_quitting() || !bus.is_gateway() {
-                far.gateway = None;
-                return bus.be_no_gateway();
-            }
-            gateway.sweep(|topic| local.topics.count(topic) > 0 || bus.is_heard_elsewhere(topic));
-            let known = bus.place().known(clock::now_ms());
-            stats::set(Counter::NodesKnown, known as u64);
-        } else if let (false, Some(broker)) = (process::is_quitting(), &far.configured) {
-            if bus.become_gateway() {
-                far.gateway = Some(Gateway::new(broker.clone(), bus, turn));
-                self.turn();
-                let _ = self.put(Target::All, &plain(Kind::WhoListens));
-                self.go_on();
-            }
-        }
-    }
-
-    fn turn(&mut self) {
-        let Hub { bus: Some(bus), far, .. } = self else { return };
-        let Some(gateway) = &mut far.gateway else { return };
-        for bytes in gateway.turn(&bus.place()) {
-            let Ok(message) = Envelope::decode(&bytes) else { continue };
-            let target = self.bus.as_ref().and_then(|bus| target_of(&message, bus));
-            if let Some(target) = target {
-                // What the zone cannot carry has been counted.
-                let _ = self.put(target, &Envelope { far: false, ..message });
-            }
-        }
-    }
-
-    /// Whether a topic reaches other machines.
-    pub fn goes_far(&self, topic: &[u8]) -> bool {
-        let stays =
-            |histories: &Histories| histories.keeps(topic) || histories.flags(topic) & HERE != 0;
-        self.far.configured.is_some() && !self.local.histories.as_ref().is_some_and(stays)
-    }
-
-    /// Topics have subscribers in this worker: the gateway is to hear of those that go far.
-    pub fn tell(&mut self, topics: &[&[u8]]) {
-        let topics: Vec<&[u8]> = topics.iter().copied().filter(|t| self.goes_far(t)).collect();
-        if topics.is_empty() {
-            return;
-        }
-        let Hub { bus: Some(bus), far, .. } = self else { return };
-        if let Some(gateway) = &mut far.gateway {
-            topics.iter().for_each(|topic| gateway.want(topic));
-        } else if let Some(row) = bus.place().holder() {
-            let mut bytes = Vec::new();
-            if let Ok(topics) = Topics::new(&topics, &mut bytes) {
-                // One that does not hear it asks again.
-                let _ = bus.put(Target::Row(row), &plain(Kind::Listens { topics }));
-            }
-        }
-    }
-
-    fn answer(&mut self) {
-        let some = self.far.next_answers(ANSWER_BYTES);
-        if !some.is_empty() {
-            let names: Vec<&[u8]> = some.iter().map(|name| &**name).collect();
-            self.tell(&names);
-            ANSWER.with(|timer| timer.set(ANSWER_EVERY, answer));
-        }
-    }
-
     /// A message for every worker: into the ring first, and to whom it concerns here in its place
     /// there, so that everybody has all messages in the ring's order. Where more lies before it
     /// than is good for one turn, it waits like the others. Returns its number.
@@ -335,7 +254,7 @@ impl Hub {
         let Hub { local, bus, far } = self;
         if let Some(bus) = bus {
             bus.drain(all, |message| {
-                far.hear(message);
+                far.hear(message, local.histories.as_ref());
                 local.receive(message)
             });
         }
@@ -348,15 +267,9 @@ impl Hub {
             // Doorbells may be among what was missed, and who has come and gone.
             self.local.look_at_all();
             self.local.tell_all_members();
-            if self.far.gateway.is_some() {
-                // So may topics that others listen for.
-                let _ = self.put(Target::All, &plain(Kind::WhoListens));
-            }
+            self.has_missed();
         }
-        if std::mem::take(&mut self.far.asked) {
-            self.far.answer = self.local.topics.all().map(|(topic, _)| topic.into()).collect();
-            self.answer();
-        }
+        self.answer_if_asked();
         self.ask_for_members();
         let more = self.answer_rolls();
         if self.local.go_on() | more {
@@ -371,7 +284,7 @@ impl Hub {
         let Hub { local, bus, far } = self;
         bus.as_mut().is_none_or(|bus| {
             bus.catch_up(end, |message| {
-                far.hear(message);
+                far.hear(message, local.histories.as_ref());
                 local.receive(message)
             })
         })
@@ -379,7 +292,7 @@ impl Hub {
 
     /// Hands a message over here, in its place.
     pub fn receive(&mut self, message: &Envelope<'_>) {
-        self.far.hear(message);
+        self.far.hear(message, self.local.histories.as_ref());
         self.local.receive(message);
     }
 

@@ -27,16 +27,12 @@ pub fn interface(name: &[u8]) -> Option<IpAddr> {
         unsafe {
             let address = (*entry).ifa_addr;
             if CStr::from_ptr((*entry).ifa_name).to_bytes() == name && !address.is_null() {
-                match i32::from((*address).sa_family) {
-                    libc::AF_INET => {
-                        let bits = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
-                        found = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(bits))));
+                match ip(address) {
+                    Some(IpAddr::V4(address)) => {
+                        found = Some(IpAddr::V4(address));
                         break;
                     }
-                    libc::AF_INET6 if found.is_none() => {
-                        let bytes = (*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
-                        found = Some(IpAddr::V6(Ipv6Addr::from(bytes)));
-                    }
+                    address if found.is_none() => found = address,
                     _ => {}
                 }
             }
@@ -46,4 +42,25 @@ pub fn interface(name: &[u8]) -> Option<IpAddr> {
     // SAFETY: the list of above, freed once.
     unsafe { libc::freeifaddrs(list) };
     found
+}
+
+/// The address in one of the system's structs, if it is one of IP.
+///
+/// # Safety
+/// `at` must be of the size that its family says.
+pub(super) unsafe fn ip(at: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: by contract.
+    unsafe {
+        match i32::from((*at).sa_family) {
+            libc::AF_INET => {
+                let bits = (*at.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(bits))))
+            }
+            libc::AF_INET6 => {
+                let bytes = (*at.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
+                Some(IpAddr::V6(Ipv6Addr::from(bytes)))
+            }
+            _ => None,
+        }
+    }
 }

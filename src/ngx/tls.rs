@@ -1,4 +1,4 @@
-//! TLS of a listener: a server context made at run time from PEM files. nginx's own wrappers make
+//! TLS contexts, and that of a listener: a server's, made at run time from PEM files. nginx's own wrappers make
 //! the context (protocols, options, buffers, as in `ssl_certificate`), OpenSSL's file functions
 //! fill it, because nginx's log their errors instead of returning them.
 
@@ -69,16 +69,12 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// A server context. Owned by a listener; connections hold counts of their own (SSL_new).
-pub struct Tls {
-    ssl: Box<ffi::ngx_ssl_t>,
-    verify: Verify,
-}
+/// OpenSSL's context, of a server or a client. Connections hold counts of their own (SSL_new).
+pub(super) struct Context(Box<ffi::ngx_ssl_t>);
 
-impl Tls {
-    /// Makes a context.
-    pub fn new(options: &TlsOptions) -> Result<Tls, TlsError> {
-        let protocols = protocols(&options.protocols)?;
+impl Context {
+    /// An empty one, for these protocols (nginx's bits).
+    pub(super) fn new(protocols: u32) -> Result<Context, TlsError> {
         // SAFETY: an all-zero ngx_ssl_t is what nginx itself starts from (ngx_pcalloc).
         let mut ssl: Box<ffi::ngx_ssl_t> = Box::new(unsafe { mem::zeroed() });
         // SAFETY: `ngx_cycle` and its log live as long as the process.
@@ -86,24 +82,15 @@ impl Tls {
             ssl.log = (*ffi::ngx_cycle).log;
             ffi::ngx_ssl_create(&mut *ssl, protocols as ffi::ngx_uint_t, ptr::null_mut())
         };
-        let tls = Tls { ssl, verify: options.verify };
+        let context = Context(ssl);
         if rc != ffi::NGX_OK as isize {
             return Err(TlsError::Memory);
         }
-        for (certificate, key) in &options.pairs {
-            tls.load_pair(certificate, key)?;
-        }
-        if let Some(ciphers) = &options.ciphers {
-            let list = path(ciphers)?;
-            // SAFETY: the context is alive, the text is NUL-terminated.
-            let ok = unsafe { ffi::SSL_CTX_set_cipher_list(tls.ctx(), list.as_ptr()) };
-            refused(ok, "ciphers", ciphers)?;
-        }
-        tls.set_verify(options)?;
-        Ok(tls)
+        Ok(context)
     }
 
-    fn load_pair(&self, certificate: &[u8], key: &[u8]) -> Result<(), TlsError> {
+    /// Takes a certificate with the chain above it, and its key, from PEM files.
+    pub(super) fn load_pair(&self, certificate: &[u8], key: &[u8]) -> Result<(), TlsError> {
         let (cert_path, key_path) = (path(certificate)?, path(key)?);
         // SAFETY: the context is alive, both texts are NUL-terminated.
         unsafe {
@@ -117,36 +104,89 @@ impl Tls {
         }
     }
 
+    /// Takes authorities from a PEM file.
+    pub(super) fn load_authorities(&self, ca: &[u8]) -> Result<(), TlsError> {
+        let file = path(ca)?;
+        // SAFETY: the context is alive, the text is NUL-terminated.
+        unsafe {
+            ffi::ERR_clear_error();
+            let ok = ffi::SSL_CTX_load_verify_locations(self.ctx(), file.as_ptr(), ptr::null());
+            refused(ok, "authorities", ca)
+        }
+    }
+
+    pub(super) fn ctx(&self) -> *mut ffi::SSL_CTX {
+        self.0.ctx
+    }
+
+    /// Prepares `c` for a handshake; flags as of ngx_ssl_create_connection. False: no memory.
+    ///
+    /// # Safety
+    /// `c` must be alive.
+    pub(super) unsafe fn attach(&self, c: *mut ffi::ngx_connection_t, flags: u32) -> bool {
+        // SAFETY: by contract; nginx only reads the context's struct.
+        let rc = unsafe {
+            let ssl = ptr::from_ref(&*self.0).cast_mut();
+            ffi::ngx_ssl_create_connection(ssl, c, flags as ffi::ngx_uint_t)
+        };
+        rc == ffi::NGX_OK as isize
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if !self.0.ctx.is_null() {
+            // SAFETY: gives our count of the context back; nginx's own cleanup function.
+            unsafe { ffi::ngx_ssl_cleanup_ctx(ptr::from_mut(&mut *self.0).cast::<c_void>()) };
+        }
+    }
+}
+
+/// A server context. Owned by a listener.
+pub struct Tls {
+    context: Context,
+    verify: Verify,
+}
+
+impl Tls {
+    /// Makes a context.
+    pub fn new(options: &TlsOptions) -> Result<Tls, TlsError> {
+        let context = Context::new(protocols(&options.protocols)?)?;
+        let tls = Tls { context, verify: options.verify };
+        for (certificate, key) in &options.pairs {
+            tls.context.load_pair(certificate, key)?;
+        }
+        if let Some(ciphers) = &options.ciphers {
+            let list = path(ciphers)?;
+            // SAFETY: the context is alive, the text is NUL-terminated.
+            let ok = unsafe { ffi::SSL_CTX_set_cipher_list(tls.context.ctx(), list.as_ptr()) };
+            refused(ok, "ciphers", ciphers)?;
+        }
+        tls.set_verify(options)?;
+        Ok(tls)
+    }
+
     fn set_verify(&self, options: &TlsOptions) -> Result<(), TlsError> {
+        let ctx = self.context.ctx();
         // SAFETY: the context is alive; texts are NUL-terminated; the list of names passes to it.
         unsafe {
             // Sessions of a context that verifies clients must be told apart (OpenSSL refuses to
             // resume them otherwise).
-            ffi::SSL_CTX_set_session_id_context(
-                self.ctx(),
-                SESSION_CONTEXT.as_ptr(),
-                SESSION_CONTEXT.len() as u32,
-            );
+            let (id, len) = (SESSION_CONTEXT.as_ptr(), SESSION_CONTEXT.len() as u32);
+            ffi::SSL_CTX_set_session_id_context(ctx, id, len);
             if let Some(ca) = &options.ca {
-                let file = path(ca)?;
-                ffi::ERR_clear_error();
-                let ok = ffi::SSL_CTX_load_verify_locations(self.ctx(), file.as_ptr(), ptr::null());
-                refused(ok, "authorities", ca)?;
-                let names = ffi::SSL_load_client_CA_file(file.as_ptr());
+                self.context.load_authorities(ca)?;
+                let names = ffi::SSL_load_client_CA_file(path(ca)?.as_ptr());
                 refused(i32::from(!names.is_null()), "authorities", ca)?;
-                ffi::SSL_CTX_set_client_CA_list(self.ctx(), names);
+                ffi::SSL_CTX_set_client_CA_list(ctx, names);
             }
             let mode = match options.verify {
                 Verify::No => return Ok(()),
                 _ => ffi::SSL_VERIFY_PEER,
             };
-            ffi::SSL_CTX_set_verify(self.ctx(), mode as i32, Some(pass));
+            ffi::SSL_CTX_set_verify(ctx, mode as i32, Some(pass));
         }
         Ok(())
-    }
-
-    fn ctx(&self) -> *mut ffi::SSL_CTX {
-        self.ssl.ctx
     }
 
     /// Prepares `c` for a handshake as a server. False: no memory.
@@ -154,12 +194,8 @@ impl Tls {
     /// # Safety
     /// `c` must be alive.
     pub(super) unsafe fn attach(&self, c: *mut ffi::ngx_connection_t) -> bool {
-        // SAFETY: by contract; nginx only reads the context's struct.
-        let rc = unsafe {
-            let ssl = ptr::from_ref(&*self.ssl).cast_mut();
-            ffi::ngx_ssl_create_connection(ssl, c, ffi::NGX_SSL_BUFFER as ffi::ngx_uint_t)
-        };
-        rc == ffi::NGX_OK as isize
+        // SAFETY: by contract.
+        unsafe { self.context.attach(c, ffi::NGX_SSL_BUFFER) }
     }
 
     /// Whether the client of a finished handshake may go on; why not is logged.
@@ -194,15 +230,6 @@ impl Tls {
 /// what OpenSSL's own refusal would have nginx log at crit.
 unsafe extern "C" fn pass(_ok: i32, _store: *mut ffi::X509_STORE_CTX) -> i32 {
     1
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        if !self.ssl.ctx.is_null() {
-            // SAFETY: gives our count of the context back; nginx's own cleanup function.
-            unsafe { ffi::ngx_ssl_cleanup_ctx(ptr::from_mut(&mut *self.ssl).cast::<c_void>()) };
-        }
-    }
 }
 
 fn path(bytes: &[u8]) -> Result<CString, TlsError> {

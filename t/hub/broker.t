@@ -6,21 +6,18 @@ import itertools
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
 
+from lib.brokers import REDIS, Redis, level, machine, metric, skip_without
 from lib.crowd import Crowd, Line, room
-from lib.live import PATIENCE, PORT, VALGRIND, Cases, Nginx, Tap, await_, equal
+from lib.live import PATIENCE, PORT, Cases, Nginx, Tap, await_, equal
 from lib.peer import TEXT
 
-REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
-if not REDIS or VALGRIND:
-    print("1..0 # SKIP " + ("takes long under valgrind" if VALGRIND else "no redis-server here"))
-    raise SystemExit
+skip_without(REDIS, "redis-server")
 
 tap = Tap()
 case = Cases()
@@ -40,56 +37,8 @@ KILLED = re.compile(r"exited on signal 9")
 LOST = r"broker main \(127.0.0.1:\d+\): connection lost"
 
 
-class Redis:
-    """redis-server as our child."""
-
-    def __init__(self, port=DOOR, word=WORD):
-        self.port, self.word = port, word
-        self.child = subprocess.Popen(
-            [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--requirepass", word], stdout=subprocess.DEVNULL, cwd="/")
-        await_(self.answers, "Redis comes up")
-
-    def answers(self):
-        try:
-            return self.ask("PING") == "+PONG"
-        except OSError:
-            return False
-
-    def ask(self, *words):
-        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as s:
-            f = s.makefile("rwb")
-            for command in ("AUTH", self.word), words:
-                f.write(b"*%d\r\n" % len(command))
-                for word in command:
-                    f.write(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()))
-                f.flush()
-                answer = f.readline().decode().strip()
-        return answer
-
-    def kill(self, how=signal.SIGKILL):
-        self.child.send_signal(how)
-        self.child.wait()
-
-
-def machine(number):
-    ng = Nginx(http=BROKER, server=case.server, workers=WORKERS, listen="reuseport", number=number)
-    with open(f"{ng.root}/conf/word", "w") as out:
-        out.write(WORD + "\n")
-    os.chmod(f"{ng.root}/conf/word", 0o600)
-    return ng
-
-
-def metric(ng, name):
-    found = [line for line in ng.get("/metrics").splitlines() if line.startswith(f"websocket_{name} ")
-             or line.startswith(f"websocket_{name}{{")]
-    return sum(int(line.rsplit(" ", 1)[1]) for line in found)
-
-
-def level(ng, topics):
-    """The broker has acknowledged as many topics."""
-    await_(lambda: metric(ng, "broker_connected") == 1
-           and metric(ng, 'broker_topics{state="subscribed"}') == topics, "subscribed at the broker")
+def Server():
+    return Redis(DOOR, WORD)
 
 
 def heard(crowd, expected):
@@ -106,8 +55,8 @@ def heard(crowd, expected):
                   [text for text in expected if text[0] == first])
 
 
-redis = Redis()
-ngs = [machine(n) for n in range(MACHINES)]
+redis = Server()
+ngs = [machine(n, BROKER, case.server, WORKERS, {"word": WORD}) for n in range(MACHINES)]
 
 
 def all_hear(topics=1):
@@ -188,7 +137,7 @@ def killed():
     line.ask("/push?data=q1")
     line.ask("/push?data=q2")
     heard(crowds[0], ["q1", "q2"])
-    redis = Redis()
+    redis = Server()
     line.close()
     # What waited was sent when Redis was there again, to whoever was there already.
     for ng in ngs:
@@ -275,7 +224,7 @@ def garbage():
             except OSError:
                 pass
             peer.close()
-    redis = Redis()
+    redis = Server()
     all_hear_again()
 
 
@@ -341,7 +290,9 @@ def refused():
     ng = Nginx(server="", number=9)
     for lines, text in (
             ("server http://a;", 'unknown broker scheme "http" in "http://a"'),
-            ("server redis://redis.internal;", "names are not looked up yet"),
+            ("server rediss://a; tls_trusted_certificate none.pem;", 'cannot load authorities "[^"]*/none.pem"'),
+            ("server redis://a; tls_name b;", 'begin with "tls_" for a server without tls'),
+            ("server rediss://a; tls_verify maybe;", 'invalid value "maybe"'),
             ("server redis://me:word@127.0.0.1;", "a user or password in the address"),
             ("server redis://127.0.0.1:99999;", "invalid port"),
             ("user a;", 'no "server" in broker "main"'),
@@ -355,8 +306,10 @@ def refused():
         done = subprocess.run(ng.command("-t"), capture_output=True, text=True)
         assert done.returncode and re.search(text + r".* in .*nginx.conf:\d+", done.stderr), done.stderr
     for http, text in (
-            ("websocket_broker a { server unix:/r; } websocket_broker b { server unix:/r; }",
-             "one broker is supported"),
+            ("websocket_broker a { server unix:/r; } websocket_broker a { server unix:/r; }",
+             'duplicate broker "a"'),
+            ("".join("websocket_broker b%d { server unix:/r; } " % n for n in range(9)),
+             "more than 8 brokers"),
             ("websocket_broker a { server unix:/r; } websocket_topic a history=5;",
              'needs "broker=off"'),
             ("websocket_topic a broker=b;", 'unknown broker "b"')):

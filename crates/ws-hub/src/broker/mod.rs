@@ -46,6 +46,13 @@ impl Server {
         }
     }
 
+    /// Whether its connections are in TLS.
+    pub fn uses_tls(&self) -> bool {
+        match self {
+            Self::Redis(server) => server.tls,
+        }
+    }
+
     /// Where it is.
     pub fn address(&self) -> &Address {
         match self {

@@ -1,0 +1,125 @@
+//! What every worker knows of other machines: which brokers there are, which of them a topic goes by;
+//! and in the worker that talks to them the gateway (gateway.rs). What is done with it: govern.rs.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ws_hub::broker::To;
+use ws_hub::envelope::{Kind, Topics};
+use ws_hub::Envelope;
+
+use super::gateway::Gateway;
+use super::history::Histories;
+use super::link::Configured;
+use super::reach::Reach;
+
+thread_local! {
+    // Those of the configuration loaded last: set in the master before it forks.
+    static CONFIGURED: RefCell<Vec<Rc<Configured>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As many brokers there may be.
+pub const MOST_BROKERS: usize = 8;
+/// Before workers are forked: their brokers.
+pub fn configure(brokers: Vec<Rc<Configured>>) {
+    CONFIGURED.set(brokers);
+}
+
+/// What this worker's hub has of all this.
+pub struct Far {
+    /// The brokers.
+    pub(super) configured: Vec<Rc<Configured>>,
+    /// In the worker that talks to them.
+    pub(super) gateway: Option<Gateway>,
+    /// What is called in it when something may have happened.
+    pub(super) happened: fn(),
+    /// The gateway has asked what is listened for here.
+    pub(super) asked: bool,
+    /// What of that has not been answered yet.
+    pub(super) answer: Vec<Box<[u8]>>,
+}
+
+impl Far {
+    /// In a worker that starts.
+    pub fn new(happened: fn()) -> Far {
+        let configured = CONFIGURED.with_borrow(Vec::clone);
+        Far { configured, gateway: None, happened, asked: false, answer: Vec::new() }
+    }
+
+    /// Whether there are other machines at all.
+    pub fn is_used(&self) -> bool {
+        !self.configured.is_empty()
+    }
+
+    /// Which broker a topic goes by.
+    pub fn broker_of(&self, topic: &[u8], histories: Option<&Histories>) -> Option<usize> {
+        let broker = match histories.map_or(Reach::First, |histories| histories.reach(topic)) {
+            Reach::First => 0,
+            Reach::Broker(n) => n,
+            Reach::Here => return None,
+        };
+        (broker < self.configured.len()).then_some(broker)
+    }
+
+    /// What is listened for here is to be told anew.
+    pub fn ask(&mut self) {
+        self.asked = self.is_used();
+    }
+
+    /// A message was read in the ring, or comes from here.
+    #[inline]
+    pub fn hear(&mut self, message: &Envelope<'_>, histories: Option<&Histories>) {
+        if message.kind == Kind::WhoListens {
+            self.ask();
+        }
+        if self.gateway.is_some() {
+            self.pass_on(message, histories);
+        }
+    }
+
+    /// The gateway has heard a message.
+    fn pass_on(&mut self, message: &Envelope<'_>, histories: Option<&Histories>) {
+        if let Kind::Listens { topics } = message.kind {
+            for topic in topics.iter() {
+                self.want(topic, histories);
+            }
+            return;
+        }
+        let (broker, to) = match message.kind {
+            _ if !message.far => return,
+            Kind::Publish { topic } | Kind::CloseTopic { topic, .. } => {
+                (self.broker_of(topic, histories), To::Topic(topic))
+            }
+            Kind::PublishMany { .. } => (Some(0), To::All),
+            Kind::ToConnection { id } | Kind::CloseConnection { id, .. } => {
+                (Some(0), To::Node(id.node()))
+            }
+            Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => return,
+            Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => return,
+        };
+        if let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) {
+            gateway.pass_on(message, broker, to);
+        }
+    }
+
+    pub(super) fn want(&mut self, topic: &[u8], histories: Option<&Histories>) {
+        let broker = self.broker_of(topic, histories);
+        if let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) {
+            gateway.want(topic, broker);
+        }
+    }
+
+    /// Takes some of what is to be answered, at most so many bytes of names.
+    pub(super) fn next_answers(&mut self, most: usize) -> Vec<Box<[u8]>> {
+        let mut left = most;
+        let mut some = Vec::new();
+        while some.len() < Topics::MOST {
+            match self.answer.last() {
+                Some(topic) if topic.len() <= left => left -= topic.len(),
+                _ => break,
+            }
+            some.extend(self.answer.pop());
+        }
+        some
+    }
+}

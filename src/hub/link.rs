@@ -1,0 +1,193 @@
+//! One broker, as the gateway drives it: its state machine (`ws_hub::broker`), which neither
+//! connects nor waits, and the connections that it asks for.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ws_hub::broker::{Action, Address, Broker, Driver, Number, Peer, Server, Settings, State};
+
+use super::bus::RateLimiter;
+use crate::ngx::client::{Client, Place};
+use crate::ngx::resolve::Resolver;
+use crate::ngx::tls_client::TlsClient;
+use crate::ngx::{clock, log};
+
+/// A broker of the configuration.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Its name there.
+    pub name: String,
+    /// Where it is.
+    pub server: Server,
+    /// How to talk to it.
+    pub settings: Settings,
+    /// In TLS: whom is trusted.
+    pub tls: Option<Rc<TlsClient>>,
+}
+
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    /// Where they come to; taken while somebody reads.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A broker and its connections. Dropped, it closes them.
+pub struct Link {
+    configured: Rc<Configured>,
+    /// The state machine.
+    pub broker: Box<dyn Broker>,
+    clients: Vec<(Peer, Client)>,
+    /// What to call when something may have happened.
+    happened: Rc<dyn Fn()>,
+    lost: RateLimiter,
+    denied: RateLimiter,
+}
+
+impl Link {
+    /// Begins.
+    pub fn new(configured: Rc<Configured>, driver: Driver, happened: Rc<dyn Fn()>) -> Link {
+        let mut broker = configured.server.open(configured.settings.clone(), driver);
+        broker.start(clock::now_ms());
+        let (lost, denied) = (RateLimiter::default(), RateLimiter::default());
+        Link { configured, broker, clients: Vec::new(), happened, lost, denied }
+    }
+
+    /// Has `happened` called in this turn of the event loop. False: there is no connection that could.
+    pub fn call_soon(&self) -> bool {
+        let first = self.clients.first();
+        first.map(|(_, client)| client.call_soon()).is_some()
+    }
+
+    /// Does whatever can be done now. Returns what else is asked for.
+    pub fn turn(&mut self) -> Vec<Action> {
+        let now = clock::now_ms();
+        if self.broker.due().is_some_and(|due| due <= now) {
+            self.broker.timer(now);
+        }
+        let peers: Vec<Peer> = self.clients.iter().map(|(peer, _)| *peer).collect();
+        peers.into_iter().for_each(|peer| self.read(peer, now));
+        let mut rest = Vec::new();
+        loop {
+            while let Some(action) = self.broker.poll() {
+                match action {
+                    Action::Connect { peer, to } => self.connect(peer, &to, now),
+                    Action::Close { peer } => self.close(peer),
+                    Action::Send { peer, bytes } => self.send(peer, bytes),
+                    Action::State(state) => self.say(state),
+                    other => rest.push(other),
+                }
+            }
+            if !self.flush(now) {
+                return rest;
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: Peer, to: &Address, now: u64) {
+        self.close(peer);
+        let place = match to {
+            Address::Tcp(host, port) => Place::Host(host.clone(), *port),
+            Address::Unix(path) => Place::Unix(path.clone()),
+        };
+        let (tls, resolver) = (self.configured.tls.clone(), Resolver::of_http_block());
+        match Client::connect(&place, tls, resolver, self.happened.clone()) {
+            Ok(client) => {
+                client.call_soon();
+                self.clients.push((peer, client));
+            }
+            Err(why) => self.broker.closed(peer, &why, now),
+        }
+    }
+
+    fn client(&mut self, peer: Peer) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|(one, _)| *one == peer).map(|(_, client)| client)
+    }
+
+    fn close(&mut self, peer: Peer) {
+        self.clients.retain(|(one, _)| *one != peer);
+    }
+
+    fn send(&mut self, peer: Peer, bytes: Vec<u8>) {
+        if let Some(client) = self.client(peer) {
+            client.send(bytes);
+        }
+    }
+
+    /// Whether a connection ended in it.
+    fn flush(&mut self, now: u64) -> bool {
+        let flushed = |(peer, client): &mut (Peer, Client)| Some((*peer, client.flush().err()?));
+        let failed: Vec<_> = self.clients.iter_mut().filter_map(flushed).collect();
+        for (peer, why) in &failed {
+            self.close(*peer);
+            self.broker.closed(*peer, why, now);
+        }
+        !failed.is_empty()
+    }
+
+    /// Takes what a connection has brought.
+    fn read(&mut self, peer: Peer, now: u64) {
+        if let Err(why) = self.read_all(peer, now) {
+            self.close(peer);
+            self.broker.closed(peer, &why, now);
+        }
+    }
+
+    fn read_all(&mut self, peer: Peer, now: u64) -> Result<(), String> {
+        let Some((_, client)) = self.clients.iter_mut().find(|(one, _)| *one == peer) else {
+            return Ok(());
+        };
+        let was_there = client.was_there();
+        if !client.is_there()? {
+            return Ok(());
+        }
+        if !was_there {
+            self.broker.connected(peer, now);
+        }
+        let mut buffer = BUFFER.take();
+        buffer.resize(READ, 0);
+        let result = loop {
+            match client.read(&mut buffer) {
+                Ok(Some(n)) => self.broker.received(peer, &buffer[..n], now),
+                Ok(None) => break Ok(()),
+                Err(why) => break Err(why),
+            }
+        };
+        BUFFER.set(buffer);
+        result
+    }
+
+    /// Numbers of this broker.
+    pub fn take(&mut self, number: Number) -> u64 {
+        self.broker.tally().take(number)
+    }
+
+    fn say(&mut self, state: State) {
+        let Configured { name, server, .. } = &*self.configured;
+        let at = server.address();
+        match state {
+            State::Up { topics, away: Some(away) } => log::notice(&format!(
+                "websocket: broker {name} ({at}): back after {:.1} s, {topics} topics subscribed again",
+                away as f64 / 1000.0
+            )),
+            State::Up { topics, away: None } => {
+                log::notice(&format!("websocket: broker {name} ({at}): connected, {topics} topics subscribed"));
+            }
+            State::Down { why, again_in } if self.lost.may_log() => {
+                log::warn(&format!(
+                    "websocket: broker {name} ({at}): connection lost ({why}), trying again in {again_in} ms"
+                ));
+            }
+            State::Denied { topic, why } if self.denied.may_log() => {
+                let topic = String::from_utf8_lossy(&topic);
+                log::warn(&format!("websocket: broker {name} ({at}): topic \"{}\" is denied: {why}", topic.escape_debug()));
+            }
+            State::Down { .. } | State::Denied { .. } => {}
+        }
+    }
+}
+
+/// Messages that have come, of which broker each.
+pub type Came = Vec<(usize, Bytes)>;
