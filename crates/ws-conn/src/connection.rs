@@ -185,7 +185,7 @@ impl Connection {
         if let Close::Sent(until) = self.dialogue.close {
             let left = until.saturating_sub(host.now_ms());
             if left == 0 {
-                self.cut(End::Dropped);
+                self.cut(End::Unanswered);
                 return None;
             }
             return Some(left);

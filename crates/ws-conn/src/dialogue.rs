@@ -5,7 +5,7 @@ use ws_proto::header::FrameHeader;
 use ws_proto::{close, opcode, Error, Event, FrameCheck, Payload};
 
 use crate::config::{Config, Style, Words};
-use crate::end::{Close, Farewell};
+use crate::end::{self, Close, Farewell};
 use crate::host::{Counted, Host};
 use crate::inbox::{Inbox, Item};
 use crate::pool::{self, NoMemory};
@@ -342,7 +342,7 @@ impl Dialogue {
     ) -> bool {
         let can = !self.is_closing();
         if can {
-            self.sender.close(host, &close::encode(code, reason));
+            self.sender.close(host, &close::encode(code, end::cut(reason)));
             if self.style == Style::Frames {
                 self.closes.sent = Some(code.unwrap_or(1005));
             }
@@ -402,8 +402,12 @@ impl Dialogue {
         }
     }
 
-    /// The transport failed.
+    /// The transport failed, or ended: whatever was to be read on for does not come.
     pub fn lost(&mut self, err: IoError) {
+        self.close = match std::mem::take(&mut self.close) {
+            Close::Draining(ended) => Close::Done(Box::new(ended.0)),
+            close => close,
+        };
         self.finish(End::Lost(err));
     }
 }

@@ -9,6 +9,9 @@ use crate::IoError;
 /// Longest reason of a close frame: a control frame has 125 bytes, the code takes 2.
 pub const MAX_REASON: usize = 123;
 
+/// Code and reason for a peer that does not keep up. 1013 is "try again later" (RFC 6455 11.7's registry).
+pub const SLOW_CONSUMER: (u16, &str) = (1013, "slow consumer");
+
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -35,6 +38,8 @@ pub enum End {
         /// The reason sent.
         reason: Vec<u8>,
     },
+    /// This side closed, and the peer's close frame did not come in the time it had.
+    Unanswered,
     /// Dropped by this side.
     Dropped,
 }
@@ -43,8 +48,10 @@ impl End {
     /// The text `recv` returns.
     pub fn text(&self) -> String {
         match self {
-            End::Closed { .. } | End::Ended { .. } | End::Dropped => "closed".to_string(),
-            End::SlowConsumer => "slow consumer".to_string(),
+            End::Closed { .. } | End::Ended { .. } | End::Unanswered | End::Dropped => {
+                "closed".to_string()
+            }
+            End::SlowConsumer => SLOW_CONSUMER.1.to_string(),
             End::Broken(err) => err.to_string(),
             End::Lost(IoError::Closed) => "connection lost".to_string(),
             End::Lost(err) => format!("connection lost: {err}"),
@@ -56,9 +63,9 @@ impl End {
     pub fn code(&self) -> u16 {
         match self {
             End::Closed { code, .. } | End::Ended { code, .. } => *code,
-            End::SlowConsumer => 1013,
+            End::SlowConsumer => SLOW_CONSUMER.0,
             End::Broken(err) => err.close_code(),
-            End::Lost(_) | End::PingTimeout | End::Dropped => 1006,
+            End::Lost(_) | End::PingTimeout | End::Unanswered | End::Dropped => 1006,
         }
     }
 
@@ -74,7 +81,11 @@ impl End {
     pub fn is_failure(&self) -> bool {
         !matches!(
             self,
-            End::Closed { .. } | End::Ended { .. } | End::Dropped | End::Lost(IoError::Closed)
+            End::Closed { .. }
+                | End::Ended { .. }
+                | End::Unanswered
+                | End::Dropped
+                | End::Lost(IoError::Closed)
         )
     }
 }
@@ -151,12 +162,16 @@ impl Farewell {
 
     /// Tells the peer which rule it broke.
     pub fn broken(err: Error, words: &str) -> Farewell {
-        let mut end = words.len().min(MAX_REASON);
-        while !words.is_char_boundary(end) {
-            end -= 1;
-        }
-        let reason = &words[..end];
-        let answer = close::encode(Some(err.close_code()), reason.as_bytes());
+        let answer = close::encode(Some(err.close_code()), cut(words.as_bytes()));
         Farewell { end: End::Broken(err), answer, waited: false }
     }
+}
+
+/// As much of a reason as a close frame has room for, in whole characters.
+pub(crate) fn cut(reason: &[u8]) -> &[u8] {
+    let mut end = reason.len().min(MAX_REASON);
+    while end < reason.len() && end > 0 && reason[end] & 0xC0 == 0x80 {
+        end -= 1;
+    }
+    &reason[..end]
 }

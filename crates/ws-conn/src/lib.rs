@@ -30,7 +30,7 @@ mod stash;
 pub use config::{Config, Style, Words};
 pub use connection::{Connection, View, MAX_FRAGMENTS};
 pub use dialogue::{check_frame, News, Phase, Tally};
-pub use end::{End, SendError, MAX_REASON};
+pub use end::{End, SendError, MAX_REASON, SLOW_CONSUMER};
 pub use host::{Counted, Host, Io, NoIo, Recv, Sent, MAX_PARTS};
 pub use inbox::Item;
 pub use io_error::IoError;

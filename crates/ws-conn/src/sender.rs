@@ -38,6 +38,12 @@ pub(crate) struct Sender {
     rare: Option<Box<Rare>>,
 }
 
+/// Whether a peer that so many bytes wait for is too slow for a frame that goes to many: more than
+/// `mark` would wait then. Where nothing waits, one of any size goes.
+pub(crate) fn is_slow(waiting: usize, frame: usize, mark: usize) -> bool {
+    waiting > 0 && waiting + frame > mark
+}
+
 impl Sender {
     pub fn new(role: Role, encoder: Option<Box<dyn Encoder>>) -> Sender {
         Sender { role, outbox: Outbox::default(), encoder, rare: None }
@@ -140,9 +146,8 @@ impl Sender {
         Ok(bytes)
     }
 
-    /// Queues a message that goes to many. Returns false, and queues nothing, where more than
-    /// `mark` bytes would wait then; where nothing waits, a message of any size is taken (it is
-    /// shared, not copied).
+    /// Queues a message that goes to many. Returns false, and queues nothing, where the peer is a
+    /// slow consumer.
     pub fn share(&mut self, host: &impl Host, message: &Shared<'_>, mark: usize) -> bool {
         let deferred =
             self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(Bytes::len).sum());
@@ -152,7 +157,7 @@ impl Sender {
             _ => None,
         };
         let frame = packed.unwrap_or_else(|| message.plain());
-        if waiting > 0 && waiting + frame.len() > mark {
+        if is_slow(waiting, frame.len(), mark) {
             return false;
         }
         if let (Some(encoder), Some(_)) = (&mut self.encoder, packed) {

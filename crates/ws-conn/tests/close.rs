@@ -99,8 +99,36 @@ fn closing_first_awaits_the_answer_until_its_deadline() {
     assert_eq!(conn.handle_timeout(&world), Some(1));
     world.now.set(3000);
     assert_eq!(conn.handle_timeout(&world), None);
-    assert_eq!(conn.end(), Some(&End::Dropped));
+    assert_eq!(conn.end(), Some(&End::Unanswered));
     assert!(conn.take_news().has(News::CUT));
+}
+
+#[test]
+fn a_long_reason_is_cut_between_characters() {
+    let (world, wire, mut conn) = server(Style::Messages);
+    conn.close(&world, Some(1000), "é".repeat(70).as_bytes(), 3000);
+    conn.flush(&world, &wire);
+    assert_eq!(wire.sent(), plain(true, opcode::CLOSE, &close(1000, "é".repeat(61).as_bytes())));
+}
+
+#[test]
+fn an_unanswered_close_is_no_failure_and_reads_as_closed() {
+    let (world, _, mut conn) = server(Style::Messages);
+    conn.close(&world, Some(1000), b"", 0);
+    assert_eq!(conn.handle_timeout(&world), None);
+    let end = conn.end().expect("an end");
+    assert_eq!((end.text().as_str(), end.code(), end.is_failure()), ("closed", 1006, false));
+}
+
+#[test]
+fn a_transport_that_ends_ends_the_lingering() {
+    let (world, wire, mut conn) = server(Style::Messages);
+    wire.bring(&masked(true, opcode::CLOSE, &close(1000, b"")));
+    conn.handle_read(&world, &wire);
+    assert!(conn.linger_ms(&world).is_some());
+    conn.lost(IoError::Closed);
+    assert_eq!(conn.linger_ms(&world), None);
+    assert_eq!(conn.end().cloned(), closed(1000, b""));
 }
 
 #[test]
@@ -138,6 +166,18 @@ fn the_transport_may_end_first() {
     assert_eq!(conn.end(), Some(&End::Lost(IoError::Closed)));
     assert_eq!(conn.outcome().map(|end| end.code()), Some(1006));
     assert_eq!(conn.linger_ms(&world), None);
+}
+
+#[test]
+fn a_slow_consumer_has_output_waiting_and_no_room_for_more() {
+    let (world, _, mut conn) = with(Config { mark: 100, ..config(Role::Server, Style::Messages) });
+    assert!(!conn.is_slow_for(1000, 0), "nothing waits: any size goes");
+    assert!(
+        !conn.is_slow_for(60, 40) && conn.is_slow_for(61, 40),
+        "what its carrier holds waits too"
+    );
+    conn.send_message(&world, &NoIo, false, &[0; 18]).unwrap();
+    assert!(!conn.is_slow_for(60, 20) && conn.is_slow_for(61, 20));
 }
 
 #[test]

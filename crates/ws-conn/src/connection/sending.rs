@@ -7,7 +7,8 @@ use crate::config::Style;
 use crate::dialogue::News;
 use crate::host::{Counted, Host, Io, Sent};
 use crate::pool::{NoMemory, BURST};
-use crate::{End, IoError, SendError, Shared};
+use crate::sender::is_slow;
+use crate::{End, IoError, SendError, Shared, SLOW_CONSUMER};
 
 /// A payload of this size may go to the kernel from where it lies, without a copy.
 const DIRECT_SEND: usize = 8 * 1024;
@@ -30,6 +31,12 @@ impl Connection {
     #[inline]
     pub fn has_room(&self) -> bool {
         self.buffered() <= self.dialogue.mark
+    }
+
+    /// Whether a frame with so many bytes of payload, which goes to many, is too much for this peer.
+    /// `held`: bytes for it that were taken by whoever carries them, and have not left.
+    pub fn is_slow_for(&self, payload: usize, held: usize) -> bool {
+        is_slow(self.buffered() + held, payload, self.dialogue.mark)
     }
 
     /// Why nothing more can be written.
@@ -327,13 +334,14 @@ impl Connection {
     /// begun to, and a close frame with 1013.
     pub fn close_slow(&mut self, host: &impl Host) {
         self.dialogue.sender.outbox.forget_unsent();
-        if self.dialogue.close(host, Some(1013), b"slow consumer", 0) {
+        let (code, reason) = SLOW_CONSUMER;
+        if self.dialogue.close(host, Some(code), reason.as_bytes(), 0) {
             self.end_output(host, End::SlowConsumer);
         }
     }
 
     /// Queues a close frame, once, and awaits the peer's for at most `ms` milliseconds. Without a code
-    /// it is empty. False where none can be sent any more.
+    /// it is empty; a reason that is too long is cut. False where none can be sent any more.
     pub fn close(&mut self, host: &impl Host, code: Option<u16>, reason: &[u8], ms: u64) -> bool {
         let until = host.now_ms().saturating_add(ms);
         self.dialogue.close(host, code, reason, until)
