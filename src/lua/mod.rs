@@ -2,6 +2,7 @@
 //! protocol logic) beside the natives (safe Rust bodies behind raw C functions) they call. The only
 //! tree that names mlua.
 
+mod carried;
 mod hub;
 mod listen;
 mod message;
@@ -13,5 +14,13 @@ mod websockets;
 pub use vm::{keep_memory, register};
 
 /// Every API, for `register`.
-pub static APIS: &[vm::Api] =
-    &[vm::API, resty::API, message::API, hub::API, listen::API, tarantool::API, websockets::API];
+pub static APIS: &[vm::Api] = &[
+    vm::API,
+    carried::API,
+    resty::API,
+    message::API,
+    hub::API,
+    listen::API,
+    tarantool::API,
+    websockets::API,
+];

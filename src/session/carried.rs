@@ -90,19 +90,15 @@ impl Carried {
         self.act(|conn| conn.close(&Worker, code, reason, ms)).0
     }
 
-    /// Does what is due: pings, gives the peer up. Returns in how many milliseconds to ask again.
+    /// Does what is due: pings, gives the peer up. Returns in how many milliseconds to ask again. Where it
+    /// is over, for how long whoever carries the bytes is to read on before the socket is closed.
     pub fn beat(&mut self) -> Option<u64> {
-        self.act(|conn| conn.handle_timeout(&Worker)).0
-    }
-
-    /// How long the owner is to read on before it closes the socket. See `Connection::linger_ms`.
-    pub fn linger_ms(&self) -> Option<u64> {
-        self.conn.linger_ms(&Worker)
+        self.act(|conn| conn.handle_timeout(&Worker).or_else(|| conn.linger_ms(&Worker))).0
     }
 
     /// The socket ended or failed.
-    pub fn lost(&mut self) {
-        self.act(|conn| conn.lost(IoError::Closed));
+    pub fn lost(&mut self, err: IoError) {
+        self.act(|conn| conn.lost(err));
     }
 
     /// Ends without a word.

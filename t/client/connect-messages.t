@@ -739,3 +739,26 @@ true
 1002 "bad RSV1, RSV2, or RSV3 bits" false
 --- info
 websocket peer broke a rule: bad RSV1, RSV2, or RSV3 bits (rsv)
+
+
+
+=== TEST 47: recv(0) takes what has come
+--- client
+    local ws = connect()
+    say(ws:recv(0))
+    local data, typ
+    repeat
+        data, typ = ws:recv(0)
+    until data
+    say(data, typ)
+    say(ws:recv())
+    say(ws:close_info())
+--- server
+    answer("")
+    ngx.sleep(0.02)
+    sock:send("\129\4here\136\0")
+--- response_body
+nil "timeout"
+"here" "text"
+nil "closed" 1005 ""
+1005 "" true

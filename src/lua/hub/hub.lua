@@ -304,6 +304,9 @@ end
 
 -- For a connection's waiting call: has its handlers told of the gaps there have been.
 local function tell_gaps(self)
+    if not self.on_gap then
+        return
+    end
     local topic, reason = natives.take_gap(self.id)
     while topic do
         local on_gap = self.on_gap[topic]

@@ -4,7 +4,7 @@
 
 local natives, vm = ...
 
-local wait = vm.module "resty.websocket.wait"
+local wait = vm.module("resty.websocket.wait").call
 
 local native_accept = natives.accept
 local native_receive = natives.socket_receive

@@ -6,14 +6,19 @@ local natives, vm = ...
 local options = vm.module("resty.websocket.options")
 local methods = vm.module("resty.websocket.methods")
 local new_opening = vm.module("resty.websocket.opening").new
+local carry = vm.module("resty.websocket.carry")
+local wait = vm.module("resty.websocket.wait")
 
-local native_take = natives.peer_take
-local native_output = natives.peer_output
+local carried = vm.natives.carried
+local native_take = natives.take_message
+local native_output = carried.output
+local carry_bytes = carry.carry
+local park = wait.park
+local wake = wait.wake
 local check_close = methods.check_close
 local concat = table.concat
 local error = error
 local huge = math.huge
-local max = math.max
 local min = math.min
 local pairs = pairs
 local setmetatable = setmetatable
@@ -22,28 +27,8 @@ local type = type
 local ngx = ngx
 local tcp = ngx.socket.tcp
 
--- Of output that waits, in bytes.
-local HIGH_WATER = 262144
-local READ_SIZE = 65536
--- The longest that a cosocket waits, in milliseconds.
-local MAX_TIMEOUT = 0x7fffffff
-
-
-local function wake(waiters)
-    if waiters and waiters:count() < 0 then
-        waiters:post(-waiters:count())
-    end
-end
-
-
-local function wait(self, name, ms)
-    local waiters = self[name]
-    if not waiters then
-        waiters = require("ngx.semaphore").new()
-        self[name] = waiters
-    end
-    return waiters:wait(ms / 1000)
-end
+local MAX_TIMEOUT = carry.MAX_TIMEOUT
+local READ_SIZE = carry.READ_SIZE
 
 
 -- Gives the cosocket what is queued. One light thread sends at a time; what others queue
@@ -60,13 +45,13 @@ local function push(self)
         ok, err = sock:send(out)
         if ok then
             out, failed = native_output(session, sock)
-            wake(self.writers)
+            wake(self, "writers")
         end
     end
     self.sending = nil
     if not ok then
-        natives.peer_lost(session)
-        wake(self.writers)
+        carried.lost(session)
+        wake(self, "writers")
         return nil, failed or err
     end
     return true
@@ -76,8 +61,8 @@ end
 -- Above the high-water mark a sender waits for the one at work, before it queues anything; a receiver
 -- never does.
 local function send_client(self, native, session, a, b)
-    while self.sending and natives.buffered(session) > HIGH_WATER do
-        wait(self, "writers", 1000)
+    while self.sending and not carried.has_room(session) do
+        park(self, "writers", 1)
         if natives.state(session) == "closed" then
             return nil, "closed"
         end
@@ -105,7 +90,7 @@ local function client_session(self)
     if not sock then
         error("not initialized yet", 3)
     end
-    session = natives.peer_new(self.max_recv_len)
+    session = natives.client_new(self.max_recv_len)
     self.session = session
     self.timeout = 60000
     return session
@@ -116,64 +101,44 @@ local client = methods.add_common({}, send_client, client_session)
 local client_mt = { __index = client }
 
 
--- The connection is over. What the server still sends is read for as long as the natives say.
+local function read(self, ms)
+    local sock = self.sock
+    sock:settimeouts(nil, nil, ms)
+    local bytes, err = sock:receiveany(READ_SIZE)
+    return bytes, err, sock
+end
+
+
+-- Nothing more is due: what the server still sends has been read for long enough.
+local function has_lingered(_, due)
+    return due == nil or nil
+end
+
+
 local function hang_up(self)
     if self.hung_up then
         return
     end
     self.hung_up = true
-    local sock, session = self.sock, self.session
-    local left = natives.peer_linger(session)
-    while left do
-        sock:settimeouts(nil, nil, left)
-        if not sock:receiveany(READ_SIZE) then
-            break
-        end
-        ngx.update_time()
-        left = natives.peer_linger(session)
-    end
-    sock:close()
-    wake(self.closers)
+    carry_bytes(self, self.session, has_lingered, read)
+    self.sock:close()
+    wake(self, "closers")
 end
 
 
--- Receives until a message is whole, the connection has ended or the time is over.
-local function receive(self, timeout)
-    local session, sock = client_session(self), self.sock
-    local deadline = ngx.now() * 1000 + timeout
-    while true do
-        local beat = natives.peer_beat(session)
-        local data, typ, code, reason = native_take(session)
-        push(self)
-        if data then
-            return data, typ
-        end
-        if typ then
-            hang_up(self)
-            return nil, typ, code, reason
-        end
-
-        local left = deadline - ngx.now() * 1000
-        if left <= 0 then
-            return nil, "timeout"
-        end
-        local wait = left
-        if beat and beat < wait then
-            wait = beat
-        end
-        sock:settimeouts(nil, nil, max(1, min(wait, MAX_TIMEOUT)))
-        local chunk, err = sock:receiveany(READ_SIZE)
-        if chunk then
-            natives.peer_feed(session, chunk, sock, READ_SIZE)
-        elseif err == "timeout" then
-            ngx.update_time()
-        else
-            if err:find("busy", 1, true) then
-                return nil, "socket busy reading"
-            end
-            natives.peer_lost(session)
-        end
+local function take(self)
+    local data, typ, code, reason = native_take(self.session)
+    push(self)
+    if typ and not data then
+        hang_up(self)
     end
+    return data, typ, code, reason
+end
+
+
+-- Until a message is whole, the connection has ended or the time is over (nil: never).
+local function receive(self, timeout)
+    return carry_bytes(self, self.session, take, read, timeout and ngx.now() * 1000 + timeout)
 end
 
 
@@ -183,7 +148,7 @@ function client.recv(self, timeout)
     -- Of a drop-in object, in frames; without its modules nobody has read any.
     local half_read = vm.natives.resty.half_read
     if self.half_read or half_read and half_read(self.sock) then
-        error("frame calls and message calls may not be mixed while a message is half read", 2)
+        error(vm.module("resty.websocket.object").MIXED, 2)
     end
     return receive(self, timeout or self.timeout)
 end
@@ -196,21 +161,23 @@ function client.close(self, code, reason, timeout)
         hang_up(self)
         return true
     end
-    natives.peer_close(session, code, reason)
+    carried.close(session, code, reason, timeout)
     push(self)
     local data, err
     repeat
-        data, err = receive(self, timeout)
+        data, err = receive(self)
     until not data
-    if err == "socket busy reading" then
+    if err == carry.BUSY then
         -- Then the light thread in recv() finds the server's close frame.
-        err = not wait(self, "closers", timeout) and "timeout"
+        park(self, "closers", timeout / 1000)
     end
-    if err == "timeout" then
+    if not carried.is_overdue(session) then
+        return true
+    end
+    if err == carry.BUSY then
         self:shutdown()
-        return nil, "timeout"
     end
-    return true
+    return nil, "timeout"
 end
 
 
@@ -218,7 +185,7 @@ end
 function client.shutdown(self)
     natives.shutdown(client_session(self))
     self.hung_up = self.sock:close() ~= nil or nil
-    wake(self.writers)
+    wake(self, "writers")
 end
 
 
@@ -286,7 +253,7 @@ local function connect(url, opts)
     end
     response = ok
 
-    local session, id, protocol, extensions = natives.peer_open(
+    local session, id, protocol, extensions = natives.client_open(
         opening.native, opts.max_message_size, opts.max_frame_size, opts.ping_interval,
         opts.ping_timeout)
     sock:settimeouts(nil, send_timeout and min(send_timeout, MAX_TIMEOUT), nil)

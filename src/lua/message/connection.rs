@@ -1,5 +1,5 @@
 //! The natives behind `resty.websocket` and its connection object. The same calls serve a
-//! server's session and a client's peer; those a client alone needs stand in `client.rs`.
+//! server's session and a client's; those a client alone needs stand in `client.rs`.
 
 use ws_conn::{Connection, End, NoIo, Phase, SendError, MAX_REASON};
 use ws_hub::ConnId;
@@ -155,13 +155,13 @@ fn request_id(r: Request) -> Vec<u8> {
     }
 }
 
-/// `receive(session, timeout or nil, again)` → data, typ | nil, err, code, reason; or yields, and
-/// then returns a boolean first: the shim calls again with `again` = true.
+/// `receive(session, again, nil, timeout or nil)` → data, typ | nil, err, code, reason; or yields: see
+/// wait.lua.
 pub fn receive(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let timeout = args.number(2).map(|ms| ms as u64);
-    Outcome::waited(session.receive(r, timeout, args.truth(3)), |received| match received {
+    let timeout = args.number(4).map(|ms| ms as u64);
+    Outcome::waited(session.receive(r, timeout, args.truth(2)), |received| match received {
         Ok(view) => {
             let text = view.opcode == opcode::TEXT;
             Outcome::two(Value::View(view.data, view.len), Value::Str(kind(text)))
@@ -237,7 +237,7 @@ fn write(args: &Args, send: impl FnOnce(&mut Connection) -> Result<usize, SendEr
             Some(r) => written(session.write(r, args.truth(2), send)),
             None => Outcome::Raise(NO_REQUEST.into()),
         },
-        Some(Object::Carried(peer)) => written(Wait::Ready(peer.borrow_mut().write(send))),
+        Some(Object::Carried(conn)) => written(Wait::Ready(conn.borrow_mut().write(send))),
         _ => Outcome::Raise(NOT_OURS.into()),
     }
 }
@@ -284,7 +284,7 @@ pub fn close_fault(args: &Args) -> Outcome {
 pub fn shutdown(args: &Args) -> Outcome {
     match args.object(1) {
         Some(Object::Session(session)) => session.shutdown(),
-        Some(Object::Carried(peer)) => peer.borrow_mut().drop_now(),
+        Some(Object::Carried(conn)) => conn.borrow_mut().drop_now(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     }
     Outcome::none()
@@ -294,7 +294,7 @@ pub fn shutdown(args: &Args) -> Outcome {
 pub fn close_info(args: &Args) -> Outcome {
     let end = match args.object(1) {
         Some(Object::Session(session)) => session.end(),
-        Some(Object::Carried(peer)) => peer.borrow().conn().end().cloned(),
+        Some(Object::Carried(conn)) => conn.borrow().conn().end().cloned(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     match end {
@@ -311,7 +311,7 @@ pub fn close_info(args: &Args) -> Outcome {
 pub fn state(args: &Args) -> Outcome {
     let phase = match args.object(1) {
         Some(Object::Session(session)) => session.phase(),
-        Some(Object::Carried(peer)) => peer.borrow().conn().phase(),
+        Some(Object::Carried(conn)) => conn.borrow().conn().phase(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Str(match phase {
@@ -325,7 +325,7 @@ pub fn state(args: &Args) -> Outcome {
 pub fn buffered(args: &Args) -> Outcome {
     let bytes = match args.object(1) {
         Some(Object::Session(session)) => session.buffered(),
-        Some(Object::Carried(peer)) => peer.borrow().conn().buffered(),
+        Some(Object::Carried(conn)) => conn.borrow().conn().buffered(),
         _ => return Outcome::Raise(NOT_OURS.into()),
     };
     Outcome::one(Value::Int(bytes as i64))

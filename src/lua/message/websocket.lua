@@ -6,7 +6,7 @@ local natives, vm = ...
 
 local options = vm.module("resty.websocket.options")
 local methods = vm.module("resty.websocket.methods")
-local wait = vm.module("resty.websocket.wait")
+local wait = vm.module("resty.websocket.wait").call
 local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
@@ -69,22 +69,7 @@ function server.recv(self, timeout)
     if kind ~= 0 then
         return copy(), kind == 2 and "text" or "binary", nil, nil
     end
-
-    local data, typ, code, reason = native_receive(session, timeout)
-
-    -- A boolean is a wake-up: look again.
-    while data == true or data == false do
-        if self.on_gap then
-            tell_gaps(self)
-        end
-        kind = fast_receive(session)
-        if kind ~= 0 then
-            return copy(), kind == 2 and "text" or "binary", nil, nil
-        end
-        data, typ, code, reason = native_receive(session, timeout, true)
-    end
-
-    return data, typ, code, reason
+    return wait(native_receive, session, nil, timeout, nil, nil, tell_gaps, self)
 end
 
 

@@ -5,7 +5,8 @@
 local natives, vm = ...
 
 local new_opening = vm.module("resty.websocket.opening").new
-local limit = vm.module("resty.websocket.object").limit
+local object = vm.module("resty.websocket.object")
+local limit = object.limit
 local protocol = vm.module "resty.websocket.protocol"
 
 local proto_recv = protocol.recv_frame
@@ -203,7 +204,7 @@ function _M.recv_frame(self)
     local session = self.session
     if session then
         -- Whole messages that came while message calls were in use are handed out as frames.
-        local data, typ = vm.natives.message.peer_take(session)
+        local data, typ = vm.natives.message.take_message(session)
         if data then
             return data, typ, nil
         end
@@ -211,8 +212,8 @@ function _M.recv_frame(self)
             self.fatal = true
             return nil, nil, typ
         end
-        if not vm.natives.message.peer_between(session) then
-            error("frame calls and message calls may not be mixed while a message is half read", 2)
+        if not vm.natives.message.is_between(session) then
+            error(object.MIXED, 2)
         end
     end
 

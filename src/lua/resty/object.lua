@@ -12,6 +12,8 @@ local type = type
 -- What a cosocket takes.
 local MAX_TIMEOUT = 0x7fffffff
 local REFUSED = "bytes belong to the websocket object"
+-- Misuse of both kinds of calls.
+local MIXED = "frame calls and message calls may not be mixed while a message is half read"
 
 local socket = {}
 local mt = { __index = socket }
@@ -82,4 +84,4 @@ function socket.receiveuntil()
 end
 
 
-return { limit = limit, new_socket = new_socket, session_of = session_of }
+return { MIXED = MIXED, limit = limit, new_socket = new_socket, session_of = session_of }

@@ -5,7 +5,7 @@
 
 local natives, vm = ...
 
-local wait = vm.module("resty.websocket.wait")
+local wait = vm.module("resty.websocket.wait").call
 local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
@@ -23,6 +23,7 @@ local native_recv = natives.recv
 local native_send = natives.send
 local native_drain = natives.drain
 local is_open = natives.is_open
+local MIXED = object.MIXED
 local limit = object.limit
 local new_socket = object.new_socket
 local session_of = object.session_of
@@ -172,17 +173,10 @@ function _M.recv_frame(self)
         return taken(kind)
     end
 
-    local data, typ, err = native_recv(session, max)
-
-    -- A boolean is a wake-up: look again.
-    while data == true or data == false do
-        kind = fast_recv(session, max)
-        if kind ~= 0 then
-            return taken(kind)
-        end
-        data, typ, err = native_recv(session, max, true)
+    local data, typ, err = wait(native_recv, session, nil, max)
+    if err == MIXED then
+        error(err, 2)
     end
-
     if not data and not find(err, ": timeout", 1, true) and err ~= CANNOT_WAIT
        and is_open(session)
     then

@@ -104,13 +104,13 @@ pub fn set_timeouts(args: &Args) -> Outcome {
     Outcome::none()
 }
 
-/// `recv(session, max_recv_len, again)` → data, typ, err as recv_frame returns them; or yields, and
-/// then returns a boolean first: the shim calls again with `again` = true.
+/// `recv(session, again, nil, max_recv_len)` → data, typ, err as recv_frame returns them; or yields: see
+/// wait.lua.
 pub fn recv(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_A_SESSION.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let max = args.number(2).unwrap_or(0.0);
-    let taken = match session.take(r, max, args.truth(3)) {
+    let max = args.number(4).unwrap_or(0.0);
+    let taken = match session.take(r, max, args.truth(2)) {
         Wait::Denied(text) if text == CANNOT_WAIT => {
             return Outcome::three(Value::Nil, Value::Nil, Value::Str(CANNOT_WAIT));
         }
@@ -121,7 +121,8 @@ pub fn recv(args: &Args) -> Outcome {
         Err(Missed::Failed(err)) => {
             Outcome::three(Value::Nil, Value::Nil, Value::Bytes(recv_text(err).into()))
         }
-        Err(Missed::Mixed) => Outcome::Raise(MIXED.into()),
+        // The shim raises it where its caller is.
+        Err(Missed::Mixed) => Outcome::three(Value::Nil, Value::Nil, Value::Str(MIXED)),
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use ws_conn::{check_frame, Config, End, Role, Style, MAX_REASON};
+use ws_conn::{check_frame, Config, End, Role, Style};
 use ws_proto::handshake::accept_key;
 use ws_proto::handshake::client::ResponseHead;
 use ws_proto::handshake::head::{HeadError, RequestHead};
@@ -21,13 +21,9 @@ pub const NATIVES: &[Native] = &[
     native!(c"close_read", close_read),
     native!(c"frame_decode", decode),
     native!(c"frame_mask", mask_data),
-    native!(c"framed_close", close_framed),
-    native!(c"framed_feed", feed),
     native!(c"framed_judge", judge),
-    native!(c"framed_lost", lost),
     native!(c"framed_new", new),
     native!(c"framed_next", next),
-    native!(c"framed_output", output),
     native!(c"framed_ping", ping),
     native!(c"framed_rules", rules),
     native!(c"framed_send", send),
@@ -46,7 +42,7 @@ pub fn new(args: &Args) -> Outcome {
     let role = if args.truth(1) { Role::Client } else { Role::Server };
     let masking = if role == Role::Server { Masking::Required } else { Masking::Forbidden };
     let max = args.number(2).unwrap_or(f64::INFINITY) as u64;
-    let peer = Carried::new(&Config {
+    let conn = Carried::new(&Config {
         role,
         style: Style::Fragments,
         masking,
@@ -61,32 +57,22 @@ pub fn new(args: &Args) -> Outcome {
         answer: Some(1000),
         words: Some(words),
     });
-    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(peer)))))
-}
-
-/// `framed_feed(connection, bytes)`: what the socket received.
-pub fn feed(args: &Args) -> Outcome {
-    let (Some(peer), Some(bytes)) = (args.peer(1), args.bytes(2)) else {
-        return Outcome::Raise(NOT_OURS.into());
-    };
-    let broken = peer.borrow_mut().feed(bytes);
-    args.log_broken(broken);
-    Outcome::none()
+    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(conn)))))
 }
 
 /// `framed_next(connection)` → opcode, fin, data | "closed" (by a close frame), "broken", "limit"
 /// or "lost" once nothing more comes | nothing yet
 pub fn next(args: &Args) -> Outcome {
-    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    let mut peer = peer.borrow_mut();
-    if let Some(frame) = peer.take() {
+    let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let mut conn = conn.borrow_mut();
+    if let Some(frame) = conn.take() {
         return Outcome::three(
             Value::Int(frame.opcode.into()),
             Value::Bool(frame.fin),
             Value::Bytes(frame.data),
         );
     }
-    match peer.conn().end() {
+    match conn.conn().end() {
         None => Outcome::none(),
         Some(End::Closed { .. }) => Outcome::one(Value::Str("closed")),
         Some(End::Broken(Error::FrameTooLarge)) => Outcome::one(Value::Str("limit")),
@@ -95,22 +81,13 @@ pub fn next(args: &Args) -> Outcome {
     }
 }
 
-/// `framed_output(connection)` → bytes to send, or nothing
-pub fn output(args: &Args) -> Outcome {
-    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    match peer.borrow_mut().output() {
-        Some(bytes) => Outcome::one(Value::Bytes(bytes)),
-        None => Outcome::none(),
-    }
-}
-
 /// `framed_send(connection, fin, opcode, data)` → bytes on the wire | nothing after a close frame
 pub fn send(args: &Args) -> Outcome {
-    let (Some(peer), Some(op)) = (args.peer(1), args.number(3)) else {
+    let (Some(conn), Some(op)) = (args.carried(1), args.number(3)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
     let data = args.bytes(4).unwrap_or_default();
-    match peer.borrow_mut().send_frame(args.truth(2), op as u8, data) {
+    match conn.borrow_mut().send_frame(args.truth(2), op as u8, data) {
         Ok(bytes) => Outcome::one(Value::Int(bytes as i64)),
         Err(_) => Outcome::none(),
     }
@@ -118,39 +95,17 @@ pub fn send(args: &Args) -> Outcome {
 
 /// `framed_ping(connection)`: queues a ping.
 pub fn ping(args: &Args) -> Outcome {
-    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    peer.borrow_mut().ping();
-    Outcome::none()
-}
-
-/// `framed_close(connection, code or nil, reason)` → whether a close frame was queued: one is
-/// enough. A reason that is too long for a control frame is cut.
-pub fn close_framed(args: &Args) -> Outcome {
-    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    let code = args.number(2).map(|code| code as u16);
-    let reason = args.bytes(3).unwrap_or_default();
-    let mut end = reason.len().min(MAX_REASON);
-    while end < reason.len() && end > 0 && reason[end] & 0xC0 == 0x80 {
-        end -= 1;
-    }
-    // The shim waits for the peer's close frame, as long as its caller says.
-    let queued = peer.borrow_mut().close(code, &reason[..end], u64::MAX);
-    Outcome::one(Value::Bool(queued))
-}
-
-/// `framed_lost(connection)`: the socket ended.
-pub fn lost(args: &Args) -> Outcome {
-    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    peer.borrow_mut().lost();
+    let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    conn.borrow_mut().ping();
     Outcome::none()
 }
 
 /// `framed_state(connection)` → pongs so far, whether frames wait that must be taken first,
 /// whether it is over, whether a close frame was sent
 pub fn state(args: &Args) -> Outcome {
-    let Some(peer) = args.peer(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    let peer = peer.borrow();
-    let conn = peer.conn();
+    let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let conn = conn.borrow();
+    let conn = conn.conn();
     Outcome::four(
         Value::Int(conn.pongs() as i64),
         Value::Bool(conn.is_full() && !conn.is_ending()),

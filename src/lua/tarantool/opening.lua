@@ -79,7 +79,7 @@ local function begin_frames(self, request, response)
     rawset(self, "handshake_packets", { request = request, response = response, request, response })
     own.codec = natives.framed_new(self.is_client, own.max_payload)
     if own.input ~= "" then
-        natives.framed_feed(own.codec, own.input)
+        vm.natives.carried.feed(own.codec, own.input)
         own.input = ""
     end
     return true

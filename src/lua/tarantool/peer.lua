@@ -15,11 +15,17 @@ local await_room = socket.await_room
 local receive_some = socket.receive_some
 local send_all = socket.send_all
 local strerror = socket.strerror
+local carry = vm.module("resty.websocket.carry")
+local wait = vm.module("resty.websocket.wait")
+
+local carried = vm.natives.carried
+local carry_bytes = carry.carry
 local native_next = natives.framed_next
-local native_output = natives.framed_output
+local native_output = carried.output
 local native_state = natives.framed_state
+local park = wait.park
+local wake = wait.wake
 local error = error
-local max = math.max
 local min = math.min
 local now = ngx.now
 local rawset = rawset
@@ -30,6 +36,7 @@ local type = type
 
 -- How long a peer may take to answer a close frame, where the program does not say.
 local CLOSE_TIMEOUT = 3
+local OVER_LIMIT = "Payload size limit reached"
 
 local wspeer = {
     TEXT = frame.TEXT,
@@ -71,9 +78,7 @@ local function push(self, deadline, reads)
         if reads then
             return true
         end
-        local waiters = own.waiters or require("ngx.semaphore").new()
-        own.waiters = waiters
-        waiters:wait(max(0, min(left_of(deadline) or 1, 1)))
+        park(own, "waiters", min(left_of(deadline) or 1, 1))
         if deadline and now() >= deadline then
             return nil, "timeout"
         end
@@ -85,10 +90,7 @@ local function push(self, deadline, reads)
         out = ok and native_output(codec)
     end
     own.pushing = nil
-    local waiters = own.waiters
-    if waiters and waiters:count() < 0 then
-        waiters:post(-waiters:count())
-    end
+    wake(own, "waiters")
     if not ok then
         return nil, err
     end
@@ -122,7 +124,7 @@ local function look_for_pong(self)
         if not data then
             return err:find("busy", 1, true) ~= nil
         end
-        natives.framed_feed(codec, data)
+        carried.feed(codec, data)
     end
     return true
 end
@@ -168,13 +170,49 @@ local function ended(self, why)
     rawset(self, "closed_by_me", why ~= "closed")
     push(self, now() + CLOSE_TIMEOUT, true)
     self.peer:shutdown()
-    if own.closers then
-        own.closers:post(1)
-    end
+    wake(own, "closers")
     if why == "limit" then
-        error("Payload size limit reached", 3)
+        return nil, OVER_LIMIT
     end
     return nil, why == "closed" and "Close handshaked" or "Validation error"
+end
+
+
+-- Brings bytes to read(), and pings where that is due meanwhile.
+local function receive(self, ms)
+    local own, freq, seconds = self.own, self.ping_freq, ms / 1000
+    if freq then
+        seconds = min(seconds, self.last_ping_sended + freq - now())
+    end
+    local data, err = receive_some(self.peer, seconds)
+    if not data and err ~= "closed" then
+        own.failure = strerror(err)
+    end
+    return data, err
+end
+
+
+local function take(self, _, deadline)
+    local own = self.own
+    local opcode, fin, data = native_next(own.codec)
+    deadline = deadline and deadline / 1000
+    push(self, deadline, true)
+    if type(opcode) == "number" then
+        rawset(self, "last_opcode", not fin and (opcode ~= 0 and opcode or self.last_opcode)
+                                    or nil)
+        return { opcode = opcode, fin = fin, data = data, rsv = 0 }
+    elseif opcode == "lost" and own.failure then
+        local failure = own.failure
+        own.failure = nil
+        return nil, failure
+    elseif opcode then
+        return ended(self, opcode)
+    end
+    own.failure = nil
+    local ok, err = self:check_ping_pong(left_of(deadline))
+    if not ok then
+        return nil, err
+    end
 end
 
 
@@ -186,43 +224,13 @@ function wspeer.read(self, timeout)
     if not ok then
         return nil, err
     end
-    local codec, freq = self.own.codec, self.ping_freq
-    while true do
-        local opcode, fin, data = native_next(codec)
-        push(self, deadline, true)
-        if type(opcode) == "number" then
-            rawset(self, "last_opcode", not fin and (opcode ~= 0 and opcode or self.last_opcode)
-                                        or nil)
-            return { opcode = opcode, fin = fin, data = data, rsv = 0 }
-        elseif opcode then
-            return ended(self, opcode)
-        end
-
-        ok, err = self:check_ping_pong(left_of(deadline))
-        if not ok then
-            return nil, err
-        end
-        local left = left_of(deadline)
-        local wait = left
-        if freq then
-            local due = self.last_ping_sended + freq - now()
-            wait = min(left or due, due)
-        end
-        local chunk
-        chunk, err = receive_some(self.peer, wait)
-        if chunk then
-            natives.framed_feed(codec, chunk)
-        elseif err == "closed" then
-            natives.framed_lost(codec)
-        elseif err ~= "timeout" then
-            if not err:find("busy", 1, true) then
-                natives.framed_lost(codec)
-            end
-            return nil, strerror(err)
-        elseif deadline and now() >= deadline then
-            return nil, strerror(err)
-        end
+    local frame, failure = carry_bytes(self, self.own.codec, take, receive, deadline and deadline * 1000)
+    if failure == OVER_LIMIT then
+        error(failure, 2)
+    elseif failure == "timeout" or failure == carry.BUSY then
+        failure = strerror(failure)
     end
+    return frame, failure
 end
 
 
@@ -285,30 +293,27 @@ function wspeer.validate(self, fr)
 end
 
 
--- Reads on until the peer's close frame: what comes before it is dropped.
-local function await_close(self, deadline)
+-- Reads on until the peer's close frame, or the end of the time it has: what comes before is dropped.
+local function drop(self)
+    local kind
+    repeat
+        kind = native_next(self.own.codec)
+    until type(kind) ~= "number"
+    push(self, now() + CLOSE_TIMEOUT, true)
+    return kind
+end
+
+
+local function await_close(self, timeout)
     local own = self.own
-    local codec = own.codec
-    while true do
-        local kind = native_next(codec)
-        push(self, deadline, true)
-        if type(kind) == "string" then
-            rawset(self, "close_received", kind == "closed")
-            return
-        elseif kind == nil then
-            local data, err = receive_some(self.peer, left_of(deadline))
-            if data then
-                natives.framed_feed(codec, data)
-            elseif err:find("busy", 1, true) then
-                -- Then the light thread in read() finds it.
-                own.closers = own.closers or require("ngx.semaphore").new()
-                own.closers:wait(max(0, left_of(deadline)))
-                return
-            else
-                natives.framed_lost(codec)
-                return
-            end
-        end
+    local kind = carry_bytes(self, own.codec, drop, function(_, ms)
+        return receive_some(self.peer, ms / 1000)
+    end)
+    if kind then
+        rawset(self, "close_received", kind == "closed")
+    else
+        -- The light thread in read() finds it.
+        park(own, "closers", timeout)
     end
 end
 
@@ -320,19 +325,19 @@ function wspeer.shutdown(self, code, reason, timeout)
         error("bad argument #1 to 'shutdown' (close code expected)", 2)
     end
     local own = self.own
-    local deadline = now() + (timeout or CLOSE_TIMEOUT)
+    timeout = timeout or CLOSE_TIMEOUT
     if own.codec and not own.told then
-        natives.framed_close(own.codec, code, reason and tostring(reason))
+        carried.close(own.codec, code, reason and tostring(reason), timeout * 1000)
         rawset(self, "close_sended", true)
         rawset(self, "closed_by_me", not self.close_received)
-        local ok, err = push(self, deadline)
+        local ok, err = push(self, now() + timeout)
         if not ok then
-            natives.framed_lost(own.codec)
+            carried.lost(own.codec)
             own.told = true
             return nil, strerror(err)
         end
-        await_close(self, deadline)
-        natives.framed_lost(own.codec)
+        await_close(self, timeout)
+        carried.lost(own.codec)
         own.told = true
     end
     self.peer:shutdown()
@@ -344,7 +349,7 @@ end
 function wspeer.close(self)
     local own = self.own
     if own.codec then
-        natives.framed_lost(own.codec)
+        carried.lost(own.codec)
     end
     self.peer:close()
 end

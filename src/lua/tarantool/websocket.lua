@@ -135,7 +135,7 @@ function wspeer.server(url, handler, options)
     local function finish(conn)
         local codec = conn.ws and conn.ws.own.codec
         if codec then
-            natives.framed_lost(codec)
+            vm.natives.carried.lost(codec)
         end
     end
     local ok

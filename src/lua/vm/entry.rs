@@ -112,7 +112,7 @@ pub enum Object {
     Session(Rc<Session>),
     /// A client's opening handshake.
     Opening(Box<RefCell<Opening>>),
-    /// A client's side of a connection that a cosocket carries.
+    /// A connection whose bytes a socket of Lua's carries.
     Carried(Box<RefCell<Carried>>),
     /// A subscriber that is no connection.
     Mailbox(Mailbox),
@@ -302,10 +302,10 @@ impl<'l> Args<'l> {
         }
     }
 
-    /// The client peer at `index`.
-    pub fn peer(&self, index: c_int) -> Option<&'l RefCell<Carried>> {
+    /// The connection at `index` whose bytes a socket carries.
+    pub fn carried(&self, index: c_int) -> Option<&'l RefCell<Carried>> {
         match self.object(index)? {
-            Object::Carried(peer) => Some(peer),
+            Object::Carried(conn) => Some(conn),
             _ => None,
         }
     }

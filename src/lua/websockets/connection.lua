@@ -3,18 +3,19 @@
 -- it. Frames and buffers are the natives'. Used by the other parts of websockets.
 --
 -- A context's state, as far as it is used here: ready (what service() has to run, by number),
--- mailbox, members (established connections by protocol), by_fd, closing (deadlines), count, and
+-- mailbox, members (established connections by protocol), by_fd, closing (of which an answer is awaited), count, and
 -- the fields of the configuration.
 
 local natives, vm = ...
 
 local wait = vm.module "resty.websocket.wait"
+local carried = vm.natives.carried
+local has_room = carried.has_room
 local native_drain = vm.natives.listen.socket_drain
-local native_output = vm.natives.message.peer_output
+local native_output = carried.output
 local native_send = vm.natives.listen.socket_send
-local native_state = vm.natives.listen.socket_state
 local native_status = natives.status
-local native_take = vm.natives.message.peer_take
+local native_take = vm.natives.message.take_message
 local native_write = natives.write
 local pairs = pairs
 local sub = string.sub
@@ -22,13 +23,14 @@ local tostring = tostring
 local type = type
 local xpcall = xpcall
 local ngx = ngx
-local now = ngx.now
+local park = wait.park
+local wake = wait.wake
 local traceback = debug.traceback
 
 -- Messages of one connection that are handed out before it is another one's turn.
 local TURN = 16
 -- libwebsockets gives a peer five seconds for its close frame.
-local CLOSE_WAIT = 5
+local CLOSE_WAIT = 5000
 -- write() answers -1 when so many times `websocket_send_buffer` is waiting for the peer.
 local WRITE_CAP = 16
 local WRITE_TEXT, WRITE_BINARY = 0, 1
@@ -37,24 +39,6 @@ local connection = { CLOSE_WAIT = CLOSE_WAIT }
 
 
 -- Telling service() ------------------------------------------------------------------------------
-
-local function post(semaphore)
-    if semaphore and semaphore:count() < 0 then
-        semaphore:post(-semaphore:count())
-    end
-end
-
-
-local function park(owner, name, seconds)
-    local semaphore = owner[name]
-    if not semaphore then
-        semaphore = require("ngx.semaphore").new()
-        owner[name] = semaphore
-    end
-    -- Less than a millisecond would not wait at all, and the clock stands still meanwhile.
-    return semaphore:wait(seconds > 0.001 and seconds or 0.001)
-end
-
 
 -- There is something for the program here. Not before on_add_fd has been called.
 local function make_due(conn)
@@ -70,17 +54,16 @@ local function make_due(conn)
     ready.last = ready.last + 1
     ready[ready.last] = conn
     vm.natives.hub.mailbox_wake(conn.state.mailbox)
-    post(conn.watchers)
+    wake(conn, "watchers")
 end
 
 
 local function wake_reader(conn)
-    post(conn.reader)
+    wake(conn, "reader")
 end
 
 
 connection.make_due = make_due
-connection.park = park
 
 
 -- The worker is to quit: readers that wait for the program look how long they may.
@@ -119,7 +102,7 @@ end
 local function push(conn)
     local out = native_output(conn.session)
     if out and not native_send(conn.peer.handle, out) then
-        vm.natives.message.peer_lost(conn.session)
+        carried.lost(conn.session)
         make_due(conn)
         return false
     end
@@ -147,7 +130,7 @@ local function forget(conn)
         state.members[conn.protocol][conn] = nil
     end
     wake_reader(conn)
-    post(conn.watchers)
+    wake(conn, "watchers")
     if conn.announced then
         tell("on_del_fd", state.on_del_fd, conn.fd)
     end
@@ -166,10 +149,10 @@ end
 
 -- Queues a close frame; the peer has a while to answer it.
 local function begin_close(conn, code, reason)
-    vm.natives.message.peer_close(conn.session, code, reason)
+    carried.close(conn.session, code, reason, CLOSE_WAIT)
     push(conn)
     conn.closing = true
-    conn.state.closing[conn] = now() + CLOSE_WAIT
+    conn.state.closing[conn] = true
     -- Who waits in service() may wait too long now.
     vm.natives.hub.mailbox_wake(conn.state.mailbox)
     wake_reader(conn)
@@ -179,7 +162,7 @@ end
 -- Closes with 1001, because the context goes; `quietly`: without a word to the program.
 function connection.leave(conn, quietly)
     if conn.established and not conn.finished then
-        vm.natives.message.peer_close(conn.session, 1001, "")
+        carried.close(conn.session, 1001, "", 0)
     end
     if quietly then
         forget(conn)
@@ -201,7 +184,7 @@ local function call(conn, name, callback, ...)
     if not ok then
         log_failure(name, err)
         if conn.session and not conn.finished then
-            vm.natives.message.peer_close(conn.session, 1011, "")
+            carried.close(conn.session, 1011, "", 0)
         end
         finish(conn)
     end
@@ -211,16 +194,9 @@ end
 
 -- The program's side of service() ----------------------------------------------------------------
 
--- Whether so much waits for the peer that its next message has to wait as well.
-local function is_gated(conn)
-    local _, _, _, waiting = native_state(conn.peer.handle)
-    return (waiting or 0) > conn.state.send_buffer
-end
-
-
 local function wait_for_peer(_, conn)
-    if not wait(native_drain, conn.peer.handle, nil, conn.state.send_buffer) then
-        vm.natives.message.peer_lost(conn.session)
+    if not wait.call(native_drain, conn.peer.handle, nil, conn.state.send_buffer) then
+        carried.lost(conn.session)
     end
     conn.gated = nil
     make_due(conn)
@@ -274,7 +250,8 @@ local function run_messages(conn)
         if conn.paused and not over then
             return
         end
-        if not over and is_gated(conn) and gate(conn) then
+        -- Where so much waits for the peer, its next message has to wait as well.
+        if not over and not has_room(session, conn.peer.handle) and gate(conn) then
             return
         end
         local data, typ, from = conn.partial, conn.partial_type, conn.from
@@ -368,8 +345,7 @@ function connection.write(conn, data, typ)
     if not conn.established or conn.finished or conn.closing then
         return -1
     end
-    local _, _, _, waiting = native_state(conn.peer.handle)
-    if (waiting or 0) > conn.state.send_buffer * WRITE_CAP then
+    if not has_room(conn.session, conn.peer.handle, WRITE_CAP) then
         conn.wants_room = true
         gate(conn)
         return -1
@@ -383,16 +359,11 @@ end
 
 -- Forwards a broadcast, as far as the peer keeps up.
 function connection.forward(conn, data, typ)
-    local state = conn.state
-    local _, _, _, waiting = native_state(conn.peer.handle)
-    if (waiting or 0) > 0 and waiting + #data > state.send_buffer then
-        natives.slow(state.close_slow)
-        if state.close_slow then
-            begin_close(conn, 1013, "slow consumer")
-        end
-        return
-    end
-    if native_write(conn.session, data, typ) then
+    local queued, code, reason = natives.forward(conn.session, conn.peer.handle, data, typ,
+                                                 conn.state.close_slow)
+    if code then
+        begin_close(conn, code, reason)
+    elseif queued then
         push(conn)
     end
 end

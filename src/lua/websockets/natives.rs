@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use ws_conn::{Config, End, Role, Style};
+use ws_conn::{Config, End, IoError, Role, Style, SLOW_CONSUMER};
 use ws_proto::handshake::head::{HeadError, RequestHead};
 use ws_proto::handshake::server::{check_strict, Policy};
 use ws_proto::{opcode, Masking};
@@ -16,6 +16,7 @@ use crate::session::{stats, Carried, SlowConsumer};
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
+    native!(c"forward", forward),
     native!(c"gone", gone),
     native!(c"goodbye", goodbye),
     native!(c"host", host),
@@ -24,7 +25,6 @@ pub const NATIVES: &[Native] = &[
     native!(c"refusal", refusal),
     native!(c"request", request),
     native!(c"settings", settings),
-    native!(c"slow", slow),
     native!(c"status", status),
     native!(c"write", write),
 ];
@@ -133,13 +133,13 @@ fn climbs(target: &[u8]) -> bool {
     path.split(|&b| matches!(b, b'/' | b'\\')).any(|segment| segment == b"..")
 }
 
-/// `open(max_message, unmasked)` → peer, right after the handshake; `unmasked`: frames
+/// `open(max_message, unmasked)` → connection, right after the handshake; `unmasked`: frames
 /// without a masking key are taken as well.
 pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let location = location_of(r);
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let peer = Carried::new(&Config {
+    let conn = Carried::new(&Config {
         role: Role::Server,
         style: Style::Messages,
         masking: if args.truth(2) { Masking::Optional } else { Masking::Required },
@@ -154,14 +154,14 @@ pub fn open(args: &Args) -> Outcome {
         answer: None,
         words: None,
     });
-    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(peer)))))
+    Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(conn)))))
 }
 
-/// `status(peer)` → a message waits, no more room for messages, nothing more will come
+/// `status(connection)` → a message waits, no more room for messages, nothing more will come
 pub fn status(args: &Args) -> Outcome {
-    let Some(peer) = peer(args) else { return Outcome::Raise(NOT_OURS.into()) };
-    let peer = peer.borrow();
-    let conn = peer.conn();
+    let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let conn = conn.borrow();
+    let conn = conn.conn();
     Outcome::three(
         Value::Bool(conn.has_items()),
         Value::Bool(conn.is_full()),
@@ -169,13 +169,36 @@ pub fn status(args: &Args) -> Outcome {
     )
 }
 
-/// `write(peer, data, type)` → bytes queued | nothing where the type is unknown, a
-/// control frame too long, or the connection closing.
-pub fn write(args: &Args) -> Outcome {
-    let (Some(peer), Some(data)) = (peer(args), args.bytes(2)) else {
+/// `forward(connection, stream, data, type, close)`: as `write`, of what goes to many. Of a slow consumer
+/// false, and with `close` the code and reason it is closed with.
+pub fn forward(args: &Args) -> Outcome {
+    let (Some(conn), Some(stream), Some(data)) = (args.carried(1), args.stream(2), args.bytes(3))
+    else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    let typ = args.number(3).filter(|typ| *typ >= 0.0).map_or(u32::MAX, |typ| typ as u32);
+    if !conn.borrow().conn().is_slow_for(data.len(), stream.buffered()) {
+        return queue(conn, data, args.number(4));
+    }
+    if !args.truth(5) {
+        stats::add(stats::Counter::SlowDropped, 1);
+        return Outcome::one(Value::Bool(false));
+    }
+    stats::add(stats::Counter::SlowClosed, 1);
+    let (code, reason) = SLOW_CONSUMER;
+    Outcome::three(Value::Bool(false), Value::Int(code.into()), Value::Str(reason))
+}
+
+/// `write(connection, data, type)` → bytes queued | nothing where the type is unknown, a
+/// control frame too long, or the connection closing.
+pub fn write(args: &Args) -> Outcome {
+    match (args.carried(1), args.bytes(2)) {
+        (Some(conn), Some(data)) => queue(conn, data, args.number(3)),
+        _ => Outcome::Raise(NOT_OURS.into()),
+    }
+}
+
+fn queue(conn: &RefCell<Carried>, data: &[u8], typ: Option<f64>) -> Outcome {
+    let typ = typ.filter(|typ| *typ >= 0.0).map_or(u32::MAX, |typ| typ as u32);
     let op = match typ & !(WRITE_NO_FIN | WRITE_CLIENT_IGNORE_XOR_MASK) {
         0 => opcode::TEXT,
         1 => opcode::BINARY,
@@ -190,27 +213,20 @@ pub fn write(args: &Args) -> Outcome {
         return Outcome::none();
     }
     let fin = control || typ & WRITE_NO_FIN == 0;
-    match peer.borrow_mut().send_frame(fin, op, data) {
+    match conn.borrow_mut().send_frame(fin, op, data) {
         Ok(bytes) => Outcome::one(Value::Int(bytes as i64)),
         Err(_) => Outcome::none(),
     }
 }
 
-/// `gone(peer)` → whether it ended by an error. To be called once, when a connection's
+/// `gone(connection)` → whether it ended by an error. To be called once, when a connection's
 /// end has been noticed.
 pub fn gone(args: &Args) -> Outcome {
-    let Some(peer) = peer(args) else { return Outcome::Raise(NOT_OURS.into()) };
-    let mut peer = peer.borrow_mut();
+    let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    let mut conn = conn.borrow_mut();
     // What ends without an end known has lost its peer.
-    peer.lost();
-    Outcome::one(Value::Bool(peer.conn().end().is_some_and(End::is_failure)))
-}
-
-/// `slow(closed)`: counts a message that a slow consumer did not get.
-pub fn slow(args: &Args) -> Outcome {
-    let closed = args.truth(1);
-    stats::add(if closed { stats::Counter::SlowClosed } else { stats::Counter::SlowDropped }, 1);
-    Outcome::none()
+    conn.lost(IoError::Closed);
+    Outcome::one(Value::Bool(conn.conn().end().is_some_and(End::is_failure)))
 }
 
 /// `host()` → this machine's name
@@ -224,8 +240,4 @@ pub fn interface(args: &Args) -> Outcome {
         Some(address) => Outcome::one(Value::Bytes(address.to_string().into_bytes())),
         None => Outcome::none(),
     }
-}
-
-fn peer<'l>(args: &Args<'l>) -> Option<&'l RefCell<Carried>> {
-    args.peer(1)
 }

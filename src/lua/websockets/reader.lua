@@ -8,12 +8,14 @@ local connection = vm.module "websockets.connection"
 local finish = connection.finish
 local forget = connection.forget
 local make_due = connection.make_due
-local native_feed = vm.natives.message.peer_feed
+local carry = vm.module("resty.websocket.carry").carry
+local native_feed = vm.natives.carried.feed
 local native_send = vm.natives.listen.socket_send
 local native_status = natives.status
-local park = connection.park
+local park = vm.module("resty.websocket.wait").park
 local push = connection.push
 local find = string.find
+local min = math.min
 local ipairs = ipairs
 local setmetatable = setmetatable
 local sub = string.sub
@@ -24,10 +26,8 @@ local ngx = ngx
 local now = ngx.now
 local traceback = debug.traceback
 
-local CLOSE_WAIT = connection.CLOSE_WAIT
 local READ_SIZE = 16 * 1024
 local FILE_PIECE = 64 * 1024
-local FOR_EVER = 0x7fffffff
 -- A longer request head is refused, line or no line.
 local MAX_CHUNK = 30 * 1024
 
@@ -37,7 +37,7 @@ local reader = {}
 -- Until service() has seen to it. A worker that ends waits as long for a service() that nobody calls
 -- as for a peer's close frame.
 local function rest(conn, field)
-    local patience = CLOSE_WAIT
+    local patience = connection.CLOSE_WAIT / 1000
     while not (conn[field] or conn.finished) do
         local exiting = ngx.worker.exiting()
         if not park(conn, "reader", exiting and 1 or 60) and exiting then
@@ -50,33 +50,30 @@ local function rest(conn, field)
 end
 
 
-local function read_frames(conn)
-    local session, peer = conn.session, conn.peer
-    while not conn.finished do
-        -- A ping may be due, or the peer be given up.
-        local beat = vm.natives.message.peer_beat(session)
-        local waiting, full, over = native_status(session)
-        -- What waits for the program's or the peer's leave is looked at again when that is given.
-        if over or waiting and not (conn.paused or conn.gated) then
-            make_due(conn)
-        end
-        if over then
-            return
-        end
-        if (full or conn.paused) and not conn.closing then
-            park(conn, "reader", 60)
-        else
-            peer:settimeouts(nil, nil, beat or FOR_EVER)
-            push(conn)
-            local data, err = peer:receiveany(READ_SIZE)
-            if data then
-                native_feed(session, data)
-            elseif err ~= "timeout" then
-                vm.natives.message.peer_lost(session)
-            end
-            push(conn)
-        end
+-- Says to service() what there is for it. True where nothing more comes.
+local function look(conn)
+    local waiting, _, over = native_status(conn.session)
+    -- What waits for the program's or the peer's leave is looked at again when that is given.
+    if over or waiting and not (conn.paused or conn.gated) then
+        make_due(conn)
     end
+    if over or conn.finished then
+        return true
+    end
+    push(conn)
+end
+
+
+-- Nothing is read while messages wait for the program.
+local function read(conn, ms)
+    local _, full = native_status(conn.session)
+    if (full or conn.paused) and not conn.closing then
+        park(conn, "reader", min(ms / 1000, 60))
+        return nil, "timeout"
+    end
+    local peer = conn.peer
+    peer:settimeouts(nil, nil, ms)
+    return peer:receiveany(READ_SIZE)
 end
 
 
@@ -150,7 +147,8 @@ local function converse(conn)
             push(conn)
         end
         make_due(conn)
-        return read_frames(conn)
+        carry(conn, conn.session, look, read)
+        return
     elseif first then
         conn.peer:send(first)
     end

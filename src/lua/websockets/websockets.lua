@@ -13,8 +13,10 @@ local connection = vm.module "websockets.connection"
 local methods = vm.module "websockets.methods"
 
 local bad_argument = methods.bad_argument
+local beat = vm.natives.carried.beat
 local broadcast = methods.broadcast
 local check_data = methods.check_data
+local is_overdue = vm.natives.carried.is_overdue
 local run = connection.run
 local serve = vm.module("websockets.reader").serve
 local take_messages = methods.take_messages
@@ -51,9 +53,8 @@ local _M = {
 -- Ends a connection whose peer has not answered a close frame in time, if there is one: callbacks may
 -- change the list, the rest comes the next time.
 local function end_overdue(state)
-    local time = now()
-    for conn, deadline in pairs(state.closing) do
-        if deadline <= time then
+    for conn in pairs(state.closing) do
+        if is_overdue(conn.session) then
             connection.finish(conn)
             return true
         end
@@ -102,7 +103,7 @@ local function quit_alone(state)
     if not state.quitting then
         begin_quit(state)
     end
-    local give_up = now() + connection.CLOSE_WAIT + SLICE
+    local give_up = now() + connection.CLOSE_WAIT / 1000 + SLICE
     while next(state.closing) and not state.destroyed do
         ngx.sleep(0.1)
         if now() > give_up then
@@ -135,8 +136,9 @@ local function service(state, timeout)
         if left <= 0 and waited then
             return 0
         end
-        for _, close_by in pairs(state.closing) do
-            left = left < close_by - now() and left or close_by - now()
+        for conn in pairs(state.closing) do
+            local due = beat(conn.session)
+            left = due and due / 1000 < left and due / 1000 or left
         end
         left = left > SLICE and SLICE or left
         -- Even without a time to wait the others get their turn.
