@@ -138,7 +138,12 @@ end
 
 -- Until a message is whole, the connection has ended or the time is over (nil: never).
 local function receive(self, timeout)
-    return carry_bytes(self, self.session, take, read, timeout and ngx.now() * 1000 + timeout)
+    local data, typ, code, reason = carry_bytes(self, self.session, take, read,
+                                                timeout and ngx.now() * 1000 + timeout)
+    if code then
+        return nil, typ, code, reason
+    end
+    return data, typ
 end
 
 

@@ -224,13 +224,17 @@ function wspeer.read(self, timeout)
     if not ok then
         return nil, err
     end
-    local frame, failure = carry_bytes(self, self.own.codec, take, receive, deadline and deadline * 1000)
+    local got, failure = carry_bytes(self, self.own.codec, take, receive,
+                                     deadline and deadline * 1000)
     if failure == OVER_LIMIT then
         error(failure, 2)
     elseif failure == "timeout" or failure == carry.BUSY then
         failure = strerror(failure)
     end
-    return frame, failure
+    if not got then
+        return nil, failure
+    end
+    return got
 end
 
 
