@@ -58,6 +58,19 @@ const GROUPS = [
     ["slow_consumers", "closed", "slow readers closed", "Subscribers closed with 1013 because they read too slowly"],
     ["publish_failed", null, "publishing failed", "Messages too large for the zone, and the like"],
   ]],
+  ["Histories", "What topics remember, in shared memory", [
+    ["history_topics", null, "topics", "Topics that have a history"],
+    ["history_bytes", null, "in use", "Bytes of the zone for histories that are in use"],
+    ["history_zone_bytes", null, "of", "Bytes of the zone for histories in all: websocket_history_zone"],
+    ["history_evicted", null, "made room", "Histories that ended early, to make room for others"],
+    ["history_epochs_ended", "forgotten", "forgotten", "Histories that a program has dropped"],
+    ["history_epochs_ended", "killed", "ended by a crash", "Histories that a worker was writing as it was killed"],
+    ["history_reads", "*", "reads", {}],
+    ["resumes", "*", "resumed", { recovered: "had everything that was missed", epoch: "the history had ended", trimmed: "a part was too old",
+      "too many": "more was missed than websocket_resume_limit", cursor: "not a cursor of this topic" }],
+    ["history_gaps", "yes", "gaps told", "Times a subscriber read so slowly that messages were gone, and was told"],
+    ["history_gaps", "no", "gaps not told", "The same, of subscribers that wanted no word of it"],
+  ]],
   ["Between workers", "The shared memory that carries messages", [
     ["wakeups", "sent", "wake-ups sent", "How often a worker told another that there is something to read"],
     ["wakeups", "received", "wake-ups received", "How often a worker was told"],
@@ -74,6 +87,10 @@ const GROUPS = [
 const HEALTH = [
   [(d) => d.ring_lost, (n) => `${count(n)} messages between workers were missed`, "A worker was too busy, or websocket_zone is too small."],
   [(d) => d.publish_failed, (n) => `${count(n)} messages could not be published`, "They were too large for websocket_zone, or it was overrun."],
+  [(d) => d.history_evicted, (n) => `${count(n)} histories made room for others`, "Whoever comes back to them is told; a larger websocket_history_zone keeps more."],
+  [(d) => d.history_epochs_ended?.killed, (n) => `${count(n)} histories ended as a worker was killed`, "Whoever comes back to them is told; the error log says what killed it."],
+  [(d) => (d.history_gaps?.yes ?? 0) + (d.history_gaps?.no ?? 0), (n) => `${count(n)} times a subscriber was so late that messages of a history were gone`,
+    "More history=, ttl= or bytes= of websocket_topic keeps them longer."],
   [(d) => d.topics_uncounted, (n) => `${count(n)} topics are not counted over all workers`, "A larger websocket_zone has room for more."],
   [(d) => d.slow_consumers?.dropped, (n) => `${count(n)} messages were dropped for slow readers`, "See websocket_send_buffer and websocket_slow_consumer."],
 ];
@@ -203,7 +220,7 @@ function rowsOf(data, [name, label, shown, meaning], known) {
   const row = (text, n, title, key) => {
     const first = element("td", text, title);
     first.dataset.key = key;
-    const unit = name === "bytes" || name === "compression_bytes" ? bytes : count;
+    const unit = name.endsWith("bytes") ? bytes : count;
     return [first, element("td", unit(n), number.format(n))];
   };
   if (label !== "*") {

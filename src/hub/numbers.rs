@@ -38,7 +38,10 @@ pub fn sum(counter: Counter) -> u64 {
     match counter {
         Counter::HistoryTopics => history::stats().topics,
         Counter::HistoryBytes => history::stats().bytes,
-        Counter::HistoryEvicted => history::stats().evicted,
+        Counter::HistoryZoneBytes => history::stats().capacity,
+        Counter::HistoryEvicted | Counter::HistoryEndedEvicted => history::stats().evicted,
+        Counter::HistoryEndedForgotten => history::stats().forgotten,
+        Counter::HistoryEndedKilled => history::stats().killed,
         _ => living_zone().map_or(0, |zone| zone.sum(counter)),
     }
 }

@@ -223,7 +223,8 @@ def _(ng):
         equal(line.ask(f"/flood?from={start}&to={start + 9999}"), "done")
     info = line.info()
     assert info["history_evicted"] > 1000 and info["history_topics"] > 1000, info
-    assert info["history_bytes"] <= 4 << 20
+    assert info["history_bytes"] <= info["history_zone_bytes"] <= 4 << 20
+    equal(info["history_epochs_ended"], {"evicted": info["history_evicted"], "forgotten": 0, "killed": 0})
     equal(line.ask(f"/history?topic=kept:mine&since={cursors[0]}").split()[0], "49")
     equal(line.ask("/history?topic=kept:flood:60000").split()[0], "1")
     equal(line.ask("/history?topic=kept:flood:1").split()[0], "0")

@@ -135,7 +135,13 @@ counters! {
     }
     gauge "history_topics" "Topics with a history." { HistoryTopics }
     gauge "history_bytes" "Bytes of the history zone in use." { HistoryBytes }
+    gauge "history_zone_bytes" "Bytes of the history zone in all." { HistoryZoneBytes }
     total "history_evicted" "Histories that ended early, to make room for others." { HistoryEvicted }
+    total "history_epochs_ended" "Histories that ended, so that who comes back to them is told, by reason." {
+        HistoryEndedEvicted "reason" = "evicted",
+        HistoryEndedForgotten "reason" = "forgotten",
+        HistoryEndedKilled "reason" = "killed",
+    }
     total "history_reads" "Times something was read from a history, by where that is." {
         HistoryReadsStore "source" = "store",
     }

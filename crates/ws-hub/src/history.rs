@@ -72,7 +72,7 @@ pub use types::{
 };
 
 use lock::Slot;
-use parts::{Parts, EVICTED, TOPICS};
+use parts::{Parts, EVICTED, FORGOTTEN, KILLED, TOPICS};
 
 /// Buckets of topics that are swept in one go.
 const SWEEP: usize = 64;
@@ -230,8 +230,10 @@ impl<'m> History<'m> {
     /// Drops a history; its epoch is over. Whether there was one.
     pub fn forget(&self, name: &[u8]) -> bool {
         let held = self.hold();
-        let row = held.find(name);
-        row.inspect(|&row| held.remove(row, Slot::Own, self.owner.random)).is_some()
+        let Some(row) = held.find(name) else { return false };
+        held.remove(row, Slot::Own, self.owner.random);
+        held.set(FORGOTTEN, held.get(FORGOTTEN) + 1);
+        true
     }
 
     /// Says whether a topic has subscribers, for the order in which topics go.
@@ -293,6 +295,8 @@ impl<'m> History<'m> {
             bytes: self.parts.used(),
             capacity: self.parts.capacity(),
             evicted: self.parts.get(EVICTED),
+            forgotten: self.parts.get(FORGOTTEN),
+            killed: self.parts.get(KILLED),
         }
     }
 }

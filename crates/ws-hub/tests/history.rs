@@ -103,6 +103,7 @@ fn a_position_of_nowhere_is_told() {
     assert_eq!(gap(at), None);
     assert!(history.forget(b"news"));
     assert!(!history.forget(b"news"));
+    assert_eq!((history.stats().forgotten, history.stats().killed), (1, 0));
     assert_eq!(gap(at), Some(Gap::Epoch));
     assert_eq!(gap(Position { offset: 0, ..at }), Some(Gap::Epoch));
     assert_eq!(gap(history.position(b"news")), None);

@@ -36,6 +36,10 @@ pub(super) const GRAVES: usize = 20;
 pub(super) const TOPICS: usize = 21;
 /// How many topics had to go before their time.
 pub(super) const EVICTED: usize = 22;
+/// How many were dropped on demand.
+pub(super) const FORGOTTEN: usize = 24;
+/// How many ended as the process died that was changing them.
+pub(super) const KILLED: usize = 25;
 /// The bucket that is swept next.
 pub(super) const SWEPT: usize = 23;
 

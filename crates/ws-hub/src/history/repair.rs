@@ -7,7 +7,7 @@
 
 use super::cells::{Cell, LINK};
 use super::lock::Slot;
-use super::parts::{Parts, BUSY, EPOCH, GRAVES, IDLE, RULES, TOPICS};
+use super::parts::{Parts, BUSY, EPOCH, GRAVES, IDLE, KILLED, RULES, TOPICS};
 use super::record::{About, NEXT};
 use super::row::{FIRST, FIRST_STUB, USED_AT};
 use crate::memory::{Ordering, Word};
@@ -56,6 +56,7 @@ impl Parts<'_> {
             let next = self.next_row(row);
             if self.lock.changing(row) {
                 self.unlink(bucket, before, next);
+                self.set(KILLED, self.get(KILLED) + 1);
             } else {
                 before = Some(row);
             }

@@ -84,6 +84,10 @@ pub struct Stats {
     pub capacity: u64,
     /// Topics that had to make room for others.
     pub evicted: u64,
+    /// Topics whose histories were dropped on demand.
+    pub forgotten: u64,
+    /// Topics whose writers died in the middle.
+    pub killed: u64,
 }
 
 /// Why something could not be done.
