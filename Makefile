@@ -9,7 +9,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
 .PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll test-brokers soak build check reference licences bench oracle conformance fuzz \
-	fresh matrix deb test-deb dist clean
+	fresh image matrix deb test-deb dist clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,8 +66,8 @@ test-asan: ## t/*/*.t (or T=...) with the module built with AddressSanitizer; a 
 	@tools/deps.sh test
 	@tools/checked.sh asan $(T)
 
-test-all: ## everything in full, an hour and more: check, test, the three builds above, valgrind, poll, Autobahn, Debian 13
-	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll test-brokers conformance "matrix ROWS=trixie"; do \
+test-all: ## everything in full, an hour and more: check, test, the three builds above, valgrind, poll, Autobahn, the image, Debian 13
+	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll test-brokers conformance image "matrix ROWS=trixie"; do \
 		$(MAKE) --no-print-directory $$part || exit; done
 
 check: ## formatting, clippy with warnings as errors, layering, no circles, crates by deny.toml, documents
@@ -105,6 +105,9 @@ fuzz: ## cargo-fuzz over the codec, FUZZ_SECONDS (60) for each target
 
 fresh: ## README's two commands in a new Debian (SUITES="bookworm trixie ..."), as root
 	@tools/fresh.sh $(SUITES)
+
+image: ## the image's steps and its command, without a Docker engine: asked and published to from outside; as root
+	@tools/test-image.sh
 
 matrix: ## build and t/*/*.t on Debian 12, 13, sid and nginx 1.28 with ngx_lua linked in; writes the table in docs/installing.md; as root
 	@tools/matrix.sh $(ROWS)

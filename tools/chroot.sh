@@ -1,4 +1,4 @@
-# Debian in a folder: what tools/fresh.sh, tools/matrix.sh and tools/test-deb.sh share. Sourced by
+# Debian in a folder: what tools/fresh.sh, tools/matrix.sh, tools/test-deb.sh and tools/test-image.sh share. Sourced by
 # them, from the repository's root. A chroot is made anew each time from a base that debootstrap has
 # left in build/chroots (for a week); apt's archives are kept there too. The machine's mirror, CA
 # certificates, proxies and cargo's configuration are taken over, so that a chroot reaches

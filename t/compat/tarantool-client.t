@@ -574,6 +574,8 @@ def _(ng):
                                       ("named", refused, "nil | Connection closed: certificate host mismatch")):
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(f"{ROOT}/conf/{name}.pem", f"{ROOT}/conf/{name}.key")
+            # Sent behind the handshake (RFC 8446 4.6.1), to a client that may have left by then.
+            tls.num_tickets = 0
             with Server(serve, RAW_TLS, tls, address):
                 lines(ng, f"/address?host={host}", [expected], f"{host} {name}")
 
