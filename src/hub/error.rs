@@ -19,6 +19,8 @@ pub enum Error {
     TooLarge,
     /// The zone was overrun while publishing.
     Overrun,
+    /// There is no memory for the message.
+    NoMemory,
     /// No connection has this id.
     NoConnection,
     /// Not an id at all.
@@ -78,6 +80,7 @@ impl std::fmt::Display for Error {
             Error::TopicUtf8 => "topic is not utf-8, which json needs",
             Error::TooLarge => "message too large for the zone",
             Error::Overrun => "zone overrun while publishing",
+            Error::NoMemory => "no memory",
             Error::NoConnection => "no such connection",
             Error::BadId => "invalid connection id",
             Error::InvalidUtf8 => "invalid utf-8",

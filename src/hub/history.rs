@@ -136,6 +136,8 @@ impl Histories {
         let mut data = item.data;
         if let Some(id) = &item.except {
             self.joined.clear();
+            let room = self.joined.try_reserve(id.as_bytes().len() + item.data.len());
+            room.map_err(|_| Error::NoMemory)?;
             self.joined.extend_from_slice(id.as_bytes());
             self.joined.extend_from_slice(item.data);
             (flags, data) = (flags | EXCEPT, &self.joined);

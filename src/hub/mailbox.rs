@@ -32,16 +32,21 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Takes a published message, unless too many wait already.
+    /// Takes a published message, unless too many wait already, or there is no memory for it.
     pub fn deliver(&self, topic: &[u8], payload: &[u8]) -> Delivery {
         let mut messages = self.messages.borrow_mut();
         let bytes = self.bytes.get() + payload.len();
-        if messages.len() >= CAPACITY || (bytes > CAPACITY_BYTES && !messages.is_empty()) {
+        let mut copy = Vec::new();
+        if messages.len() >= CAPACITY
+            || (bytes > CAPACITY_BYTES && !messages.is_empty())
+            || copy.try_reserve_exact(payload.len()).is_err()
+        {
             self.lost.set(self.lost.get() + 1);
             return Delivery::Dropped;
         }
         self.bytes.set(bytes);
-        messages.push_back((topic.into(), payload.to_vec()));
+        copy.extend_from_slice(payload);
+        messages.push_back((topic.into(), copy));
         drop(messages);
         self.wake();
         Delivery::Queued

@@ -84,7 +84,7 @@ pub fn with_body<T: GoOn>(r: Request) -> isize {
 }
 
 /// The body that `with_body` read, from memory or from nginx's temporary file. None: the file
-/// cannot be read.
+/// cannot be read, or there is no memory for it.
 pub fn body_of(r: Request) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     // SAFETY: r is alive and its body has been read; each buffer lies in memory or in an open
@@ -97,6 +97,7 @@ pub fn body_of(r: Request) -> Option<Vec<u8>> {
             if (*buf).in_file() != 0 {
                 let len = ((*buf).file_last - (*buf).file_pos) as usize;
                 let start = body.len();
+                body.try_reserve(len).ok()?;
                 body.resize(start + len, 0);
                 let (file, at) = ((*buf).file, (*buf).file_pos);
                 let n = ffi::ngx_read_file(file, body[start..].as_mut_ptr(), len, at);
@@ -105,6 +106,7 @@ pub fn body_of(r: Request) -> Option<Vec<u8>> {
                 }
             } else {
                 let len = (*buf).last as usize - (*buf).pos as usize;
+                body.try_reserve(len).ok()?;
                 body.extend_from_slice(ffi::slice((*buf).pos, len));
             }
             link = (*link).next;

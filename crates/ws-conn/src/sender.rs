@@ -148,7 +148,12 @@ impl Sender {
 
     /// Queues a message that goes to many. Returns false, and queues nothing, where the peer is a
     /// slow consumer.
-    pub fn share(&mut self, host: &impl Host, message: &Shared<'_>, mark: usize) -> bool {
+    pub fn share(
+        &mut self,
+        host: &impl Host,
+        message: &Shared<'_>,
+        mark: usize,
+    ) -> Result<bool, NoMemory> {
         let deferred =
             self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(Bytes::len).sum());
         let waiting = self.outbox.len() + deferred;
@@ -156,9 +161,12 @@ impl Sender {
             Some(encoder) if encoder.takes_deflated(WINDOW_BITS) => message.packed(),
             _ => None,
         };
-        let frame = packed.unwrap_or_else(|| message.plain());
+        let frame = match packed {
+            Some(frame) => frame,
+            None => message.plain()?,
+        };
         if is_slow(waiting, frame.len(), mark) {
-            return false;
+            return Ok(false);
         }
         if let (Some(encoder), Some(_)) = (&mut self.encoder, packed) {
             // The peer's window has moved on without this encoder.
@@ -169,7 +177,7 @@ impl Sender {
             Some(rare) if rare.stream.is_some() => rare.deferred.push(frame.clone()),
             _ => self.outbox.push_shared(host.pool(), frame),
         }
-        true
+        Ok(true)
     }
 
     /// Answers a ping, at once or, where more than `mark` bytes wait, later. An endpoint may answer

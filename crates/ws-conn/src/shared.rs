@@ -7,6 +7,8 @@ use bytes::Bytes;
 use ws_proto::ext::deflate::{compress_once, RSV1};
 use ws_proto::{header, opcode};
 
+use crate::pool::NoMemory;
+
 /// Window of a message compressed for many: connections with a smaller one get it as it is.
 pub(crate) const WINDOW_BITS: u8 = 15;
 /// Effort of compressing for many.
@@ -17,7 +19,7 @@ const LEVEL: u8 = 6;
 pub struct Shared<'a> {
     text: bool,
     payload: &'a [u8],
-    plain: OnceCell<Bytes>,
+    plain: OnceCell<Result<Bytes, NoMemory>>,
     packed: OnceCell<Option<Bytes>>,
 }
 
@@ -43,23 +45,28 @@ impl<'a> Shared<'a> {
     }
 
     /// The uncompressed frame.
-    pub fn plain(&self) -> &Bytes {
-        self.plain.get_or_init(|| self.frame(0, self.payload))
+    pub fn plain(&self) -> Result<&Bytes, NoMemory> {
+        self.plain.get_or_init(|| self.frame(0, self.payload)).as_ref().map_err(|err| *err)
     }
 
-    /// The compressed frame, where compressing gains something.
+    /// The compressed frame, where compressing gains something, and there is memory for it.
     pub fn packed(&self) -> Option<&Bytes> {
         self.packed
             .get_or_init(|| {
                 let packed = compress_once(LEVEL, WINDOW_BITS, self.payload)?;
-                (packed.len() < self.payload.len()).then(|| self.frame(RSV1, &packed))
+                (packed.len() < self.payload.len()).then(|| self.frame(RSV1, &packed).ok())?
             })
             .as_ref()
     }
 
-    fn frame(&self, rsv: u8, payload: &[u8]) -> Bytes {
+    fn frame(&self, rsv: u8, payload: &[u8]) -> Result<Bytes, NoMemory> {
         let op = if self.text { opcode::TEXT } else { opcode::BINARY };
         let head = header::encode(true, rsv, op, payload.len() as u64, None);
-        [head.as_ref(), payload].concat().into()
+        let head = head.as_ref();
+        let mut frame = Vec::new();
+        frame.try_reserve_exact(head.len() + payload.len()).map_err(|_| NoMemory)?;
+        frame.extend_from_slice(head);
+        frame.extend_from_slice(payload);
+        Ok(frame.into())
     }
 }

@@ -262,7 +262,10 @@ impl<'m> Ring<'m> {
             return if self.is_lapped(head.position) { Copied::Gone } else { Copied::Unwanted };
         }
         let payload = self.offset(head.position + HEAD_WORDS as u64);
-        record::load(self.data, payload, meta.len, out);
+        if !record::load(self.data, payload, meta.len, out) {
+            // Without memory for it, it is lost to this reader as if it had been overwritten.
+            return Copied::Gone;
+        }
         fence(Ordering::Acquire);
         if self.is_lapped(head.position) || record::hash(&[out]) != head.hash {
             return Copied::Gone;

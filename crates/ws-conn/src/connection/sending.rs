@@ -1,6 +1,7 @@
 //! Sending: messages, frames, streams, what many connections share, and the way out of all of it.
 
-use ws_proto::{header, opcode, utf8};
+use ws_proto::header::FrameHeader;
+use ws_proto::{header, opcode, utf8, Error};
 
 use super::Connection;
 use crate::config::Style;
@@ -306,8 +307,8 @@ impl Connection {
         Ok(bytes)
     }
 
-    /// Queues a message that goes to many. None: it is over. False, and nothing is queued, where more
-    /// than the high-water mark would wait then.
+    /// Queues a message that goes to many. None: it is over, perhaps because there is no memory for the
+    /// message. False, and nothing is queued, where more than the high-water mark would wait then.
     pub fn share(&mut self, host: &impl Host, io: &impl Io, message: &Shared<'_>) -> Option<bool> {
         self.check().ok()?;
         if self.is_over() {
@@ -315,7 +316,7 @@ impl Connection {
         }
         let mark = self.dialogue.mark;
         let mut taken = self.dialogue.sender.share(host, message, mark);
-        if !taken {
+        if taken == Ok(false) {
             // What this very turn has queued does not make a slow reader: the kernel may take it.
             self.flush(host, io);
             if self.write_end.is_some() {
@@ -323,6 +324,13 @@ impl Connection {
             }
             taken = self.dialogue.sender.share(host, message, mark);
         }
+        let Ok(taken) = taken else {
+            if !self.dialogue.is_put_off() {
+                self.receiver.stop(IoError::NoMemory);
+                self.dialogue.fail(host, Error::NoMemory, FrameHeader::default(), 0);
+            }
+            return None;
+        };
         if taken {
             self.dialogue.count_out(host, message.len());
             self.dialogue.news |= News::OUTPUT;

@@ -171,9 +171,13 @@ impl Packer<'_> {
     }
 }
 
-/// Unpacks `len` bytes from `offset` on into `out`. The caller has checked that they fit.
-pub(super) fn load(data: &[Word], offset: usize, len: usize, out: &mut Vec<u8>) {
+/// Unpacks `len` bytes from `offset` on into `out`. The caller has checked that they fit. False: there
+/// is no memory for them.
+pub(super) fn load(data: &[Word], offset: usize, len: usize, out: &mut Vec<u8>) -> bool {
     let words = len.div_ceil(WORD);
+    if out.try_reserve((words * WORD).saturating_sub(out.len())).is_err() {
+        return false;
+    }
     out.resize(words * WORD, 0);
     let before_end = words.min(data.len() - offset);
     let (first, second) = out.split_at_mut(before_end * WORD);
@@ -184,4 +188,5 @@ pub(super) fn load(data: &[Word], offset: usize, len: usize, out: &mut Vec<u8>) 
         }
     }
     out.truncate(len);
+    true
 }

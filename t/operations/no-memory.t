@@ -1,0 +1,213 @@
+BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
+# No memory for what a peer sends or is sent: while nothing of 16 KiB or more can be had (t/lib/poor.c),
+# that connection ends with 1011, is logged at info and counted, and its neighbours go on.
+import base64
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import zlib
+
+from lib.live import REPO, Cases, Nginx, Tap, await_, equal
+from lib.peer import CLOSE, TEXT, Peer, frame
+
+KIB, BINARY = 1024, 0x82
+case = Cases()
+case.handler("/frames", """
+    live.report(live.echo(live.open{ max_payload_len = 1048576 }))
+""")
+case.handler("/messages", """
+    local ws = assert(require("resty.websocket").accept())
+    for data, typ in ws:messages() do ws:send(data, typ) end
+    live.report(ws:close_info())
+""")
+case.handler("/sends", """
+    local ws = assert(require("resty.websocket").accept())
+    local data, ok, err = ws:recv():rep(1000)
+    repeat ok, err = ws:send(data) until not ok
+    live.report(err, ws:state())
+""", "websocket_send_buffer 64m;")
+case.handler("/publishes", """
+    local websocket = require "resty.websocket"
+    local ws = assert(websocket.accept())
+    local data = ws:recv():rep(1000)
+    live.report(websocket.publish("room", data, { scope = ngx.var.arg_scope }))
+    ws:close()
+""")
+case.handler("/connects", """
+    local websocket = require "resty.websocket"
+    local ws = assert(websocket.accept())
+    local client = assert(websocket.connect("ws://127.0.0.1:" .. ws:recv()))
+    live.report(client:recv())
+    ws:close()
+""", "lua_socket_log_errors off;")
+case.handler("/packed", """
+    local ws = assert(require("resty.websocket").accept{ compression = true })
+    for data, typ in ws:messages() do ws:send(#data .. "") end
+    live.report(ws:close_info())
+""")
+case.server += """
+    location = /feed { websocket_subscribe room; websocket_publish_from_client on; }
+    location = /status { websocket_status; }
+"""
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+GONE = "1011 | no memory | false"
+
+
+def deflated(data):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
+class Poor(Nginx):
+    """nginx with t/lib/poor.c."""
+
+    def command(self, *more):
+        return ["env", f"LD_PRELOAD={folder}/poor.so", f"POOR={folder}/state",
+                *super().command(*more)]
+
+
+def state(offset, value=None):
+    """A byte of the shared file; with a value, sets it."""
+    with open(f"{folder}/state", "r+b", buffering=0) as file:
+        file.seek(offset)
+        return file.read(1) if value is None else file.write(value)
+
+
+def numbers(ng):
+    answer = json.loads(ng.get("/status"))
+    return answer["protocol_errors"].get("memory", 0), answer["connections_closed"].get("1011", 0)
+
+
+def echo(neighbours):
+    for peer in neighbours:
+        peer.send(frame(TEXT, "still here"))
+        equal(peer.frame(), (TEXT, b"still here"))
+
+
+def starved(ng, path, data, says, **more):
+    """One connection sends what there is no memory for, among others."""
+    neighbours = [Peer(ng, "/messages"), Peer(ng, "/frames")]
+    echo(neighbours)
+    worker, before = ng.children(), numbers(ng)
+    peer = Peer(ng, path, **more)
+    state(1, b"\0")
+    state(0, b"\1")
+    try:
+        peer.send(data)
+        says(peer)
+        echo(neighbours)
+        equal(state(1), b"\1", "whether an allocation has failed")
+    finally:
+        state(0, b"\0")
+    peer.close()
+    echo(neighbours)
+    for neighbour in neighbours:
+        neighbour.close()
+    await_(lambda: ng.connections() == 0, "all connections end")
+    equal(ng.children(), worker, "the worker")
+    return [now - was for now, was in zip(numbers(ng), before)]
+
+
+def closed_alone(peer):
+    equal(peer.frame(), (CLOSE, b"\x03\xf3no memory"))
+    equal(peer.rest(), b"")
+
+
+def closed(peer):
+    closed_alone(peer)
+    equal(peer.report(), GONE)
+
+
+def dropped(peer):
+    """In frame style the handler says what happens."""
+    equal(peer.report(), "no memory")
+    equal(peer.rest(), b"")
+
+
+def refused(peer):
+    """What a handler sends is not sent; its connection goes on."""
+    equal(peer.report(), "no memory | open")
+
+
+def published(peer):
+    state(0, b"\0")
+    subscriber = Peer(ng, "/feed")
+    state(0, b"\1")
+    peer.send(WORD)
+    closed_alone(subscriber)
+    assert peer.report().startswith("1 | ")
+    subscriber.close()
+
+
+def connected(peer):
+    """A client's own connection: `peer` tells it where to connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer.send(frame(TEXT, str(listener.getsockname()[1])))
+        server, _ = listener.accept()
+    with server:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += server.recv(4096)
+        key = re.search(rb"(?i)sec-websocket-key: (.*)\r", request)[1]
+        accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
+        server.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                       b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n" +
+                       b"\x82\x7f" + (KIB * 200).to_bytes(8, "big") + bytes(KIB * 200))
+        equal(peer.report(), "nil | no memory | 1011 | no memory")
+
+
+LARGE = frame(BINARY, bytes(KIB * 200))
+WORD = frame(TEXT, "y" * 100)
+# Name, location, what is sent, what must come, what is counted: faults, connections closed with 1011.
+CASES = [
+    ("a message that inflates", "/packed", frame(0xC1, deflated(bytes(900 * KIB))), closed, [1, 1],
+     {"lines": ["Sec-WebSocket-Extensions: permessage-deflate"]}),
+    ("a compressed fragment", "/packed", frame(0x41, deflated(bytes(900 * KIB))), closed, [1, 1],
+     {"lines": ["Sec-WebSocket-Extensions: permessage-deflate"]}),
+    ("a large message", "/messages", LARGE, closed, [1, 1], {}),
+    ("a large message in fragments", "/messages",
+     frame(0x02, bytes(9000)) + frame(0x00, bytes(9000)) * 20, closed, [1, 1], {}),
+    ("a large message to a connection without a handler", "/feed", LARGE, closed_alone, [1, 1],
+     {}),
+    ("a large frame", "/frames", LARGE, dropped, [1, 1], {}),
+    ("a large message of ours", "/sends", WORD, refused, [0, 0], {}),
+    ("a message for a subscriber", "/publishes", b"", published, [1, 1], {}),
+    ("a message for a subscriber of the same worker", "/publishes?scope=worker", b"", published,
+     [1, 1], {}),
+    ("a large message to a client", "/connects", b"", connected, [1, 0], {}),
+]
+
+# valgrind and AddressSanitizer have a malloc of their own.
+if os.environ.get("TEST_NGINX_USE_VALGRIND") or "asan" in os.environ.get("TEST_NGINX_LOAD_MODULES", ""):
+    print("1..0 # SKIP another malloc")
+    sys.exit()
+tap = Tap()
+folder = f"{REPO}/build/test-no-memory-{os.getpid()}"
+os.makedirs(folder)
+subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-fno-builtin", "-Wall", "-o", f"{folder}/poor.so",
+                f"{REPO}/t/lib/poor.c"], check=True)
+with open(f"{folder}/state", "wb") as file:
+    file.write(b"\0\0")
+ng = Poor(server=case.server)
+try:
+    ng.start()
+    for name, path, data, says, counted, more in CASES:
+        def one(path=path, data=data, says=says, counted=counted, more=more):
+            equal(starved(ng, path, data, says, **more), counted, "counted")
+            lines = re.findall(r"\[(\w+)\].*websocket connection closed: no memory", ng.read_log())
+            assert lines and set(lines) == {"info"}, lines
+            loud = ng.loud()
+            assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
+        tap.attempt(name, one)
+
+    def end():
+        equal(ng.stop(), 0, "exit code of nginx")
+    tap.attempt("nginx ends", end)
+finally:
+    ng.kill()
+    subprocess.run(["rm", "-rf", folder], check=True)
+tap.done()
