@@ -58,7 +58,7 @@ pub fn cursor(topic: &[u8], position: Position) -> CursorText {
 fn owner() -> Owner {
     Owner {
         id: std::process::id().into(),
-        is_alive: |pid| u32::try_from(pid).is_ok_and(process::exists),
+        is_alive: |pid| u32::try_from(pid).is_ok_and(process::runs),
         random: || u64::from_ne_bytes(random::bytes()),
     }
 }

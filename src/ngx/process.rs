@@ -45,6 +45,19 @@ pub unsafe fn worker_processes(cycle: *mut ffi::ngx_cycle_t) -> usize {
     }
 }
 
+/// Whether a process may still do something. A worker that was killed exists until the master has
+/// heard of it, which it does not while it loads a configuration: the master is not to wait for its
+/// own dead.
+pub fn runs(pid: u32) -> bool {
+    // SAFETY: fills the struct on the stack; the child stays to be waited for by nginx (WNOWAIT).
+    let has_ended = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, pid, &mut info, options) == 0 && info.si_pid() == pid as i32
+    };
+    !has_ended && exists(pid)
+}
+
 /// Whether a process exists (a zombie counts: it has not been replaced yet).
 pub fn exists(pid: u32) -> bool {
     // SAFETY: signal 0 checks only.

@@ -1,7 +1,9 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Workers killed with SIGKILL while they publish: what they had published comes whole and in order,
-# the others go on, the numbers are right again, and the worker that takes the place joins in.
+# the others go on, the numbers are right again, and the worker that takes the place joins in; also when
+# it is killed in a reload.
 import os
+import random
 import re
 import signal
 import time
@@ -10,6 +12,7 @@ from lib.crowd import WORKERS, Crowd, Line, empty, lines, room
 from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal
 from lib.peer import TEXT
 
+chance = random.Random(14)
 tap = Tap()
 case = Cases()
 room(case)
@@ -30,6 +33,15 @@ case.handler("/stays", """
     ws:send(ngx.worker.pid() .. " " .. ws.id)
     ws:recv()
 """, "websocket_shutdown_close off;")
+# Large messages for a history without end: most of the time goes into storing them.
+case.handler("/store", """
+    local publish = require("resty.websocket").publish
+    local data = ("x"):rep(100000)
+    for n = 1, 1e9 do
+        assert(publish("kept", data))
+        if n % 20 == 0 then ngx.sleep(0.001) end
+    end
+""")
 KILLED = re.compile(r"exited on signal 9")
 
 
@@ -45,8 +57,8 @@ def numbers(one, who):
     return found
 
 
-def kill(pid):
-    os.kill(pid, signal.SIGKILL)
+def kill(pid, by=signal.SIGKILL):
+    os.kill(pid, by)
 
 
 def replaced(ng, old):
@@ -129,10 +141,45 @@ def while_quitting(ng):
     empty(ng)
 
 
-ng = Nginx(server=case.server, http="websocket_zone 64m;", workers=WORKERS, listen="reuseport")
+def in_a_reload(ng):
+    """A worker is killed while it stores a message and the master, in a reload, waits for that: the
+    master, which hears of no death meanwhile, goes on all the same."""
+    def ticks():
+        with open(f"/proc/{ng.child.pid}/stat") as stat:
+            return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+
+    waited = 0
+    for attempt in range(100):
+        workers = lines(ng)
+        pid, line = workers.popitem()
+        line.start("/store")
+        next(iter(workers.values())).ask("/pid")
+        time.sleep(chance.uniform(0, 0.02))
+        kill(pid, signal.SIGSTOP)
+        loaded, spent = ng.read_log().count("start worker processes"), ticks()
+        ng.signal("HUP")
+        has_loaded = lambda: ng.read_log().count("start worker processes") > loaded
+        # A fifth of a second of work: it turns in a circle.
+        await_(lambda: has_loaded() or ticks() > spent + 20, "a reload, or a master that waits")
+        waited += not has_loaded()
+        kill(pid)
+        await_(has_loaded, "a reload after the death of a worker")
+        await_(lambda: len(ng.workers()) == WORKERS and pid not in ng.children(), "new workers")
+        for each in [line, *workers.values()]:
+            each.close()
+        if waited == 3:
+            break
+    assert waited > 0, "no worker was stopped while it stored a message"
+    new = Line(ng)
+    new.ask("/push?topic=kept&data=x")
+    new.close()
+    empty(ng)
+
+
+ng = Nginx(server=case.server, http="websocket_zone 64m; websocket_topic kept history=100;", workers=WORKERS, listen="reuseport")
 try:
     ng.start()
-    for body in (mid_publish, while_quitting) if not VALGRIND else ():
+    for body in (mid_publish, while_quitting, in_a_reload) if not VALGRIND else ():
         def attempt(body=body):
             body(ng)
             loud = [line for line in ng.loud() if not KILLED.search(line)]
