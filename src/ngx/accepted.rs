@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use super::goodbye;
 use super::guard::guarded;
-use super::wire::Wire;
+use super::wire::{idle_handler, Wire};
 use crate::ffi;
 
 thread_local! {
@@ -408,19 +408,6 @@ unsafe extern "C" fn shaken<T: Events>(c: *mut ffi::ngx_connection_t) {
         owner.readable();
         owner.flush();
     });
-}
-
-/// Nobody has attached yet: nginx has marked the event as ready, which is all. An event module that
-/// reports states (poll, select) must not report this one again.
-pub(super) unsafe extern "C" fn idle_handler(ev: *mut ffi::ngx_event_t) {
-    // SAFETY: nginx calls this with the event it was set on. Disarming calls no handler.
-    unsafe {
-        if (*ev).write() != 0 {
-            ffi::ngx_handle_write_event(ev, 0);
-        } else {
-            ffi::ngx_handle_read_event(ev, 0);
-        }
-    }
 }
 
 /// Runs an event's body; a panic (a bug of ours) ends this one connection.

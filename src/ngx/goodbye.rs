@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::mem;
 use std::sync::OnceLock;
 
-use super::accepted::idle_handler;
+use super::wire::idle_handler;
 use crate::ffi;
 
 /// How long a connection that we closed may go on sending before it is cut: closing with bytes

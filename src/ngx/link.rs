@@ -201,7 +201,8 @@ impl Link {
             unsafe {
                 let ev = ptr::addr_of_mut!((*self.events.get()).timer);
                 (*ev).set_cancelable(u32::from(!must_run));
-                ffi::ngx_add_timer(ev, ms as ffi::ngx_msec_t);
+                // No limit is as long as nginx's timers go.
+                ffi::ngx_add_timer(ev, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! is resumed with `true` or `false, "timeout"` and asks again (wake-ups may be spurious, so a
 //! killed light thread does no harm).
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
@@ -171,29 +171,30 @@ impl Drop for Semaphore {
 
 /// A semaphore that is made by the first who has to wait.
 #[derive(Debug, Default)]
-pub struct Waiters(RefCell<Option<Semaphore>>);
+pub struct Waiters(OnceCell<Semaphore>);
 
 impl Waiters {
     /// As `Semaphore::park`.
     pub fn park<T>(&self, r: Request, ms: u64) -> Wait<T> {
-        let mut slot = self.0.borrow_mut();
-        if slot.is_none() {
-            *slot = Semaphore::new();
-        }
-        match slot.as_ref() {
-            Some(semaphore) => semaphore.park(r, ms),
-            None => Wait::Denied("no memory".to_string()),
-        }
+        let semaphore = match self.0.get() {
+            Some(semaphore) => semaphore,
+            None => match Semaphore::new() {
+                Some(semaphore) => self.0.get_or_init(|| semaphore),
+                None => return Wait::Denied("no memory".to_string()),
+            },
+        };
+        semaphore.park(r, ms)
     }
 
     /// How many wait.
+    #[inline]
     pub fn waiters(&self) -> i32 {
-        self.0.borrow().as_ref().map_or(0, Semaphore::waiters)
+        self.0.get().map_or(0, Semaphore::waiters)
     }
 
     /// Wakes all.
     pub fn wake_all(&self) {
-        if let Some(semaphore) = &*self.0.borrow() {
+        if let Some(semaphore) = self.0.get() {
             semaphore.wake_all();
         }
     }

@@ -129,6 +129,7 @@ impl Wire {
     }
 
     /// Sends what lies in one piece, which on a plain connection is cheaper than by parts.
+    #[inline]
     pub fn send_one(&self, part: &[u8]) -> Sent {
         self.rouse();
         let c = self.get();
@@ -303,5 +304,18 @@ impl Wire {
         let c = self.get();
         // SAFETY: not null means alive.
         !c.is_null() && unsafe { (*(*c).log).log_level >= ffi::NGX_LOG_DEBUG as ffi::ngx_uint_t }
+    }
+}
+
+/// The handler of an event that nobody waits for: nginx has marked the event as ready, which is all. An event module that
+/// reports states (poll, select) must not report this one again.
+pub(super) unsafe extern "C" fn idle_handler(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: nginx calls this with the event it was set on. Disarming calls no handler.
+    unsafe {
+        if (*ev).write() != 0 {
+            ffi::ngx_handle_write_event(ev, 0);
+        } else {
+            ffi::ngx_handle_read_event(ev, 0);
+        }
     }
 }

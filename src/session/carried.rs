@@ -2,62 +2,56 @@
 //! Lua shim feeds what came and sends what this queues. What is there already it may also read, and
 //! send, past a cosocket.
 
-use ws_conn::{Config, Connection, IoError, Item, News, NoIo, Role, SendError, Style};
+use ws_conn::{Config, Connection, IoError, Item, NoIo, Role, SendError, Style};
 
-use super::io::Past;
-use super::stats;
-use super::worker::{self, Worker};
+use super::driver::Driver;
+use super::transport::{Past, Pulled};
+use super::worker::Worker;
 use crate::ngx::cosocket::Cosocket;
 
 /// A connection.
 ///
 /// Owned by one Lua userdata; it knows neither the socket nor the request, so it may outlive both. A
 /// server's counts as open from its making until it is over, at the latest its drop.
-pub struct Carried {
-    conn: Connection,
-    role: Role,
-    counted: bool,
-    packs: bool,
-}
+pub struct Carried(Driver);
 
 impl Carried {
     /// A connection right after the opening handshake.
     pub fn new(config: &Config) -> Carried {
-        let counted = config.role == Role::Server;
-        if counted {
-            stats::opened();
-        }
-        let conn = Connection::new(&Worker, config);
-        Carried { conn, role: config.role, counted, packs: config.extension.is_some() }
+        let mut driver = Driver::new(config);
+        driver.begin();
+        Carried(driver)
     }
 
     /// What has become of it.
     pub fn conn(&self) -> &Connection {
-        &self.conn
+        &self.0.conn
     }
 
-    /// Has it do something. The broken rule, if one was found, is for the log.
-    fn act<R>(&mut self, call: impl FnOnce(&mut Connection) -> R) -> (R, Option<ws_proto::Error>) {
-        let result = call(&mut self.conn);
-        let broken = self.conn.take_news().has(News::BROKEN);
-        if self.conn.is_over() {
-            self.uncount();
+    /// Has it do something. A line for the log, where there is one, is the caller's to write.
+    fn act<R>(&mut self, call: impl FnOnce(&mut Connection) -> R) -> (R, Option<String>) {
+        let result = call(&mut self.0.conn);
+        let on = Pulled::default();
+        self.0.react(&on, None);
+        if self.0.conn.is_over() {
+            self.0.uncount();
         }
-        (result, self.conn.fault().filter(|_| broken))
+        (result, on.line())
     }
 
-    /// Takes bytes that the socket received. Returns the rule they broke.
-    pub fn feed(&mut self, bytes: &[u8]) -> Option<ws_proto::Error> {
+    /// Takes bytes that the socket received. Returns a line for the log, if they broke
+    /// a rule.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<String> {
         self.act(|conn| conn.feed(&Worker, bytes)).1
     }
 
     /// Reads past the cosocket what is there, until a message is whole. Only right after bytes that
     /// its `receiveany` returned were fed, less than it had been asked for: then no others wait in
     /// its buffer. The end and errors are left to the cosocket's next read.
-    pub fn receive(&mut self, socket: &Cosocket) -> Option<ws_proto::Error> {
-        let (_, broken) = self.act(|conn| conn.read_item(&Worker, &Past::new(socket)));
+    pub fn receive(&mut self, socket: &Cosocket) -> Option<String> {
+        let (_, line) = self.act(|conn| conn.read_item(&Worker, &Past::new(socket)));
         socket.done_reading();
-        broken
+        line
     }
 
     /// The oldest message, or data frame, that has been fed.
@@ -75,13 +69,13 @@ impl Carried {
 
     /// Queues a frame as it is asked for.
     pub fn send_frame(&mut self, fin: bool, op: u8, data: &[u8]) -> Result<usize, SendError> {
-        let masked = self.role == Role::Client;
+        let masked = self.0.role() == Role::Client;
         self.write(|conn| conn.send_frame(&Worker, &NoIo, fin, op, data, masked))
     }
 
     /// Queues an empty ping.
     pub fn ping(&mut self) {
-        self.conn.ping(&Worker);
+        self.0.conn.ping(&Worker);
     }
 
     /// Queues a close frame, once; false where none can be sent any more. The peer's is awaited for
@@ -110,7 +104,7 @@ impl Carried {
     /// errno, is found by the cosocket's own send too.
     pub fn offer(&mut self, socket: &Cosocket) -> Option<i32> {
         let past = Past::new(socket);
-        self.conn.flush(&Worker, &past);
+        self.0.conn.flush(&Worker, &past);
         past.failed.get()
     }
 
@@ -121,22 +115,8 @@ impl Carried {
 
     /// Whether nothing is half received and no message waits to be taken.
     pub fn is_between(&self) -> bool {
-        !self.conn.has_items() && self.conn.style() == Style::Messages && self.conn.is_between()
-    }
-
-    /// It is gone, and counts no more.
-    fn uncount(&mut self) {
-        if std::mem::take(&mut self.counted) {
-            stats::closed(self.conn.outcome().map_or(1006, |end| end.code()));
-        }
-    }
-}
-
-impl Drop for Carried {
-    fn drop(&mut self) {
-        self.uncount();
-        if self.packs {
-            worker::codecs_freed();
-        }
+        !self.0.conn.has_items()
+            && self.0.conn.style() == Style::Messages
+            && self.0.conn.is_between()
     }
 }

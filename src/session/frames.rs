@@ -3,6 +3,7 @@
 use ws_conn::{IoError, RecvError, SendError, Style, View};
 
 use super::server::{Session, State};
+use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
@@ -33,19 +34,19 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let failed = |err| Wait::Ready(Err(Missed::Failed(err)));
-        if !again && self.reader.waiters() > 0 {
-            return failed(io.conn.io_error(IoError::BusyReading));
+        if !again && self.waiting.reader.waiters() > 0 {
+            return failed(io.driver.conn.io_error(IoError::BusyReading));
         }
         // Whole messages that came while message calls were in use are handed out as frames.
-        if !io.conn.has_items() {
-            if !io.conn.begin(Style::Frames) {
+        if !io.driver.conn.has_items() {
+            if !io.driver.conn.begin(Style::Frames) {
                 return Wait::Ready(Err(Missed::Mixed));
             }
             if !self.link.is_open() {
-                return failed(io.conn.read_end().unwrap_or(RecvError::Ended));
+                return failed(io.driver.conn.read_end().unwrap_or(RecvError::Ended));
             }
         }
-        let frame = io.conn.poll_frame(&Worker, &self.link, max_frame as u64);
+        let frame = io.driver.conn.poll_frame(&Worker, self.link.io(), max_frame as u64);
         self.react(io);
         match frame {
             Some(Ok(view)) => return Wait::Ready(Ok(view)),
@@ -56,19 +57,17 @@ impl Session {
             None => {}
         }
 
+        let last_in = io.driver.conn.last_in();
+        let longest = self.waiting.recv_timeout.get();
+        let deadline = self.waiting.read_deadline(again, last_in, longest);
         let now = now_ms();
-        if !again {
-            io.reading_since = now;
-        }
-        let since = io.reading_since.max(io.conn.last_in());
-        let deadline = since.saturating_add(io.recv_timeout);
         if again && now >= deadline {
             if io.log_errors {
                 self.link.info("lua tcp socket read timed out");
             }
-            return failed(io.conn.io_error(IoError::Timeout));
+            return failed(io.driver.conn.io_error(IoError::Timeout));
         }
-        self.reader.park(r, deadline.saturating_sub(now))
+        self.waiting.reader.park(r, deadline.saturating_sub(now))
     }
 
     /// The next frame, if it is here and taking it needs nothing but taking it: nobody waits for
@@ -77,11 +76,13 @@ impl Session {
     pub fn take_now(&self, max_frame: f64) -> Option<View> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let plain = io.conn.style() == Style::Frames && !io.conn.has_items() && self.link.is_open();
-        if !plain || self.reader.waiters() > 0 {
+        let plain = io.driver.conn.style() == Style::Frames
+            && !io.driver.conn.has_items()
+            && self.link.is_open();
+        if !plain || self.waiting.reader.waiters() > 0 {
             return None;
         }
-        let frame = io.conn.poll_frame(&Worker, &self.link, max_frame as u64);
+        let frame = io.driver.conn.poll_frame(&Worker, self.link.io(), max_frame as u64);
         self.react(io);
         frame?.ok()
     }
@@ -95,7 +96,7 @@ impl Session {
         }
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let sent = io.conn.send_frame_now(&Worker, &self.link, op, payload);
+        let sent = io.driver.conn.send_frame_now(&Worker, self.link.io(), op, payload);
         self.react(io);
         sent
     }
@@ -114,24 +115,24 @@ impl Session {
         }
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let sent = io.conn.send_frame(&Worker, &self.link, fin, op, payload, masked);
+        let sent = io.driver.conn.send_frame(&Worker, self.link.io(), fin, op, payload, masked);
         self.react(io);
-        Some(match (sent, io.conn.write_end()) {
+        Some(match (sent, io.driver.conn.write_end()) {
             (Err(SendError::Io(err)), _) | (_, Some(err)) => Err(err),
             // The module sent a close frame: nothing may follow it (RFC 6455 5.5.1).
             (Err(_), None) => Err(IoError::Closed),
-            (Ok(bytes), None) => Ok(Sending { bytes, over: !io.conn.has_room() }),
+            (Ok(bytes), None) => Ok(Sending { bytes, over: !io.driver.conn.has_room() }),
         })
     }
 
     /// nginx reports bytes in frame style. Without a reader nothing is read: the peer is slowed
     /// down by TCP, as with a cosocket.
     pub(super) fn frame_readable(&self, io: &mut State) {
-        if self.reader.waiters() == 0 || io.conn.has_items() {
+        if self.waiting.reader.waiters() == 0 || io.driver.conn.has_items() {
             return;
         }
-        if io.conn.read_frame(&Worker, &self.link) {
-            self.reader.wake_all();
+        if io.driver.conn.read_frame(&Worker, self.link.io()) {
+            self.waiting.reader.wake_all();
         }
         self.react(io);
     }

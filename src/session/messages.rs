@@ -2,13 +2,11 @@
 //! whether Lua waits or not, so pings are answered and a close is noticed while a handler does
 //! something else; a reader that does not come stops the reading.
 
-use std::rc::Rc;
-
 use ws_conn::{Connection, End, NoIo, Phase, SendError, Shared, Style, View};
-use ws_proto::opcode;
 
-use super::random;
-use super::server::{Session, SlowConsumer, State};
+use super::options::SlowConsumer;
+use super::server::{Session, State};
+use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
@@ -66,32 +64,30 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let none = |why| Wait::Ready(Err(why));
-        if !again && self.reader.waiters() > 0 {
+        if !again && self.waiting.reader.waiters() > 0 {
             return none(NoMessage::Busy);
         }
-        if !io.conn.begin(Style::Messages) {
+        if !io.driver.conn.begin(Style::Messages) {
             return none(NoMessage::Mixed);
         }
         if !self.link.is_open() {
-            return none(NoMessage::Ended(io.conn.end().cloned().unwrap_or(End::Dropped)));
+            return none(NoMessage::Ended(io.driver.conn.end().cloned().unwrap_or(End::Dropped)));
         }
         // What there is is taken as messages, whatever style the next call asks for.
-        if !io.conn.has_items() {
+        if !io.driver.conn.has_items() {
             self.converse(io);
         }
-        let message = io.conn.poll_message(&Worker, &self.link);
+        let message = io.driver.conn.poll_message(&Worker, self.link.io());
         self.react(io);
         if let Some(view) = message {
             return Wait::Ready(Ok(view));
         }
-        if io.conn.is_over() {
-            return none(NoMessage::Ended(io.conn.outcome().unwrap_or(End::Dropped)));
+        if io.driver.conn.is_over() {
+            return none(NoMessage::Ended(io.driver.conn.outcome().unwrap_or(End::Dropped)));
         }
+        let longest = timeout.unwrap_or(self.waiting.recv_timeout.get());
+        let deadline = self.waiting.read_deadline(again, 0, longest);
         let now = now_ms();
-        if !again {
-            io.reading_since = now;
-        }
-        let deadline = io.reading_since.saturating_add(timeout.unwrap_or(io.recv_timeout));
         // Only a time given with the call may be none: a loop over calls without one waits.
         if now >= deadline && (again || timeout.is_some()) {
             return none(NoMessage::Timeout);
@@ -100,7 +96,7 @@ impl Session {
         if !self.link.is_of(r) {
             wait = wait.min(LOOK_AGAIN);
         }
-        self.reader.park(r, wait)
+        self.waiting.reader.park(r, wait)
     }
 
     /// The next message, if it is here and taking it needs nothing but taking it. None: ask
@@ -109,11 +105,11 @@ impl Session {
     pub fn receive_now(&self) -> Option<View> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let plain = io.conn.style() == Style::Messages && self.link.is_open();
-        if !plain || self.reader.waiters() > 0 {
+        let plain = io.driver.conn.style() == Style::Messages && self.link.is_open();
+        if !plain || self.waiting.reader.waiters() > 0 {
             return None;
         }
-        let message = io.conn.poll_message(&Worker, &self.link);
+        let message = io.driver.conn.poll_message(&Worker, self.link.io());
         self.react(io);
         message
     }
@@ -127,14 +123,15 @@ impl Session {
         }
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let sent = io.conn.send_message_now(&Worker, &self.link, text, data);
+        let sent = io.driver.conn.send_message_now(&Worker, self.link.io(), text, data);
         self.react(io);
         sent
     }
 
     /// Reads what there is, answers what must be answered, wakes whom it concerns.
-    fn converse(&self, io: &mut State) {
-        io.conn.handle_read(&Worker, &self.link);
+    #[inline]
+    pub(super) fn converse(&self, io: &mut State) {
+        io.driver.conn.handle_read(&Worker, self.link.io());
         self.react(io);
     }
 
@@ -142,8 +139,8 @@ impl Session {
     /// itself, and gets the payload without a copy; should it be gone when its turn comes, the
     /// flush at the end of this one reads.
     pub(super) fn message_readable(&self, io: &mut State) {
-        if self.reader.waiters() > 0 && io.conn.may_hand_over() {
-            self.reader.wake_all();
+        if self.waiting.reader.waiters() > 0 && io.driver.conn.may_hand_over() {
+            self.waiting.reader.wake_all();
             self.link.post_flush();
         } else {
             self.converse(io);
@@ -159,7 +156,7 @@ impl Session {
         data: &[u8],
         again: bool,
     ) -> Wait<Result<usize, SendError>> {
-        self.write(r, again, |conn| conn.send_message(&Worker, &self.link, text, data))
+        self.write(r, again, |conn| conn.send_message(&Worker, self.link.io(), text, data))
     }
 
     /// As `send_message`, by any call of the connection that sends.
@@ -171,7 +168,9 @@ impl Session {
     ) -> Wait<Result<usize, SendError>> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        if !self.link.is_open() || (io.conn.is_closing() && io.conn.write_end().is_none()) {
+        if !self.link.is_open()
+            || (io.driver.conn.is_closing() && io.driver.conn.write_end().is_none())
+        {
             return Wait::Ready(Err(SendError::Closed));
         }
         match self.make_room(io, r, again) {
@@ -180,9 +179,9 @@ impl Session {
             Wait::Parked => return Wait::Parked,
             Wait::Denied(text) => return Wait::Denied(text),
         }
-        let sent = send(&mut io.conn);
+        let sent = send(&mut io.driver.conn);
         self.react(io);
-        Wait::Ready(match io.conn.write_end() {
+        Wait::Ready(match io.driver.conn.write_end() {
             Some(err) => Err(SendError::Io(err)),
             None => sent,
         })
@@ -203,19 +202,19 @@ impl Session {
             return Wait::Ready(Err(Unclosed::Ended));
         }
         // The rest of a message that was half read in frames makes no sense as one.
-        io.conn.begin(Style::Messages);
+        io.driver.conn.begin(Style::Messages);
         if !again {
-            io.conn.close(&Worker, code, reason, timeout);
+            io.driver.conn.close(&Worker, code, reason, timeout);
             self.react(io);
             self.flush_now(io);
         }
         self.converse(io);
-        if io.conn.end().is_some() {
+        if io.driver.conn.end().is_some() {
             self.flush_now(io);
             return Wait::Ready(Ok(()));
         }
-        match io.conn.handle_timeout(&Worker) {
-            Some(left) => self.closers.park(r, left),
+        match io.driver.conn.handle_timeout(&Worker) {
+            Some(left) => self.waiting.closers.park(r, left),
             None => {
                 self.react(io);
                 Wait::Ready(Err(Unclosed::Timeout))
@@ -226,7 +225,7 @@ impl Session {
     /// Drops the TCP connection at once.
     pub fn shutdown(&self) {
         let mut io = self.io.borrow_mut();
-        io.conn.drop_now();
+        io.driver.conn.drop_now();
         self.react(&mut io);
     }
 
@@ -252,9 +251,9 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let shared = if self.link.is_open() {
-            io.conn.share(&Worker, &self.link, message)
+            io.driver.conn.share(&Worker, self.link.io(), message)
         } else if !self.has_begun() {
-            io.conn.share(&Worker, &NoIo, message)
+            io.driver.conn.share(&Worker, &NoIo, message)
         } else {
             None
         };
@@ -268,7 +267,7 @@ impl Session {
 
     /// Closes a peer that does not read: what waits for it is forgotten.
     pub(super) fn close_slow(&self, io: &mut State) {
-        io.conn.close_slow(&Worker);
+        io.driver.conn.close_slow(&Worker);
         self.react(io);
     }
 
@@ -277,106 +276,27 @@ impl Session {
     pub fn end_with(&self, code: u16, reason: &[u8]) {
         if self.link.is_open() {
             let mut io = self.io.borrow_mut();
-            io.conn.end_with(&Worker, code, reason);
+            io.driver.conn.end_with(&Worker, code, reason);
             self.react(&mut io);
-        }
-    }
-
-    /// Lets the connection live without a handler, once it begins: `each` is called with every
-    /// message, and the request ends when the conversation has ended.
-    pub fn run_alone(&self, each: Rc<Each>) {
-        self.io.borrow_mut().alone = Some(each);
-    }
-
-    /// After bytes have been worked on: hands messages on and ends the request, if the
-    /// connection lives without a handler. Nothing may be borrowed, because `each` may publish
-    /// to this very connection.
-    pub(super) fn tend(&self) {
-        let Some(each) = self.io.borrow().alone.clone() else { return };
-        loop {
-            let item = {
-                let mut io = self.io.borrow_mut();
-                let item = io.conn.take_item(&Worker);
-                if item.is_none() && self.link.is_open() && !io.conn.is_over() {
-                    let before = io.conn.last_in();
-                    self.converse(&mut io);
-                    if io.conn.has_items() || io.conn.last_in() > before {
-                        continue;
-                    }
-                }
-                self.react(&mut io);
-                item
-            };
-            let Some(item) = item else { break };
-            each(item.opcode == opcode::TEXT, &item.data);
-        }
-        let over = self.io.borrow().conn.is_over();
-        if over && self.link.is_open() {
-            self.io.borrow_mut().alone = None;
-            self.link.finish_request();
         }
     }
 
     /// How the connection ended.
     pub fn end(&self) -> Option<End> {
-        self.io.borrow().conn.end().cloned()
+        self.io.borrow().driver.conn.end().cloned()
     }
 
     /// How it ended, for the numbers: of frames, what can be said of them.
     pub fn outcome(&self) -> Option<End> {
-        self.io.borrow().conn.outcome()
+        self.io.borrow().driver.conn.outcome()
     }
 
     /// Where the connection stands.
     pub fn phase(&self) -> Phase {
         if self.link.is_open() {
-            self.io.borrow().conn.phase()
+            self.io.borrow().driver.conn.phase()
         } else {
             Phase::Closed
         }
     }
-
-    /// The worker has been told to quit: says goodbye, now or spread over some time. Done from a
-    /// timer, because nginx calls the read handler outside of its event loop then.
-    pub(super) fn quit(&self, io: &mut State) {
-        let is_told = io.shutdown.is_some() || io.goodbye.is_some() || io.conn.is_over();
-        if !is_told && io.alone.is_some() && !io.stays {
-            // No handler waits here, whose timer would keep the worker: nginx ends a worker that
-            // quits as soon as no timer is left.
-            io.stays = true;
-            self.set_timer(io.conn.handle_timeout(&Worker).unwrap_or(STAY), true);
-            self.react(io);
-        }
-        if let Some(shutdown) = io.shutdown.take() {
-            let delay = match shutdown.over {
-                0 => 1,
-                over => 1 + u64::from_le_bytes(random::bytes()) % over,
-            };
-            io.goodbye = Some(shutdown);
-            self.set_timer(delay, true);
-        }
-    }
-
-    /// The session's timer is due.
-    pub(super) fn on_timer(&self, io: &mut State) {
-        if !self.link.is_open() {
-            return;
-        }
-        if let Some(shutdown) = io.goodbye.take() {
-            io.conn.end_with(&Worker, shutdown.code, &shutdown.reason);
-        } else {
-            match io.conn.handle_timeout(&Worker) {
-                Some(ms) => self.set_timer(ms, io.stays),
-                None if io.stays && !io.conn.is_over() => self.set_timer(STAY, true),
-                None => {}
-            }
-        }
-        self.react(io);
-    }
 }
-
-/// Milliseconds between two signs of life of a connection that keeps a quitting worker alive.
-const STAY: u64 = 3_600_000;
-
-/// Told of every message of a connection without a handler: whether it is text, and its bytes.
-pub type Each = dyn Fn(bool, &[u8]);

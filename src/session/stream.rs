@@ -5,13 +5,16 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ws_conn::{Host, IoError, NoMemory, Outbox};
+use ws_conn::{Host, IoError, NoMemory};
 
 use super::inbox::{Inbox, Want, MAX_LINE};
+use super::output::{send, Bytes, Output};
+use super::transport::Transport;
+use super::waiting::Waiting;
 use super::worker::{self, Worker};
 use crate::ngx::accepted::{Accepted, Events};
 use crate::ngx::clock::now_ms;
-use crate::ngx::lua_wait::{Semaphore, Wait, Waiters};
+use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
 use crate::ngx::wire::Recv;
 
@@ -47,17 +50,11 @@ pub enum Side {
 struct State {
     inbox: Inbox,
     read_end: Option<IoError>,
-    write_end: Option<IoError>,
-    outbox: Outbox,
+    output: Bytes,
     /// Our side of the stream ends when the outbox is empty.
     end_output: bool,
-    recv_timeout: u64,
-    send_timeout: u64,
-    reading_since: u64,
-    draining_since: u64,
-    last_out: u64,
-    /// Bytes moved so far.
-    moved: (u64, u64),
+    /// Bytes received so far.
+    received: u64,
     /// The stream is closed for Lua; it holds itself until its output is sent.
     draining: Option<Rc<Stream>>,
     closed: bool,
@@ -71,37 +68,28 @@ struct State {
 /// so the semaphores outlive their waiters. With the last count the connection is closed.
 pub struct Stream {
     socket: Accepted,
-    reader: Semaphore,
-    writers: Waiters,
+    waiting: Waiting,
     io: RefCell<State>,
 }
 
 impl Stream {
-    /// A stream over a connection taken from its listener. None: no memory (it is closed).
-    pub fn new(socket: Accepted) -> Option<Rc<Stream>> {
-        let now = now_ms();
+    /// A stream over a connection taken from its listener.
+    pub fn new(socket: Accepted) -> Rc<Stream> {
         let stream = Rc::new(Stream {
             socket,
-            reader: Semaphore::new()?,
-            writers: Waiters::default(),
+            waiting: Waiting::new(DEFAULT_TIMEOUT_MS, DEFAULT_TIMEOUT_MS),
             io: RefCell::new(State {
                 inbox: Inbox::default(),
                 read_end: None,
-                write_end: None,
-                outbox: Outbox::default(),
+                output: Bytes::new(HIGH_WATER),
                 end_output: false,
-                recv_timeout: DEFAULT_TIMEOUT_MS,
-                send_timeout: DEFAULT_TIMEOUT_MS,
-                reading_since: now,
-                draining_since: now,
-                last_out: now,
-                moved: (0, 0),
+                received: 0,
                 draining: None,
                 closed: false,
             }),
         });
         Accepted::attach(&stream);
-        Some(stream)
+        stream
     }
 
     /// The connection: addresses, descriptor.
@@ -116,9 +104,9 @@ impl Stream {
 
     /// Sets the time-outs in milliseconds; None leaves one as it is.
     pub fn set_timeouts(&self, send: Option<u64>, recv: Option<u64>) {
-        let mut io = self.io.borrow_mut();
-        io.send_timeout = send.unwrap_or(io.send_timeout);
-        io.recv_timeout = recv.unwrap_or(io.recv_timeout);
+        let Waiting { send_timeout, recv_timeout, .. } = &self.waiting;
+        send_timeout.set(send.unwrap_or(send_timeout.get()));
+        recv_timeout.set(recv.unwrap_or(recv_timeout.get()));
     }
 
     /// Reads. `again` says that the caller was parked by the call before; `left` is the time it
@@ -126,7 +114,7 @@ impl Stream {
     pub fn receive(&self, r: Request, want: Want, again: bool, left: Option<u64>) -> Wait<Got> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        if !again && self.reader.waiters() > 0 {
+        if !again && self.waiting.reader.waiters() > 0 {
             return Wait::Ready(Got::Failed(IoError::BusyReading, Vec::new()));
         }
         if want == Want::Exactly(0) && io.read_end.is_none() && !io.closed {
@@ -154,17 +142,12 @@ impl Stream {
             }
         }
         let now = now_ms();
-        if !again {
-            io.reading_since = now;
-        }
-        let deadline = match left {
-            Some(left) => now.saturating_add(left),
-            None => io.reading_since.saturating_add(io.recv_timeout),
-        };
+        let own = self.waiting.read_deadline(again, 0, self.waiting.recv_timeout.get());
+        let deadline = left.map_or(own, |left| now.saturating_add(left));
         if now >= deadline {
             return Wait::Ready(Got::Failed(IoError::Timeout, io.inbox.take(usize::MAX)));
         }
-        self.reader.park(r, deadline.saturating_sub(now))
+        self.waiting.reader.park(r, deadline.saturating_sub(now))
     }
 
     /// Waits until a read would not wait: bytes, or the end of the stream. `left` is what is left of
@@ -184,34 +167,34 @@ impl Stream {
         if left == Some(0) {
             return failed(IoError::Timeout);
         }
-        self.reader.park(r, left.unwrap_or(u64::MAX))
+        self.waiting.reader.park(r, left.unwrap_or(u64::MAX))
     }
 
     /// Queues bytes; they leave at the end of this turn, or now where much waits. Returns whether
     /// more is pending than the high-water mark allows: then call `drained`.
     pub fn send(&self, parts: &[&[u8]]) -> Result<bool, IoError> {
         let mut io = self.io.borrow_mut();
-        if let Some(err) = io.write_end {
+        if let Some(err) = io.output.end {
             return Err(err);
         }
         if io.closed || io.end_output || !self.socket.is_open() {
             return Err(IoError::Closed);
         }
         for part in parts {
-            if io.outbox.push(Worker.pool(), part, &[], None).is_err() {
+            if io.output.queue.push(Worker.pool(), part, &[], None).is_err() {
                 // Of several parts some may be queued: what follows would make no sense.
-                io.write_end = Some(IoError::NoMemory);
+                io.output.end = Some(IoError::NoMemory);
                 return Err(IoError::NoMemory);
             }
         }
-        if io.outbox.len() > HIGH_WATER {
+        if io.output.queue.len() > HIGH_WATER {
             self.flush_now(&mut io);
         } else {
             self.socket.post_flush();
         }
-        match io.write_end {
+        match io.output.end {
             Some(err) => Err(err),
-            None => Ok(io.outbox.len() > HIGH_WATER),
+            None => Ok(io.output.queue.len() > HIGH_WATER),
         }
     }
 
@@ -226,41 +209,32 @@ impl Stream {
     ) -> Wait<Result<(), IoError>> {
         let mut io = self.io.borrow_mut();
         let mark = mark.unwrap_or(HIGH_WATER);
-        if io.write_end.is_none() && !io.closed && mark < HIGH_WATER {
+        if io.output.end.is_none() && !io.closed && mark < HIGH_WATER {
             self.flush_now(&mut io);
         }
-        if let Some(err) = io.write_end {
+        if let Some(err) = io.output.end {
             return failed(err);
         }
         if io.closed {
             return failed(IoError::Closed);
         }
-        if io.outbox.len() <= mark {
+        if io.output.queue.len() <= mark {
             return done();
         }
-        let now = now_ms();
-        if !again && self.writers.waiters() == 0 {
-            io.draining_since = now;
-        }
-        let deadline = match left {
-            Some(left) => now.saturating_add(left),
-            None => io.draining_since.max(io.last_out).saturating_add(io.send_timeout),
-        };
-        // A time-out of the stream counts from its last progress, which may be long ago.
-        if now >= deadline && (again || left.is_some() || io.send_timeout == 0) {
-            return failed(IoError::Timeout);
-        }
-        self.writers.park(r, deadline.saturating_sub(now))
+        // Without any time of its own the stream does not wait.
+        let left = left.or((self.waiting.send_timeout.get() == 0).then_some(0));
+        self.waiting.for_room(r, again, left, io.output.last_out)
     }
 
     /// Bytes that were sent and not yet taken by the kernel.
     pub fn buffered(&self) -> usize {
-        self.io.borrow().outbox.len()
+        self.io.borrow().output.queue.len()
     }
 
     /// Bytes received and sent so far.
     pub fn moved(&self) -> (u64, u64) {
-        self.io.borrow().moved
+        let io = self.io.borrow();
+        (io.received, io.output.sent)
     }
 
     /// Ends one or both directions; what was sent before still goes out. The stream stays ours.
@@ -272,7 +246,7 @@ impl Stream {
         if side != Side::Write {
             io.read_end.get_or_insert(IoError::Closed);
             io.inbox.take(usize::MAX);
-            self.reader.wake_all();
+            self.waiting.reader.wake_all();
         }
         if side != Side::Read {
             io.end_output = true;
@@ -291,25 +265,20 @@ impl Stream {
         io.inbox = Inbox::default();
         self.flush_now(&mut io);
         let pending = self.has_pending(&io);
-        if io.write_end.is_some() || (pending && now) {
+        if io.output.end.is_some() || (pending && now) {
             self.socket.close();
         } else if pending {
             io.draining = Some(self.clone());
-            self.socket.limit_drain(io.send_timeout.min(DRAIN_MS));
+            self.socket.limit_drain(self.waiting.send_timeout.get().min(DRAIN_MS));
         } else {
             self.socket.close_gently();
         }
         drop(io);
-        self.wake_all();
-    }
-
-    fn wake_all(&self) {
-        self.reader.wake_all();
-        self.writers.wake_all();
+        self.waiting.wake_all();
     }
 
     fn has_pending(&self, io: &State) -> bool {
-        io.write_end.is_none() && (!io.outbox.is_empty() || self.socket.tls_pending())
+        io.output.has_pending(self.socket.io())
     }
 
     /// Reads once from the socket. False: nothing is there now.
@@ -321,7 +290,7 @@ impl Stream {
             let got = self.socket.recv(buffer);
             if let Recv::Data(n) = got {
                 io.inbox.append(&buffer[..n])?;
-                io.moved.0 += n as u64;
+                io.received += n as u64;
             }
             Ok::<_, NoMemory>(got)
         });
@@ -348,26 +317,10 @@ impl Stream {
         if self.socket.is_shaking() {
             return;
         }
-        if self.has_pending(io) {
-            match io.outbox.flush(Worker.pool(), &self.socket) {
-                Ok(0) => {}
-                Ok(n) => {
-                    io.moved.1 += n as u64;
-                    io.last_out = now_ms();
-                }
-                Err(err) => io.write_end = Some(err),
-            }
-        }
-        if !self.has_pending(io) {
-            self.socket.shrink();
-            self.socket.want_write();
-            if io.end_output && io.write_end.is_none() {
-                io.write_end = Some(IoError::Closed);
-                self.socket.end_output();
-            }
-        }
-        if io.outbox.len() <= HIGH_WATER {
-            self.writers.wake_all();
+        let pending = send(&mut io.output, &self.socket, Some(&self.waiting));
+        if !pending && io.end_output && io.output.end.is_none() {
+            io.output.end = Some(IoError::Closed);
+            self.socket.end_output();
         }
     }
 
@@ -400,7 +353,7 @@ impl Events for Stream {
     fn readable(&self) {
         if self.io.borrow().draining.is_none() {
             // Nothing is read while nobody asks: TCP slows the peer down.
-            self.reader.wake_all();
+            self.waiting.reader.wake_all();
         }
     }
 
@@ -410,9 +363,9 @@ impl Events for Stream {
         if io.draining.is_none() {
             return;
         }
-        let (pending, failed) = (self.has_pending(&io), io.write_end.is_some());
+        let (pending, failed) = (self.has_pending(&io), io.output.end.is_some());
         if pending {
-            self.socket.limit_drain(io.send_timeout.min(DRAIN_MS));
+            self.socket.limit_drain(self.waiting.send_timeout.get().min(DRAIN_MS));
         }
         drop(io);
         if !pending {
@@ -427,10 +380,10 @@ impl Events for Stream {
     fn dropped(&self) {
         let mut io = self.io.borrow_mut();
         io.read_end = Some(IoError::Closed);
-        io.write_end = Some(IoError::Closed);
-        io.outbox.clear();
+        io.output.end = Some(IoError::Closed);
+        io.output.queue.clear();
         drop(io);
         self.release(false);
-        self.wake_all();
+        self.waiting.wake_all();
     }
 }

@@ -120,6 +120,17 @@ impl Conn {
         }
     }
 
+    /// The plain frame that `input` begins with. The caller goes on behind it. Whatever is not
+    /// quite that, or breaks a rule, changes nothing here: `None`, and [`Conn::feed`] judges.
+    #[inline]
+    pub fn plain(&mut self, input: &mut [u8]) -> Option<Plain> {
+        let between = self.state == State::First2 && self.field_len == 0;
+        if !between || self.sequence.is_under_way() {
+            return None;
+        }
+        plain::find(input, self.plain_end, self.settings.style)
+    }
+
     /// Takes bytes from the front of `input` (and advances it) until one event is whole. `None`
     /// means that all bytes were taken and more are needed.
     ///

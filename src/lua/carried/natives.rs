@@ -26,14 +26,14 @@ pub fn feed(args: &Args) -> Outcome {
         return Outcome::Raise(NOT_OURS.into());
     };
     let mut conn = conn.borrow_mut();
-    let mut broken = conn.feed(bytes);
+    let mut line = conn.feed(bytes);
     let drained = args.number(4).is_some_and(|size| (bytes.len() as f64) < size);
-    if broken.is_none() && drained && args.has_native_methods(3, &[Method::ReceiveAny]) {
+    if line.is_none() && drained && args.has_native_methods(3, &[Method::ReceiveAny]) {
         if let Some(socket) = args.cosocket(3) {
-            broken = conn.receive(&socket);
+            line = conn.receive(&socket);
         }
     }
-    args.log_broken(broken);
+    args.log_line(line);
     Outcome::none()
 }
 

@@ -152,10 +152,7 @@ pub fn accept(args: &Args) -> Outcome {
             Accept::Closed => return Outcome::nil_err(IoError::Closed.to_string()),
             Accept::OwnerEnded => return Outcome::nil_err("owner ended"),
         };
-        match Stream::new(socket) {
-            Some(stream) => Outcome::one(Value::Object(Object::Stream(stream))),
-            None => Outcome::nil_err("no memory"),
-        }
+        Outcome::one(Value::Object(Object::Stream(Stream::new(socket))))
     })
 }
 

@@ -26,7 +26,7 @@ use crate::ngx::lending;
 use crate::ngx::listener::Listener;
 use crate::ngx::lua_wait::{self, Wait, CANNOT_WAIT};
 use crate::ngx::request::Request;
-use crate::session::{broken_rule, recycle, Carried, LargeBody, Session, Stream};
+use crate::session::{recycle, Carried, LargeBody, Session, Stream};
 
 /// What a native answers to a first argument that is none of ours.
 pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
@@ -195,10 +195,10 @@ impl<'l> Args<'l> {
         unsafe { Request::from_ptr(ffi::ngx_http_lua_get_request(self.state.cast())) }
     }
 
-    /// Tells the log which rule a peer has broken, if it has.
-    pub fn log_broken(&self, broken: Option<ws_proto::Error>) {
-        if let (Some(err), Some(r)) = (broken, self.request()) {
-            r.info(&broken_rule(err));
+    /// Writes a line about a peer into the request's log, if there is one.
+    pub fn log_line(&self, line: Option<String>) {
+        if let (Some(line), Some(r)) = (line, self.request()) {
+            r.info(&line);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{Conn, Settings, State, Style};
+use super::settings::{Settings, Style};
 use crate::header::Masking;
 use crate::{mask, opcode, utf8};
 
@@ -29,46 +29,37 @@ pub(super) fn end(settings: &Settings) -> u32 {
     max.min(u16::MAX.into()) as u32 + 1
 }
 
-impl Conn {
-    /// The plain frame that `input` begins with. The caller goes on behind it. Whatever is not
-    /// quite that, or breaks a rule, changes nothing here: `None`, and [`Conn::feed`] judges.
-    #[inline]
-    pub fn plain(&mut self, input: &mut [u8]) -> Option<Plain> {
-        let between = self.state == State::First2 && self.field_len == 0;
-        if !between || self.sequence.is_under_way() {
-            return None;
-        }
-        let &[first, second, a, b, c, d, ref rest @ ..] = &*input else { return None };
-        let opcode = first & 0x0F;
-        // FIN, no reserved bit, masked.
-        if first & 0xF0 != 0x80 || !matches!(opcode, opcode::TEXT | opcode::BINARY) {
-            return None;
-        }
-        let (start, key, len) = match second.wrapping_sub(0x80) {
-            len @ 0..=125 => (6, [a, b, c, d], usize::from(len)),
-            126 => {
-                let len = usize::from(u16::from_be_bytes([a, b]));
-                let &[e, f, ..] = rest else { return None };
-                if len <= 125 {
-                    return None;
-                }
-                (8, [c, d, e, f], len)
-            }
-            _ => return None,
-        };
-        if len >= self.plain_end as usize {
-            return None;
-        }
-        let range = start..start + len;
-        let payload = input.get_mut(range.clone())?;
-        mask::apply(key, 0, payload);
-        if opcode == opcode::TEXT
-            && self.settings.style == Style::Messages
-            && !utf8::is_valid(payload)
-        {
-            mask::apply(key, 0, payload);
-            return None;
-        }
-        Some(Plain { opcode, payload: range })
+/// The plain frame that `input` begins with, if its payload is shorter than `end`. Whatever is not
+/// quite that, or breaks a rule, changes nothing here.
+#[inline(always)]
+pub(super) fn find(input: &mut [u8], end: u32, style: Style) -> Option<Plain> {
+    let &[first, second, a, b, c, d, ref rest @ ..] = &*input else { return None };
+    let opcode = first & 0x0F;
+    // FIN, no reserved bit, masked.
+    if first & 0xF0 != 0x80 || !matches!(opcode, opcode::TEXT | opcode::BINARY) {
+        return None;
     }
+    let (start, key, len) = match second.wrapping_sub(0x80) {
+        len @ 0..=125 => (6, [a, b, c, d], usize::from(len)),
+        126 => {
+            let len = usize::from(u16::from_be_bytes([a, b]));
+            let &[e, f, ..] = rest else { return None };
+            if len <= 125 {
+                return None;
+            }
+            (8, [c, d, e, f], len)
+        }
+        _ => return None,
+    };
+    if len >= end as usize {
+        return None;
+    }
+    let range = start..start + len;
+    let payload = input.get_mut(range.clone())?;
+    mask::apply(key, 0, payload);
+    if opcode == opcode::TEXT && style == Style::Messages && !utf8::is_valid(payload) {
+        mask::apply(key, 0, payload);
+        return None;
+    }
+    Some(Plain { opcode, payload: range })
 }
