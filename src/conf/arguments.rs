@@ -21,6 +21,23 @@ pub enum ArgumentError {
     Text(String),
 }
 
+impl ArgumentError {
+    /// `what "arg"`, as nginx names what it refuses.
+    pub fn of(what: &str, arg: &[u8]) -> ArgumentError {
+        ArgumentError::Text(format!("{what} \"{}\"", String::from_utf8_lossy(arg)))
+    }
+
+    /// The directive's first argument makes no sense.
+    pub fn value(arg: &[u8]) -> ArgumentError {
+        ArgumentError::of("invalid value", arg)
+    }
+
+    /// One of those behind it does not.
+    pub fn parameter(arg: &[u8]) -> ArgumentError {
+        ArgumentError::of("invalid parameter", arg)
+    }
+}
+
 /// nginx's own words for a directive that stands twice.
 pub const DUPLICATE: &CStr = c"is duplicate";
 
@@ -39,8 +56,7 @@ impl Location {
             **pattern == b"off" || **pattern == b"required" || !server::is_origin_pattern(pattern)
         };
         if let Some(pattern) = patterns.iter().find(invalid) {
-            let pattern = String::from_utf8_lossy(pattern);
-            return Err(ArgumentError::Text(format!("invalid origin \"{pattern}\"")));
+            return Err(ArgumentError::of("invalid origin", pattern));
         }
         if patterns.is_empty() && required {
             return Err(ArgumentError::Text("no origins".to_string()));
@@ -55,7 +71,6 @@ impl Location {
         if self.shutdown_close.is_some() {
             return Err(ArgumentError::Duplicate);
         }
-        let text = |arg: &[u8]| String::from_utf8_lossy(arg).into_owned();
         let [first, rest @ ..] = args else {
             return Err(ArgumentError::Text("no arguments".to_string()));
         };
@@ -63,27 +78,20 @@ impl Location {
             self.shutdown_close = Some(None);
             return Ok(());
         }
-        let code = text(first).parse().ok().filter(|code| close::may_send(*code));
-        let Some(code) = code else {
-            return Err(ArgumentError::Text(format!("invalid close code \"{}\"", text(first))));
+        let code = std::str::from_utf8(first).ok().and_then(|code| code.parse().ok());
+        let Some(code) = code.filter(|code| close::may_send(*code)) else {
+            return Err(ArgumentError::of("invalid close code", first));
         };
         let mut goodbye = ShutdownClose { code, reason: Vec::new(), over: 0 };
         for (i, arg) in rest.iter().enumerate() {
             match arg.strip_prefix(b"over=") {
                 Some(time) => {
-                    goodbye.over = parse_time(time).ok_or_else(|| {
-                        ArgumentError::Text(format!("invalid parameter \"{}\"", text(arg)))
-                    })?;
+                    goodbye.over = parse_time(time).ok_or_else(|| ArgumentError::parameter(arg))?;
                 }
                 None if i == 0 && arg.len() <= MAX_REASON && std::str::from_utf8(arg).is_ok() => {
                     goodbye.reason = arg.to_vec();
                 }
-                None => {
-                    return Err(ArgumentError::Text(format!(
-                        "invalid parameter \"{}\"",
-                        text(arg)
-                    )));
-                }
+                None => return Err(ArgumentError::parameter(arg)),
             }
         }
         self.shutdown_close = Some(Some(Rc::new(goodbye)));
@@ -96,23 +104,15 @@ impl Location {
         if self.compression.is_some() {
             return Err(ArgumentError::Duplicate);
         }
-        let invalid = |arg: &[u8]| {
-            ArgumentError::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)))
-        };
         self.compression = match args.first().copied() {
             Some(b"on") => Some(true),
             Some(b"off") => Some(false),
-            Some(other) => return Err(invalid(other)),
-            None => return Err(invalid(b"")),
+            Some(other) => return Err(ArgumentError::value(other)),
+            None => return Err(ArgumentError::value(b"")),
         };
         let mut deflate = deflate::Config::default();
         for arg in &args[1..] {
-            set_deflate(&mut deflate, arg).ok_or_else(|| {
-                ArgumentError::Text(format!(
-                    "invalid parameter \"{}\"",
-                    String::from_utf8_lossy(arg)
-                ))
-            })?;
+            set_deflate(&mut deflate, arg).ok_or_else(|| ArgumentError::parameter(arg))?;
         }
         self.deflate = deflate;
         Ok(())

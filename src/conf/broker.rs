@@ -89,7 +89,7 @@ impl Block {
             b"probe" => self.settings.probe = time(one()?)?,
             b"reconnect" => match one()?.strip_prefix(b"max=") {
                 Some(most) => self.settings.reconnect = time(most)?,
-                None => return Err(invalid(args[0])),
+                None => return Err(ArgumentError::value(args[0])),
             },
             b"queue" => self.queue(args)?,
             b"tls_trusted_certificate" => self.tls.ca = Some(self.file(one()?)),
@@ -107,7 +107,7 @@ impl Block {
                     let what = "its server's certificate is not verified";
                     self.warnings.push(format!("broker \"{}\": {what}", self.name));
                 }
-                other => return Err(invalid(other)),
+                other => return Err(ArgumentError::value(other)),
             },
             _ => return Err(text(format!("unknown directive \"{}\"", shown(name)))),
         }
@@ -121,9 +121,9 @@ impl Block {
             _ => return Err(text("invalid number of arguments in \"queue\"".to_string())),
         };
         let bytes = parse_size(size).and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
-        self.settings.queue = bytes.ok_or_else(|| invalid(size))?;
+        self.settings.queue = bytes.ok_or_else(|| ArgumentError::value(size))?;
         if let Some(retry) = retry {
-            let value = retry.strip_prefix(b"retry=").ok_or_else(|| invalid(retry))?;
+            let value = retry.strip_prefix(b"retry=").ok_or_else(|| ArgumentError::value(retry))?;
             self.settings.retry = time(value)?;
         }
         Ok(())
@@ -189,11 +189,7 @@ fn password_env(name: &str) -> Result<Secret, ArgumentError> {
 }
 
 fn time(value: &[u8]) -> Result<u64, ArgumentError> {
-    parse_time(value).filter(|&ms| ms > 0).ok_or_else(|| invalid(value))
-}
-
-fn invalid(value: &[u8]) -> ArgumentError {
-    text(format!("invalid value \"{}\"", shown(value)))
+    parse_time(value).filter(|&ms| ms > 0).ok_or_else(|| ArgumentError::value(value))
 }
 
 fn text(text: String) -> ArgumentError {

@@ -14,13 +14,13 @@ impl Location {
             return Err(ArgumentError::Duplicate);
         }
         let (first, burst) = words(args, b"burst=")?;
-        let rate = parse_rate(first).ok_or_else(|| invalid_value(first))?;
+        let rate = parse_rate(first).ok_or_else(|| ArgumentError::value(first))?;
         self.rate = Some(match (rate, burst) {
             (Some(rate), Some(burst)) => {
                 let n = number(burst).and_then(|n| n.try_into().ok());
-                Some(Rate { burst: n.ok_or_else(|| invalid_parameter(args[1]))?, ..rate })
+                Some(Rate { burst: n.ok_or_else(|| ArgumentError::parameter(args[1]))?, ..rate })
             }
-            (None, Some(_)) => return Err(invalid_parameter(args[1])),
+            (None, Some(_)) => return Err(ArgumentError::parameter(args[1])),
             (rate, None) => rate,
         });
         Ok(())
@@ -32,11 +32,11 @@ impl Location {
             return Err(ArgumentError::Duplicate);
         }
         let (first, over) = words(args, b"over=")?;
-        let time = parse_time(first).ok_or_else(|| invalid_value(first))?;
+        let time = parse_time(first).ok_or_else(|| ArgumentError::value(first))?;
         let over = match over {
             Some(over) => {
                 let over = parse_time(over).filter(|_| time > 0);
-                over.ok_or_else(|| invalid_parameter(args[1]))?
+                over.ok_or_else(|| ArgumentError::parameter(args[1]))?
             }
             None => 0,
         };
@@ -54,7 +54,7 @@ fn words<'a>(
         [first] => Ok((first, None)),
         [first, second] => match second.strip_prefix(name) {
             Some(value) => Ok((first, Some(value))),
-            None => Err(invalid_parameter(second)),
+            None => Err(ArgumentError::parameter(second)),
         },
         _ => Err(ArgumentError::Text("no arguments".to_string())),
     }
@@ -71,12 +71,4 @@ fn parse_rate(text: &[u8]) -> Option<Option<Rate>> {
     };
     let messages = number(digits)?.try_into().ok().filter(|&n| n > 0)?;
     Some(Some(Rate { messages, period, burst: messages }))
-}
-
-fn invalid_value(arg: &[u8]) -> ArgumentError {
-    ArgumentError::Text(format!("invalid value \"{}\"", String::from_utf8_lossy(arg)))
-}
-
-fn invalid_parameter(arg: &[u8]) -> ArgumentError {
-    ArgumentError::Text(format!("invalid parameter \"{}\"", String::from_utf8_lossy(arg)))
 }

@@ -16,29 +16,26 @@ const TTL_MS: u64 = 300_000;
 impl Main {
     /// Reads the arguments of `websocket_topic`.
     pub fn set_topic(&mut self, args: &[&[u8]]) -> Result<(), ArgumentError> {
-        let text = |arg: &[u8]| String::from_utf8_lossy(arg).into_owned();
-        let fault =
-            |what: &str, arg: &[u8]| ArgumentError::Text(format!("{what} \"{}\"", text(arg)));
         let [pattern, options @ ..] = args else {
             return Err(ArgumentError::Text("no arguments".to_string()));
         };
         if pattern.is_empty() || pattern.len() > MAX_TOPIC {
-            return Err(fault("invalid topic", pattern));
+            return Err(ArgumentError::of("invalid topic", pattern));
         }
         if self.topics.iter().any(|rule| *rule.pattern == **pattern) {
-            return Err(fault("duplicate topic", pattern));
+            return Err(ArgumentError::of("duplicate topic", pattern));
         }
         let (mut count, mut ttl, mut bytes, mut flags) = (None, None, None, 0);
         let mut reach = Reach::First;
         let mut given: Vec<&[u8]> = Vec::new();
         for option in options {
-            let invalid = || fault("invalid parameter", option);
+            let invalid = || ArgumentError::parameter(option);
             let (name, value) = match option.iter().position(|&c| c == b'=') {
                 Some(at) => (&option[..at], Some(&option[at + 1..])),
                 None => (*option, None),
             };
             if given.contains(&name) {
-                return Err(fault("duplicate parameter", option));
+                return Err(ArgumentError::of("duplicate parameter", option));
             }
             given.push(name);
             match (name, value) {
@@ -56,7 +53,7 @@ impl Main {
                 (b"join_leave", None) => flags |= JOIN_LEAVE,
                 (b"broker", Some(b"off")) => reach = Reach::Here,
                 (b"broker", Some(name)) => {
-                    let unknown = || fault("unknown broker", name);
+                    let unknown = || ArgumentError::of("unknown broker", name);
                     reach = Reach::Broker(self.broker(name).ok_or_else(unknown)?);
                 }
                 _ => return Err(invalid()),
