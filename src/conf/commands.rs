@@ -259,15 +259,6 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
         let index = ffi::ngx_http_lua_websocket_module.ctx_index;
         let main = (*(*ctx).main_conf.add(index)).cast::<Main>();
         (*main).top = (*(*ctx).loc_conf.add(index)).cast::<Location>();
-        if !(*main).brokers.is_empty() && (*main).far_histories > 0 {
-            ngx_conf_log_error!(
-                ffi::NGX_LOG_EMERG,
-                cf,
-                "a \"websocket_topic\" with \"history\" needs \"broker=off\" beside a \"websocket_broker\": \
-                 brokers keep no histories yet"
-            );
-            return false;
-        }
         zone::HUB.request(cf, (*main).zone_size())
             && zone::HISTORY.request(cf, (*main).history_zone_size())
     }

@@ -18,8 +18,6 @@ pub struct Main {
     pub history_zone: usize,
     /// `websocket_topic`, each.
     pub topics: Vec<Rule>,
-    /// How many of them have a history that a broker would keep.
-    pub far_histories: usize,
     /// `websocket_broker`, each.
     pub brokers: Vec<Rc<Broker>>,
     /// `websocket_lua_modules`: a bit for each `LuaModules`.
@@ -58,7 +56,6 @@ impl Main {
             zone: UNSET,
             history_zone: UNSET,
             topics: Vec::new(),
-            far_histories: 0,
             brokers: Vec::new(),
             lua_modules: UNSET,
             top: std::ptr::null(),

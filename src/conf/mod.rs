@@ -4,6 +4,7 @@ mod answers;
 mod arguments;
 mod broker;
 mod commands;
+mod fetch;
 mod handlers;
 mod limits;
 mod location;

@@ -2,15 +2,19 @@
 //! remembers, and a DELETE closes its subscribers, where the directive says so. Where the location has
 //! `websocket_subscribe` too, a GET that asks for an upgrade subscribes (subscribe.rs).
 
+use std::rc::Rc;
+
 use ws_hub::history::HistoryError;
 use ws_hub::json;
 use ws_hub::since::Since;
 use ws_proto::handshake::server::{self, Policy};
 
 use super::answers::{answer, refuse, JSON};
+use super::fetch::once_fetched;
 use super::lookup::{evaluate, location_of};
 use super::subscribe::subscribe;
 use crate::hub::{self, Error};
+use crate::ngx::later;
 use crate::ngx::request::Request;
 use crate::ngx::respond::{body_of, discard_body, respond, set_header, with_body, GoOn};
 
@@ -29,7 +33,7 @@ pub fn handle(r: Request) -> isize {
     }
     match r.method() {
         b"POST" | b"PUT" => with_body::<Publish>(r),
-        b"GET" if content.gets => without_body(r, read),
+        b"GET" if content.gets => without_body(r, fetch_and_read),
         b"DELETE" if content.deletes => without_body(r, close),
         // RFC 9110 15.5.6.
         _ => match set_header(
@@ -106,10 +110,27 @@ impl GoOn for Publish {
             return answer(r, 400, "no message: the request has no body");
         }
         let key = header("idempotency-key");
-        match hub::publish(&topic, &hub::Publish { key, ..hub::Publish::new(!binary, &body) }) {
-            Ok(receipt) => respond(r, 202, JSON, receipt.json().as_bytes()),
+        let what = hub::Publish { key, ..hub::Publish::new(!binary, &body) };
+        match hub::publish_confirmed(&topic, &what) {
+            Ok(Err(receipt)) => published(r, Ok(receipt)),
+            Ok(Ok(confirm)) => {
+                let confirm = Rc::new(confirm);
+                let waits = confirm.clone();
+                let go_on = Box::new(move |r: Request, _| Some(published(r, confirm.take()?)));
+                later::wait(r, waits.pending().left() + 1, go_on, |waker| {
+                    waits.pending().on_answer(Rc::new(move || waker.wake()));
+                })
+            }
             Err(err) => fail(r, err),
         }
+    }
+}
+
+/// Answers what became of a message.
+fn published(r: Request, receipt: Result<hub::Receipt, Error>) -> isize {
+    match receipt {
+        Ok(receipt) => respond(r, 202, JSON, receipt.json().as_bytes()),
+        Err(err) => fail(r, err),
     }
 }
 
@@ -125,6 +146,7 @@ fn fail(r: Request, err: Error) -> isize {
         Error::InvalidUtf8 | Error::Cursor | Error::History(HistoryError::Key) => 400,
         Error::NoHistory => 404,
         Error::Gap(_) => 410,
+        Error::BrokerTimeout => 504,
         _ if err.is_misuse() => 400,
         _ => 503,
     };
@@ -133,6 +155,15 @@ fn fail(r: Request, err: Error) -> isize {
 
 /// At most so many messages of a history, where the client does not say.
 const LIMIT: usize = 100;
+
+/// Answers with what the topic remembers, once this machine knows it.
+fn fetch_and_read(r: Request, topic: &[u8]) -> isize {
+    let topic = topic.to_vec();
+    once_fetched(r, vec![topic.clone()], move |r, fetched| match fetched {
+        Ok(()) => read(r, &topic),
+        Err(err) => fail(r, err),
+    })
+}
 
 /// Answers with what the topic remembers.
 fn read(r: Request, topic: &[u8]) -> isize {
@@ -150,10 +181,13 @@ fn read(r: Request, topic: &[u8]) -> isize {
             _ => {}
         }
     }
-    let history = match hub::history(topic, &since, limit, reverse) {
-        Ok(history) => history,
-        Err(err) => return fail(r, err),
-    };
+    match hub::history(topic, &since, limit, reverse) {
+        Ok(history) => show(r, &history, reverse),
+        Err(err) => fail(r, err),
+    }
+}
+
+fn show(r: Request, history: &hub::History, reverse: bool) -> isize {
     let mut out = b"{\"messages\":[".to_vec();
     let mut messages: Vec<_> = history.messages.iter().collect();
     if reverse {

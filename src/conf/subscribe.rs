@@ -8,6 +8,7 @@ use ws_hub::ConnId;
 use ws_proto::handshake::server::Policy;
 
 use super::answers::{answer, refuse};
+use super::fetch::once_fetched;
 use super::location::{Format, Location, Value};
 use super::lookup::{evaluate, location_of};
 use crate::hub::{self, OnGap, Wanted};
@@ -83,31 +84,38 @@ impl GoOn for Subscribe {
             r.info(&format!("websocket_subscribe refused: {err}"));
             return answer(r, 400, &err);
         }
-        let names: Vec<&[u8]> = topics.iter().map(Vec::as_slice).collect();
-        let ignores = location.content.ignores_gaps;
-        let wanted = |since| Wanted {
-            since,
-            limit: location.most_resumed(),
-            most_topics: location.most_topics(),
-            json,
-            on_gap: if ignores { OnGap::Ignore } else { OnGap::Close },
-            info: &info,
-        };
-        let since = Since::parse(&since, &names).into_iter().map(wanted);
-        let wished: Vec<_> = names.iter().copied().zip(since).collect();
-        let each = |id| listener(location, &topics, id);
-        with_rules(location, |rules| {
-            let wish = Wish {
-                rules,
-                options: location.options(),
-                extensions: &location.extensions(),
-                registered: true,
-                topics: &wished,
-                alone: Some(&each),
-            };
-            alone::run(r, wish)
-        })
+        // A subscriber whose topic's broker is away is told so, and live all the same.
+        once_fetched(r, topics.clone(), move |r, _| upgrade(r, &topics, json, &since, &info))
     }
+}
+
+/// Upgrades a request whose topics' histories are up to date here, or cannot be.
+fn upgrade(r: Request, topics: &[Vec<u8>], json: bool, since: &[u8], info: &[u8]) -> isize {
+    let location = location_of(r);
+    let names: Vec<&[u8]> = topics.iter().map(Vec::as_slice).collect();
+    let ignores = location.content.ignores_gaps;
+    let wanted = |since| Wanted {
+        since,
+        limit: location.most_resumed(),
+        most_topics: location.most_topics(),
+        json,
+        on_gap: if ignores { OnGap::Ignore } else { OnGap::Close },
+        info,
+    };
+    let since = Since::parse(since, &names).into_iter().map(wanted);
+    let wished: Vec<_> = names.iter().copied().zip(since).collect();
+    let each = |id| listener(location, topics, id);
+    with_rules(location, |rules| {
+        let wish = Wish {
+            rules,
+            options: location.options(),
+            extensions: &location.extensions(),
+            registered: true,
+            topics: &wished,
+            alone: Some(&each),
+        };
+        alone::run(r, wish)
+    })
 }
 
 fn offers_json(r: Request) -> bool {

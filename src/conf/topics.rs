@@ -70,8 +70,9 @@ impl Main {
             ttl: ttl.unwrap_or(TTL_MS),
             bytes: bytes.unwrap_or(0),
         });
-        if limits.is_some() && reach != Reach::Here {
-            self.far_histories += 1;
+        if bytes.is_some() && reach != Reach::Here && !self.brokers.is_empty() {
+            let why = "\"bytes\" with a broker, which trims by number and age";
+            return Err(ArgumentError::Text(why.to_string()));
         }
         flags |= reach.flags();
         self.topics.push(Rule { pattern: (*pattern).into(), limits, flags });

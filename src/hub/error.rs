@@ -1,5 +1,6 @@
 //! Why a call of the hub did nothing.
 
+use ws_hub::broker::Unkept;
 use ws_hub::envelope::EnvelopeError;
 use ws_hub::history::{Gap, HistoryError};
 use ws_hub::topic::TopicError;
@@ -45,6 +46,14 @@ pub enum Error {
     Gap(Gap),
     /// Not a cursor of this topic.
     Cursor,
+    /// The broker that keeps the history is away, and has not got the message.
+    BrokerUnavailable,
+    /// It has not answered: it may have the message.
+    BrokerTimeout,
+    /// It has refused the message.
+    BrokerRefused,
+    /// Too much waits for it.
+    BrokerFull,
     /// A message that cannot be made.
     Envelope(EnvelopeError),
     /// An idempotency key for a topic without a history.
@@ -53,6 +62,17 @@ pub enum Error {
     ScopeOnHistory,
     /// A topic with a history among several.
     KeptAmongMany,
+}
+
+impl From<Unkept> for Error {
+    fn from(why: Unkept) -> Error {
+        match why {
+            Unkept::Unavailable => Error::BrokerUnavailable,
+            Unkept::Timeout => Error::BrokerTimeout,
+            Unkept::Refused => Error::BrokerRefused,
+            Unkept::Full => Error::BrokerFull,
+        }
+    }
 }
 
 impl Error {
@@ -94,6 +114,10 @@ impl std::fmt::Display for Error {
             Error::Gap(Gap::Epoch) => "epoch",
             Error::Gap(Gap::Trimmed) => "trimmed",
             Error::Cursor => "cursor",
+            Error::BrokerUnavailable => "broker unavailable",
+            Error::BrokerTimeout => "broker timeout",
+            Error::BrokerRefused => "refused by the broker",
+            Error::BrokerFull => "broker queue is full",
             Error::Envelope(err) => return err.fmt(f),
             Error::KeyOnPlain => "an idempotency key needs a topic with a history",
             Error::ScopeOnHistory => "a topic with a history has no other scope",

@@ -5,13 +5,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use ws_hub::broker::To;
-use ws_hub::envelope::{Kind, Topics};
-use ws_hub::Envelope;
+use ws_hub::envelope::{Errand, Kind, Topics};
+use ws_hub::{ConnId, Envelope};
 
 use super::gateway::Gateway;
 use super::history::Histories;
 use super::link::Configured;
-use super::reach::Reach;
 
 thread_local! {
     // Those of the configuration loaded last: set in the master before it forks.
@@ -19,7 +18,7 @@ thread_local! {
 }
 
 /// As many brokers there may be.
-pub const MOST_BROKERS: usize = 8;
+pub const MOST_BROKERS: usize = ws_hub::gateway::BROKERS;
 /// Before workers are forked: their brokers.
 pub fn configure(brokers: Vec<Rc<Configured>>) {
     CONFIGURED.set(brokers);
@@ -53,12 +52,10 @@ impl Far {
 
     /// Which broker a topic goes by.
     pub fn broker_of(&self, topic: &[u8], histories: Option<&Histories>) -> Option<usize> {
-        let broker = match histories.map_or(Reach::First, |histories| histories.reach(topic)) {
-            Reach::First => 0,
-            Reach::Broker(n) => n,
-            Reach::Here => return None,
-        };
-        (broker < self.configured.len()).then_some(broker)
+        match histories {
+            Some(histories) => histories.broker_of(topic),
+            None => self.is_used().then_some(0),
+        }
     }
 
     /// What is listened for here is to be told anew.
@@ -79,11 +76,14 @@ impl Far {
 
     /// The gateway has heard a message.
     fn pass_on(&mut self, message: &Envelope<'_>, histories: Option<&Histories>) {
-        if let Kind::Listens { topics } = message.kind {
-            for topic in topics.iter() {
-                self.want(topic, histories);
+        match message.kind {
+            Kind::Listens { topics } => {
+                return topics.iter().for_each(|topic| self.want(topic, histories));
             }
-            return;
+            Kind::Errand { topic, errand, key, id } => {
+                return self.run(topic, errand, key, id, message, histories);
+            }
+            _ => {}
         }
         let (broker, to) = match message.kind {
             _ if !message.far => return,
@@ -95,6 +95,7 @@ impl Far {
                 (Some(0), To::Node(id.node()))
             }
             Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => return,
+            Kind::Errand { .. } => return,
             Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => return,
         };
         if let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) {
@@ -104,8 +105,33 @@ impl Far {
 
     pub(super) fn want(&mut self, topic: &[u8], histories: Option<&Histories>) {
         let broker = self.broker_of(topic, histories);
-        if let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) {
-            gateway.want(topic, broker);
+        let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) else { return };
+        match histories {
+            Some(histories) if histories.keeps(topic) => {
+                gateway.fetch(topic, broker, ConnId::NOBODY, histories);
+            }
+            _ => gateway.want(topic, broker),
+        }
+    }
+
+    /// Does something with a topic's history.
+    fn run(
+        &mut self,
+        topic: &[u8],
+        errand: Errand,
+        key: &[u8],
+        id: ConnId,
+        message: &Envelope<'_>,
+        histories: Option<&Histories>,
+    ) {
+        let Some(histories) = histories else { return };
+        let (Some(broker), Some(gateway)) = (histories.keeper(topic), &mut self.gateway) else {
+            return;
+        };
+        match errand {
+            Errand::Fetch => gateway.fetch(topic, broker, id, histories),
+            Errand::Keep => gateway.keep(topic, broker, key, id, message, histories),
+            Errand::Forget => gateway.forget(topic, broker, id),
         }
     }
 

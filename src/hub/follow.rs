@@ -17,16 +17,44 @@ pub(super) const PIECE: Limit = Limit { records: PIECE_RECORDS, bytes: PIECE_BYT
 /// Topics of which is looked, in one go, whether they are where their histories are.
 const LOOK: usize = 1000;
 
+/// Where live subscribers of a copy stand that has not been up to date since they came: what comes
+/// from then on is theirs.
+pub(super) const UNKNOWN: Position = Position { epoch: 0, offset: u64::MAX };
+
 impl Local {
     /// After the first subscription of a topic here: from where on messages are live.
     pub(super) fn begin_topic(&mut self, topic: &[u8]) {
         let Some(histories) = &self.histories else { return };
         if histories.keeps(topic) {
             histories.set_subscribed(topic, true);
-            let at = histories.position(topic);
+            let at = match histories.is_current(topic) {
+                true => histories.position(topic),
+                false => UNKNOWN,
+            };
             if let Some((_, extra)) = self.topics.get_mut(topic) {
                 extra.get_or_insert_default().at = Some(at);
             }
+        }
+    }
+
+    /// Whether a topic's history here is all that there is, or as new as what its broker keeps.
+    pub(super) fn is_current(&self, topic: &[u8]) -> bool {
+        self.histories.as_ref().is_none_or(|histories| histories.is_current(topic))
+    }
+
+    /// Which broker keeps a topic's history, if one does.
+    pub(super) fn keeper(&self, topic: &[u8]) -> Option<usize> {
+        self.histories.as_ref()?.keeper(topic)
+    }
+
+    /// A copy is up to date for the first time here: messages are live from now on.
+    fn begin_if_current(&mut self, topic: &[u8]) {
+        let Some(histories) = &self.histories else { return };
+        let is_unknown = |extra: &Extra| extra.at == Some(UNKNOWN);
+        let extra = self.topics.get(topic).and_then(|(_, extra)| extra.as_deref());
+        if extra.is_some_and(is_unknown) && histories.is_current(topic) {
+            let at = histories.position(topic);
+            self.move_to(topic, at);
         }
     }
 
@@ -38,6 +66,9 @@ impl Local {
     /// The doorbell rang: the topic's history goes up to `top` at least. Returns how many
     /// connections were handed something.
     pub(super) fn rung(&mut self, topic: &[u8], top: Position) -> usize {
+        self.begin_if_current(topic);
+        // Before what is live, so that they get it in its place.
+        self.resume_waiting(topic);
         match self.topics.get(topic) {
             Some((_, Some(extra))) if extra.at.is_some_and(|at| is_past(at, top)) => 0,
             Some(_) => self.follow_or_put_off(topic),
@@ -82,11 +113,14 @@ impl Local {
             more = false;
             let Some((_, Some(extra))) = self.topics.get(topic) else { break };
             let (Some(at), Some(histories)) = (extra.at, &self.histories) else { break };
+            if at == UNKNOWN {
+                break;
+            }
             match histories.read(topic, From::After(at), PIECE, &mut batch) {
                 Ok(page) => {
                     more = page.more;
                     for record in batch.iter() {
-                        let at = Position { epoch: at.epoch, offset: record.offset };
+                        let at = Position { epoch: page.top.epoch, offset: record.offset };
                         let Item { text, data, except } = Item::of(&record);
                         self.move_to(topic, at);
                         let message = Message { topic, text, data, except, at: Some(at) };
@@ -140,7 +174,10 @@ impl Local {
         for topic in changed {
             let keeps = histories.keeps(&topic);
             // Whoever is subscribed was before anything was stored.
-            let at = Position { offset: 0, ..histories.position(&topic) };
+            let at = match histories.keeper(&topic) {
+                Some(_) => UNKNOWN,
+                None => Position { offset: 0, ..histories.position(&topic) },
+            };
             if let Some((_, extra)) = self.topics.get_mut(&topic) {
                 extra.get_or_insert_default().at = keeps.then_some(at);
             }

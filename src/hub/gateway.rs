@@ -6,13 +6,16 @@
 
 use std::rc::Rc;
 
-use ws_hub::broker::{Action, Driver, Number, To};
-use ws_hub::envelope::Origin;
+use bytes::Bytes;
+use ws_hub::broker::{Action, Driver, Keep, Number, To};
+use ws_hub::envelope::{Kind, Origin};
 use ws_hub::gateway::Gateway as Place;
-use ws_hub::Envelope;
+use ws_hub::{ConnId, Envelope};
 
 use super::bus::Bus;
-use super::link::{Came, Configured, Link};
+use super::copies::News;
+use super::history::Histories;
+use super::link::{Configured, Link};
 use crate::ngx::clock;
 use crate::ngx::timer::Timer;
 use crate::session::{random, stats};
@@ -34,22 +37,33 @@ pub struct Gateway {
     links: Vec<Link>,
     happened: fn(),
     swept: u64,
+    /// What the others are to hear in the next turn.
+    news: Vec<Came>,
+}
+
+/// What has come, and is to be told on this machine.
+pub enum Came {
+    /// A message, and by which broker.
+    Message(usize, Bytes),
+    /// Something about histories.
+    News(News),
 }
 
 impl Gateway {
     /// Begins.
-    pub fn new(configured: &[Rc<Configured>], bus: &Bus, happened: fn()) -> Gateway {
+    pub fn new(configured: &[Rc<Configured>], keeps: bool, bus: &Bus, happened: fn()) -> Gateway {
         let origin = bus.origin();
         let open = |broker: &Rc<Configured>| {
             let driver = Driver {
                 node: origin.node,
                 max_message: bus.max_payload() + 512,
+                keeps,
                 seed: u64::from_ne_bytes(random::bytes()),
             };
             Link::new(broker.clone(), driver, Rc::new(happened))
         };
         let links = configured.iter().map(open).collect();
-        Gateway { origin, links, happened, swept: clock::now_ms() }
+        Gateway { origin, links, happened, swept: clock::now_ms(), news: Vec::new() }
     }
 
     /// This machine listens for a topic of that broker.
@@ -72,6 +86,47 @@ impl Gateway {
         }
     }
 
+    /// A copy of a topic's history is to be up to date.
+    pub fn fetch(&mut self, topic: &[u8], broker: usize, id: ConnId, histories: &Histories) {
+        let Some(link) = self.links.get_mut(broker) else { return };
+        let news = link.with_copies(|copies, broker| copies.fetch(topic, id, broker, histories));
+        self.news.extend(news.map(Came::News));
+        self.soon();
+    }
+
+    /// A message for a topic's history.
+    pub fn keep(
+        &mut self,
+        topic: &[u8],
+        broker: usize,
+        key: &[u8],
+        id: ConnId,
+        message: &Envelope<'_>,
+        histories: &Histories,
+    ) {
+        let (Some(link), Some(limits)) = (self.links.get_mut(broker), histories.limits(topic))
+        else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        let kind = Kind::Publish { topic };
+        let signed = Envelope { kind, origin: self.origin, far: false, ..*message };
+        if signed.encode(&mut bytes).is_ok() {
+            let (key, ticket) = ((!key.is_empty()).then_some(key), link.copies.ticket(id));
+            let keep = Keep { topic, message: &bytes, key, limits, ticket };
+            link.broker.keep(&keep, clock::now_ms());
+            self.soon();
+        }
+    }
+
+    /// A topic's history is to be dropped.
+    pub fn forget(&mut self, topic: &[u8], broker: usize, id: ConnId) {
+        let Some(link) = self.links.get_mut(broker) else { return };
+        let ticket = link.copies.ticket(id);
+        link.broker.forget(topic, ticket, clock::now_ms());
+        self.soon();
+    }
+
     /// Has `happened` called in this turn, for what a broker wants to be done.
     fn soon(&self) {
         if !self.links.iter().any(Link::call_soon) {
@@ -81,29 +136,42 @@ impl Gateway {
 
     /// Topics for which nobody listens any more are dropped now and then: not at once, for pages
     /// are loaded again.
-    pub fn sweep(&mut self, mut listens: impl FnMut(&[u8]) -> bool) {
+    pub fn sweep(&mut self, histories: Option<&Histories>, mut listens: impl FnMut(&[u8]) -> bool) {
         let now = clock::now_ms();
         if now >= self.swept + SWEEP_EVERY {
             self.swept = now;
             for link in &mut self.links {
-                link.broker.retain(&mut |topic| listens(topic));
+                link.with_copies(|copies, broker| {
+                    broker.retain(&mut |topic| match histories {
+                        Some(histories) if histories.keeps(topic) => {
+                            copies.keeps(topic, listens(topic), histories)
+                        }
+                        _ => listens(topic),
+                    });
+                });
             }
             self.soon();
         }
     }
 
-    /// Does whatever can be done now. Returns the messages that have come.
-    pub fn turn(&mut self, place: &Place<'_>) -> Came {
+    /// Does whatever can be done now. Returns what has come.
+    pub fn turn(&mut self, place: &Place<'_>, histories: Option<&Histories>) -> Vec<Came> {
         let now = clock::now_ms();
-        let mut came = Vec::new();
+        let mut came = std::mem::take(&mut self.news);
         for (n, link) in self.links.iter_mut().enumerate() {
-            for action in link.turn() {
+            link.turn();
+            // What is asked for meanwhile leaves in this turn, too.
+            while let Some(action) = link.next() {
                 match action {
-                    Action::Deliver(message) => came.push((n, message)),
+                    Action::Deliver(message) => came.push(Came::Message(n, message)),
                     Action::Heard(node) if n == 0 => place.heard(node, now),
-                    _ => {}
+                    action => {
+                        let Some(histories) = histories else { continue };
+                        came.extend(about_histories(link, action, histories).map(Came::News));
+                    }
                 }
             }
+            place.set_broker(n, link.copies.term(), link.away_since);
         }
         for (number, counter) in Number::SHOWN {
             let all = self.links.iter_mut().map(|link| link.take(number));
@@ -117,6 +185,28 @@ impl Gateway {
         }
         came
     }
+}
+
+/// What a broker says of the histories that it keeps.
+fn about_histories(
+    link: &mut Link,
+    action: Action,
+    histories: &Histories,
+) -> impl Iterator<Item = News> {
+    let news = link.with_copies(|copies, broker| match action {
+        Action::Follows(topic) => {
+            copies.follows(&topic, broker, histories);
+            Vec::new()
+        }
+        Action::Page { topic, page } => copies.page(&topic, page, broker, histories),
+        Action::Stored { topic, at, message } => {
+            Vec::from_iter(copies.stored(&topic, at, &message, broker, histories))
+        }
+        Action::Dropped(topic) => Vec::from_iter(copies.dropped(&topic, histories)),
+        Action::Kept { ticket, outcome } => Vec::from_iter(copies.kept(ticket, outcome)),
+        _ => Vec::new(),
+    });
+    news.into_iter()
 }
 
 impl Drop for Gateway {

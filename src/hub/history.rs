@@ -2,9 +2,10 @@
 //! a history and out of it. The memory is shared by all workers and generations (ws-hub's `history`
 //! argues it); made by the master, never freed.
 
+use ws_hub::gateway::Gateway;
 use ws_hub::history::{
-    Batch, Cursor, From, Gap, History, HistoryError, Limit, Message, Owner, Page, Position,
-    Published, Record, Rule, Rules, Stats, Topic,
+    Batch, Cursor, From, Gap, History, HistoryError, Limit, Limits, Message, Owner, Page, Placed,
+    Position, Published, Record, Rule, Rules, Stats, Topic,
 };
 use ws_hub::json::CursorText;
 use ws_hub::{ConnId, Counter, TopicHash};
@@ -26,6 +27,9 @@ pub struct Histories {
     rules: Rules,
     /// A message with the id before it, used again and again.
     joined: Vec<u8>,
+    /// How it stands with the brokers, and how many there are.
+    place: Option<Gateway<'static>>,
+    brokers: usize,
 }
 
 /// A message for a history.
@@ -47,6 +51,21 @@ impl<'a> Item<'a> {
             _ => (None, record.data),
         };
         Item { text: record.flags & BINARY == 0, data, except }
+    }
+
+    /// A record's flags and data, for which `joined` may be used.
+    fn encode<'b>(&self, joined: &'b mut Vec<u8>) -> Result<(u8, &'b [u8]), Error>
+    where
+        'a: 'b,
+    {
+        let flags = if self.text { 0 } else { BINARY };
+        let Some(id) = &self.except else { return Ok((flags, self.data)) };
+        joined.clear();
+        let room = joined.try_reserve(id.as_bytes().len() + self.data.len());
+        room.map_err(|_| Error::NoMemory)?;
+        joined.extend_from_slice(id.as_bytes());
+        joined.extend_from_slice(self.data);
+        Ok((flags | EXCEPT, joined))
     }
 }
 
@@ -94,7 +113,8 @@ impl Histories {
     /// The worker's handle. None: there is no memory.
     pub fn attach() -> Option<Histories> {
         let store = History::attach(HISTORY.memory()?, owner())?;
-        let mut histories = Histories { store, rules: Rules::default(), joined: Vec::new() };
+        let (rules, joined) = (Rules::default(), Vec::new());
+        let mut histories = Histories { store, rules, joined, place: None, brokers: 0 };
         histories.refresh();
         Some(histories)
     }
@@ -115,9 +135,69 @@ impl Histories {
         self.rules.find(name).map_or(0, |rule| rule.flags)
     }
 
-    /// How far a topic reaches, by its rule.
-    pub fn reach(&self, name: &[u8]) -> Reach {
-        Reach::of(self.flags(name))
+    /// There are so many brokers; how it stands with them is told there.
+    pub fn watch(&mut self, place: Gateway<'static>, brokers: usize) {
+        (self.place, self.brokers) = (Some(place), brokers);
+    }
+
+    /// Which broker a topic goes by.
+    pub fn broker_of(&self, name: &[u8]) -> Option<usize> {
+        let broker = match Reach::of(self.flags(name)) {
+            Reach::First => 0,
+            Reach::Broker(n) => n,
+            Reach::Here => return None,
+        };
+        (broker < self.brokers).then_some(broker)
+    }
+
+    /// Which broker keeps a topic's history, if one does: what is here is a copy then.
+    pub fn keeper(&self, name: &[u8]) -> Option<usize> {
+        self.broker_of(name).filter(|_| self.keeps(name))
+    }
+
+    /// Whether a broker keeps any history.
+    pub fn keeps_far(&self) -> bool {
+        self.brokers > 0
+            && self.rules.any(|rule| rule.limits.is_some() && Reach::of(rule.flags) != Reach::Here)
+    }
+
+    /// Whether a topic's history here is all that there is, or a copy that is up to date.
+    pub fn is_current(&self, name: &[u8]) -> bool {
+        let Some(keeper) = self.keeper(name) else { return true };
+        let term = self.place.map_or(0, |place| place.term(keeper));
+        term != 0 && self.store.mark(name) == term
+    }
+
+    /// What is kept of a topic, by its rule.
+    pub fn limits(&self, name: &[u8]) -> Option<Limits> {
+        self.rules.topic(name).map(|topic| topic.limits)
+    }
+
+    /// See [`History::begin_copy`].
+    pub fn begin_copy(&self, name: &[u8], at: Position) -> Result<(), Error> {
+        let topic = self.topic(name)?;
+        self.store.begin_copy(&topic, at, clock::wall_ms()).map_err(Error::History)
+    }
+
+    /// See [`History::place`].
+    pub fn place(
+        &self,
+        name: &[u8],
+        at: Position,
+        time: u64,
+        item: &Item<'_>,
+        subscribed: bool,
+    ) -> Result<Placed, Error> {
+        let topic = self.topic(name)?;
+        let mut joined = Vec::new();
+        let (flags, data) = item.encode(&mut joined)?;
+        let message = Message { data, flags, key: None, subscribed };
+        self.store.place(&topic, at, time, &message).map_err(Error::History)
+    }
+
+    /// Says of which term a copy is; 0: it is not kept up to date.
+    pub fn set_mark(&self, name: &[u8], term: u32) {
+        self.store.set_mark(name, term);
     }
 
     fn topic<'a>(&self, name: &'a [u8]) -> Result<Topic<'a>, Error> {
@@ -132,16 +212,7 @@ impl Histories {
         key: Option<&[u8]>,
         subscribed: bool,
     ) -> Result<Published, Error> {
-        let mut flags = if item.text { 0 } else { BINARY };
-        let mut data = item.data;
-        if let Some(id) = &item.except {
-            self.joined.clear();
-            let room = self.joined.try_reserve(id.as_bytes().len() + item.data.len());
-            room.map_err(|_| Error::NoMemory)?;
-            self.joined.extend_from_slice(id.as_bytes());
-            self.joined.extend_from_slice(item.data);
-            (flags, data) = (flags | EXCEPT, &self.joined);
-        }
+        let (flags, data) = item.encode(&mut self.joined)?;
         let message = Message { data, flags, key, subscribed };
         loop {
             let topic = self.rules.topic(name).ok_or(Error::NoHistory)?;

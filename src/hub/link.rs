@@ -4,10 +4,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use ws_hub::broker::{Action, Address, Broker, Driver, Number, Peer, Server, Settings, State};
 
 use super::bus::RateLimiter;
+use super::copies::Copies;
 use crate::ngx::client::{Client, Place};
 use crate::ngx::resolve::Resolver;
 use crate::ngx::tls_client::TlsClient;
@@ -39,6 +39,10 @@ pub struct Link {
     configured: Rc<Configured>,
     /// The state machine.
     pub broker: Box<dyn Broker>,
+    /// This machine's copies of its histories.
+    pub copies: Copies,
+    /// Since when it is away.
+    pub away_since: Option<u64>,
     clients: Vec<(Peer, Client)>,
     /// What to call when something may have happened.
     happened: Rc<dyn Fn()>,
@@ -50,9 +54,11 @@ impl Link {
     /// Begins.
     pub fn new(configured: Rc<Configured>, driver: Driver, happened: Rc<dyn Fn()>) -> Link {
         let mut broker = configured.server.open(configured.settings.clone(), driver);
-        broker.start(clock::now_ms());
+        let now = clock::now_ms();
+        broker.start(now);
+        let (copies, clients, away_since) = (Copies::new(), Vec::new(), Some(now));
         let (lost, denied) = (RateLimiter::default(), RateLimiter::default());
-        Link { configured, broker, clients: Vec::new(), happened, lost, denied }
+        Link { configured, broker, copies, away_since, clients, happened, lost, denied }
     }
 
     /// Has `happened` called in this turn of the event loop. False: there is no connection that could.
@@ -61,27 +67,31 @@ impl Link {
         first.map(|(_, client)| client.call_soon()).is_some()
     }
 
-    /// Does whatever can be done now. Returns what else is asked for.
-    pub fn turn(&mut self) -> Vec<Action> {
+    /// Takes what has come, and does what is due.
+    pub fn turn(&mut self) {
         let now = clock::now_ms();
         if self.broker.due().is_some_and(|due| due <= now) {
             self.broker.timer(now);
         }
         let peers: Vec<Peer> = self.clients.iter().map(|(peer, _)| *peer).collect();
         peers.into_iter().for_each(|peer| self.read(peer, now));
-        let mut rest = Vec::new();
+    }
+
+    /// The next thing that is asked for beside connections, after all that can be done for those.
+    pub fn next(&mut self) -> Option<Action> {
+        let now = clock::now_ms();
         loop {
             while let Some(action) = self.broker.poll() {
                 match action {
                     Action::Connect { peer, to } => self.connect(peer, &to, now),
                     Action::Close { peer } => self.close(peer),
                     Action::Send { peer, bytes } => self.send(peer, bytes),
-                    Action::State(state) => self.say(state),
-                    other => rest.push(other),
+                    Action::State(state) => self.note(state, now),
+                    other => return Some(other),
                 }
             }
             if !self.flush(now) {
-                return rest;
+                return None;
             }
         }
     }
@@ -164,6 +174,23 @@ impl Link {
         self.broker.tally().take(number)
     }
 
+    fn note(&mut self, state: State, now: u64) {
+        match state {
+            State::Up { .. } => self.away_since = None,
+            State::Down { .. } => {
+                self.away_since = self.away_since.or(Some(now));
+                self.copies.lose();
+            }
+            State::Denied { .. } => {}
+        }
+        self.say(state);
+    }
+
+    /// Does something with the histories that it keeps.
+    pub fn with_copies<R>(&mut self, work: impl FnOnce(&mut Copies, &mut dyn Broker) -> R) -> R {
+        work(&mut self.copies, &mut *self.broker)
+    }
+
     fn say(&mut self, state: State) {
         let Configured { name, server, .. } = &*self.configured;
         let at = server.address();
@@ -188,6 +215,3 @@ impl Link {
         }
     }
 }
-
-/// Messages that have come, of which broker each.
-pub type Came = Vec<(usize, Bytes)>;

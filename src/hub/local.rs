@@ -57,6 +57,9 @@ pub(super) struct Special {
     pub wants_members: bool,
     /// Set until it is live.
     pub behind: Option<Behind>,
+    /// What it has had of a copy that is not up to date, and how many messages more it may be sent
+    /// when that is: then it goes on from there.
+    pub waits: Option<(Position, usize)>,
 }
 
 /// Who has not had everything yet.
@@ -244,7 +247,7 @@ impl Local {
                 }
                 None => 0,
             },
-            Kind::Listens { .. } | Kind::WhoListens => 0,
+            Kind::Listens { .. } | Kind::WhoListens | Kind::Errand { .. } => 0,
             Kind::CloseTopic { topic, code, reason } => {
                 let subscribers = self.topics.subscribers(topic);
                 let sessions = subscribers.iter().filter_map(|&handle| self.session_at(handle));

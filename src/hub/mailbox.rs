@@ -29,6 +29,8 @@ pub struct Queue {
     lost: Cell<u64>,
     /// Made when somebody first waits.
     waiters: Waiters,
+    /// Called when a message has come.
+    woken: RefCell<Option<Rc<dyn Fn()>>>,
 }
 
 impl Queue {
@@ -54,6 +56,10 @@ impl Queue {
 
     fn wake(&self) {
         self.waiters.wake_all();
+        let woken = self.woken.borrow().clone();
+        if let Some(woken) = woken {
+            woken();
+        }
     }
 }
 
@@ -84,6 +90,11 @@ impl Mailbox {
         let message = self.queue.messages.borrow_mut().pop_front()?;
         self.queue.bytes.set(self.queue.bytes.get() - message.1.len());
         Some(message)
+    }
+
+    /// Has `woken` called whenever a message comes, within a call of the hub.
+    pub fn on_message(&self, woken: Rc<dyn Fn()>) {
+        self.queue.woken.replace(Some(woken));
     }
 
     /// How many messages were lost since this was last asked.

@@ -5,11 +5,14 @@
 //! * worker.rs: this worker's part, from its start to its end, and who is known to it;
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
-//! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs: the one that talks to them;
+//! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs, copies.rs: the one that talks to them;
+//! * pending.rs, errand.rs: who waits for it;
 //! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
+mod copies;
+mod errand;
 mod error;
 mod far;
 mod follow;
@@ -21,6 +24,7 @@ mod local;
 mod mailbox;
 mod members;
 mod numbers;
+mod pending;
 mod presence;
 mod publish;
 mod reach;
@@ -30,6 +34,7 @@ mod watch;
 mod worker;
 
 pub use bus::smallest_zone;
+pub use errand::Errand;
 pub use error::Error;
 pub use far::MOST_BROKERS;
 pub use history::smallest_zone as smallest_history_zone;
@@ -37,9 +42,11 @@ pub use link::Configured as Broker;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{connections, sum, workers};
+pub use pending::{fetch, forget_afar, Pending};
 pub use presence::{ask, Answer, Roll, JOIN_LEAVE, PRESENCE};
 pub use publish::{
-    close, close_topic, publish, publish_from_client, publish_many, send, Publish, Scope,
+    close, close_topic, publish, publish_confirmed, publish_from_client, publish_many, send,
+    Publish, Receipt, Scope,
 };
 pub use reach::Reach;
 pub use resume::Wanted;

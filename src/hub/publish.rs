@@ -1,7 +1,8 @@
 //! Publishing to topics, and what goes to one connection. Works in every phase and never waits.
 
-use ws_hub::envelope::{Kind, Origin, Stored, Topics, Type};
-use ws_hub::history::Published;
+use ws_hub::broker::Placed;
+use ws_hub::envelope::{Errand, Kind, Origin, Stored, Topics, Type};
+use ws_hub::history::{HistoryError, Published, MAX_KEY};
 use ws_hub::json::CursorText;
 use ws_hub::{ConnId, Counter, Envelope, Target, TopicHash};
 
@@ -9,6 +10,7 @@ use super::bus::Bus;
 use super::error::Error;
 use super::history::{cursor, Item};
 use super::local::Message;
+use super::pending::Pending;
 use super::worker::{with, Hub};
 use crate::ngx::clock;
 use crate::session::stats;
@@ -229,6 +231,9 @@ impl Hub {
         if what.scope.is_some() {
             return Err(Error::ScopeOnHistory);
         }
+        if let Some(keeper) = self.local.keeper(topic) {
+            return self.publish_afar(topic, what, keeper, &ConnId::NOBODY);
+        }
         let subscribers = self.subscribers(topic);
         let item = Item { text: what.text, data: what.data, except: what.except };
         let stored = self.local.store(topic, &item, what.key, subscribers > 0);
@@ -250,5 +255,64 @@ impl Hub {
             self.local.stored(&Message { topic, text, data, except, at: Some(position) }, position);
         }
         Ok(Receipt { subscribers, sequence, cursor })
+    }
+
+    /// A message for a history that a broker keeps: it is delivered when that has stored it, here
+    /// too. `id` is answered what becomes of it.
+    fn publish_afar(
+        &mut self,
+        topic: &[u8],
+        what: &Publish<'_>,
+        keeper: usize,
+        id: &ConnId,
+    ) -> Result<Receipt, Error> {
+        let key = what.key.unwrap_or_default();
+        if what.key.is_some() && (key.is_empty() || key.len() > MAX_KEY) {
+            return Err(Error::History(HistoryError::Key));
+        }
+        if self.is_away(keeper) {
+            return Err(Error::BrokerUnavailable);
+        }
+        let kind = Kind::Errand { topic, errand: Errand::Keep, key, id: *id };
+        self.run_errand(&message(kind, what.text, what.data, what.except))?;
+        stats::add(Counter::Published, 1);
+        Ok(Receipt { subscribers: self.subscribers(topic), sequence: None, cursor: None })
+    }
+}
+
+/// Publishes to a topic whose history a broker keeps, and waits for it. `Ok(Err(receipt))`: there is
+/// nothing to wait for.
+pub fn publish_confirmed(
+    topic: &[u8],
+    what: &Publish<'_>,
+) -> Result<Result<Confirm, Receipt>, Error> {
+    let keeper = with(|hub| Ok(hub.local.keeper(topic)))?;
+    let (Some(keeper), None) = (keeper, what.scope) else { return publish(topic, what).map(Err) };
+    check_text(what)?;
+    let pending = Pending::new(topic)?;
+    let receipt = with(|hub| hub.publish_afar(topic, what, keeper, pending.id()))?;
+    Ok(Ok(Confirm { pending, receipt }))
+}
+
+/// A message that a broker has yet to confirm.
+pub struct Confirm {
+    pending: Pending,
+    receipt: Receipt,
+}
+
+impl Confirm {
+    /// What became of it, once that is known.
+    pub fn take(&self) -> Option<Result<Receipt, Error>> {
+        let outcome = self.pending.take()?;
+        Some(outcome.map_err(Error::from).map(|Placed { at, repeated }| {
+            let cursor = Some(cursor(&self.pending.topic, at));
+            let subscribers = if repeated { 0 } else { self.receipt.subscribers };
+            Receipt { subscribers, cursor, ..self.receipt }
+        }))
+    }
+
+    /// Who waits.
+    pub fn pending(&self) -> &Pending {
+        &self.pending
     }
 }

@@ -11,7 +11,7 @@ use ws_hub::json::{self, Reason, State};
 use ws_hub::since::Since;
 use ws_hub::{ConnId, Counter, TopicHash};
 
-use super::follow::PIECE;
+use super::follow::{PIECE, UNKNOWN};
 use super::history::{cursor, Item};
 use super::local::{Behind, Extra, Local, Member, Message, OnGap, Special};
 use super::numbers::delivered;
@@ -62,18 +62,22 @@ impl Local {
         if asked_for(wanted) {
             stats::add(Counter::resumed(state.reason.map(Reason::name)), 1);
         }
+        let waits = match (state.reason, wanted.since) {
+            (Some(Reason::Unavailable), Since::Cursor(text)) => Cursor::decode(text),
+            _ => None,
+        };
+        let waits = waits.map(|cursor| (cursor.position, wanted.limit));
         let behind = from.is_some() || wanted.json;
-        if !behind && wanted.on_gap == OnGap::Close {
+        if !behind && wanted.on_gap == OnGap::Close && waits.is_none() {
             return state;
         }
-        let nowhere = Position { epoch: 0, offset: 0 };
-        let at = from.or(live).unwrap_or(nowhere);
+        let at = from.or(live).unwrap_or(Position::NOWHERE);
         let behind = behind.then(|| Behind { at, say: wanted.json.then_some(state) });
         let wants_members = wanted.json && self.flags(topic) & PRESENCE != 0;
         if let Some((_, extra)) = self.topics.get_mut(topic) {
             let is_behind = behind.is_some();
             let Wanted { json, on_gap, .. } = *wanted;
-            let special = Special { json, on_gap, wants_members, behind };
+            let special = Special { json, on_gap, wants_members, behind, waits };
             extra.get_or_insert_default().special.insert(handle, special);
             if let (true, Some(Some(entry))) = (is_behind, self.members.get_mut(handle as usize)) {
                 entry.behind.push(topic.into());
@@ -90,7 +94,7 @@ impl Local {
         wanted: &Wanted<'_>,
     ) -> (Option<Position>, State) {
         let now = |reason| {
-            let cursor = Some(cursor(topic, live));
+            let cursor = (live != UNKNOWN).then(|| cursor(topic, live));
             (None, State { cursor, recovered: false, count: 0, reason })
         };
         let (from, at_most) = match wanted.since {
@@ -103,6 +107,17 @@ impl Local {
                 _ => return now(Some(Reason::Cursor)),
             },
         };
+        if !self.is_current(topic) {
+            let mut unavailable = now(Some(Reason::Unavailable));
+            if let Since::Cursor(text) = wanted.since {
+                unavailable.1.cursor = text.try_into().ok();
+            }
+            return unavailable;
+        }
+        if from == From::After(Position::NOWHERE) {
+            // Of a topic that was empty where it is kept: what has come since may have gone again.
+            return now(Some(Reason::Epoch));
+        }
         let Local { histories: Some(histories), batch, .. } = self else { return now(None) };
         if let Err(gap) = histories.read(topic, from, ONE, batch) {
             return now(Some(gap.into()));
@@ -115,6 +130,45 @@ impl Local {
         let at = Position { epoch: live.epoch, offset };
         let cursor = Some(cursor(topic, at));
         (Some(at), State { cursor, recovered: true, count, reason: None })
+    }
+
+    /// A copy is up to date: whoever has waited for that goes on from where it was.
+    pub(super) fn resume_waiting(&mut self, topic: &[u8]) {
+        let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
+        let Some(live) = extra.at.filter(|_| extra.special.values().any(|s| s.waits.is_some()))
+        else {
+            return;
+        };
+        if !self.is_current(topic) {
+            return;
+        }
+        let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
+        let take = |(handle, special): (&u32, &mut Special)| Some((*handle, special.waits.take()?));
+        let waiting: Vec<(u32, (Position, usize))> =
+            extra.special.iter_mut().filter_map(take).collect();
+        for (handle, (at, limit)) in waiting {
+            let text = cursor(topic, at);
+            let (since, json, on_gap) = (Since::Cursor(&text), false, OnGap::Ignore);
+            let wanted = Wanted { since, limit, most_topics: 0, json, on_gap, info: b"" };
+            let (from, state) = self.stand(topic, live, &wanted);
+            match (from, state.reason) {
+                (Some(at), _) => self.go_on_from(topic, handle, at, state),
+                (None, Some(reason)) => self.tell(topic, handle, reason, live),
+                (None, None) => {}
+            }
+            self.fill(handle);
+        }
+    }
+
+    /// A subscriber has had a topic's messages up to `at`, and gets what came after them.
+    fn go_on_from(&mut self, topic: &[u8], handle: u32, at: Position, state: State) {
+        let Some(Some(entry)) = self.members.get_mut(handle as usize) else { return };
+        let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
+        let is_json = extra.special.get(&handle).is_some_and(|special| special.json);
+        put_behind(extra, handle, Behind { at, say: is_json.then_some(state) });
+        if !entry.behind.iter().any(|behind| **behind == *topic) {
+            entry.behind.push(topic.into());
+        }
     }
 
     /// Tells a subscriber of a gap, after which it goes on at `at`.
@@ -209,7 +263,7 @@ impl Local {
             let (Some(live), Some(histories)) = (live, &self.histories) else {
                 return Filled::Live;
             };
-            if at == live {
+            if at == live || at == UNKNOWN || live == UNKNOWN {
                 return Filled::Live;
             }
             let room = ROOM.saturating_sub(session.buffered());
@@ -219,7 +273,7 @@ impl Local {
             let left = live.offset.saturating_sub(at.offset);
             let limit = Limit { records: left.min(PIECE.records as u64) as usize, bytes: room };
             let mut batch = std::mem::take(&mut self.batch);
-            let read = match at.epoch == live.epoch {
+            let read = match at.epoch == live.epoch || at == Position::NOWHERE {
                 true => histories.read(topic, From::After(at), limit, &mut batch),
                 false => Err(Gap::Epoch),
             };
@@ -232,7 +286,7 @@ impl Local {
                 Ok(_) if batch.is_empty() => had = live,
                 Ok(_) => {
                     for record in batch.iter() {
-                        let at = Position { epoch: at.epoch, offset: record.offset };
+                        let at = Position { epoch: live.epoch, offset: record.offset };
                         let Item { text, data, except } = Item::of(&record);
                         if except != Some(id) {
                             let message = Message { topic, text, data, except, at: Some(at) };
@@ -274,7 +328,7 @@ impl Local {
         let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
         if let Some(special) = extra.special.get_mut(&handle) {
             special.behind = None;
-            if !special.json && special.on_gap == OnGap::Close {
+            if !special.json && special.on_gap == OnGap::Close && special.waits.is_none() {
                 extra.special.remove(&handle);
             }
         }
@@ -283,6 +337,7 @@ impl Local {
     /// Where live subscribers of a topic stand.
     pub(super) fn stands(&self, topic: &[u8]) -> State {
         let at = self.topics.get(topic).and_then(|(_, extra)| extra.as_ref()?.at);
+        let at = at.filter(|at| *at != UNKNOWN);
         State { cursor: at.map(|at| cursor(topic, at)), recovered: false, count: 0, reason: None }
     }
 

@@ -90,7 +90,9 @@ pub fn start() {
         }
         let far = Far::new(turn);
         let is_far = far.is_used();
-        HUB.set(Some(Hub { local: Local::new(Histories::attach()), bus, far }));
+        let mut hub = Hub { local: Local::new(Histories::attach()), bus, far };
+        hub.watch_brokers();
+        HUB.set(Some(hub));
         drain();
         watch::next(look);
         tidy();
@@ -168,6 +170,7 @@ fn try_to_join() {
             bus.counted(topic, 0, subscribers);
         }
         hub.bus = Some(bus);
+        hub.watch_brokers();
         hub.far.ask();
         hub.go_on();
         hub.local.look_at_all();

@@ -15,6 +15,7 @@ pub mod guard;
 pub mod handover;
 pub mod heap;
 pub mod host;
+pub mod later;
 pub mod lending;
 pub mod link;
 pub mod listener;

@@ -310,8 +310,8 @@ def refused():
              'duplicate broker "a"'),
             ("".join("websocket_broker b%d { server unix:/r; } " % n for n in range(9)),
              "more than 8 brokers"),
-            ("websocket_broker a { server unix:/r; } websocket_topic a history=5;",
-             'needs "broker=off"'),
+            ("websocket_broker a { server unix:/r; } websocket_topic a history=5 bytes=1m;",
+             '"bytes" with a broker'),
             ("websocket_topic a broker=b;", 'unknown broker "b"')):
         ng.write(http=http)
         done = subprocess.run(ng.command("-t"), capture_output=True, text=True)

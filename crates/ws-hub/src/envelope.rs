@@ -31,6 +31,7 @@ const WHO_LISTENS: u8 = 7;
 const ASK: u8 = 8;
 const ANSWER: u8 = 9;
 const CHANGES: u8 = 10;
+const ERRAND: u8 = 11;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -81,6 +82,17 @@ pub enum Kind<'a> {
         /// Some of them.
         topics: Topics<'a>,
     },
+    /// The worker that talks to the brokers: something about a topic's history there.
+    Errand {
+        /// Whose history.
+        topic: &'a [u8],
+        /// What is to be done.
+        errand: Errand,
+        /// The idempotency key of a message, empty for none.
+        key: &'a [u8],
+        /// Who is answered; [`ConnId::NOBODY`] for none.
+        id: ConnId,
+    },
     /// Every worker: it is to say what it listens for. There is no payload.
     WhoListens,
     /// Every worker, to tell who subscribes a topic. There is no payload.
@@ -109,6 +121,21 @@ pub enum Kind<'a> {
         /// Its reason, UTF-8 of at most 123 bytes.
         reason: &'a str,
     },
+}
+
+/// What is to be done with a history at a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// This machine's copy is to be brought up to date.
+    Fetch,
+    /// The message is to be stored.
+    Keep,
+    /// It is to be dropped.
+    Forget,
+}
+
+impl Errand {
+    const ALL: [Errand; 3] = [Errand::Fetch, Errand::Keep, Errand::Forget];
 }
 
 /// Several topics, as bytes: of each its length and its name.
@@ -219,6 +246,10 @@ impl<'a> Envelope<'a> {
             Kind::Listens { topics } if self.payload.is_empty() => (LISTENS, topics.count, 0),
             Kind::WhoListens if self.payload.is_empty() => (WHO_LISTENS, 0, 0),
             Kind::Listens { .. } | Kind::WhoListens => return Err(EnvelopeError::Payload),
+            Kind::Errand { topic, key, .. } => {
+                u8::try_from(key.len()).map_err(|_| EnvelopeError::Topics)?;
+                (ERRAND, checked_len(topic)?, 0)
+            }
             Kind::CloseTopic { topic, code, reason } => {
                 self.check_close(reason)?;
                 (CLOSE_TOPIC, checked_len(topic)?, code)
@@ -250,6 +281,12 @@ impl<'a> Envelope<'a> {
             }
             Kind::PublishMany { topics } | Kind::Listens { topics } => out.extend(topics.bytes),
             Kind::WhoListens => {}
+            Kind::Errand { topic, errand, key, id } => {
+                out.extend([*errand as u8, key.len() as u8]);
+                out.extend(*key);
+                out.extend(id.as_bytes());
+                out.extend(*topic);
+            }
             Kind::ToConnection { id } | Kind::Answer { id } => out.extend(id.as_bytes()),
             Kind::Ask { topic, id } => {
                 out.extend(*topic);
@@ -352,6 +389,15 @@ impl<'a> Envelope<'a> {
             CHANGES => {
                 let (topic, rest) = take_topic(topic_len, rest)?;
                 (Kind::Changes { topic }, rest)
+            }
+            ERRAND => {
+                let ([errand, key], rest) = rest.split_first_chunk().ok_or(EnvelopeError::Short)?;
+                let errand = *Errand::ALL.get(usize::from(*errand)).ok_or(EnvelopeError::Kind)?;
+                let (key, rest) =
+                    rest.split_at_checked((*key).into()).ok_or(EnvelopeError::Short)?;
+                let (id, rest) = take_id(rest)?;
+                let (topic, rest) = take_topic(topic_len, rest)?;
+                (Kind::Errand { topic, errand, key, id }, rest)
             }
             ANSWER => {
                 let (id, rest) = take_id(rest)?;

@@ -1,5 +1,5 @@
-//! Which worker talks to the broker for its machine (the gateway), and which other machines have
-//! been heard of: words that all workers read, and the gateway writes.
+//! Which worker talks to the brokers for its machine (the gateway), how it stands with each, and which
+//! other machines have been heard of: words that all workers read, and the gateway writes.
 //!
 //! A gateway that is killed leaves its row in the word. A row that is free, or has another owner
 //! by now, is nobody's: whoever looks next takes the word by one compare-and-swap.
@@ -10,6 +10,8 @@ use crate::memory::{Ordering, Word};
 
 /// Machines that are remembered at a time.
 const NODES: usize = 512;
+/// Brokers at most.
+pub const BROKERS: usize = 8;
 /// So long a machine counts as alive after it was heard, in seconds: three heartbeats.
 const ALIVE: u32 = 15;
 
@@ -19,16 +21,20 @@ pub struct Gateway<'m> {
     directory: Directory<'m>,
     /// The row counted from 1, and its generation; 0: nobody.
     holder: &'m Word,
+    /// Of each broker its term, and in the high half since when it is away, in tenths of a second
+    /// and never 0; 0: it is there.
+    brokers: &'m [Word],
     /// A machine, and when it was heard last, in seconds; 0: free.
     nodes: &'m [Word],
 }
 
 impl<'m> Gateway<'m> {
     /// Words of the part.
-    pub(crate) const WORDS: usize = 1 + NODES;
+    pub(crate) const WORDS: usize = 1 + BROKERS + NODES;
 
     pub(crate) fn new(directory: Directory<'m>, words: &'m [Word]) -> Self {
-        Self { directory, holder: &words[0], nodes: &words[1..] }
+        let (brokers, nodes) = words[1..].split_at(BROKERS);
+        Self { directory, holder: &words[0], brokers, nodes }
     }
 
     /// The row of the worker that talks to the broker.
@@ -58,6 +64,26 @@ impl<'m> Gateway<'m> {
     pub fn give_up(&self, seat: &Seat) {
         let (set, get) = (Ordering::AcqRel, Ordering::Relaxed);
         let _ = self.holder.compare_exchange(name(seat), 0, set, get);
+    }
+
+    /// The gateway says how it stands with a broker: the term of copies that are up to date, and
+    /// since when it is away, if it is.
+    pub fn set_broker(&self, n: usize, term: u32, away_since_ms: Option<u64>) {
+        let away = away_since_ms.map_or(0, tenths);
+        if let Some(word) = self.brokers.get(n) {
+            word.store(u64::from(away) << 32 | u64::from(term), Ordering::Release);
+        }
+    }
+
+    /// The term of a broker: a copy of one of its histories with this mark is up to date. 0: none is.
+    pub fn term(&self, n: usize) -> u32 {
+        self.brokers.get(n).map_or(0, |word| word.load(Ordering::Acquire) as u32)
+    }
+
+    /// For how many milliseconds a broker has been away; nothing: it is there.
+    pub fn away(&self, n: usize, now_ms: u64) -> Option<u64> {
+        let since = (self.brokers.get(n)?.load(Ordering::Relaxed) >> 32) as u32;
+        (since != 0).then(|| u64::from(tenths(now_ms).saturating_sub(since)) * 100)
     }
 
     /// The gateway has heard another machine. With more machines than there is room for the one
@@ -90,6 +116,11 @@ impl<'m> Gateway<'m> {
 /// A worker as the word has it.
 fn name(seat: &Seat) -> u64 {
     u64::from(seat.generation()) << 16 | (u64::from(seat.row()) + 1)
+}
+
+/// Never 0.
+fn tenths(ms: u64) -> u32 {
+    (ms / 100) as u32 + 1
 }
 
 /// Never 0.
@@ -132,6 +163,19 @@ mod tests {
         assert_eq!(place.holder(), None);
         let three = zone.join(1, 12, |_| true).unwrap();
         assert_eq!((place.holder(), place.take(&three)), (None, true));
+    }
+
+    #[test]
+    fn how_it_stands_with_a_broker() {
+        let words = memory();
+        let place = zone(&words).gateway();
+        assert_eq!((place.term(1), place.away(1, 5000)), (0, None));
+        place.set_broker(1, 7, Some(3000));
+        assert_eq!((place.term(1), place.away(1, 5000)), (7, Some(2000)));
+        place.set_broker(1, 7, None);
+        assert_eq!((place.term(1), place.away(1, 5000)), (7, None));
+        place.set_broker(BROKERS, 7, None);
+        assert_eq!((place.term(BROKERS), place.term(0)), (0, 0));
     }
 
     #[test]

@@ -47,6 +47,7 @@ use crate::memory::Word;
 use crate::topic::check_topic;
 
 mod cells;
+mod copy;
 pub mod cursor;
 mod keys;
 pub(crate) mod lock;
@@ -63,6 +64,7 @@ mod trim;
 mod types;
 mod used;
 
+pub use copy::Placed;
 pub use cursor::Cursor;
 pub use read::{Batch, From, Gap, Limit, Page, Record};
 pub use rules::{Rule, Rules};
@@ -139,6 +141,40 @@ impl<'m> History<'m> {
             return Err(HistoryError::Key);
         }
         self.hold().publish(topic, message, now, self.owner.random)
+    }
+
+    /// Begins a copy of a history that is kept elsewhere, anew: see copy.rs. Its next message is the
+    /// one after `at`.
+    pub fn begin_copy(
+        &self,
+        topic: &Topic<'_>,
+        at: Position,
+        now: u64,
+    ) -> Result<(), HistoryError> {
+        check_topic(topic.name).map_err(HistoryError::Topic)?;
+        self.hold().begin_copy(topic, at, now, self.owner.random)
+    }
+
+    /// Appends to a copy the message that is at `at` there, if it follows on what the copy has. Its
+    /// key is of no use in a copy.
+    pub fn place(
+        &self,
+        topic: &Topic<'_>,
+        at: Position,
+        time: u64,
+        message: &Message<'_>,
+    ) -> Result<Placed, HistoryError> {
+        self.hold().place(topic, at, time, message, self.owner.random)
+    }
+
+    /// The caller's mark of a copy; 0: none was set, or there is no such topic.
+    pub fn mark(&self, name: &[u8]) -> u32 {
+        self.hold().mark(name)
+    }
+
+    /// Marks a copy.
+    pub fn set_mark(&self, name: &[u8], mark: u32) {
+        self.hold().set_mark(name, mark);
     }
 
     /// Reads one piece, at most [`read::PIECE_RECORDS`] and [`read::PIECE_BYTES`], into `out`.

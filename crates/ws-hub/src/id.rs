@@ -24,6 +24,9 @@ pub(crate) const GENERATION_BITS: u32 = 14;
 pub struct ConnId([u8; 16]);
 
 impl ConnId {
+    /// No connection's.
+    pub const NOBODY: ConnId = ConnId([0; 16]);
+
     /// An id of `node`, owned by `row` in its `generation`, which keep their lower bits;
     /// `random` from the system's generator.
     pub const fn new(node: NodeId, row: u16, generation: u16, random: [u8; 9]) -> Self {

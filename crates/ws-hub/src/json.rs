@@ -35,6 +35,8 @@ pub enum Reason {
     TooMany,
     /// The cursor cannot be read, or is another topic's.
     Cursor,
+    /// The broker that keeps the history is away: the cursor stays valid.
+    Unavailable,
 }
 
 impl Reason {
@@ -45,6 +47,7 @@ impl Reason {
             Reason::Trimmed => "trimmed",
             Reason::TooMany => "too many",
             Reason::Cursor => "cursor",
+            Reason::Unavailable => "unavailable",
         }
     }
 }

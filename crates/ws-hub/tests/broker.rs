@@ -21,6 +21,13 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b">3\r\n$11\r\nunsubscribe\r\n$6\r\nws:t:a\r\n:0\r\n",
         b">3\r\n$9\r\nsubscribe\r\n$6\r\nws:t:a\r\n:0\r\n",
         b"-NOPERM no\r\n",
+        b"-NOSCRIPT no\r\n",
+        b"*0\r\n",
+        b"*1\r\n$6\r\nabcdef\r\n",
+        b"*3\r\n$8\r\nepoch...\r\n:5\r\n:0\r\n",
+        b"$21\r\nmaster_replid:ghijkl\n\r\n",
+        b">3\r\n$9\r\nsubscribe\r\n$6\r\nws:h:a\r\n:0\r\n",
+        b">3\r\n$7\r\nmessage\r\n$6\r\nws:h:a\r\n$24\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n",
         b":1\r\n",
         b"$536870912\r\n",
         b">3\r\n$7\r\nmessage\r\n$6\r\nws:all\r\n$5\r\n\x01\x08\0\0\0\r\n",
@@ -31,9 +38,16 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         step.extend(&words[n]);
         step
     });
+    let keep = prop_oneof![
+        Just(vec![5, 4, b'a', b'b', b'c', b'd']),
+        Just(vec![5, 5, b'a', b'b', b'c', b'd', b'e']),
+        Just(vec![5, 3, b'a', b'b', b'c']),
+        Just(vec![5, 2, b'a', b'b']),
+    ];
     let want = Just(vec![3, 2, b'a', b'b']);
     prop_oneof![
         said,
+        keep,
         want,
         Just(vec![0, 0]),
         Just(vec![2, 0]),

@@ -1,7 +1,7 @@
 //! Messages between workers: what goes in comes out, and garbage is refused without a panic.
 
 use proptest::prelude::*;
-use ws_hub::envelope::{Envelope, EnvelopeError, Kind, Origin, Stored, Topics, Type};
+use ws_hub::envelope::{Envelope, EnvelopeError, Errand, Kind, Origin, Stored, Topics, Type};
 use ws_hub::topic::TopicError;
 use ws_hub::{ConnId, NodeId};
 
@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn round_trip(
-        kind in 0..11, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
+        kind in 0..12, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
         code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
         stored in prop::option::of(any::<[u64; 3]>()), far: bool,
         many in 0..256usize, except in prop::option::of(any::<[u8; 16]>()),
@@ -117,6 +117,10 @@ proptest! {
             7 => Kind::Ask { topic: &topic, id },
             8 => Kind::Answer { id },
             9 => Kind::Changes { topic: &topic },
+            10 => {
+                let key = &payload[..payload.len() % 65];
+                Kind::Errand { topic: &topic, errand: Errand::Keep, key, id }
+            }
             _ => Kind::CloseConnection { id, code, reason: &reason },
         };
         let has_payload = !matches!(

@@ -1,5 +1,5 @@
 -- The hub's half of resty.websocket: publish, send, close, count and info, what topics remember, and
--- the methods by which a server's connection subscribes. Of these calls presence alone waits.
+-- the methods by which a server's connection subscribes. Of these calls presence alone waits, and those that need a broker.
 
 local natives, vm = ...
 
@@ -71,6 +71,20 @@ local function check_since(since, level)
 end
 
 
+-- What an errand of the worker that talks to brokers brings. `level` is for who cannot wait.
+local function await(errand, level)
+    local first, second, third = natives.errand_take(errand)
+    while first == nil and second == nil do
+        local woken, refusal = natives.errand_wait(errand)
+        if woken == nil then
+            error(refusal, level + 1)
+        end
+        first, second, third = natives.errand_take(errand)
+    end
+    return first, second, third
+end
+
+
 -- To the methods of server connections; `session_of` gives the native part of one.
 local function add_to(server, session_of)
     -- A drop-in object is made known to the hub by its first call here.
@@ -103,6 +117,11 @@ local function add_to(server, session_of)
         end
         if opts.info ~= nil and type(opts.info) ~= "string" then
             error('bad "info" option: string expected, got ' .. type(opts.info), 2)
+        end
+        -- Where that fails, subscribing says why.
+        local errand = natives.errand_fetch(topic, opts.timeout)
+        if errand then
+            await(errand, 2)
         end
         local cursor, recovered, count, reason =
             natives.subscribe(id_of(self), topic, opts.since, opts.format == "json", on_gap ~= nil, opts.info)
@@ -174,7 +193,10 @@ function _M.publish(topic, data, opts)
         error('bad "idempotency_key" option: 1 to 64 bytes expected', 2)
     end
     local n, sequence, cursor = natives.publish(topic, data, check_type(opts.type), opts.except,
-                                                opts.scope, key)
+                                                opts.scope, key, opts.confirm)
+    if type(n) == "userdata" then
+        n, sequence, cursor = await(n, 2)
+    end
     if not n then
         if cursor then
             error(sequence, 2)
@@ -199,6 +221,13 @@ function _M.history(topic, opts)
     if type(limit) ~= "number" or not (limit >= 0) then
         error('bad "limit" option: number expected', 2)
     end
+    local errand, err = natives.errand_fetch(topic)
+    if errand then
+        errand, err = await(errand, 2)
+    end
+    if err then
+        return nil, err
+    end
     local flat, cursor = natives.history(topic, opts.since, limit, opts.reverse)
     if not flat then
         return nil, cursor
@@ -215,7 +244,14 @@ end
 
 
 function _M.forget(topic)
-    return natives.forget(check_topic(topic))
+    local errand, err = natives.errand_forget(check_topic(topic))
+    if errand then
+        return await(errand, 2)
+    end
+    if err then
+        return nil, err
+    end
+    return natives.forget(topic)
 end
 
 

@@ -1,6 +1,7 @@
 //! The hub: publish, subscribe, send by id. `resty.websocket` shows it, and `websockets` broadcasts
 //! by it.
 
+mod errand;
 mod mailbox;
 mod natives;
 mod presence;
@@ -9,6 +10,6 @@ use super::vm::{module, Api, Shown};
 
 pub const API: Api = Api {
     name: c"hub",
-    natives: &[mailbox::NATIVES, natives::NATIVES, presence::NATIVES],
+    natives: &[errand::NATIVES, mailbox::NATIVES, natives::NATIVES, presence::NATIVES],
     modules: &[module!(c"resty.websocket.hub", "hub.lua", Shown::Never)],
 };

@@ -8,7 +8,7 @@ use ws_hub::ConnId;
 use ws_proto::close as close_frame;
 
 use crate::conf::{location_of, Location};
-use crate::hub::{self, Error, Found, History, OnGap, Publish, Scope, Wanted};
+use crate::hub::{self, Errand, Error, Found, History, OnGap, Publish, Receipt, Scope, Wanted};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 use crate::lua::vm::{native, Native};
 
@@ -98,8 +98,9 @@ pub fn topics(args: &Args) -> Outcome {
     })
 }
 
-/// `publish(topic or array of them, data, text, except id or nil, scope or nil, key or nil)` →
-/// subscribers, sequence or nil, cursor or nil | nil, err, whether that is misuse
+/// `publish(topic or array of them, data, text, except id or nil, scope or nil, key or nil, confirm)`
+/// → subscribers, sequence or nil, cursor or nil | an errand that brings them | nil, err, whether that
+/// is misuse
 pub fn publish(args: &Args) -> Outcome {
     let Some(data) = args.bytes(2) else {
         return Outcome::Raise("bad data (string expected)".into());
@@ -116,12 +117,26 @@ pub fn publish(args: &Args) -> Outcome {
     };
     let what = Publish { text: args.truth(3), data, except, scope, key: args.bytes(6) };
     let receipt = match args.bytes(1) {
+        Some(topic) if args.truth(7) => match hub::publish_confirmed(topic, &what) {
+            Ok(Ok(confirm)) => {
+                return Outcome::one(Value::Object(Object::Errand(Box::new(Errand::Publish(
+                    confirm,
+                )))))
+            }
+            Ok(Err(receipt)) => Ok(receipt),
+            Err(err) => Err(err),
+        },
         Some(topic) => hub::publish(topic, &what),
         None => {
             let topics = args.strings(1).unwrap_or_default();
             hub::publish_many(&topics.iter().map(Vec::as_slice).collect::<Vec<_>>(), &what)
         }
     };
+    published(receipt)
+}
+
+/// What `publish` answers.
+pub(super) fn published(receipt: Result<Receipt, Error>) -> Outcome {
     match receipt {
         Ok(receipt) => {
             let subscribers = Value::Int(receipt.subscribers as i64);

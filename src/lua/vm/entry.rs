@@ -19,7 +19,7 @@ use ws_proto::FrameCheck;
 use super::memory::{self, LARGE};
 use super::number;
 use crate::ffi;
-use crate::hub::{Mailbox, Roll};
+use crate::hub::{Errand, Mailbox, Roll};
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::guard::guarded;
 use crate::ngx::lending;
@@ -118,6 +118,8 @@ pub enum Object {
     Mailbox(Mailbox),
     /// A question who subscribes a topic.
     Roll(Box<RefCell<Roll>>),
+    /// Something that the worker is asked for which talks to brokers.
+    Errand(Box<Errand>),
     /// A port opened from Lua.
     Listener(Listener),
     /// A connection of such a port.

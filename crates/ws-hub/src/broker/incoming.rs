@@ -47,6 +47,15 @@ pub fn check<'a>(via: Via<'_>, bytes: &'a [u8], own: NodeId) -> Result<Envelope<
     Ok(message)
 }
 
+/// The message of a topic's history that `bytes` hold, this machine's own ones too.
+pub fn check_stored<'a>(topic: &[u8], bytes: &'a [u8]) -> Result<Envelope<'a>, Unfit> {
+    let message = Envelope::decode(bytes).map_err(|_| Unfit::Bad)?;
+    match message.kind {
+        Kind::Publish { topic: of } if of == topic && message.stored.is_none() => Ok(message),
+        _ => Err(Unfit::Bad),
+    }
+}
+
 /// Of heartbeats; that of messages is another.
 const VERSION: u8 = 1;
 

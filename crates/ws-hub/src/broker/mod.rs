@@ -5,6 +5,7 @@
 //!
 //! * [`Broker`] (seam.rs): what every broker does; [`Server`]: which of them an address means;
 //! * incoming.rs: what is accepted from a broker, which nobody trusts;
+//! * outcome.rs: what became of a message for a history, as bytes;
 //! * wanted.rs: topics that are to be subscribed, against those that are;
 //! * queue.rs, backoff.rs: what waits for a broker that is away, and when it is tried again;
 //! * one folder a broker: nothing outside of it knows its name, but the match arms of [`Server`].
@@ -14,6 +15,7 @@
 mod address;
 mod backoff;
 mod incoming;
+mod outcome;
 mod queue;
 mod redis;
 mod seam;
@@ -22,7 +24,10 @@ mod tally;
 mod wanted;
 
 pub use address::{Address, ServerError};
-pub use seam::{Action, Broker, Peer, Refused, State, To};
+pub use outcome::{decode_outcome, encode_outcome};
+pub use seam::{
+    Action, Broker, Keep, Outcome, Page, Peer, Placed, Refused, State, Stored, To, Unkept,
+};
 pub use settings::{Driver, Secret, Settings};
 pub use tally::{Number, Tally};
 

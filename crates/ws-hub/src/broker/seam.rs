@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::address::Address;
 use super::tally::Tally;
+use crate::history::{Limits, Position};
 use crate::id::NodeId;
 
 /// A state machine that reaches other machines through a server.
@@ -16,6 +17,22 @@ pub trait Broker {
 
     /// A topic has subscribers on this machine now, or has none any more. May be said again.
     fn want(&mut self, topic: &[u8], wanted: bool);
+
+    /// A topic that has a history at the broker is to be followed: as `want`, and each time that the
+    /// broker has acknowledged it `Action::Follows` says so. What comes then is `Action::Stored`.
+    fn follow(&mut self, topic: &[u8]);
+
+    /// Hands over a message for a history, to be stored and sent in one step. What became of it is
+    /// said by `Action::Kept`, unless its ticket is 0.
+    fn keep(&mut self, keep: &Keep<'_>, now: u64);
+
+    /// Asks for what a followed topic's history has after a position, or its newest messages.
+    /// `Action::Page` answers, unless the connection ends before: then the topic is acknowledged
+    /// anew.
+    fn read(&mut self, topic: &[u8], since: Position, most: u32);
+
+    /// Drops a history, at the broker and for everybody. `Action::Kept` answers.
+    fn forget(&mut self, topic: &[u8], ticket: u64, now: u64);
 
     /// Whether that was said last.
     fn wants(&self, topic: &[u8]) -> bool;
@@ -67,6 +84,63 @@ pub enum To<'a> {
     All,
 }
 
+/// A message for a history.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep<'a> {
+    /// Whose history.
+    pub topic: &'a [u8],
+    /// An encoded [`crate::Envelope`].
+    pub message: &'a [u8],
+    /// Who uses it again within some minutes stores nothing.
+    pub key: Option<&'a [u8]>,
+    /// What is kept.
+    pub limits: Limits,
+    /// By what the driver knows it.
+    pub ticket: u64,
+}
+
+/// What became of a message for a history.
+pub type Outcome = Result<Placed, Unkept>;
+
+/// Where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its place.
+    pub at: Position,
+    /// It was there before.
+    pub repeated: bool,
+}
+
+/// Why a message is not in its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unkept {
+    /// The broker was away for too long: it is surely not there.
+    Unavailable,
+    /// The broker has not answered: it may be there.
+    Timeout,
+    /// The broker has refused it.
+    Refused,
+    /// There was no room for it.
+    Full,
+}
+
+/// A piece of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its end when it was read. [`Position::NOWHERE`]: there is none.
+    pub top: Position,
+    /// The offset before the first message.
+    pub after: u64,
+    /// The messages, without a gap between them.
+    pub messages: Vec<Stored>,
+    /// There are more after the last one.
+    pub more: bool,
+}
+
+/// A message of a history: an [`crate::Envelope`] that `incoming` has found good, and when it was
+/// stored, in milliseconds since 1970.
+pub type Stored = (u64, Bytes);
+
 /// What the driver is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -91,6 +165,34 @@ pub enum Action {
     },
     /// A message from another machine: an [`crate::Envelope`] that `incoming` has found good.
     Deliver(Bytes),
+    /// A followed topic's newest message, this machine's own ones too.
+    Stored {
+        /// Whose.
+        topic: Vec<u8>,
+        /// Where it is.
+        at: Position,
+        /// What.
+        message: Stored,
+    },
+    /// The broker has acknowledged that this topic is followed: what comes from now on is told. What
+    /// came before is to be read.
+    Follows(Vec<u8>),
+    /// What `read` asked for; none: it was refused.
+    Page {
+        /// Whose.
+        topic: Vec<u8>,
+        /// What.
+        page: Option<Page>,
+    },
+    /// A history was dropped by somebody.
+    Dropped(Vec<u8>),
+    /// What became of a message for a history.
+    Kept {
+        /// That of the message.
+        ticket: u64,
+        /// What.
+        outcome: Outcome,
+    },
     /// Another machine lives.
     Heard(NodeId),
     /// How it stands with the broker, for who looks on.

@@ -63,6 +63,8 @@ pub struct Driver {
     pub node: NodeId,
     /// The largest message it takes.
     pub max_message: usize,
+    /// Some topics have histories at the broker.
+    pub keeps: bool,
     /// A number that no other machine's has, from the system's generator.
     pub seed: u64,
 }

@@ -24,7 +24,7 @@ const RULES_LEN: Half = Half::high(0);
 impl Parts<'_> {
     /// How many cells a topic's records may have: never more than half of the zone, so that
     /// there is room for the topic and the rules.
-    fn most_cells(&self, limits: &Limits) -> usize {
+    pub(super) fn most_cells(&self, limits: &Limits) -> usize {
         let all = self.cells.end();
         let cells = match limits.bytes {
             0 => all / SHARE,
@@ -89,7 +89,13 @@ impl Parts<'_> {
     }
 
     /// Stores the message as the topic's newest. The row is under change, and the cells are free.
-    fn append(&self, row: Cell, message: &Message<'_>, key: &[u8], now: u64) -> Position {
+    pub(super) fn append(
+        &self,
+        row: Cell,
+        message: &Message<'_>,
+        key: &[u8],
+        now: u64,
+    ) -> Position {
         let cells = &self.cells;
         let about = About { time: now, flags: message.flags, key: key.len() as u8 };
         let record = cells.take(record_cells(key.len(), message.data.len()));

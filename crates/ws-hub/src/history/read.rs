@@ -143,6 +143,8 @@ impl Parts<'_> {
         let before_first = top.offset - count;
         let after = match from {
             From::Newest(n) => top.offset - count.min(n as u64),
+            // Nothing has been missed since there was nothing.
+            From::After(Position::NOWHERE) if before_first == 0 => 0,
             From::After(at) if at.epoch != top.epoch || at.offset > top.offset => {
                 return Err(Gap::Epoch);
             }

@@ -53,6 +53,11 @@ impl Rules {
         self.exact.get(name).or_else(|| self.lengths.iter().find_map(by_prefix))
     }
 
+    /// Whether a rule is like this.
+    pub fn any(&self, mut like: impl FnMut(&Rule) -> bool) -> bool {
+        self.exact.values().chain(self.prefixes.values()).any(|rule| like(rule))
+    }
+
     /// A topic for use with the zone; nothing if it has no history.
     pub fn topic<'a>(&self, name: &'a [u8]) -> Option<Topic<'a>> {
         let limits = self.find(name)?.limits?;

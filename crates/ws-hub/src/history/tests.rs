@@ -248,3 +248,49 @@ fn others_die() {
         let _ = history.read(&topic, From::Newest(9), ALL, 1001, &mut out);
     });
 }
+
+#[test]
+fn a_copy_takes_what_follows_and_reads_as_any_history() {
+    let words: Vec<Word> = (0..4800).map(|_| Word::new(0)).collect();
+    let zone = History::init(&words, ME).unwrap();
+    let limits = Limits { count: 3, ttl: 1000, bytes: 0 };
+    let rule = Rule { pattern: (*b"t").into(), limits: Some(limits), flags: 0 };
+    zone.set_rules(&[rule], 0).unwrap();
+    let mut rules = Rules::default();
+    zone.refresh(&mut rules);
+    let topic = rules.topic(b"t").unwrap();
+    let place = |epoch, offset| {
+        let message = Message { data: &[offset as u8], flags: 0, key: None, subscribed: true };
+        zone.place(&topic, Position { epoch, offset }, 10, &message).unwrap()
+    };
+    let read = |from| {
+        let mut batch = Batch::default();
+        let page = zone.read(&topic, from, ALL, 10, &mut batch)?;
+        Ok((page.top, batch.iter().map(|record| record.data[0]).collect::<Vec<u8>>()))
+    };
+    let at = |epoch, offset| Position { epoch, offset };
+    assert_eq!(place(7, 1), Placed::Gap, "of what nothing is known");
+    // Empty there: whatever comes first follows, and who had nothing has missed nothing.
+    zone.begin_copy(&topic, Position::NOWHERE, 10).unwrap();
+    assert_eq!(read(From::After(Position::NOWHERE)), Ok((Position::NOWHERE, vec![])));
+    assert_eq!(place(7, 2), Placed::Gap);
+    assert_eq!((place(7, 1), place(7, 1)), (Placed::Appended, Placed::Known));
+    assert_eq!(read(From::After(Position::NOWHERE)), Ok((at(7, 1), vec![1])));
+    assert_eq!(
+        (place(7, 3), place(8, 2), place(7, 2)),
+        (Placed::Gap, Placed::Gap, Placed::Appended)
+    );
+    (3..=5).for_each(|offset| assert_eq!(place(7, offset), Placed::Appended));
+    assert_eq!(read(From::After(Position::NOWHERE)), Err(Gap::Epoch), "the first is gone");
+    assert_eq!(read(From::After(at(7, 2))), Ok((at(7, 5), vec![3, 4, 5])));
+    assert_eq!(read(From::After(at(7, 1))), Err(Gap::Trimmed));
+    // Anew, in the middle of another epoch.
+    zone.set_mark(b"t", 9);
+    zone.begin_copy(&topic, at(8, 20), 10).unwrap();
+    assert_eq!((zone.mark(b"t"), zone.mark(b"u")), (9, 0));
+    assert_eq!((place(8, 21), place(8, 23)), (Placed::Appended, Placed::Gap));
+    assert_eq!(read(From::After(at(8, 20))), Ok((at(8, 21), vec![21])));
+    assert_eq!(read(From::After(at(7, 5))), Err(Gap::Epoch));
+    assert_eq!(read(From::Newest(9)), Ok((at(8, 21), vec![21])));
+    check(zone.parts);
+}

@@ -29,6 +29,11 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// Of a topic that is kept elsewhere and empty there, see copy.rs.
+    pub const NOWHERE: Position = Position { epoch: 0, offset: 0 };
+}
+
 /// What a history keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -2,8 +2,9 @@
 //! comes, what is delivered is a message of another machine for here, nothing is kept beyond bounds,
 //! every deadline lies ahead once it was served, and the connection is never used after its end.
 
-use ws_hub::broker::{Action, Address, Broker, Driver, Number, Peer, Server, Settings, To};
+use ws_hub::broker::{Action, Address, Broker, Driver, Keep, Number, Peer, Server, Settings, To};
 use ws_hub::envelope::{Kind, Origin, Type};
+use ws_hub::history::{Limits, Position};
 use ws_hub::{Envelope, NodeId};
 
 const OWN: NodeId = NodeId(7);
@@ -40,13 +41,24 @@ impl World {
                     }
                 }
                 Action::Heard(node) => assert_ne!(node, OWN),
+                Action::Stored { topic, at, message } => {
+                    let message = Envelope::decode(&message.1).expect("a message");
+                    assert_eq!(message.kind, Kind::Publish { topic: &topic });
+                    assert!(at.epoch > 0 && at.offset > 0);
+                }
+                Action::Page { page: Some(page), .. } => {
+                    assert!(page.after + page.messages.len() as u64 <= page.top.offset);
+                }
+                Action::Page { page: None, .. } | Action::Dropped(_) => {}
+                Action::Follows(topic) => self.broker.read(&topic, Position::NOWHERE, 10),
+                Action::Kept { ticket, .. } => assert_ne!(ticket, 0),
                 Action::State(_) => {}
             }
         }
         assert!(self.broker.tally().get(Number::QueueBytes) <= QUEUE as u64);
     }
 
-    fn publish(&mut self, topic: &[u8], payload: &[u8]) {
+    fn message(&self, topic: &[u8], payload: &[u8]) -> Vec<u8> {
         let origin = Origin { node: OWN, row: 0, generation: 0 };
         let message = Envelope {
             kind: Kind::Publish { topic },
@@ -60,6 +72,11 @@ impl World {
         };
         let mut bytes = Vec::new();
         message.encode(&mut bytes).expect("a topic");
+        bytes
+    }
+
+    fn publish(&mut self, topic: &[u8], payload: &[u8]) {
+        let bytes = self.message(topic, payload);
         let _ = self.broker.publish(To::Topic(topic), &bytes, self.now);
     }
 }
@@ -67,7 +84,7 @@ impl World {
 /// Runs a script: what happens, how much of it, and its bytes.
 pub fn run(mut data: &[u8]) {
     let settings = Settings { queue: QUEUE, ..Settings::default() };
-    let driver = Driver { node: OWN, max_message: 1000, seed: data.len() as u64 };
+    let driver = Driver { node: OWN, max_message: 1000, keeps: true, seed: data.len() as u64 };
     let broker = Server::parse("redis://a").expect("an address").open(settings, driver);
     let mut world = World { broker, now: 0, asked: false, connected: false };
     world.broker.start(0);
@@ -90,6 +107,15 @@ pub fn run(mut data: &[u8]) {
             }
             3 => world.broker.want(&part[..part.len().min(3)], len % 2 == 0),
             4 if !part.is_empty() => world.publish(&part[..1], &part[1..]),
+            5 if part.len() > 3 => {
+                let limits = Limits { count: 3, ttl: 1000, bytes: 0 };
+                let key = (len % 2 == 0).then_some(&part[2..]);
+                let (topic, ticket) = (&part[..1], u64::from(*len));
+                let message = &world.message(topic, &part[1..]);
+                world.broker.keep(&Keep { topic, message, key, limits, ticket }, world.now);
+            }
+            5 if part.len() == 3 => world.broker.forget(&part[..1], 1, world.now),
+            5 if part.len() == 2 => world.broker.follow(&part[..1]),
             5 => world.broker.retain(&mut |topic| topic != part),
             // A server that keeps to the rules, up to the subscriptions of this machine.
             6 if world.connected => {
@@ -103,6 +129,7 @@ pub fn run(mut data: &[u8]) {
 }
 
 const GREETED: &[u8] = b"%1\r\n$5\r\nproto\r\n:3\r\n*1\r\n$6\r\nmaster\r\n\
+    $21\r\nmaster_replid:abcdef\n\r\n$2\r\naa\r\n$2\r\nbb\r\n$2\r\ncc\r\n\
     >3\r\n$9\r\nsubscribe\r\n$13\r\nws:n:00000007\r\n:1\r\n\
     >3\r\n$9\r\nsubscribe\r\n$6\r\nws:all\r\n:2\r\n\
     >3\r\n$9\r\nsubscribe\r\n$13\r\nws:p:00000007\r\n:3\r\n";

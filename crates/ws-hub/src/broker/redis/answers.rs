@@ -4,12 +4,16 @@
 use bytes::Bytes;
 
 use super::asked::{Asked, What};
+use super::history::{pushed, replication_id, Answer, Op, Pushed};
+use super::names::{KEPT, PLAIN};
 use super::wire::Frame;
 use super::{Lost, Phase, Redis, BATCH};
 use crate::broker::incoming::{check, heard, Unfit, Via};
-use crate::broker::seam::{Action, State};
+use crate::broker::seam::{Action, State, Unkept};
 use crate::broker::tally::Number;
 
+/// What a server says that is not the right one, or not yet: nothing was done.
+const ELSEWHERE: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS"];
 /// Characters of what a server says that are shown.
 const SHOWN: usize = 120;
 
@@ -20,14 +24,14 @@ impl Redis {
             match self.incoming.next() {
                 Ok(Some(Frame::Push(items))) => self.pushed(&items, now)?,
                 Ok(Some(Frame::Attribute(_))) => {}
-                Ok(Some(frame)) => self.answered(&frame)?,
+                Ok(Some(frame)) => self.answered(&frame, now)?,
                 Ok(None) => return Ok(()),
                 Err(_) => return Err(garbage("not the protocol of a Redis server")),
             }
         }
     }
 
-    fn answered(&mut self, frame: &Frame) -> Result<(), Lost> {
+    fn answered(&mut self, frame: &Frame, now: u64) -> Result<(), Lost> {
         let error = match frame {
             Frame::Error(text) | Frame::BlobError(text) => Some(self.shown(text)),
             _ => None,
@@ -53,12 +57,28 @@ impl Redis {
             (What::Subscribe(names), Some(why)) => {
                 self.batch = (names.len() / 2).max(1);
                 if let Some(name) = self.wanted.refused(&names) {
-                    let topic = name.to_vec();
+                    let topic = name[PLAIN.len()..].to_vec();
                     self.tally.add(Number::ErrorRefused, 1);
                     self.actions.push_back(Action::State(State::Denied { topic, why }));
                 }
             }
+            (What::Op(op), error) => return self.op_answered(op, frame, error, now),
             (_, Some(why)) => return Err(refused(why)),
+            (What::Info, None) => {
+                let id = replication_id(frame).ok_or_else(out_of_step)?;
+                self.questions -= 1;
+                let certain = self.replication.now == id;
+                self.held.iter_mut().for_each(|op| op.certain = certain);
+                if !certain {
+                    let before = std::mem::replace(&mut self.replication.now, id);
+                    self.replication.before = before;
+                }
+            }
+            (What::Load(n), None) => {
+                let digest = frame.as_bytes().ok_or_else(out_of_step)?;
+                self.questions -= 1;
+                self.digests[n] = digest.clone();
+            }
             (What::Hello, None) if matches!(frame, Frame::Map(_)) => {}
             (What::Select, None) if matches!(frame, Frame::SimpleString(_)) => {}
             (What::Word, None) if matches!(frame, Frame::Integer(_)) => {}
@@ -68,6 +88,56 @@ impl Redis {
                 None => return Err(out_of_step()),
             },
             _ => return Err(out_of_step()),
+        }
+        Ok(())
+    }
+
+    /// A script has answered, or could not run.
+    fn op_answered(
+        &mut self,
+        op: Op,
+        frame: &Frame,
+        error: Option<String>,
+        now: u64,
+    ) -> Result<(), Lost> {
+        self.in_flight -= op.len;
+        if let Some(why) = error {
+            if why.starts_with("NOSCRIPT") {
+                self.held.push_back(op);
+                if self.questions == 0 {
+                    self.load_scripts(now);
+                }
+                return Ok(());
+            }
+            if ELSEWHERE.iter().any(|start| why.starts_with(start)) {
+                self.held.push_back(op);
+                return Err(refused(why));
+            }
+            self.tally.add(Number::DroppedRefused, op.messages());
+            self.tally.add(Number::ErrorRefused, 1);
+            self.tell(op.outcomes(Err(Unkept::Refused)));
+            if op.messages() == 0 {
+                let topic = op.topic.to_vec();
+                self.actions.push_back(Action::Page { topic: topic.clone(), page: None });
+                self.actions.push_back(Action::State(State::Denied { topic, why }));
+            }
+            return Ok(());
+        }
+        match op.answer(frame).ok_or_else(out_of_step)? {
+            Answer::Doubt => {
+                self.held.push_back(op);
+                if self.questions == 0 {
+                    self.ask_info(now);
+                }
+            }
+            Answer::Kept(outcome) => {
+                self.tally.add(Number::Published, op.messages());
+                self.tell(op.outcomes(outcome));
+            }
+            Answer::Page(page) => {
+                let topic = op.topic.to_vec();
+                self.actions.push_back(Action::Page { topic, page: Some(page) });
+            }
         }
         Ok(())
     }
@@ -89,9 +159,12 @@ impl Redis {
     }
 
     fn acknowledged(&mut self, channel: &[u8], subscribed: bool, now: u64) -> Result<(), Lost> {
-        let topic = channel.strip_prefix(&self.names.topic[..]);
-        if let Some(topic) = topic {
-            self.wanted.acknowledged(topic, subscribed);
+        let topic = channel.strip_prefix(&self.names.prefix[..]);
+        if let Some(name) = topic {
+            self.wanted.acknowledged(name, subscribed);
+            if let (true, Some(topic)) = (subscribed, name.strip_prefix(KEPT)) {
+                self.actions.push_back(Action::Follows(topic.to_vec()));
+            }
         }
         let Some(asked) = self.asked.front_mut() else { return Ok(()) };
         let (names, name, expected) = match &asked.what {
@@ -125,7 +198,10 @@ impl Redis {
     }
 
     fn heard(&mut self, channel: &[u8], message: &Bytes, now: u64) {
-        let via = if let Some(topic) = channel.strip_prefix(&self.names.topic[..]) {
+        let name = channel.strip_prefix(&self.names.prefix[..]).unwrap_or_default();
+        let via = if let Some(topic) = name.strip_prefix(KEPT) {
+            return self.heard_stored(topic, message);
+        } else if let Some(topic) = name.strip_prefix(PLAIN) {
             Via::Topic(topic)
         } else if channel == self.names.node {
             Via::Node
@@ -152,6 +228,18 @@ impl Redis {
             }
             Err(Unfit::Own) => {}
             Err(Unfit::Bad) => self.tally.add(Number::BadMessages, 1),
+        }
+    }
+
+    fn heard_stored(&mut self, topic: &[u8], message: &Bytes) {
+        let topic = topic.to_vec();
+        match pushed(&topic, message) {
+            Some(Pushed::Message(at, time, message)) => {
+                self.tally.add(Number::Received, 1);
+                self.actions.push_back(Action::Stored { topic, at, message: (time, message) });
+            }
+            Some(Pushed::Dropped) => self.actions.push_back(Action::Dropped(topic)),
+            None => self.tally.add(Number::BadMessages, 1),
         }
     }
 

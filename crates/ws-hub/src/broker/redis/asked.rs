@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use super::history::Op;
+
 /// A command under way.
 pub struct Asked {
     /// Which.
@@ -22,6 +24,12 @@ pub enum What {
     Role,
     /// PUBLISH of a message; bytes of the command.
     Message(usize),
+    /// INFO, for the replication id.
+    Info,
+    /// SCRIPT LOAD of one of the scripts.
+    Load(usize),
+    /// A script about a topic's history.
+    Op(Op),
     /// PUBLISH of a word of our own.
     Word,
     /// SUBSCRIBE of this machine's channels.

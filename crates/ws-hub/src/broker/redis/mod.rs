@@ -2,13 +2,14 @@
 //! commands and pushed messages alike. Names there, behind the prefix: `t:TOPIC` for a topic,
 //! `n:NODE` for a machine, `all` for what every machine hears (heartbeats, messages to several topics
 //! at once), `p:NODE` for a machine's own probe, which takes the way of a message, so that a server that is stopped, or
-//! a connection that leads nowhere, is found.
+//! a connection that leads nowhere, is found. Histories are history.rs's.
 //!
 //! Commands are pipelined; answers come in their order, pushed messages between them. What a
 //! SUBSCRIBE answers is pushed, too, but in its place among the answers.
 
 mod answers;
 mod asked;
+mod history;
 mod names;
 mod server;
 #[cfg(test)]
@@ -18,15 +19,19 @@ mod wire;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::backoff::Backoff;
 use super::incoming::heartbeat;
 use super::queue::Queue;
-use super::seam::{Action, Broker, Peer, Refused, State, To};
+use super::seam::{Action, Broker, Keep, Outcome, Peer, Refused, State, To, Unkept};
 use super::settings::{Driver, Settings};
 use super::tally::{Number, Tally};
 use super::wanted::{Batch, Wanted};
+use crate::history::Position;
 use asked::{Asked, What};
-use names::Names;
+use history::{Op, Replication, Todo, PIECE, SCRIPTS};
+use names::{Names, KEPT, PLAIN};
 pub use server::Server;
 use wire::{about, command, Incoming};
 
@@ -39,6 +44,8 @@ const BATCHES: usize = 4;
 const WINDOW: usize = 1 << 20;
 /// What a frame has around the largest message.
 const AROUND: usize = 4096;
+/// Histories that are read at a time.
+const READS: usize = 64;
 /// Milliseconds between heartbeats, more or less a fifth of them.
 const HEARTBEAT: u64 = 5000;
 
@@ -65,6 +72,14 @@ struct Lost {
     open: bool,
 }
 
+/// What waits to be sent.
+enum Item {
+    /// A PUBLISH as it will be sent.
+    Message(Vec<u8>),
+    /// Something about a history.
+    Op(Op),
+}
+
 /// The state machine. It owns everything; its driver owns the connection.
 pub struct Redis {
     server: Server,
@@ -78,9 +93,16 @@ pub struct Redis {
     wanted: Wanted,
     /// Topics in the next batch: fewer after one was refused, to find which was meant.
     batch: usize,
-    queue: Queue,
+    queue: Queue<Item>,
     /// Bytes of messages that are not answered yet.
     in_flight: usize,
+    /// Histories that are to be read.
+    reads: VecDeque<Op>,
+    /// What a script could not do now, and is to be tried again when so many questions are answered.
+    held: VecDeque<Op>,
+    questions: usize,
+    digests: Vec<Bytes>,
+    replication: Replication,
     /// When the way is tried next, and the word that went out.
     next_probe: u64,
     probe: Option<(u64, Vec<u8>)>,
@@ -91,6 +113,9 @@ pub struct Redis {
     is_up: bool,
     out: Vec<u8>,
     actions: VecDeque<Action>,
+    /// Something may have to be sent; the time of the last call.
+    stirred: bool,
+    now: u64,
     tally: Tally,
 }
 
@@ -101,12 +126,19 @@ impl Redis {
             names: Names::new(&settings.prefix, &driver),
             phase: Phase::Idle,
             backoff: Backoff::new(settings.reconnect, driver.seed),
-            incoming: Incoming::new(driver.max_message + AROUND),
+            incoming: Incoming::new(
+                driver.max_message + AROUND + if driver.keeps { 2 * PIECE } else { 0 },
+            ),
             asked: VecDeque::new(),
             wanted: Wanted::default(),
             batch: BATCH,
             queue: Queue::new(settings.queue, settings.retry),
             in_flight: 0,
+            reads: VecDeque::new(),
+            held: VecDeque::new(),
+            questions: 0,
+            digests: Vec::new(),
+            replication: Replication::default(),
             next_probe: 0,
             probe: None,
             next_heartbeat: 0,
@@ -114,6 +146,8 @@ impl Redis {
             is_up: false,
             out: Vec::new(),
             actions: VecDeque::new(),
+            stirred: false,
+            now: 0,
             tally: Tally::default(),
             server,
             settings,
@@ -143,10 +177,28 @@ impl Redis {
             self.ask(What::Select, &command(&[b"SELECT", database.as_bytes()]), now);
         }
         self.ask(What::Role, &command(&[b"ROLE"]), now);
+        if self.driver.keeps {
+            self.questions = 0;
+            self.ask_info(now);
+            self.load_scripts(now);
+        }
         let own = self.names.own().map(Rc::from).to_vec();
         let subscribe = about(b"SUBSCRIBE", b"", &own);
         self.ask(What::Own(own), &subscribe, now);
         self.phase = Phase::Greeting;
+    }
+
+    fn ask_info(&mut self, now: u64) {
+        self.questions += 1;
+        self.ask(What::Info, &command(&[b"INFO", b"replication"]), now);
+    }
+
+    fn load_scripts(&mut self, now: u64) {
+        self.digests = vec![Bytes::new(); SCRIPTS.len()];
+        for (n, script) in SCRIPTS.iter().enumerate() {
+            self.questions += 1;
+            self.ask(What::Load(n), &command(&[b"SCRIPT", b"LOAD", script.as_bytes()]), now);
+        }
     }
 
     fn ask(&mut self, what: What, bytes: &[u8], now: u64) {
@@ -156,8 +208,16 @@ impl Redis {
 
     /// Sends whatever may leave now.
     fn go_on(&mut self, now: u64) {
-        let expired = self.queue.expire(now);
-        self.tally.add(Number::DroppedExpired, expired);
+        (self.stirred, self.now) = (false, now);
+        while let Some(item) = self.queue.expired(now) {
+            match item {
+                Item::Message(_) => self.tally.add(Number::DroppedExpired, 1),
+                Item::Op(op) => {
+                    self.tally.add(Number::DroppedExpired, op.messages());
+                    self.tell(op.outcomes(Err(Unkept::Unavailable)));
+                }
+            }
+        }
         if self.phase == Phase::Ready {
             while self.asked.iter().filter(|asked| asked.is_batch()).count() < BATCHES {
                 let (verb, names): (&[u8], _) = match self.wanted.next(self.batch) {
@@ -165,17 +225,12 @@ impl Redis {
                     Some(Batch::Unsubscribe(names)) => (b"UNSUBSCRIBE", names),
                     None => break,
                 };
-                let bytes = about(verb, &self.names.topic, &names);
+                let bytes = about(verb, &self.names.prefix, &names);
                 let what = if verb == b"SUBSCRIBE" { What::Subscribe } else { What::Unsubscribe };
                 self.ask(what(names), &bytes, now);
             }
-            while let Some(len) = self.queue.next_len() {
-                if self.in_flight > 0 && self.in_flight + len > WINDOW {
-                    break;
-                }
-                let Some(bytes) = self.queue.pop() else { break };
-                self.in_flight += len;
-                self.ask(What::Message(len), &bytes, now);
+            if self.questions == 0 {
+                self.send_waiting(now);
             }
             if !self.is_up && self.wanted.is_level() {
                 self.is_up = true;
@@ -195,6 +250,62 @@ impl Redis {
         self.tally.set(Number::TopicsSubscribed, self.wanted.subscribed() as u64);
     }
 
+    /// Sends messages, and what is to be done with histories.
+    fn send_waiting(&mut self, now: u64) {
+        while let Some(op) = self.held.pop_front() {
+            self.run(op, now);
+        }
+        let reading = |asked: &&Asked| matches!(&asked.what, What::Op(op) if op.messages() == 0);
+        let mut reading = self.asked.iter().filter(reading).count();
+        while reading < READS {
+            let Some(op) = self.reads.pop_front() else { break };
+            self.run(op, now);
+            reading += 1;
+        }
+        while let Some(len) = self.queue.next_len() {
+            if self.in_flight > 0 && self.in_flight + len > WINDOW {
+                break;
+            }
+            match self.queue.pop() {
+                Some(Item::Message(bytes)) => {
+                    self.in_flight += bytes.len();
+                    self.ask(What::Message(bytes.len()), &bytes, now);
+                }
+                Some(Item::Op(mut op)) => {
+                    let more =
+                        |op: &Op, item: &Item| matches!(item, Item::Op(other) if op.takes(other));
+                    while let Some(Item::Op(other)) = self.queue.pop_if(|item| more(&op, item)) {
+                        op.take(other);
+                    }
+                    self.run(op, now);
+                }
+                None => break,
+            }
+        }
+    }
+
+    fn run(&mut self, op: Op, now: u64) {
+        let epoch = self.backoff.random().max(1);
+        let bytes = op.command(&self.names.prefix, &self.digests, &self.replication, epoch);
+        self.in_flight += op.len;
+        self.ask(What::Op(op), &bytes, now);
+    }
+
+    /// Puts something about a history behind what waits.
+    fn push(&mut self, op: Op, now: u64) {
+        let len = op.len;
+        if let Err(Item::Op(op)) = self.queue.push(Item::Op(op), len, now) {
+            self.tally.add(Number::DroppedFull, op.messages());
+            self.tell(op.outcomes(Err(Unkept::Full)));
+        }
+        (self.stirred, self.now) = (true, now);
+    }
+
+    fn tell(&mut self, outcomes: Vec<(u64, Outcome)>) {
+        let told = outcomes.into_iter().filter(|(ticket, _)| *ticket != 0);
+        self.actions.extend(told.map(|(ticket, outcome)| Action::Kept { ticket, outcome }));
+    }
+
     /// The connection has ended, or is of no use: what was under way is lost, and all begins anew.
     fn lose(&mut self, lost: Lost, now: u64) {
         let was_ready = self.phase == Phase::Ready;
@@ -209,7 +320,23 @@ impl Redis {
         if was_ready {
             self.away_since = Some(now);
         }
-        self.asked.clear();
+        // What was surely not done waits again, before what waits already.
+        let held = std::mem::take(&mut self.held);
+        let mut again: Vec<Op> = held.into_iter().filter(|op| op.messages() > 0).collect();
+        for Asked { what, .. } in std::mem::take(&mut self.asked) {
+            match what {
+                What::Op(op) if op.is_repeatable() => again.push(op),
+                What::Op(op) => self.tell(op.outcomes(Err(Unkept::Timeout))),
+                _ => {}
+            }
+        }
+        for op in again.into_iter().rev() {
+            let op = Op { certain: false, ..op };
+            let len = op.len;
+            self.queue.push_back_in(Item::Op(op), len, now);
+        }
+        self.reads.clear();
+        (self.questions, self.replication) = (0, Replication::default());
         self.incoming.clear();
         self.wanted.reset();
         self.out.clear();
@@ -221,7 +348,12 @@ impl Redis {
     }
 
     fn messages_asked(&self) -> usize {
-        self.asked.iter().filter(|asked| matches!(asked.what, What::Message(_))).count()
+        let messages = |asked: &Asked| match &asked.what {
+            What::Message(_) => 1,
+            What::Op(op) if !op.is_repeatable() => op.messages(),
+            _ => 0,
+        };
+        self.asked.iter().map(messages).sum()
     }
 
     /// Tries the way of a message, and asks whether this still is the right server.
@@ -258,33 +390,62 @@ impl Broker for Redis {
     }
 
     fn want(&mut self, topic: &[u8], wanted: bool) {
-        self.wanted.want(topic, wanted);
+        self.wanted.want(&[PLAIN, topic].concat(), wanted);
+        if !wanted {
+            self.wanted.want(&[KEPT, topic].concat(), false);
+        }
+    }
+
+    fn follow(&mut self, topic: &[u8]) {
+        self.wanted.want(&[KEPT, topic].concat(), true);
+    }
+
+    fn keep(&mut self, keep: &Keep<'_>, now: u64) {
+        let todo = Todo::Keep {
+            messages: vec![(keep.message.to_vec(), keep.ticket)],
+            key: keep.key.map(Box::from),
+            limits: keep.limits,
+        };
+        let len = keep.message.len() + keep.topic.len();
+        self.push(Op { topic: keep.topic.into(), todo, len, certain: false }, now);
+    }
+
+    fn read(&mut self, topic: &[u8], since: Position, most: u32) {
+        let todo = Todo::Read { since, most };
+        self.reads.push_back(Op { topic: topic.into(), todo, len: 0, certain: false });
+        self.stirred = true;
+    }
+
+    fn forget(&mut self, topic: &[u8], ticket: u64, now: u64) {
+        let (todo, len) = (Todo::Forget { ticket }, topic.len());
+        self.push(Op { topic: topic.into(), todo, len, certain: false }, now);
     }
 
     fn wants(&self, topic: &[u8]) -> bool {
-        self.wanted.wants(topic)
+        [PLAIN, KEPT].iter().any(|kind| self.wanted.wants(&[kind, topic].concat()))
     }
 
     fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
-        self.wanted.retain(keep);
+        self.wanted.retain(&mut |name| keep(&name[PLAIN.len()..]));
     }
 
     fn publish(&mut self, to: To<'_>, message: &[u8], now: u64) -> Result<(), Refused> {
         let channel = match to {
-            To::Topic(topic) => [&self.names.topic, topic].concat(),
+            To::Topic(topic) => [&self.names.prefix, PLAIN, topic].concat(),
             To::Node(node) => self.names.of_node(node),
             To::All => self.names.all.clone(),
         };
         let bytes = command(&[b"PUBLISH", &channel, message]);
-        let too_large = bytes.len() > self.queue.most();
-        let taken = !too_large && self.queue.push(bytes, now);
-        self.go_on(now);
-        match (taken, too_large) {
-            (true, _) => return Ok(()),
-            (_, true) => self.tally.add(Number::DroppedTooLarge, 1),
-            (_, false) => self.tally.add(Number::DroppedFull, 1),
+        let len = bytes.len();
+        (self.stirred, self.now) = (true, now);
+        if len > self.queue.most() {
+            self.tally.add(Number::DroppedTooLarge, 1);
+            return Err(Refused::TooLarge);
         }
-        Err(if too_large { Refused::TooLarge } else { Refused::Full })
+        self.queue.push(Item::Message(bytes), len, now).map_err(|_| {
+            self.tally.add(Number::DroppedFull, 1);
+            Refused::Full
+        })
     }
 
     fn connected(&mut self, _: Peer, now: u64) {
@@ -348,6 +509,12 @@ impl Broker for Redis {
     }
 
     fn poll(&mut self) -> Option<Action> {
+        // What was handed over in one turn leaves together.
+        if self.actions.is_empty() {
+            if std::mem::take(&mut self.stirred) {
+                self.go_on(self.now);
+            }
+        }
         self.actions.pop_front()
     }
 

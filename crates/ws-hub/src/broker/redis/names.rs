@@ -3,11 +3,14 @@
 use crate::broker::settings::Driver;
 use crate::id::NodeId;
 
+/// Before a topic's name: its channel, and that of its history.
+pub const PLAIN: &[u8] = b"t:";
+pub const KEPT: &[u8] = b"h:";
+
 /// The names.
 pub struct Names {
-    prefix: Vec<u8>,
-    /// What a topic's channel begins with.
-    pub topic: Vec<u8>,
+    /// What all begin with.
+    pub prefix: Vec<u8>,
     /// This machine's channel.
     pub node: Vec<u8>,
     /// Every machine's.
@@ -21,7 +24,6 @@ impl Names {
     pub fn new(prefix: &[u8], driver: &Driver) -> Self {
         let name = |rest: &str| [prefix, rest.as_bytes()].concat();
         Self {
-            topic: name("t:"),
             node: name(&format!("n:{:08x}", driver.node.0)),
             all: name("all"),
             probe: name(&format!("p:{:08x}", driver.node.0)),

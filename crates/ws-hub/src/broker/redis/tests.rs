@@ -97,7 +97,8 @@ fn machine(node: u32) -> Redis {
 
 fn with(node: u32, settings: Settings) -> Redis {
     let server = Server::parse("redis://a:1").unwrap();
-    let driver = Driver { node: NodeId(node), max_message: 10_000, seed: node.into() };
+    let driver =
+        Driver { node: NodeId(node), max_message: 10_000, keeps: false, seed: node.into() };
     Redis::new(server, settings, driver)
 }
 
@@ -395,7 +396,7 @@ impl World {
                         let heard = [topic, from.as_bytes()].concat();
                         node.heard.push((heard, text.parse().unwrap()));
                     }
-                    Action::Heard(_) | Action::State(_) => {}
+                    _ => {}
                 }
             }
             if node.connecting {

@@ -1,0 +1,261 @@
+//! Histories at the server: commands that run a script, so that storing and sending are one step, and
+//! what is answered. Names are a topic's: `s:` its stream (an entry's id is its offset), `m:` its
+//! epoch, its top and the server's replication id, `i:` an idempotency key, `h:` the channel.
+//!
+//! An epoch is over when the server may have lost something: it was restarted, or another took its
+//! place. Both show in the replication id, which the scripts compare with the one that this
+//! connection's INFO has told. A live server may change its own, when a replica comes or goes:
+//! then a script changes nothing and says so, INFO is asked again, and the script is repeated: with
+//! the new id and the old one, which this connection knows to be the same server's; or, where the id
+//! that was sent is right after all, as certain.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::wire::{command, Frame};
+use crate::broker::incoming::check_stored;
+use crate::broker::seam::{Outcome, Page, Placed};
+use crate::history::{Limits, Position, KEY_MS, POSITION_MS};
+
+/// The scripts, in the order in which they are loaded.
+pub const SCRIPTS: [&str; 3] =
+    [include_str!("publish.lua"), include_str!("read.lua"), include_str!("forget.lua")];
+/// Messages and bytes of one call at most.
+const MESSAGES: usize = 64;
+const BYTES: usize = 64 * 1024;
+/// Bytes of a piece of a history, before its last message.
+pub const PIECE: usize = 256 * 1024;
+/// Before a message on a history's channel: epoch, offset, time. Before one in the stream: time.
+const HEAD: usize = 24;
+const TIME: usize = 8;
+
+/// What is to be done with a topic's history.
+#[derive(Debug)]
+pub struct Op {
+    /// Whose.
+    pub topic: Rc<[u8]>,
+    /// What.
+    pub todo: Todo,
+    /// Bytes of it, as it is queued.
+    pub len: usize,
+    /// The replication id was asked for again, and is right.
+    pub certain: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Todo {
+    /// These are stored and sent, each with its ticket.
+    Keep { messages: Vec<(Vec<u8>, u64)>, key: Option<Box<[u8]>>, limits: Limits },
+    /// It is read.
+    Read { since: Position, most: u32 },
+    /// It is dropped.
+    Forget { ticket: u64 },
+}
+
+/// The server's replication id, and the one it had before, on this connection.
+#[derive(Debug, Default)]
+pub struct Replication {
+    pub now: Vec<u8>,
+    pub before: Vec<u8>,
+}
+
+/// What a script has answered.
+pub enum Answer {
+    /// Done, and this is what is to be told.
+    Kept(Outcome),
+    Page(Page),
+    /// Nothing was done: the history is another replication id's.
+    Doubt,
+}
+
+impl Op {
+    /// Takes another of the same kind and topic along, if that is allowed.
+    pub fn takes(&self, other: &Op) -> bool {
+        match (&self.todo, &other.todo) {
+            (
+                Todo::Keep { messages, key: None, limits },
+                Todo::Keep { key: None, limits: other_limits, .. },
+            ) => {
+                self.topic == other.topic
+                    && limits == other_limits
+                    && messages.len() < MESSAGES
+                    && self.len + other.len <= BYTES
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes it.
+    pub fn take(&mut self, other: Op) {
+        if let (Todo::Keep { messages, .. }, Todo::Keep { messages: more, .. }) =
+            (&mut self.todo, other.todo)
+        {
+            messages.extend(more);
+            self.len += other.len;
+        }
+    }
+
+    /// Whether it may be sent again though nobody knows what became of it.
+    pub fn is_repeatable(&self) -> bool {
+        matches!(self.todo, Todo::Keep { key: Some(_), .. })
+    }
+
+    /// Tickets, with what becomes of each if `first` becomes of the last message.
+    pub fn outcomes(&self, last: Outcome) -> Vec<(u64, Outcome)> {
+        match &self.todo {
+            Todo::Keep { messages, .. } => {
+                let count = messages.len() as u64;
+                let each = messages.iter().zip(1..).map(|((_, ticket), n)| {
+                    let at = |placed: Placed| {
+                        let offset = placed.at.offset + n - count;
+                        Placed { at: Position { offset, ..placed.at }, ..placed }
+                    };
+                    (*ticket, last.map(at))
+                });
+                each.collect()
+            }
+            Todo::Forget { ticket } => vec![(*ticket, last)],
+            Todo::Read { .. } => Vec::new(),
+        }
+    }
+
+    /// How many messages.
+    pub fn messages(&self) -> usize {
+        match &self.todo {
+            Todo::Keep { messages, .. } => messages.len(),
+            _ => 0,
+        }
+    }
+
+    /// The command, by the scripts' digests.
+    pub fn command(
+        &self,
+        prefix: &[u8],
+        digests: &[Bytes],
+        id: &Replication,
+        epoch: u64,
+    ) -> Vec<u8> {
+        let name = |kind: &str| [prefix, kind.as_bytes(), &self.topic].concat();
+        let (stream, meta, channel) = (name("s:"), name("m:"), name("h:"));
+        let digest = |n: usize| -> &[u8] { digests.get(n).map_or(b"", |digest| digest) };
+        let certain: &[u8] = if self.certain { b"1" } else { b"0" };
+        let text = |n: u64| n.to_string().into_bytes();
+        match &self.todo {
+            Todo::Keep { messages, key, limits } => {
+                let key = key.as_ref().map(|key| {
+                    let len = format!("i:{}:", self.topic.len());
+                    [prefix, len.as_bytes(), &self.topic, b":", key].concat()
+                });
+                let (epoch, count, ttl) =
+                    (epoch.to_le_bytes(), text(limits.count.into()), text(limits.ttl));
+                let (meta_ttl, key_ttl) = (text(POSITION_MS.max(limits.ttl)), text(KEY_MS));
+                let keys: &[u8] = if key.is_some() { b"3" } else { b"2" };
+                let mut words: Vec<&[u8]> = vec![b"EVALSHA", digest(0), keys, &stream, &meta];
+                words.extend(key.as_deref());
+                words.extend([&id.now[..], &id.before, certain, &epoch, &count, &ttl]);
+                words.extend([&meta_ttl[..], &key_ttl, &channel]);
+                words.extend(messages.iter().map(|(message, _)| &message[..]));
+                command(&words)
+            }
+            Todo::Read { since, most } => {
+                let (epoch, offset) = (since.epoch.to_le_bytes(), text(since.offset));
+                let (most, piece) = (text((*most).into()), text(PIECE as u64));
+                let head = [&b"EVALSHA"[..], digest(1), b"2", &stream, &meta, &id.now, &id.before];
+                command(&[&head[..], &[certain, &epoch, &offset, &most, &piece]].concat())
+            }
+            Todo::Forget { .. } => {
+                command(&[b"EVALSHA", digest(2), b"2", &stream, &meta, &channel])
+            }
+        }
+    }
+
+    /// What the answer means; nothing: it is none to this.
+    pub fn answer(&self, frame: &Frame) -> Option<Answer> {
+        if let Todo::Forget { .. } = self.todo {
+            let placed = Placed { at: Position::NOWHERE, repeated: frame.as_integer()? == 0 };
+            return Some(Answer::Kept(Ok(placed)));
+        }
+        match (frame.as_array()?, &self.todo) {
+            ([id], _) if id.as_bytes().is_some() => Some(Answer::Doubt),
+            ([epoch, top, repeated], Todo::Keep { .. }) => {
+                let at = Position { epoch: epoch_of(epoch)?, offset: offset_of(top)? };
+                let repeated = repeated.as_integer()? == 1;
+                Some(Answer::Kept(Ok(Placed { at, repeated })))
+            }
+            (page, Todo::Read { .. }) => Some(Answer::Page(self.page(page)?)),
+            _ => None,
+        }
+    }
+
+    fn page(&self, frames: &[Frame]) -> Option<Page> {
+        let mut page = Page { top: Position::NOWHERE, after: 0, messages: Vec::new(), more: false };
+        let [epoch, top, rest @ ..] = frames else { return frames.is_empty().then_some(page) };
+        page.top = Position { epoch: epoch_of(epoch)?, offset: offset_of(top)? };
+        page.after = page.top.offset;
+        if let [after, messages, more] = rest {
+            page.after = offset_of(after)?;
+            page.more = more.as_integer()? == 1;
+            for record in messages.as_array()? {
+                let record = record.as_bytes()?;
+                let time = number(record.get(..TIME)?)?;
+                let message = record.slice(TIME..);
+                check_stored(&self.topic, &message).ok()?;
+                page.messages.push((time, message));
+            }
+            if page.after.checked_add(page.messages.len() as u64)? > page.top.offset {
+                return None;
+            }
+        }
+        Some(page)
+    }
+}
+
+/// What came on a history's channel.
+pub enum Pushed {
+    /// A message, its place and its time.
+    Message(Position, u64, Bytes),
+    /// The history was dropped.
+    Dropped,
+}
+
+/// What `bytes` are, on the channel of this topic's history; nothing: none of ours.
+pub fn pushed(topic: &[u8], bytes: &Bytes) -> Option<Pushed> {
+    let (epoch, offset, time) =
+        (number(bytes.get(..8)?)?, number(bytes.get(8..16)?)?, number(bytes.get(16..HEAD)?)?);
+    if epoch == 0 {
+        return (bytes.len() == HEAD).then_some(Pushed::Dropped);
+    }
+    let message = bytes.slice(HEAD..);
+    check_stored(topic, &message).ok()?;
+    (offset > 0).then_some(Pushed::Message(Position { epoch, offset }, time, message))
+}
+
+/// The replication id in an answer of INFO. Some services hide it: the run id says less, but sees
+/// another server.
+pub fn replication_id(frame: &Frame) -> Option<Vec<u8>> {
+    let text = match frame.as_verbatim_string() {
+        Some((_, text)) => text,
+        None => frame.as_bytes()?,
+    };
+    let find = |name: &[u8]| {
+        let mut lines = text.split(|&byte| byte == b'\n');
+        let line = lines.find_map(|line| line.strip_prefix(name))?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+    };
+    find(b"master_replid:").or_else(|| find(b"run_id:")).filter(|id| !id.is_empty())
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Never 0, which means something else.
+fn epoch_of(frame: &Frame) -> Option<u64> {
+    number(frame.as_bytes()?).filter(|&epoch| epoch != 0)
+}
+
+fn offset_of(frame: &Frame) -> Option<u64> {
+    u64::try_from(frame.as_integer()?).ok()
+}

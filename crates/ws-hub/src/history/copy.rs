@@ -1,0 +1,111 @@
+//! Copies of histories that are kept elsewhere, at a broker: epoch, offsets and times are what they
+//! are there, and whoever reads the copy reads it as any history. A copy begins after some position,
+//! and messages are appended to it one after the other; what does not follow is not taken.
+//!
+//! A topic that is empty there has no epoch yet. Its copy stands at [`Position::NOWHERE`], and so
+//! does who reads it: the first message of whatever epoch begins follows on that.
+//!
+//! Whether a copy is as new as what it is of is the caller's to know: a row has a mark of the
+//! caller's, 0 in a row that is new.
+
+use super::cells::Half;
+use super::lock::Slot;
+use super::parts::Parts;
+use super::record::record_cells;
+use super::row::{row_cells, EPOCH_OF, TOP, USED_AT};
+use super::{HistoryError, Message, Position, Topic};
+
+/// In the second cell of a row.
+const MARK: Half = Half::high(3);
+
+/// What became of a message for a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// It is the newest now.
+    Appended,
+    /// The copy has it, or has had it.
+    Known,
+    /// It does not follow on what the copy has.
+    Gap,
+}
+
+impl Parts<'_> {
+    /// Begins a copy anew: what it has is dropped, its next message is the one after `at`.
+    pub(super) fn begin_copy(
+        &self,
+        topic: &Topic<'_>,
+        at: Position,
+        now: u64,
+        random: fn() -> u64,
+    ) -> Result<(), HistoryError> {
+        if topic.generation != self.generation() {
+            return Err(HistoryError::Stale);
+        }
+        let row = match self.find(topic.name) {
+            Some(row) => row,
+            None => {
+                self.make_room(row_cells(topic.name.len()), 0, now, random)?;
+                self.add_row(topic.name, at.epoch, now)
+            }
+        };
+        self.lock.begin(Slot::Own, row);
+        self.bury(row);
+        self.set_limits(row, topic.limits);
+        self.cells.set_word(row, EPOCH_OF, at.epoch);
+        self.cells.set_word(row, TOP, at.offset);
+        self.cells.set_word(row, USED_AT, now);
+        self.lock.end(Slot::Own);
+        self.touch(row, self.is_busy(row));
+        Ok(())
+    }
+
+    /// Appends a message that is at `at` where it comes from, if it follows.
+    pub(super) fn place(
+        &self,
+        topic: &Topic<'_>,
+        at: Position,
+        time: u64,
+        message: &Message<'_>,
+        random: fn() -> u64,
+    ) -> Result<Placed, HistoryError> {
+        if topic.generation != self.generation() {
+            return Err(HistoryError::Stale);
+        }
+        let Some(row) = self.find(topic.name) else { return Ok(Placed::Gap) };
+        let top = self.top(Some(row));
+        let is_first = top == Position::NOWHERE && at.offset == 1;
+        if at.epoch == top.epoch && at.offset <= top.offset {
+            return Ok(Placed::Known);
+        }
+        if !is_first && (at.epoch != top.epoch || at.offset != top.offset + 1) {
+            return Ok(Placed::Gap);
+        }
+        let most = self.most_cells(&topic.limits);
+        let need = record_cells(0, message.data.len());
+        if need > most {
+            return Err(HistoryError::TooLarge);
+        }
+        self.lock.begin(Slot::Own, row);
+        self.set_limits(row, topic.limits);
+        self.cells.set_word(row, EPOCH_OF, at.epoch);
+        self.trim_cells(row, most - need);
+        let room = self.make_room(need, row, time, random);
+        if room.is_ok() {
+            self.append(row, message, &[], time);
+        }
+        self.trim(row, &topic.limits, time);
+        self.lock.end(Slot::Own);
+        self.touch(row, message.subscribed);
+        room.map(|()| Placed::Appended)
+    }
+
+    pub(super) fn mark(&self, name: &[u8]) -> u32 {
+        self.find(name).map_or(0, |row| self.cells.half(self.more(row), MARK))
+    }
+
+    pub(super) fn set_mark(&self, name: &[u8], mark: u32) {
+        if let Some(row) = self.find(name) {
+            self.cells.set_half(self.more(row), MARK, mark);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Histories that a broker keeps, in the gateway: this machine has copies of those that somebody here
+//! follows, or has asked for, in the memory of its own histories, so that all that is read there is
+//! read as ever, and a storm of readers costs the broker one read a topic.
+//!
+//! A copy is up to date once the broker has acknowledged the subscription and what came before has
+//! been read; it has the term's mark then. Each loss of the connection begins a new term: all copies
+//! are read anew, from where they are. What comes while one is read is in the next piece of it, for
+//! both come by one connection.
+
+use std::collections::{HashMap, HashSet};
+
+use ws_hub::broker::{encode_outcome, Broker, Outcome, Page, Placed as At, Stored, Unkept};
+use ws_hub::history::{HistoryError, Placed, Position};
+use ws_hub::{ConnId, Envelope};
+
+use super::error::Error;
+use super::history::{Histories, Item};
+use crate::ngx::clock;
+use crate::session::random;
+
+/// So long a topic that was asked for is followed though nobody subscribes it, in milliseconds.
+const LINGER: u64 = 10_000;
+
+/// What the others are to hear.
+pub enum News {
+    /// There is something new in a topic's history, up to there; or its copy is up to date now.
+    Ring(Vec<u8>, Position),
+    /// Somebody's errand is done.
+    Answer(ConnId, Vec<u8>),
+}
+
+/// The copies of one broker's histories.
+pub struct Copies {
+    /// The mark of those that are up to date.
+    term: u32,
+    /// Topics that the broker has acknowledged.
+    followed: HashSet<Box<[u8]>>,
+    /// Those of them that are being read.
+    reading: HashSet<Box<[u8]>>,
+    /// Who waits until a copy is up to date.
+    waiting: HashMap<Box<[u8]>, Vec<ConnId>>,
+    /// When topics were asked for last.
+    asked: HashMap<Box<[u8]>, u64>,
+    /// Who waits for what becomes of a message.
+    tickets: HashMap<u64, ConnId>,
+    last_ticket: u64,
+}
+
+impl Copies {
+    /// None yet.
+    pub fn new() -> Copies {
+        Copies {
+            term: new_term(),
+            followed: HashSet::new(),
+            reading: HashSet::new(),
+            waiting: HashMap::new(),
+            asked: HashMap::new(),
+            tickets: HashMap::new(),
+            last_ticket: 0,
+        }
+    }
+
+    /// The mark of copies that are up to date.
+    pub fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// The connection is lost: no copy is up to date.
+    pub fn lose(&mut self) {
+        self.term = new_term();
+        self.followed.clear();
+        self.reading.clear();
+    }
+
+    /// Somebody wants a copy to be up to date. Returns what to answer, if it is.
+    pub fn fetch(
+        &mut self,
+        topic: &[u8],
+        id: ConnId,
+        broker: &mut dyn Broker,
+        histories: &Histories,
+    ) -> Option<News> {
+        let is_asked = id != ConnId::NOBODY;
+        if is_asked {
+            self.asked.insert(topic.into(), clock::now_ms());
+        }
+        if self.followed.contains(topic) && !self.reading.contains(topic) {
+            if histories.is_current(topic) {
+                return is_asked.then(|| News::Answer(id, up_to_date(topic, histories)));
+            }
+            // It had to go, for others needed the room.
+            self.read(topic, broker, histories);
+        }
+        if is_asked {
+            self.waiting.entry(topic.into()).or_default().push(id);
+        }
+        broker.follow(topic);
+        None
+    }
+
+    /// A ticket for who waits for what becomes of a message; 0 for nobody.
+    pub fn ticket(&mut self, id: ConnId) -> u64 {
+        if id == ConnId::NOBODY {
+            return 0;
+        }
+        self.last_ticket += 1;
+        self.tickets.insert(self.last_ticket, id);
+        self.last_ticket
+    }
+
+    /// Something became of a message.
+    pub fn kept(&mut self, ticket: u64, outcome: Outcome) -> Option<News> {
+        let id = self.tickets.remove(&ticket)?;
+        Some(News::Answer(id, encode_outcome(&outcome)))
+    }
+
+    /// Whether a topic is to be followed though nobody subscribes it. If not, its copy is as new as
+    /// it is from now on.
+    pub fn keeps(&mut self, topic: &[u8], is_subscribed: bool, histories: &Histories) -> bool {
+        let now = clock::now_ms();
+        let is_asked = self.asked.get(topic).is_some_and(|at| now < at + LINGER);
+        if is_subscribed || is_asked || self.waiting.contains_key(topic) {
+            return true;
+        }
+        self.asked.remove(topic);
+        if self.followed.remove(topic) {
+            histories.set_mark(topic, 0);
+        }
+        false
+    }
+
+    /// The broker has acknowledged that a topic is followed.
+    pub fn follows(&mut self, topic: &[u8], broker: &mut dyn Broker, histories: &Histories) {
+        self.followed.insert(topic.into());
+        self.read(topic, broker, histories);
+    }
+
+    fn read(&mut self, topic: &[u8], broker: &mut dyn Broker, histories: &Histories) {
+        self.reading.insert(topic.into());
+        let most = histories.limits(topic).map_or(1, |limits| limits.count);
+        broker.read(topic, histories.position(topic), most);
+    }
+
+    /// A piece of a history has come; none: the broker refuses it.
+    pub fn page(
+        &mut self,
+        topic: &[u8],
+        page: Option<Page>,
+        broker: &mut dyn Broker,
+        histories: &Histories,
+    ) -> Vec<News> {
+        let Some(page) = page else {
+            self.reading.remove(topic);
+            return self.answer(topic, &encode_outcome(&Err(Unkept::Refused)));
+        };
+        let (top, more) = (page.top, page.more);
+        // Without room the copy ends there, which its readers are told as a gap.
+        if copy(topic, page, histories).is_err() {
+            let _ = histories.begin_copy(topic, top);
+        } else if more {
+            self.read(topic, broker, histories);
+            return Vec::new();
+        }
+        self.reading.remove(topic);
+        histories.set_mark(topic, self.term);
+        let mut news = self.answer(topic, &up_to_date(topic, histories));
+        news.push(News::Ring(topic.to_vec(), histories.position(topic)));
+        news
+    }
+
+    fn answer(&mut self, topic: &[u8], answer: &[u8]) -> Vec<News> {
+        let waiting = self.waiting.remove(topic).unwrap_or_default();
+        waiting.into_iter().map(|id| News::Answer(id, answer.to_vec())).collect()
+    }
+
+    /// A message has come.
+    pub fn stored(
+        &mut self,
+        topic: &[u8],
+        at: Position,
+        message: &Stored,
+        broker: &mut dyn Broker,
+        histories: &Histories,
+    ) -> Option<News> {
+        if self.reading.contains(topic) || !self.followed.contains(topic) {
+            return None;
+        }
+        match place(topic, at, message, histories) {
+            Ok(Placed::Known) => return None,
+            Ok(Placed::Appended) => {}
+            Ok(Placed::Gap) | Err(Error::History(HistoryError::Stale)) => {
+                self.read(topic, broker, histories);
+                return None;
+            }
+            Err(_) => _ = histories.begin_copy(topic, at),
+        }
+        Some(News::Ring(topic.to_vec(), at))
+    }
+
+    /// A history was dropped.
+    pub fn dropped(&mut self, topic: &[u8], histories: &Histories) -> Option<News> {
+        if !self.followed.contains(topic) {
+            return None;
+        }
+        let _ = histories.begin_copy(topic, Position::NOWHERE);
+        Some(News::Ring(topic.to_vec(), Position::NOWHERE))
+    }
+}
+
+fn up_to_date(topic: &[u8], histories: &Histories) -> Vec<u8> {
+    encode_outcome(&Ok(At { at: histories.position(topic), repeated: false }))
+}
+
+/// Brings a copy on by a piece of what it is of.
+fn copy(topic: &[u8], page: Page, histories: &Histories) -> Result<(), Error> {
+    let Page { top, after, messages, .. } = page;
+    let from = Position { epoch: top.epoch, offset: after };
+    if histories.position(topic) != from {
+        histories.begin_copy(topic, from)?;
+    }
+    for (message, offset) in messages.iter().zip(after + 1..) {
+        place(topic, Position { offset, ..from }, message, histories)?;
+    }
+    Ok(())
+}
+
+fn place(
+    topic: &[u8],
+    at: Position,
+    (time, bytes): &Stored,
+    histories: &Histories,
+) -> Result<Placed, Error> {
+    let message = Envelope::decode(bytes).map_err(Error::Envelope)?;
+    let text = message.typ == ws_hub::envelope::Type::Text;
+    let item = Item { text, data: message.payload, except: message.except };
+    histories.place(topic, at, *time, &item, true)
+}
+
+/// Never 0, and another each time.
+fn new_term() -> u32 {
+    u32::from_ne_bytes(random::bytes()).max(1)
+}

@@ -1,0 +1,369 @@
+BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
+# Topics that remember, over three machines and one Redis: stored and sent in one step, read by each
+# machine once, resumed anywhere; what the broker may have lost is told, and nothing else.
+import http.client
+import json
+import os
+import re
+import signal
+import time
+
+from lib.brokers import REDIS, Redis, machine, metric, skip_without
+from lib.feed import Feed, position
+from lib.live import PATIENCE, PORT, Cases, Tap, await_, equal
+
+skip_without(REDIS, "redis-server")
+
+tap = Tap()
+case = Cases()
+DOOR, MACHINES = PORT + 10, 3
+BROKER = """
+    websocket_broker main {
+        server redis://127.0.0.1:%d;
+        connect_timeout 2s; command_timeout 2s; probe 1s; reconnect max=200ms; queue 1m retry=2s;
+    }
+    websocket_topic "h:*" history=50 ttl=5m;
+    websocket_topic "long:*" history=5000 ttl=5m;
+    websocket_topic "short:*" history=50 ttl=1s;
+    websocket_topic "home:*" history=5 broker=off;
+""" % DOOR
+case.server += """
+location = /metrics { websocket_status prometheus; }
+location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
+location = /raw { websocket_subscribe $arg_t; }
+location = /topic { websocket_publish $arg_t get delete; }
+"""
+case.handler("/confirm", """
+    local args = ngx.req.get_uri_args()
+    local n, sequence, cursor = require("resty.websocket").publish(args.t, args.data,
+        { confirm = args.confirm ~= "no", idempotency_key = args.key })
+    ngx.print(tostring(n), " ", tostring(sequence), " ", tostring(cursor))
+""")
+case.handler("/history", """
+    local args = ngx.req.get_uri_args()
+    local messages, cursor = require("resty.websocket").history(args.t,
+        { since = args.since, limit = tonumber(args.limit) })
+    if not messages then return ngx.print(cursor) end
+    for i, message in ipairs(messages) do messages[i] = message.data end
+    ngx.print(table.concat(messages, ","), " ", cursor)
+""")
+case.handler("/forget", 'ngx.print(tostring(require("resty.websocket").forget(ngx.var.arg_t)))')
+case.handler("/log", 'local _, err = pcall(require("resty.websocket").publish, "h:x", "x", {confirm = true})'
+             ' ngx.log(ngx.NOTICE, "said: ", tostring(err))', "return 200;", "log")
+case.handler("/subscribe", """
+    local ws = assert(require("resty.websocket").accept())
+    local ok, state = ws:subscribe(ngx.var.arg_t, { since = ngx.var.arg_since, timeout = 500 })
+    ws:send(ok and tostring(state.recovered) .. " " .. tostring(state.reason) or state)
+    for _ in ws:messages() do end
+""")
+LOST = r"broker main \(127.0.0.1:\d+\): connection lost"
+KILLED = re.compile(r"exited on signal 9")
+topics = (f"h:{n}" for n in range(1000))
+
+
+def ask(ng, path, method="GET", body=None, **headers):
+    web = http.client.HTTPConnection("127.0.0.1", ng.port, timeout=PATIENCE)
+    web.request(method, path, body, headers)
+    answer = web.getresponse()
+    text = answer.read().decode()
+    web.close()
+    return answer.status, text
+
+
+def put(ng, topic, data, **headers):
+    """Publishes by HTTP, which confirms."""
+    status, text = ask(ng, f"/topic?t={topic}", "POST", data, **headers)
+    equal(status, 202, text)
+    return json.loads(text)["cursor"]
+
+
+def fresh():
+    return next(topics)
+
+
+def up():
+    for ng in ngs:
+        await_(lambda: metric(ng, "broker_connected") == 1, "connected")
+
+
+def lines(feed, expected):
+    """As many messages, one offset after the other."""
+    got = []
+    while len(got) < len(expected):
+        line = feed.line()
+        assert "data" in line, line
+        got.append(line["data"])
+    equal(got, expected)
+
+
+def everywhere():
+    """What is published anywhere all have, in one order, and whoever comes later on any machine."""
+    topic = fresh()
+    feeds = [Feed(ng, topic) for ng in ngs]
+    for feed in feeds:
+        equal(feed.line(), {"topic": topic, "cursor": feed.cursor, "resumed": False, "count": 0})
+    cursors = [put(ngs[n % MACHINES], topic, f"m{n}") for n in range(10)]
+    equal([position(cursor)[1] for cursor in cursors], list(range(1, 11)))
+    for feed in feeds:
+        lines(feed, [f"m{n}" for n in range(10)])
+        equal(feed.cursor, cursors[-1])
+        feed.close()
+    for ng in ngs:
+        later = Feed(ng, topic, cursors[4])
+        line = later.line()
+        equal((line["resumed"], line["count"]), (True, 5))
+        lines(later, [f"m{n}" for n in range(5, 10)])
+        later.close()
+        newest = Feed(ng, topic, "-2")
+        newest.line()
+        lines(newest, ["m8", "m9"])
+        newest.close()
+        equal(ask(ng, f"/history?t={topic}&limit=3&since={cursors[0]}")[1], f"m1,m2,m3 {cursors[3]}")
+        got = json.loads(ask(ng, f"/topic?t={topic}&limit=2")[1])
+        equal([m["data"] for m in got["messages"]], ["m8", "m9"])
+        equal(got["cursor"], cursors[-1])
+        # It grants nothing, and means nothing elsewhere.
+        equal(ask(ng, f"/topic?t={fresh()}&since={cursors[0]}")[0], 400)
+
+
+def answers():
+    """What publish answers, with confirm and without; keys."""
+    topic = fresh()
+    feed = Feed(ngs[1], topic)
+    feed.line()
+    n, sequence, cursor = ask(ngs[0], f"/confirm?t={topic}&data=a&key=k1")[1].split()
+    equal((n, sequence, position(cursor)[1]), ("0", "nil", 1))
+    equal(ask(ngs[2], f"/confirm?t={topic}&data=b&key=k1")[1], f"0 nil {cursor}")
+    equal(ask(ngs[1], f"/confirm?t={topic}&data=c&confirm=no")[1], "1 nil nil")
+    lines(feed, ["a", "c"])
+    equal(put(ngs[0], topic, "d", **{"Idempotency-Key": "k1"}), cursor)
+    put(ngs[0], topic, "e")
+    lines(feed, ["e"])
+    feed.close()
+    equal(ask(ngs[0], "/topic?t=home:a", "POST", "x")[0], 202)
+    equal(json.loads(ask(ngs[1], "/topic?t=home:a")[1])["messages"], [])
+    equal(ask(ngs[0], "/topic?t=plain", "GET")[0], 404)
+    ask(ngs[0], "/log")
+    await_(lambda: "said: cannot wait here" in ngs[0].read_log()
+           or "API disabled" in ngs[0].read_log(), "it cannot wait there")
+
+
+def trims():
+    """By number, by age, and by hand."""
+    topic = fresh()
+    first = [put(ngs[0], topic, str(n)) for n in range(60)][0]
+    equal(ask(ngs[1], f"/topic?t={topic}&since={first}")[0], 410)
+    equal(len(json.loads(ask(ngs[1], f"/topic?t={topic}&limit=100")[1])["messages"]), 50)
+    feed = Feed(ngs[2], topic, first)
+    equal(feed.line()["reason"], "trimmed")
+    put(ngs[0], "short:a", "x")
+    await_(lambda: not json.loads(ask(ngs[1], "/topic?t=short:a")[1])["messages"], "it is too old")
+    equal(ask(ngs[0], f"/forget?t={topic}")[1], "true")
+    line = feed.line()
+    equal((line["resumed"], line["reason"]), (False, "epoch"))
+    put(ngs[1], topic, "new")
+    lines(feed, ["new"])
+    feed.close()
+    equal(ask(ngs[0], f"/forget?t={fresh()}")[1], "false")
+
+
+def long():
+    """More than a piece at once, and larger messages."""
+    topic = "long:a"
+    for n in range(300):
+        equal(ask(ngs[0], f"/confirm?t={topic}&data={n:04}" + "x" * 4000)[1][:6], "0 nil ")
+    feed = Feed(ngs[1], topic, "-300")
+    equal(feed.line()["count"], 300)
+    equal([data[:4] for data in feed.data(300)], [f"{n:04}" for n in range(300)])
+    feed.close()
+    reads = redis.ask("INFO", "commandstats")
+    feeds = [Feed(ngs[1], topic, "-300") for _ in range(20)]
+    for feed in feeds:
+        equal(feed.line()["count"], 300)
+        feed.data(300)
+        feed.close()
+    count = lambda text: [line for line in text.splitlines() if "cmdstat_xrange" in line]
+    equal(count(redis.ask("INFO", "commandstats")), count(reads), "a copy is read, not the broker")
+
+
+def survives(fault, told=False):
+    """Live subscribers get every message over a fault, or are told; and so do those who come back."""
+    topic = fresh()
+    feeds = [Feed(ng, topic) for ng in ngs]
+    [feed.line() for feed in feeds]
+    put(ngs[0], topic, "before")
+    [lines(feed, ["before"]) for feed in feeds]
+    cursor = feeds[0].cursor
+    fault()
+    up()
+
+    def published():
+        return ask(ngs[1], f"/topic?t={topic}", "POST", "after")[0] == 202
+    await_(published, "it is published again")
+    for feed in feeds:
+        if fault is not gateways_killed:  # which took theirs along
+            line = feed.line()
+            if told:
+                equal(line.get("reason"), "epoch", line)
+                line = feed.line()
+            equal(line.get("data"), "after")
+        feed.close()
+    for ng in ngs:
+        feed = Feed(ng, topic, cursor)
+        line = feed.line()
+        equal(line["resumed"], not told, line)
+        equal(line.get("reason"), "epoch" if told else None)
+        feed.close()
+
+
+def killed_empty():
+    redis.kill()
+    for ng in ngs:
+        await_(lambda: metric(ng, "broker_connected") == 0, "the loss is seen")
+    redis.start()
+
+
+def stopped():
+    redis.child.send_signal(signal.SIGSTOP)
+    for ng in ngs:
+        await_(lambda: metric(ng, "broker_connected") == 0, "the silence is found")
+    redis.child.send_signal(signal.SIGCONT)
+
+
+def connections_killed():
+    before = [metric(ng, "broker_reconnects_total") for ng in ngs]
+    redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    for ng, n in zip(ngs, before):
+        await_(lambda: metric(ng, "broker_reconnects_total") > n, "a new connection")
+
+
+def gateways_killed():
+    for ng in ngs:
+        for pid in ng.workers():
+            os.kill(pid, signal.SIGKILL)
+            await_(lambda: len(ng.workers()) == 2 and pid not in ng.workers(), "another worker")
+
+
+def told_once(how):
+    """FLUSHALL, or the topic's keys evicted: a new epoch, which everybody is told."""
+    topic = fresh()
+    feed = Feed(ngs[2], topic)
+    feed.line()
+    put(ngs[0], topic, "a")
+    lines(feed, ["a"])
+    how(topic)
+    put(ngs[1], topic, "b")
+    equal(feed.line()["reason"], "epoch")
+    put(ngs[1], topic, "c")
+    got = feed.line()
+    # Whether the first of the new epoch comes after the line that tells of it, or was before it.
+    equal(got["data"] in ("b", "c"), True)
+    feed.close()
+
+
+def replication_id():
+    """A master that changes its replication id ends no epoch; a promoted one does."""
+    replica = Redis(DOOR + 1, options=["--replicaof", "127.0.0.1", str(DOOR)])
+    await_(lambda: "connected_slaves:1" in redis.ask("INFO", "replication"), "a replica")
+    before = redis.ask("INFO", "replication")
+    survives(lambda: None)
+    topic = fresh()
+    put(ngs[0], topic, "kept")
+    await_(lambda: ("master_link_status:up" in replica.ask("INFO", "replication"))
+           and replica.ask("EXISTS", f"ws:m:{topic}") == ":1", "it is replicated")
+    feed = Feed(ngs[1], topic, "-1")
+    feed.line()
+    lines(feed, ["kept"])
+    cursor = feed.cursor
+    redis.kill()
+    replica.ask("REPLICAOF", "NO", "ONE")
+    replica.kill(signal.SIGTERM)
+    assert before
+    redis.start()
+    up()
+    feed.close()
+    equal(ask(ngs[2], f"/topic?t={topic}&since={cursor}")[0], 410)
+
+
+def down():
+    """While it is away: publishing says so, subscribing too, and goes on from the cursor later."""
+    topic = fresh()
+    cursor = put(ngs[0], topic, "a")
+    put(ngs[0], topic, "b")
+    # Its copy is here when the broker goes, that of another machine is not.
+    redis.child.send_signal(signal.SIGSTOP)
+    for ng in ngs:
+        await_(lambda: metric(ng, "broker_connected") == 0, "it is missed")
+    began = time.monotonic()
+    status, text = ask(ngs[0], f"/topic?t={topic}", "POST", "x")
+    equal((status in (503, 504), time.monotonic() < began + 8), (True, True))
+    await_(lambda: ask(ngs[0], f"/confirm?t={topic}&data=x&confirm=no")[1].startswith("nil broker unavailable"),
+           "after a while nothing is taken")
+    equal(ask(ngs[0], f"/topic?t={topic}", "POST", "x")[0], 503)
+    equal(ask(ngs[0], f"/history?t={topic}")[1], "broker unavailable")
+    equal(ask(ngs[0], f"/topic?t={topic}")[0], 503)
+    feed = Feed(ngs[2], topic, cursor)
+    line = feed.line()
+    equal((line["resumed"], line["reason"], line["cursor"]), (False, "unavailable", cursor))
+    redis.child.send_signal(signal.SIGCONT)
+    line = feed.line()
+    equal(line["resumed"], True)
+    lines(feed, ["b"])
+    up()
+    put(ngs[1], topic, "c")
+    # What was not confirmed may have waited in the connection.
+    while (line := feed.line())["data"] == "x":
+        pass
+    equal(line["data"], "c")
+    feed.close()
+
+
+def full():
+    """maxmemory, noeviction: refused and said; it goes on when there is room."""
+    topic = fresh()
+    put(ngs[0], topic, "a")
+    redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+    status, text = ask(ngs[0], f"/topic?t={topic}", "POST", "b")
+    equal((status, json.loads(text)["error"]), (503, "refused by the broker"))
+    redis.ask("CONFIG", "SET", "maxmemory", "0")
+    equal(position(put(ngs[0], topic, "c"))[1], 2)
+
+
+redis = Redis(DOOR)
+ngs = [machine(n, BROKER, case.server) for n in range(MACHINES)]
+try:
+    for ng in ngs:
+        ng.start()
+    up()
+    for name, body in (
+            ("published anywhere, heard, read and resumed everywhere", everywhere),
+            ("what publish answers", answers),
+            ("histories are trimmed", trims),
+            ("long ones come in pieces, and once to a machine", long),
+            ("Redis is killed and comes back empty", lambda: survives(killed_empty, told=True)),
+            ("Redis is stopped for a while", lambda: survives(stopped)),
+            ("its connections are killed", lambda: survives(connections_killed)),
+            ("its scripts are flushed", lambda: survives(lambda: redis.ask("SCRIPT", "FLUSH"))),
+            ("workers are killed", lambda: survives(gateways_killed)),
+            ("everything is flushed", lambda: told_once(lambda topic: redis.ask("FLUSHALL"))),
+            ("a topic's keys are evicted", lambda: told_once(
+                lambda topic: redis.ask("DEL", f"ws:s:{topic}", f"ws:m:{topic}"))),
+            ("replication ids", replication_id),
+            ("while the broker is away", down),
+            ("its memory is full", full)):
+        if os.environ.get("ONLY", name) in name:
+            tap.attempt(name, body)
+            redis.child.send_signal(signal.SIGCONT)
+            up()
+
+    def end():
+        for ng in ngs:
+            equal(ng.stop(), 0)
+            equal([line for line in ng.loud(LOST) if not KILLED.search(line)], [])
+    tap.attempt("nothing else is logged", end)
+finally:
+    for ng in ngs:
+        ng.kill()
+    redis.kill()
+tap.done()

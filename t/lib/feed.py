@@ -1,0 +1,45 @@
+"""A subscriber of topics that remember, in JSON lines, for tests that ask it one thing at a time."""
+
+import base64
+import json
+import socket
+import struct
+
+from lib.live import PATIENCE
+from lib.peer import head
+
+
+def position(cursor):
+    """Epoch and offset of a cursor, which is opaque to all but tests."""
+    return struct.unpack(">QQ", base64.urlsafe_b64decode(cursor[1:])[8:])
+
+
+class Feed:
+    """Subscribes by the location /feed and reads lines."""
+
+    def __init__(self, ng, topic, since=""):
+        self.sock = socket.create_connection(("127.0.0.1", ng.port), PATIENCE)
+        self.sock.sendall(head(f"/feed?t={topic}&since={since}"))
+        self.file = self.sock.makefile("rb")
+        self.answer = self.file.readline().decode().strip()
+        while self.file.readline().strip():
+            pass
+        self.cursor = None
+
+    def line(self):
+        kind, size = self.file.read(2)
+        if size == 126:
+            size = struct.unpack(">H", self.file.read(2))[0]
+        data = self.file.read(size)
+        if kind != 0x81:
+            raise EOFError(f"closed: {data!r}")
+        line = json.loads(data)
+        self.cursor = line.get("cursor", self.cursor)
+        return line
+
+    def data(self, n):
+        return [self.line()["data"] for _ in range(n)]
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
