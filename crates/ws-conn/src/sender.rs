@@ -66,13 +66,10 @@ impl Sender {
 
     /// Queues a whole message, compressed where that was agreed and pays. Returns its bytes on
     /// the wire.
-    pub fn message(
-        &mut self,
-        host: &impl Host,
-        text: bool,
-        data: &[u8],
-    ) -> Result<usize, SendError> {
-        let op = self.admit(text, data)?;
+    pub fn message(&mut self, host: &impl Host, op: u8, data: &[u8]) -> Result<usize, SendError> {
+        if self.is_streaming() {
+            return Err(SendError::StreamOpen);
+        }
         if let Some(encoder) = &mut self.encoder {
             let mut packed = Vec::new();
             if encoder.encode(data, &mut packed) {
@@ -85,16 +82,16 @@ impl Sender {
         Ok(self.push(host, true, 0, op, data)?)
     }
 
-    /// Whether this message may be sent now. Returns its opcode.
+    /// Whether this message may be sent now.
     #[inline]
-    pub fn admit(&self, text: bool, data: &[u8]) -> Result<u8, SendError> {
+    pub fn admit(&self, text: bool, data: &[u8]) -> Result<(), SendError> {
         if self.is_streaming() {
             return Err(SendError::StreamOpen);
         }
         if text && !utf8::is_valid(data) {
             return Err(SendError::InvalidUtf8);
         }
-        Ok(if text { opcode::TEXT } else { opcode::BINARY })
+        Ok(())
     }
 
     /// Opens a message that is sent in fragments.

@@ -1,14 +1,14 @@
 //! Reading, and taking what came: by frames, by messages, by fragments.
 
 use ws_proto::header::FrameHeader;
-use ws_proto::{close, opcode, Event, Payload};
+use ws_proto::{close, opcode, Error, Event, Payload};
 
 use super::Connection;
 use crate::config::Style;
-use crate::dialogue::{owned, News};
+use crate::dialogue::{owned, Dialogue, News};
 use crate::host::{Counted, Host, Io, NoIo};
 use crate::inbox::Item;
-use crate::receiver::RecvError;
+use crate::receiver::{Receiver, RecvError};
 use crate::{End, IoError};
 
 /// A message or frame that lies in memory which stays as it is until the connection is used again, or,
@@ -153,19 +153,61 @@ impl Connection {
             match next {
                 None => break,
                 Some(Ok(Ok(()))) => read += usize::from(!dialogue.inbox.is_empty()),
-                Some(Ok(Err((err, head, len)))) => dialogue.fail(host, err, head, len),
-                Some(Err(RecvError::Protocol(err))) => {
-                    let (head, len) = receiver.codec().refused();
-                    dialogue.fail(host, err, head, len);
-                }
-                Some(Err(RecvError::Io(_, err))) => dialogue.lost(err),
-                Some(Err(RecvError::Ended)) => dialogue.finish(End::Dropped),
+                Some(fault) => end_reading(receiver, dialogue, host, fault),
             }
         }
         if any {
             self.note_held();
         }
         view
+    }
+
+    /// Message style: hands every message that is here to `sink`, whether it is text and its bytes,
+    /// until that answers that it has no room for more, or none is left.
+    pub fn pass(
+        &mut self,
+        host: &impl Host,
+        io: &impl Io,
+        mut sink: impl FnMut(bool, &[u8]) -> bool,
+    ) {
+        let mut room = true;
+        while room {
+            let Some(Item { opcode, data, .. }) = self.dialogue.inbox.pop() else { break };
+            room = sink(opcode == opcode::TEXT, &data);
+            host.recycle(data);
+        }
+        if !room || self.is_ending() {
+            if room {
+                self.dialogue.finish_close(host);
+            }
+            return;
+        }
+        let Connection { receiver, dialogue, .. } = self;
+        let mut any = false;
+        while room && !dialogue.is_over() && !dialogue.is_full() && receiver.may_bring(io) {
+            let next = receiver.next(host, io, |event| match event {
+                Event::Message { text, payload } if !dialogue.is_closing() => {
+                    let len = payload.len();
+                    dialogue.count_in(host, len);
+                    dialogue.admit(host).map_err(|err| (err, FrameHeader::default(), len))?;
+                    room = sink(text, payload.as_ref());
+                    if let Payload::Owned(bytes) = payload {
+                        host.recycle(bytes);
+                    }
+                    Ok(())
+                }
+                event => dialogue.absorb(host, event),
+            });
+            any |= next.is_some();
+            match next {
+                None => break,
+                Some(Ok(Ok(()))) => {}
+                Some(fault) => end_reading(receiver, dialogue, host, fault),
+            }
+        }
+        if any {
+            self.note_held();
+        }
     }
 
     /// What is held for what came is given back at the end of the turn.
@@ -369,6 +411,25 @@ impl Connection {
         if self.lent.capacity() > 0 {
             host.recycle(std::mem::take(&mut self.lent));
         }
+    }
+}
+
+/// What a read has brought is no item: a broken rule, or the end.
+fn end_reading(
+    receiver: &mut Receiver,
+    dialogue: &mut Dialogue,
+    host: &impl Host,
+    fault: Result<Result<(), (Error, FrameHeader, usize)>, RecvError>,
+) {
+    match fault {
+        Ok(Ok(())) => {}
+        Ok(Err((err, head, len))) => dialogue.fail(host, err, head, len),
+        Err(RecvError::Protocol(err)) => {
+            let (head, len) = receiver.codec().refused();
+            dialogue.fail(host, err, head, len);
+        }
+        Err(RecvError::Io(_, err)) => dialogue.lost(err),
+        Err(RecvError::Ended) => dialogue.finish(End::Dropped),
     }
 }
 

@@ -69,11 +69,24 @@ impl Connection {
         data: &[u8],
     ) -> Result<usize, SendError> {
         self.check()?;
+        self.dialogue.sender.admit(text, data)?;
+        self.pass_on(host, io, text, data)
+    }
+
+    /// The same for what has been a message already, and whose text is therefore known to be UTF-8.
+    pub fn pass_on(
+        &mut self,
+        host: &impl Host,
+        io: &impl Io,
+        text: bool,
+        data: &[u8],
+    ) -> Result<usize, SendError> {
+        self.check()?;
+        let op = if text { opcode::TEXT } else { opcode::BINARY };
         let bytes = if self.dialogue.sender.is_plain() {
-            let op = self.dialogue.sender.admit(text, data)?;
             self.put(host, io, true, op, data)?
         } else {
-            self.dialogue.sender.message(host, text, data)?
+            self.dialogue.sender.message(host, op, data)?
         };
         self.dialogue.count_out(host, data.len());
         self.dialogue.news |= News::OUTPUT;
