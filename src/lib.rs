@@ -7,6 +7,7 @@ mod ffi;
 mod hub;
 mod lua;
 mod ngx;
+mod proxy;
 mod session;
 mod upgrade;
 

@@ -1,8 +1,11 @@
 package t::Proxy;
 
-# Block shapes for the tests of resty.websocket.proxy: a client, the proxy, an upstream, all of one
-# nginx. Sections of its own:
+# Block shapes for the tests of proxies: a client, the proxy, an upstream, all of one nginx. Sections of
+# its own:
 #   upstream  Lua code of the upstream's handler; `wb` is its drop-in server object
+#   pass      the proxy is the directive websocket_proxy, with these words behind the URL; then `ws` is
+#             the upstream's object, of websocket.accept(), with the options of the section `accept`
+#   directives  of the proxy's location then
 #   options   Lua source of the table handed to proxy.new()
 #   proxy     Lua code of the proxy's handler instead of connect() and execute(); `proxy` is the module
 #   client    Lua code of the client: `peer` is t/peer.lua, say(...) a line of the response, and
@@ -29,6 +32,9 @@ my $NAMES = <<'END';
                 local first, payload = p:receive()
                 while first do
                     local kind = kinds[first % 16] .. (first < 128 and " ..." or "")
+                    if first == 0x88 and polite then
+                        p.sock:send(peer.frame(0x88, payload:sub(1, 2)))
+                    end
                     if first == 0x88 and #payload >= 2 then
                         kind = kind .. " " .. payload:byte(1) * 256 + payload:byte(2)
                         payload = payload:sub(3)
@@ -46,6 +52,7 @@ END
 sub add_side {
     my ($block, $path, $code) = @_;
     add_location($block, $path, $QUIET, <<"END");
+            local polite
 $NAMES
             peer.enter()
             local done, err = pcall(function ()
@@ -58,9 +65,41 @@ $code
 END
 }
 
+sub complete_directive {
+    my $block = shift;
+    my ($words, $accept) = ($block->pass, $block->accept // '');
+    my $directives = $block->directives // '';
+    $words =~ s/\s+\z//;
+    my $url = $words =~ m{\Awss?://} ? '' : 'ws://127.0.0.1:HTTP_PORT/up';
+    my $config = ($block->config // '') . <<"END";
+    location = /ws {
+        $directives
+        websocket_proxy $url $words;
+    }
+END
+    $block->set_value(config => $config);
+    add_side($block, '/up', <<"END" . $block->upstream) if defined $block->upstream;
+            local ws = assert(require("resty.websocket").accept($accept))
+END
+    finish($block);
+}
+
+sub finish {
+    my $block = shift;
+    # A client of messages answers close frames, one of frames does what it is told.
+    my $polite = defined $block->pass ? 'true' : 'false';
+    add_client($block, $QUIET, "            local polite = $polite\n$NAMES", 'peer.await_handlers()');
+    fill_in($block);
+    $block->set_value(no_error_log => [log_above_info()])
+      if !defined $block->no_error_log && !defined $block->error_log;
+    watch_log($block, log_above_info());
+}
+
 sub complete_proxy_block {
     my $block = shift;
-    add_http($block, '');
+    # The default heartbeat would ping at random: no block waits for that without saying so.
+    add_http($block, 'websocket_ping_interval 0;');
+    return complete_directive($block) if defined $block->pass;
     my $options = $block->options // '';
     add_side($block, '/ws', 'local proxy = require "resty.websocket.proxy"' . "\n" . ($block->proxy // <<"END"));
             local wp = assert(proxy.new($options))
@@ -73,10 +112,7 @@ END
     add_side($block, '/up', <<"END" . $block->upstream) if defined $block->upstream;
             local wb = assert(require("resty.websocket.server"):new())
 END
-    add_client($block, $QUIET, $NAMES, 'peer.await_handlers()');
-    fill_in($block);
-    $block->set_value(no_error_log => [log_above_info()]) if !defined $block->no_error_log;
-    watch_log($block, log_above_info());
+    finish($block);
 }
 
 1;

@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 
-ORDER = ["ffi", "ngx", "session", "hub", "upgrade", "conf", "lua"]
+ORDER = ["ffi", "ngx", "session", "hub", "upgrade", "proxy", "conf", "lua"]
 UNSAFE = ["src/ffi/", "src/ngx/", "src/lua/vm/", "src/conf/commands.rs", "src/conf/handlers.rs", "src/conf/lookup.rs", "src/conf/variables.rs", "src/lib.rs"]
 RAW = UNSAFE
 

@@ -10,6 +10,7 @@ use ws_proto::ext::deflate;
 use ws_proto::handshake::server;
 
 use super::location::{Location, Origins};
+use super::time::parse_time;
 use crate::session::ShutdownClose;
 
 /// What is wrong with a directive's arguments.
@@ -117,21 +118,6 @@ impl Location {
         self.deflate = deflate;
         Ok(())
     }
-}
-
-/// nginx's time with one unit (`30s`, `500ms`, `2m`, `1d`; bare numbers are seconds), in milliseconds.
-pub fn parse_time(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 /// One `key=value` (or bare flag) of `websocket_compression`. None: unknown or out of range.

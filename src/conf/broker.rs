@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use ws_hub::broker::{Secret, Server, Settings};
 
-use super::arguments::{parse_time, ArgumentError};
+use super::arguments::ArgumentError;
 use super::main::Main;
+use super::time::parse_time;
 use super::topics::parse_size;
 use crate::hub::{self, MOST_BROKERS};
 use crate::ngx::tls_client::{TlsClient, TlsClientOptions};

@@ -61,7 +61,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 25] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 26] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -95,6 +95,7 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 25] = [
     content(c"websocket_status", ffi::NGX_CONF_NOARGS | ONE, handlers::set_status),
     content(c"websocket_publish", ffi::NGX_CONF_TAKE123, handlers::set_publish),
     content(c"websocket_subscribe", ffi::NGX_CONF_1MORE, handlers::set_subscribe),
+    content(c"websocket_proxy", ffi::NGX_CONF_1MORE, handlers::set_proxy),
     ffi::ngx_command_t {
         name: name(c"websocket_zone"),
         type_: (ffi::NGX_HTTP_MAIN_CONF | ONE) as ffi::ngx_uint_t,

@@ -1,19 +1,24 @@
-//! The content directives `websocket_status`, `websocket_publish` and `websocket_subscribe`: their C
-//! side. One content handler serves a location; what it does stands in `status` and `push`.
+//! The content directives `websocket_status`, `websocket_publish`, `websocket_subscribe` and
+//! `websocket_proxy`: their C side. One content handler serves a location; what it does stands in
+//! `status`, `push` and `proxy`.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::rc::Rc;
 
 use ngx::ngx_conf_log_error;
 
 use super::arguments::DUPLICATE;
 use super::location::{Content, Format, Location, Value};
 use super::lookup::{compile, location_of};
+use super::proxied::{Given, Proxied};
+use super::proxy;
 use super::push;
 use super::status::{self, Form};
 use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::ngx::request::Request;
+use crate::ngx::upstream_conf::{self, Conf};
 
 const ERROR: *mut c_char = usize::MAX as *mut c_char;
 /// Before the value of `since`, and that of `info`.
@@ -42,6 +47,12 @@ unsafe fn core_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_core_loc_conf_
 unsafe fn set_handler(cf: *mut ffi::ngx_conf_t, content: &Content) -> *mut c_char {
     if content.status.is_some() && !(content.publish.is_none() && content.subscribe.is_empty()) {
         return c"cannot share a location: websocket_status answers every request"
+            .as_ptr()
+            .cast_mut();
+    }
+    let pushes = content.publish.is_some() || !content.subscribe.is_empty();
+    if content.proxy.is_some() && (content.status.is_some() || pushes) {
+        return c"cannot share a location: websocket_proxy answers every request"
             .as_ptr()
             .cast_mut();
     }
@@ -74,8 +85,10 @@ unsafe extern "C" fn handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t 
     guarded("a content handler", ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
         // SAFETY: nginx calls a content handler with a request that is alive.
         let Some(r) = (unsafe { Request::from_ptr(r) }) else { return 500 };
-        match location_of(r).content.status {
+        let content = &location_of(r).content;
+        match content.status {
             Some(form) => status::handle(r, form),
+            None if content.proxy.is_some() => proxy::pass(r),
             None => push::handle(r),
         }
     })
@@ -184,6 +197,60 @@ unsafe fn compile_rest(
     unsafe {
         let (len, data) = (word.len - begin.len(), word.data.add(begin.len()));
         compile(cf, &mut ffi::ngx_str_t { len, data })
+    }
+}
+
+/// Setter of `websocket_proxy url [option=value ...]`.
+pub unsafe extern "C" fn set_proxy(
+    cf: *mut ffi::ngx_conf_t,
+    _cmd: *mut ffi::ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: as above.
+    unsafe {
+        let content = &mut (*conf.cast::<Location>()).content;
+        if content.proxy.is_some() {
+            return DUPLICATE.as_ptr().cast_mut();
+        }
+        let given: Vec<&[u8]> = words(cf)[1..].iter().map(|word| word.as_bytes()).collect();
+        match Given::parse(&given).map(|given| make_proxy(cf, given)) {
+            Ok(Some(proxy)) => content.proxy = Some(Rc::new(proxy)),
+            Ok(None) => return ERROR,
+            Err(text) => {
+                ngx_conf_log_error!(
+                    ffi::NGX_LOG_EMERG,
+                    cf,
+                    "{} in \"websocket_proxy\" directive",
+                    text
+                );
+                return ERROR;
+            }
+        }
+        set_handler(cf, content)
+    }
+}
+
+/// Makes of the words what nginx needs. None: the reason has been logged.
+///
+/// # Safety
+/// `cf` must be the configuration being read, in a location.
+unsafe fn make_proxy(cf: *mut ffi::ngx_conf_t, mut given: Given) -> Option<Proxied> {
+    // SAFETY: by contract; nginx copies the words that it keeps, or they are of its pool.
+    unsafe {
+        let value = |text: &[u8]| {
+            let mut kept = upstream_conf::kept(cf, text)?;
+            compile(cf, &mut kept)
+        };
+        let target = match &given.target {
+            Some(target) => Some(value(target)?),
+            None => None,
+        };
+        let host = value(&given.host)?;
+        if let (Some(name), Some(tls)) = (&given.ssl_name, &mut given.wanted.tls) {
+            tls.name = Some(value(name)?);
+        }
+        let conf = Conf::new(cf, &given.wanted)?;
+        Some(Proxied { conf, target, host, given })
     }
 }
 

@@ -3,8 +3,9 @@
 
 use ws_conn::Rate;
 
-use super::arguments::{parse_time, ArgumentError};
+use super::arguments::ArgumentError;
 use super::location::Location;
+use super::time::parse_time;
 use super::topics::number;
 
 impl Location {

@@ -6,9 +6,14 @@ use std::rc::Rc;
 use ws_conn::Rate;
 use ws_conn::Style;
 use ws_proto::ext::{self, deflate};
+use ws_proto::handshake::server::Policy;
 
+use super::proxied::Proxied;
 use super::status::Form;
-use crate::session::{Options, ShutdownClose, SlowConsumer, NEVER};
+use super::time::{heartbeat, limit};
+use crate::ngx::upstream_conf::ComplexValue;
+use crate::session::{Options, ShutdownClose, SlowConsumer};
+use crate::upgrade::Rules;
 
 /// nginx's mark of a value that was not given: -1 in any integer type.
 pub(super) const UNSET: usize = usize::MAX;
@@ -79,6 +84,8 @@ pub struct Content {
     pub format: Format,
     /// Its `gap=ignore`.
     pub ignores_gaps: bool,
+    /// `websocket_proxy`.
+    pub proxy: Option<Rc<Proxied>>,
 }
 
 /// How subscribers get their messages.
@@ -96,7 +103,10 @@ pub enum Format {
 impl Content {
     /// Whether the location leaves its content to others.
     pub fn is_empty(&self) -> bool {
-        self.status.is_none() && self.publish.is_none() && self.subscribe.is_empty()
+        self.status.is_none()
+            && self.publish.is_none()
+            && self.subscribe.is_empty()
+            && self.proxy.is_none()
     }
 }
 
@@ -117,7 +127,7 @@ impl Origins {
 }
 
 /// A value with variables, compiled into the configuration's pool; evaluated in `handlers`.
-pub type Value = ngx::ffi::ngx_http_complex_value_t;
+pub type Value = ComplexValue;
 
 thread_local! {
     /// What `websocket_shutdown_close` says where it is not given.
@@ -277,6 +287,16 @@ impl Location {
         at_most(self.max_subscriptions)
     }
 
+    /// Calls `work` with the rules by which this location judges an upgrade.
+    pub fn with_rules<R>(&self, protocols: &[&[u8]], work: impl FnOnce(Rules<'_>) -> R) -> R {
+        let patterns = self.origins.as_ref().and_then(|origins| origins.patterns());
+        work(Rules::Strict(Policy {
+            protocols,
+            origins: patterns.as_deref(),
+            require_origin: self.origins.as_ref().is_some_and(|origins| origins.required),
+        }))
+    }
+
     /// What happens to a subscriber over its send buffer.
     pub fn slow(&self) -> SlowConsumer {
         match self.slow_consumer {
@@ -284,20 +304,6 @@ impl Location {
             _ => SlowConsumer::Close,
         }
     }
-}
-
-/// A time limit of which 0 means none.
-pub fn limit(ms: u64) -> u64 {
-    if ms == 0 {
-        NEVER
-    } else {
-        ms
-    }
-}
-
-/// The heartbeat of these times, if there is one.
-pub fn heartbeat(interval: u64, timeout: u64) -> Option<(u64, u64)> {
-    (interval > 0).then_some((interval, timeout))
 }
 
 /// A number's limit of which 0 means none.

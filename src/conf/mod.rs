@@ -10,9 +10,12 @@ mod limits;
 mod location;
 mod lookup;
 mod main;
+mod proxied;
+mod proxy;
 mod push;
 mod status;
 mod subscribe;
+mod time;
 mod topics;
 mod variables;
 
@@ -20,7 +23,8 @@ pub use commands::{
     check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf,
     merge_loc_conf, provides, request_zone, topic_rules, COMMANDS,
 };
-pub use location::{heartbeat, limit, Location};
+pub use location::Location;
 pub use lookup::location_of;
 pub use main::LuaModules;
+pub use time::{heartbeat, limit};
 pub use variables::register as register_variables;

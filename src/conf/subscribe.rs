@@ -5,7 +5,6 @@ use std::rc::Rc;
 use ws_hub::since::Since;
 use ws_hub::topic::check_topic;
 use ws_hub::ConnId;
-use ws_proto::handshake::server::Policy;
 
 use super::answers::{answer, refuse};
 use super::fetch::once_fetched;
@@ -15,7 +14,7 @@ use crate::hub::{self, OnGap, Wanted};
 use crate::ngx::request::Request;
 use crate::ngx::respond::{with_body, GoOn};
 use crate::session::Each;
-use crate::upgrade::{self, alone, Rules, Wish};
+use crate::upgrade::{self, alone, Wish};
 
 /// The subprotocol of clients that take lines in JSON.
 const CURSOR_JSON: &[u8] = b"cursor.json";
@@ -26,24 +25,19 @@ pub fn subscribe(r: Request) -> isize {
     if !r.has_body() {
         return Subscribe::go_on(r);
     }
-    match with_rules(location_of(r), |rules| upgrade::check(r, &rules)) {
+    let location = location_of(r);
+    match location.with_rules(protocols(location), |rules| upgrade::check(r, &rules)) {
         Ok(()) => with_body::<Subscribe>(r),
         Err(fault) => refuse(r, alone::refused(r, &fault)),
     }
 }
 
-/// Calls `work` with the rules by which this location judges an upgrade.
-fn with_rules<R>(location: &Location, work: impl FnOnce(Rules<'_>) -> R) -> R {
-    let patterns = location.origins.as_ref().and_then(|origins| origins.patterns());
-    let protocols: &[&[u8]] = match location.content.format {
+/// The subprotocols that a location chooses from.
+fn protocols(location: &Location) -> &'static [&'static [u8]] {
+    match location.content.format {
         Format::Raw => &[],
         Format::Json | Format::Auto => &[CURSOR_JSON],
-    };
-    work(Rules::Strict(Policy {
-        protocols,
-        origins: patterns.as_deref(),
-        require_origin: location.origins.as_ref().is_some_and(|origins| origins.required),
-    }))
+    }
 }
 
 /// Upgrades the request, whose body has been read, and subscribes the client. The connection then
@@ -105,7 +99,7 @@ fn upgrade(r: Request, topics: &[Vec<u8>], json: bool, since: &[u8], info: &[u8]
     let since = Since::parse(since, &names).into_iter().map(wanted);
     let wished: Vec<_> = names.iter().copied().zip(since).collect();
     let each = |id| listener(location, topics, id);
-    with_rules(location, |rules| {
+    location.with_rules(protocols(location), |rules| {
         let wish = Wish {
             rules,
             options: location.options(),

@@ -4,8 +4,9 @@
 use ws_hub::history::{Limits, Rule};
 use ws_hub::topic::MAX_TOPIC;
 
-use super::arguments::{parse_time, ArgumentError};
+use super::arguments::ArgumentError;
 use super::main::Main;
+use super::time::parse_time;
 use crate::hub::{Reach, JOIN_LEAVE, PRESENCE};
 
 /// The longest history.

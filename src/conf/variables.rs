@@ -29,12 +29,19 @@ const VARIABLES: &[(&CStr, Getter)] = &[
     }),
 ];
 
+/// Variables of `websocket_proxy`, and nginx's of which they are other names: whichever upstream has
+/// been asked, also one that has refused.
+const UPSTREAM: &[(&CStr, &[u8])] = &[
+    (c"websocket_upstream_addr", b"upstream_addr"),
+    (c"websocket_upstream_status", b"upstream_status"),
+];
+
 /// Makes the variables known. To be called in preconfiguration. False: nginx has logged why not.
 ///
 /// # Safety
 /// `cf` must be the configuration being read.
 pub unsafe fn register(cf: *mut ffi::ngx_conf_t) -> bool {
-    VARIABLES.iter().enumerate().all(|(row, (name, _))| {
+    let add = |name: &CStr, row: usize, get: Handler| {
         let mut name =
             ffi::ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() };
         // SAFETY: by contract; nginx copies the name (into lower case).
@@ -48,7 +55,35 @@ pub unsafe fn register(cf: *mut ffi::ngx_conf_t) -> bool {
             (*variable).data = row;
         }
         true
-    })
+    };
+    VARIABLES.iter().enumerate().all(|(row, (name, _))| add(name, row, get))
+        && UPSTREAM.iter().enumerate().all(|(row, (name, _))| add(name, row, get_upstream))
+}
+
+type Handler = unsafe extern "C" fn(
+    *mut ffi::ngx_http_request_t,
+    *mut ffi::ngx_http_variable_value_t,
+    usize,
+) -> ffi::ngx_int_t;
+
+/// A variable that is another one of nginx's.
+unsafe extern "C" fn get_upstream(
+    r: *mut ffi::ngx_http_request_t,
+    value: *mut ffi::ngx_http_variable_value_t,
+    row: usize,
+) -> ffi::ngx_int_t {
+    let (_, name) = UPSTREAM[row];
+    let mut text = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+    // SAFETY: nginx evaluates a variable for a request that is alive, and `value` is its to fill; the
+    // name is in lower case, and only read.
+    unsafe {
+        let key = ffi::ngx_hash_key(text.data, text.len);
+        match ffi::ngx_http_get_variable(r, &mut text, key).as_ref() {
+            Some(found) => *value = *found,
+            None => (*value).set_not_found(1),
+        }
+    }
+    ffi::NGX_OK as _
 }
 
 unsafe extern "C" fn get(

@@ -88,6 +88,24 @@ impl<'a> Request<'a> {
         unsafe { bytes(&self.raw().args) }
     }
 
+    /// The request target as the client sent it.
+    pub fn target(self) -> &'a [u8] {
+        // SAFETY: points into the request's own buffers, alive for 'a.
+        unsafe { bytes(&self.raw().unparsed_uri) }
+    }
+
+    /// The client's address, as text; of a unix socket `unix:`.
+    pub fn client(self) -> &'a [u8] {
+        // SAFETY: alive by construction, and so is its connection.
+        unsafe { bytes(&(*self.raw().connection).addr_text) }
+    }
+
+    /// Whether the client has come by TLS.
+    pub fn is_tls(self) -> bool {
+        // SAFETY: alive by construction, and so is its connection.
+        unsafe { !(*self.raw().connection).ssl.is_null() }
+    }
+
     /// The method's name as the client sent it.
     pub fn method(self) -> &'a [u8] {
         // SAFETY: points into the request's own buffers, alive for 'a.

@@ -42,9 +42,9 @@ pub enum Failed {
     Flush,
 }
 
-/// Sends the 101 of an accepted upgrade. Headers that were set before go with it, but for those
-/// that it sets itself, and for a content type.
-pub fn switch(r: Request, with: &Switch<'_>) -> Result<Switched, Failed> {
+/// Makes the response of `r` the 101 of an accepted upgrade, to be sent. Headers that were set before
+/// go with it, but for those that it sets itself, and for a content type.
+pub fn dress(r: Request, with: &Switch<'_>) -> Result<(), Failed> {
     let protocol = with.protocol.map(escaped);
     let r = r.as_ptr();
     // SAFETY: r is alive. The status line is static.
@@ -72,6 +72,16 @@ pub fn switch(r: Request, with: &Switch<'_>) -> Result<Switched, Failed> {
         (*r).err_status = 0;
         ffi::HTTP_REQUEST_KEEPALIVE.set(r, 0);
         ffi::HTTP_REQUEST_LINGERING_CLOSE.set(r, 1);
+    }
+    Ok(())
+}
+
+/// Sends the 101 of an accepted upgrade.
+pub fn switch(r: Request, with: &Switch<'_>) -> Result<Switched, Failed> {
+    dress(r, with)?;
+    let r = r.as_ptr();
+    // SAFETY: r is alive.
+    unsafe {
         let refused = |rc: isize| rc == ffi::NGX_ERROR as isize || rc > ffi::NGX_OK as isize;
         if refused(ffi::ngx_http_send_header(r)) {
             return Err(Failed::Header);
@@ -86,6 +96,12 @@ pub fn switch(r: Request, with: &Switch<'_>) -> Result<Switched, Failed> {
             Ok(Switched::Sent)
         }
     }
+}
+
+/// Whether the kernel has taken all of the response so far.
+pub fn has_left(r: Request) -> bool {
+    // SAFETY: r is alive.
+    unsafe { !waits(r.as_ptr()) }
 }
 
 /// Whether a part of the response has not been taken by the kernel.

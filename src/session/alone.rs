@@ -19,9 +19,15 @@ impl Session {
     /// to this very connection.
     #[inline]
     pub(super) fn tend(&self) {
-        let each = self.io.borrow().alone.clone();
+        let (each, partner) = {
+            let io = self.io.borrow();
+            (io.alone.clone(), io.partner.clone())
+        };
         if let Some(each) = each {
             self.hand_on(&*each);
+        }
+        if let Some(partner) = partner {
+            partner.tend();
         }
     }
 

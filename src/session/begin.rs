@@ -50,6 +50,7 @@ impl Session {
             goodbye: None,
             log_errors: conf.log_errors(r),
             alone: None,
+            partner: None,
             handler_close: options.handler_close,
             stays: false,
         };

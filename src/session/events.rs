@@ -23,6 +23,8 @@ impl Session {
             self.quit(io);
         }
         match io.driver.conn.style() {
+            // It reads by itself, see `tend`.
+            _ if io.partner.is_some() => {}
             Style::Frames if !io.driver.conn.is_closing() => self.frame_readable(io),
             _ => self.message_readable(io),
         }
@@ -43,7 +45,8 @@ impl Takeover for Session {
         let over = {
             let mut io = self.io.borrow_mut();
             let io = &mut *io;
-            io.driver.turn(&self.link, Some(&self.waiting), self.link.is_open());
+            let reads = self.link.is_open() && io.partner.is_none();
+            io.driver.turn(&self.link, Some(&self.waiting), reads);
             self.await_return(io);
             io.driver.conn.is_over()
         };
@@ -67,7 +70,8 @@ impl Takeover for Session {
         let io = self.io.borrow();
         let is_awaited = self.waiting.reader.waiters() > 0 || self.waiting.closers.waiters() > 0;
         // Without a handler nobody is to be ended: `tend` sees to the request.
-        io.driver.conn.is_over() || is_awaited || io.alone.is_some()
+        let unattended = io.alone.is_some() || io.partner.is_some();
+        io.driver.conn.is_over() || is_awaited || unattended
     }
 
     fn has_unread(&self) -> bool {
@@ -100,6 +104,10 @@ impl Takeover for Session {
         self.io.borrow_mut().driver.conn.end_unsaid();
         self.waiting.wake_all();
         self.note_end();
+        let partner = self.io.borrow_mut().partner.take();
+        if let Some(partner) = partner {
+            partner.ended();
+        }
     }
 
     fn leave_pool(&self) {

@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
 use rand::rngs::OsRng;
 use rand::TryRngCore;
 
@@ -39,6 +41,11 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 /// A masking key.
 pub fn masking_key() -> [u8; 4] {
     bytes()
+}
+
+/// A Sec-WebSocket-Key: 16 bytes in base64 (RFC 6455 4.1).
+pub fn handshake_key() -> String {
+    STANDARD.encode(bytes::<16>())
 }
 
 /// Throws the batch away. For a worker that has just been forked: its copy of the master's batch

@@ -11,6 +11,7 @@ use ws_hub::ConnId;
 
 use super::driver::Driver;
 use super::options::{ShutdownClose, SlowConsumer};
+use super::partner::Partner;
 use super::transport::Transport;
 use super::waiting::Waiting;
 use crate::ngx::clock::now_ms;
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub log_errors: bool,
     /// Set where no handler reads: who is told of messages.
     pub alone: Option<Rc<Each>>,
+    /// Set where another connection takes what comes.
+    pub partner: Option<Rc<dyn Partner>>,
     /// The peer is told that the handler has ended.
     pub handler_close: bool,
     /// The worker quits, and this connection keeps it until the peer ends it.
@@ -54,6 +57,7 @@ impl State {
         let conn = &self.driver.conn;
         self.handler_close
             && self.alone.is_none()
+            && self.partner.is_none()
             && !conn.is_over()
             && !conn.is_closing()
             && conn.write_end().is_none()

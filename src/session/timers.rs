@@ -13,7 +13,8 @@ impl Session {
     /// timer, because nginx calls the read handler outside of its event loop then.
     pub(super) fn quit(&self, io: &mut State) {
         let is_told = io.shutdown.is_some() || io.goodbye.is_some() || io.driver.conn.is_over();
-        if !is_told && io.alone.is_some() && !io.stays {
+        let unattended = io.alone.is_some() || io.partner.is_some();
+        if !is_told && unattended && !io.stays {
             // No handler waits here, whose timer would keep the worker: nginx ends a worker that
             // quits as soon as no timer is left.
             io.stays = true;

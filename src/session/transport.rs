@@ -1,4 +1,4 @@
-//! What carries a connection's bytes: a request that was taken over, a connection that a port of ours
+//! What carries a connection's bytes: a request that was taken over, its upstream's, one that a port of ours
 //! accepted, a cosocket between two of its own calls. A `Driver` knows them by one trait, so a new
 //! way of bytes is one more implementation, and whoever owns it calls the driver when it is told of
 //! something.
@@ -9,6 +9,7 @@ use ws_conn::{Io, NoIo, Recv, Sent};
 
 use crate::ngx::accepted::Accepted;
 use crate::ngx::cosocket::Cosocket;
+use crate::ngx::leg::Leg;
 use crate::ngx::link::Link;
 use crate::ngx::wire::Wire;
 
@@ -93,6 +94,36 @@ impl Transport for Accepted {
     }
     fn cut(&self) {
         self.close();
+    }
+    fn info(&self, text: &str) {
+        (**self).info(text);
+    }
+}
+
+/// A connection whose events are ours, until it is given back.
+impl Transport for Leg {
+    type Io = Wire;
+    #[inline]
+    fn io(&self) -> &Wire {
+        self
+    }
+    fn post_flush(&self) {
+        Leg::post_flush(self);
+    }
+    fn set_timer(&self, ms: u64, must_run: bool) {
+        Leg::set_timer(self, ms, must_run);
+    }
+    fn note_output(&self, waits: bool) {
+        if !waits {
+            self.shrink();
+            self.want_write();
+        }
+    }
+    fn end_output(&self) {
+        (**self).end_output();
+    }
+    fn cut(&self) {
+        self.hang_up();
     }
     fn info(&self, text: &str) {
         (**self).info(text);

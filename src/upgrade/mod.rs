@@ -1,5 +1,5 @@
-//! From a request of nginx's to a session: the one way in, for accept(), server:new() and
-//! websocket_subscribe. `check` judges the request; `start` judges it, makes the session, tells the
+//! From a request of nginx's to a session: the one way in, for accept(), server:new(),
+//! websocket_subscribe and websocket_proxy. `check` judges the request; `start` judges it, makes the session, tells the
 //! hub and sends the 101; `open` hands the connection over to the session once the 101 has left.
 //! Between the two the 101 may have to wait: with Lua in a light thread (raw_stream.lua), without in
 //! nginx's event handlers (`alone`). What was published since `start` waits in the session.
@@ -17,7 +17,7 @@ pub use self::error::Error;
 use crate::hub::{self, Wanted};
 use crate::ngx::request::Request;
 use crate::ngx::respond::set_header;
-use crate::ngx::switch::{switch, Switch, Switched};
+use crate::ngx::switch::{dress, switch, Failed, Switch, Switched};
 use crate::ngx::takeover;
 use crate::session::stats::{self, Counter};
 use crate::session::{Each, Options, Session};
@@ -69,6 +69,24 @@ pub fn check(r: Request, rules: &Rules<'_>) -> Result<(), Error> {
 /// Judges the request, whose body has been read, and begins the 101. Headers that were set before
 /// go with it.
 pub fn start(r: Request, wish: Wish<'_>) -> Result<Started, Error> {
+    with_session(r, &wish, None, |with| {
+        let switched = switch(r, with)?;
+        let protocol = with.protocol.map(<[u8]>::to_vec);
+        Ok(Started { switched, protocol, extensions: with.extensions.map(str::to_owned) })
+    })
+}
+
+/// As `start`, of a 101 that nginx sends by itself: it is readied. The subprotocol is chosen already.
+pub fn ready(r: Request, wish: Wish<'_>, protocol: Option<&[u8]>) -> Result<(), Error> {
+    with_session(r, &wish, Some(protocol), |with| dress(r, with))
+}
+
+fn with_session<T>(
+    r: Request,
+    wish: &Wish<'_>,
+    chosen: Option<Option<&[u8]>>,
+    go: impl FnOnce(&Switch<'_>) -> Result<T, Failed>,
+) -> Result<T, Error> {
     let headers = r.headers();
     let request = r.handshake(&headers);
     let Upgrade { accept, protocol } = judge(r, &request, &wish.rules)?;
@@ -78,22 +96,16 @@ pub fn start(r: Request, wish: Wish<'_>) -> Result<Started, Error> {
     let session = Session::prepare(r, options).ok_or(Error::NoMemory)?;
     let with = Switch {
         accept: &accept,
-        protocol,
+        protocol: chosen.unwrap_or(protocol),
         extensions: extensions.as_deref(),
         only: matches!(wish.rules, Rules::Strict(_)),
     };
-    let switched = enrol(&session, &wish)
-        .map_err(Error::Hub)
-        .and_then(|()| switch(r, &with).map_err(Error::Begun));
-    match switched {
-        Ok(switched) => {
-            Ok(Started { switched, protocol: protocol.map(<[u8]>::to_vec), extensions })
-        }
-        Err(err) => {
-            session.give_up();
-            Err(err)
-        }
+    let gone =
+        enrol(&session, wish).map_err(Error::Hub).and_then(|()| go(&with).map_err(Error::Begun));
+    if gone.is_err() {
+        session.give_up();
     }
+    gone
 }
 
 /// Makes the session known to the hub.

@@ -190,6 +190,42 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
       for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
 }
 
+# The proxy.
+{
+    my $name = 'websocket_proxy';
+    my $url = 'ws://127.0.0.1:9/';
+    taken("$name $_;", 2)
+      for $url, 'ws://127.0.0.1', 'ws://[::1]:9/a?b=$arg_b', 'ws://unix:/tmp/x', 'ws://unix:/tmp/x:/$uri', 'WS://127.0.0.1:9?x';
+    taken("$name $url $_;", 2)
+      for 'connect_timeout=1s', 'answer_timeout=500ms idle_timeout=0 ping_interval=30s ping_timeout=0',
+      'host=$host headers=a,b protocols=none compression=on', 'headers=none protocols=pass compression=off';
+    taken("$name wss://127.0.0.1/ ssl_verify=off ssl_name=\$host;", 2);
+    taken("upstream chat { server 127.0.0.1:9; } server { location / { $name ws://chat; } }", 0);
+    taken("if (\$arg_a) {\n$name $url;\n}", 2);
+    taken("limit_except GET {\n$name $url;\n}", 2);
+    refused("$name $_;", qq{invalid URL "$_" in "$name" directive}, 2)
+      for qw(x http://a/ ws:/a ws:// ws://a@b/ ws://[x]/ ws://unix:);
+    refused("$name $_;", qq{variables before the path in "$name" directive}, 2)
+      for qw(ws://$host/ ws://a:$arg_port ws://unix:$uri);
+    refused("$name ws://127.0.0.1:99999/;", qq{invalid port in upstream "127.0.0.1:99999"}, 2);
+    refused("$name $url $_;", qq{invalid parameter "$_" in "$name" directive}, 2)
+      for qw(x timeout=1 connect_timeout=x connect_timeout= protocols=a compression=1 ssl_verify=1 host=);
+    refused("$name $url ssl_verify=off;", qq{ssl parameters without wss:// in "$name" directive}, 2);
+    refused("$name wss://127.0.0.1/;", qq{no ssl_trusted_certificate in "$name" directive}, 2);
+    refused("$name wss://127.0.0.1/ ssl_verify=off $_=/x;", qq{one of ssl_certificate and ssl_certificate_key in "$name" directive}, 2)
+      for qw(ssl_certificate ssl_certificate_key);
+    refused("$name;", qq{invalid number of arguments in "$name" directive}, 2);
+    refused("$name $url;", qq{"$name" directive is not allowed here}, $_) for 0, 1;
+    refused("$name $url;\n$name $url;", qq{"$name" directive is duplicate}, 2);
+    refused("$name $url;\n$_;", '"' . (split)[0] . qq{" directive cannot share a location: $name answers every request}, 2)
+      for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
+    refused("$_;\n$name $url;", qq{"$name" directive cannot share a location: $name answers every request}, 2)
+      for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
+    like(nginx_says('', '', "$name wss://127.0.0.1/ ssl_trusted_certificate=/nowhere;"),
+        qr{\A1 .*"/nowhere"\) failed}, 'a file that is not there');
+    like(nginx_says('', '', "$name ws://nowhere.invalid/;"), qr{\A1 host not found in upstream "nowhere.invalid"}, 'a name that is none');
+}
+
 # The zone.
 {
     my $name = 'websocket_zone';

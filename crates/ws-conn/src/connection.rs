@@ -109,6 +109,18 @@ impl Connection {
         self.dialogue.end()
     }
 
+    /// Leaves it to the owner to answer the peer's close frame, by `close`: in message style, where
+    /// somebody else has to be heard first. What comes after our own close frame is handed out too.
+    pub fn hold_close(&mut self) {
+        self.dialogue.holds_close = true;
+        self.dialogue.late = true;
+    }
+
+    /// The peer's close frame, where it waits for the owner's.
+    pub fn held_close(&self) -> Option<&End> {
+        self.dialogue.held()
+    }
+
     /// How it ended, for the numbers: of frames, what can be said of them.
     pub fn outcome(&self) -> Option<End> {
         self.dialogue.outcome().or_else(|| match self.receiver.end()? {

@@ -98,6 +98,8 @@ struct Fragments {
 pub(crate) struct Dialogue {
     pub style: Style,
     pub late: bool,
+    /// The peer's close frame is answered by the owner's.
+    pub holds_close: bool,
     /// In frame style: the data frame last handed out was not its message's last.
     pub half_read: bool,
     pub news: News,
@@ -126,6 +128,7 @@ impl Dialogue {
         Dialogue {
             style: config.style,
             late: config.late,
+            holds_close: false,
             half_read: false,
             news: News::default(),
             mark: config.mark,
@@ -285,7 +288,7 @@ impl Dialogue {
         if self.is_over() || self.is_put_off() {
             return;
         }
-        if self.inbox.is_empty() || self.is_closing() {
+        if (self.inbox.is_empty() && !self.holds(&farewell)) || self.is_closing() {
             self.part(host, farewell);
         } else {
             self.close = Close::PeerClosed(Box::new(farewell));
@@ -293,13 +296,28 @@ impl Dialogue {
         }
     }
 
-    /// Carries out an end that was put off.
+    /// The peer's close frame, which the owner is to answer.
+    pub fn held(&self) -> Option<&End> {
+        match &self.close {
+            Close::PeerClosed(farewell) if self.inbox.is_empty() && self.holds(farewell) => {
+                Some(&farewell.end)
+            }
+            _ => None,
+        }
+    }
+
+    /// Carries out an end that was put off, unless that is the owner's to do.
     pub fn finish_close(&mut self, host: &impl Host) {
-        if self.is_put_off() {
+        if matches!(&self.close, Close::PeerClosed(farewell) if !self.holds(farewell)) {
             if let Close::PeerClosed(farewell) = std::mem::take(&mut self.close) {
                 self.part(host, *farewell);
             }
         }
+    }
+
+    /// Whether the owner answers it. A fault is nobody's to answer but ours.
+    fn holds(&self, farewell: &Farewell) -> bool {
+        self.holds_close && matches!(farewell.end, End::Closed { .. })
     }
 
     /// It is over: queues our close frame if it is not sent yet.

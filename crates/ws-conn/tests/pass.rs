@@ -99,3 +99,34 @@ fn a_broken_rule_ends_the_side_that_broke_it() {
     });
     assert_eq!((seen, client.end().map(|end| end.code())), (1, Some(1007)));
 }
+
+#[test]
+fn a_close_frame_that_is_held_waits_for_the_answer_from_elsewhere() {
+    let (world, wire, mut conn) = server(Style::Messages);
+    conn.hold_close();
+    wire.bring(&[text(b"last"), masked(true, opcode::CLOSE, &close(4000, b"bye"))].concat());
+    conn.handle_flush(&world, &wire);
+    assert!(conn.held_close().is_none(), "a message waits before it");
+    conn.pass(&world, &wire, |_, _| true);
+    for _ in 0..3 {
+        conn.handle_flush(&world, &wire);
+        assert_eq!(conn.held_close().map(|end| end.code()), Some(4000));
+        assert!(!conn.is_over());
+    }
+    assert!(conn.pass_on(&world, &wire, true, b"still").is_ok());
+    assert!(conn.close(&world, Some(4001), b"", 0));
+    conn.handle_flush(&world, &wire);
+    assert!(conn.is_over());
+    assert_eq!(conn.end().map(|end| end.code()), Some(4000));
+    let sent = [plain(true, opcode::TEXT, b"still"), plain(true, opcode::CLOSE, &close(4001, b""))];
+    assert_eq!(wire.sent(), sent.concat());
+}
+
+#[test]
+fn a_broken_rule_is_not_held() {
+    let (world, wire, mut conn) = server(Style::Messages);
+    conn.hold_close();
+    wire.bring(&text(b"\xff"));
+    conn.pass(&world, &wire, |_, _| true);
+    assert!(conn.is_over());
+}

@@ -3,8 +3,6 @@
 
 use std::cell::RefCell;
 
-use base64::engine::general_purpose::STANDARD;
-use base64::Engine;
 use ws_conn::{Config, Role, Style};
 use ws_proto::handshake::client::Choice;
 use ws_proto::{opcode, Masking};
@@ -111,8 +109,7 @@ pub fn take(args: &Args) -> Outcome {
     }
 }
 
-/// `new_key()` → a Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1).
+/// `new_key()` → a Sec-WebSocket-Key.
 pub fn new_key(_args: &Args) -> Outcome {
-    let key = STANDARD.encode(random::bytes::<16>());
-    Outcome::one(Value::Bytes(key.into_bytes()))
+    Outcome::one(Value::Bytes(random::handshake_key().into_bytes()))
 }

@@ -186,7 +186,7 @@ impl Connection {
         let mut any = false;
         while room && !dialogue.is_over() && !dialogue.is_full() && receiver.may_bring(io) {
             let next = receiver.next(host, io, |event| match event {
-                Event::Message { text, payload } if !dialogue.is_closing() => {
+                Event::Message { text, payload } if !dialogue.is_closing() || dialogue.late => {
                     let len = payload.len();
                     dialogue.count_in(host, len);
                     dialogue.admit(host).map_err(|err| (err, FrameHeader::default(), len))?;

@@ -2,10 +2,12 @@
 //! texts and the checks of RFC 6455 4.1. Connecting, TLS and reading the response belong to the
 //! caller.
 
+mod chunked;
 mod opening;
 mod response;
 mod uri;
 
+pub use chunked::{Chunked, NotChunked};
 pub use opening::{Choice, Grant, Opening, Wishes};
 pub use response::ResponseHead;
 pub use uri::Uri;

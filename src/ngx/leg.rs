@@ -1,0 +1,205 @@
+//! A connection of nginx's that somebody else has made and will close, such as a request's to its
+//! upstream: meanwhile its events are ours. Owned by whoever carries messages over it (`proxy`).
+
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::mem;
+use std::ops::Deref;
+use std::ptr;
+use std::rc::Rc;
+
+use super::guard::guarded;
+use super::lending;
+use super::wire::Wire;
+use crate::ffi;
+
+/// What the owner of a leg is told.
+pub trait Leads: 'static {
+    /// Its leg.
+    fn leg(&self) -> &Leg;
+    /// Bytes or an end of stream may be there.
+    fn readable(&self);
+    /// The kernel takes bytes again, or the posted flush is due.
+    fn flush(&self);
+    /// The time set with `Leg::set_timer` is over.
+    fn timer(&self);
+}
+
+/// The connection, or nothing before `attach` and after `release`.
+///
+/// While it is attached nginx's events point to the owner without a count. That is sound because the
+/// leg is a part of the owner, and its drop takes the pointers along; the connection must not be
+/// closed before `release`.
+pub struct Leg {
+    wire: Wire,
+    events: UnsafeCell<Events>,
+}
+
+struct Events {
+    flush: ffi::ngx_event_t,
+    timer: ffi::ngx_event_t,
+}
+
+/// Reading and writing: `Wire`'s, while it is attached.
+impl Deref for Leg {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.wire
+    }
+}
+
+impl Leg {
+    /// A leg to nothing.
+    pub fn new() -> Leg {
+        // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
+        let events = UnsafeCell::new(unsafe { mem::zeroed() });
+        Leg { wire: Wire::new(ptr::null_mut()), events }
+    }
+
+    /// Has the events of `c` told to `owner`, whose leg this is.
+    ///
+    /// # Safety
+    /// `c` must be an open connection whose events nobody else waits for, and stay open until
+    /// `release`.
+    pub(super) unsafe fn attach<T: Leads>(owner: &Rc<T>, c: *mut ffi::ngx_connection_t) {
+        let leg = owner.leg();
+        let data = Rc::as_ptr(owner).cast_mut().cast::<c_void>();
+        // SAFETY: by contract; see the type's comment for the pointers.
+        unsafe {
+            for ev in [(*c).read, (*c).write] {
+                if (*ev).timer_set() != 0 {
+                    ffi::ngx_del_timer(ev);
+                }
+            }
+            (*c).data = data;
+            // As of a client: what a peer does is no error of ours.
+            (*c).set_log_error(ffi::ngx_connection_log_error_e_NGX_ERROR_INFO);
+            (*(*c).log).action = c"proxying upgraded connection".as_ptr().cast_mut();
+            (*(*c).read).handler = Some(read_handler::<T>);
+            (*(*c).write).handler = Some(write_handler::<T>);
+            let events = &mut *leg.events.get();
+            events.flush.handler = Some(flush_handler::<T>);
+            events.timer.handler = Some(timer_handler::<T>);
+            for ev in [&mut events.flush, &mut events.timer] {
+                ev.data = data;
+                ev.log = (*c).log;
+            }
+            ffi::ngx_handle_read_event((*c).read, 0);
+            ffi::ngx_tcp_nodelay(c);
+        }
+        leg.wire.set(c);
+    }
+
+    /// Whether there is a connection.
+    pub fn is_attached(&self) -> bool {
+        !self.get().is_null()
+    }
+
+    /// Whether nginx gives the connection up (worker_shutdown_timeout).
+    pub fn must_drop(&self) -> bool {
+        let c = self.get();
+        // SAFETY: not null means open.
+        !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() != 0 }
+    }
+
+    /// Has the owner's `flush` called once, after the events at hand.
+    pub fn post_flush(&self) {
+        if self.is_attached() {
+            // SAFETY: the event is ours, and unlinked by `release`.
+            unsafe {
+                let flush = ptr::addr_of_mut!((*self.events.get()).flush);
+                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events));
+            }
+        }
+    }
+
+    /// Has the owner's `timer` called in `ms` milliseconds, instead of when it was due before. The
+    /// timer does not keep a quitting worker alive, unless `must_run`.
+    pub fn set_timer(&self, ms: u64, must_run: bool) {
+        if self.is_attached() {
+            // SAFETY: the event is ours, and disarmed by `release`.
+            unsafe {
+                let timer = ptr::addr_of_mut!((*self.events.get()).timer);
+                (*timer).set_cancelable(u32::from(!must_run));
+                ffi::ngx_add_timer(timer, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
+            }
+        }
+    }
+
+    /// Lets go of the connection, which its owner may close from now on.
+    pub fn release(&self) {
+        let c = self.wire.replace(ptr::null_mut());
+        if c.is_null() {
+            return;
+        }
+        // SAFETY: open until now; the events are ours.
+        unsafe {
+            let events = &mut *self.events.get();
+            if events.flush.posted() != 0 {
+                ffi::ngx_delete_posted_event(&mut events.flush);
+            }
+            if events.timer.timer_set() != 0 {
+                ffi::ngx_del_timer(&mut events.timer);
+            }
+            (*(*c).read).handler = Some(ffi::ngx_http_empty_handler);
+            (*(*c).write).handler = Some(ffi::ngx_http_empty_handler);
+        }
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Runs an event's body for the owner behind `data`. A panic, a bug of ours, ends the connection.
+///
+/// # Safety
+/// `data` must be what `attach` has stored, of a leg that is attached.
+unsafe fn told<T: Leads>(what: &str, data: *mut c_void, body: impl FnOnce(&T)) {
+    lending::over();
+    // SAFETY: by contract the owner is alive; the count keeps it so for the call.
+    let owner = unsafe {
+        Rc::increment_strong_count(data as *const T);
+        Rc::from_raw(data as *const T)
+    };
+    let done = guarded(what, false, || {
+        body(&owner);
+        true
+    });
+    if !done {
+        owner.leg().hang_up();
+    }
+}
+
+unsafe extern "C" fn read_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: nginx calls this with an event of the connection.
+    unsafe {
+        told::<T>("read handler", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, |owner| {
+            owner.leg().begin_turn();
+            owner.readable();
+            if owner.leg().read_ready() {
+                owner.leg().want_read();
+            }
+        });
+    }
+}
+
+unsafe extern "C" fn write_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: as above.
+    unsafe {
+        told::<T>("write handler", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, T::flush);
+    }
+}
+
+unsafe extern "C" fn flush_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: an event of ours, whose data is the owner.
+    unsafe { told::<T>("flush", (*ev).data, T::flush) };
+}
+
+unsafe extern "C" fn timer_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
+    // SAFETY: as above.
+    unsafe { told::<T>("timer", (*ev).data, T::timer) };
+}

@@ -1,0 +1,11 @@
+//! The inspecting proxy: a client's session and a connection to an upstream, whose messages go from one
+//! to the other natively. `dial` asks the upstream and lets the client in, `pair` carries the messages
+//! and what ends either side, `hops` says which headers go on.
+
+mod dial;
+mod hops;
+mod pair;
+
+pub use dial::{ask, Wanted};
+pub use hops::Headers;
+pub use pair::Limits;

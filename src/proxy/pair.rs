@@ -1,0 +1,203 @@
+//! Two connections whose messages go from one to the other: a client's session, and the upstream's on
+//! a leg. A side that does not take its messages stops the reading of the other, so that no more
+//! waits than both high-water marks. Close codes travel both ways.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ws_conn::{Config, End, IoError};
+
+use crate::ngx::clock::now_ms;
+use crate::ngx::leg::{Leads, Leg};
+use crate::session::{Driver, Partner, Session, Transport, Worker};
+
+/// How long either side may take over its close frame once it was told to close.
+const CLOSE_MS: u64 = 3000;
+
+/// What may end a pair by itself, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a side may take nothing of what waits for it.
+    pub stuck: u64,
+    /// How long there may be no message from either side.
+    pub idle: u64,
+}
+
+/// The pair.
+///
+/// The session holds one count until its request has ended or the pair is done, and the pair one of
+/// the session: `Session::finish` and the request's end undo the circle. The upstream's connection is
+/// nginx's to close, after `Leg::release`.
+pub struct Pair {
+    client: Rc<Session>,
+    leg: Leg,
+    upstream: RefCell<Upstream>,
+    limits: Limits,
+}
+
+struct Upstream {
+    driver: Driver,
+    /// It was told how the client has ended, and the client how it has.
+    told: bool,
+    told_client: bool,
+    /// When a message last went either way.
+    last: u64,
+}
+
+impl Pair {
+    /// A pair of `client` and a connection that has just been made; the leg is to be attached.
+    pub fn new(client: Rc<Session>, config: &Config, limits: Limits) -> Rc<Pair> {
+        let mut driver = Driver::new(config);
+        driver.begin();
+        driver.conn.hold_close();
+        let upstream = Upstream { driver, told: false, told_client: false, last: now_ms() };
+        let upstream = RefCell::new(upstream);
+        Rc::new(Pair { client, leg: Leg::new(), upstream, limits })
+    }
+
+    /// Begins to carry. `first` came behind the upstream's 101, `random` spreads heartbeats.
+    pub fn begin(self: &Rc<Pair>, first: &[u8], random: u32) {
+        {
+            let conn = &mut self.upstream.borrow_mut().driver.conn;
+            conn.preread(&Worker, first);
+            let beat = conn.first_timeout(&Worker, random);
+            self.leg.set_timer(self.next_look(beat), false);
+        }
+        self.client.join(self.clone());
+        self.tend();
+    }
+
+    /// In how many milliseconds something may be due.
+    fn next_look(&self, beat: Option<u64>) -> u64 {
+        self.limits.stuck.min(self.limits.idle).min(beat.unwrap_or(u64::MAX)).max(1)
+    }
+
+    /// Carries what there is, as far as there is room for it.
+    fn carry(&self, upstream: &mut Upstream) {
+        let Upstream { driver, last, .. } = upstream;
+        let conn = &mut driver.conn;
+        if conn.has_room() {
+            self.client.pass(|text, data| {
+                *last = now_ms();
+                // What the other side cannot be sent any more is of no use to anybody.
+                conn.pass_on(&Worker, self.leg.io(), text, data).is_err() || conn.has_room()
+            });
+        }
+        if self.client.has_room() {
+            conn.pass(&Worker, self.leg.io(), |text, data| {
+                *last = now_ms();
+                self.client.pass_on(text, data).unwrap_or(true)
+            });
+        }
+        driver.react(&self.leg, None);
+    }
+
+    /// Tells each side how the other has ended. Whether both have.
+    fn settle(&self, upstream: &mut Upstream) -> bool {
+        let Upstream { driver, told, told_client, .. } = upstream;
+        let client_end = self.client.ended_as();
+        if let Some(end) = client_end.as_ref().filter(|_| !*told) {
+            *told = true;
+            let (code, reason) = passed_on(end).unwrap_or((Some(1001), Vec::new()));
+            if driver.conn.close(&Worker, code, &reason, CLOSE_MS) {
+                self.leg.set_timer(CLOSE_MS, true);
+            }
+            driver.react(&self.leg, None);
+        }
+        let conn = &driver.conn;
+        if let Some(end) = conn.end().or(conn.held_close()).filter(|_| !*told_client) {
+            *told_client = true;
+            // Who has closed gets the upstream's answer, or else the echo of RFC 6455 5.5.1.
+            let lost = || (Some(1011), b"upstream connection lost".to_vec());
+            let echo = || {
+                let own = client_end.as_ref().and_then(passed_on);
+                own.map(|(code, _)| (code, Vec::new()))
+            };
+            let (code, reason) = passed_on(end).or_else(echo).unwrap_or_else(lost);
+            self.client.farewell(code, &reason, CLOSE_MS);
+        }
+        let gone = conn.write_end().is_some() || conn.buffered() == 0;
+        self.client.is_over() && conn.end().is_some() && gone
+    }
+
+    /// Does what is due.
+    fn look(&self, upstream: &mut Upstream) {
+        let now = now_ms();
+        if self.client.stuck_for().is_some_and(|ms| ms >= self.limits.stuck) {
+            self.leg.info("websocket client took nothing in time");
+            self.client.shutdown();
+        }
+        let conn = &mut upstream.driver.conn;
+        let waits = conn.buffered() > 0 && conn.end().is_none();
+        if waits && now.saturating_sub(conn.last_out()) >= self.limits.stuck {
+            self.leg.info("websocket upstream took nothing in time");
+            conn.drop_now();
+        }
+        if now.saturating_sub(upstream.last) >= self.limits.idle {
+            self.client.end_with(1001, b"idle");
+        }
+        let beat = conn.handle_timeout(&Worker);
+        self.leg.set_timer(self.next_look(beat), conn.is_closing());
+        upstream.driver.react(&self.leg, None);
+    }
+}
+
+/// Code and reason of a close frame that somebody has sent, and that the other side is to see.
+fn passed_on(end: &End) -> Option<(Option<u16>, Vec<u8>)> {
+    match end {
+        End::Closed { code: 1005, .. } => Some((None, Vec::new())),
+        End::Closed { code, reason } | End::Ended { code, reason } => {
+            Some((Some(*code), reason.clone()))
+        }
+        _ => None,
+    }
+}
+
+impl Partner for Pair {
+    fn tend(&self) {
+        let done = {
+            let mut upstream = self.upstream.borrow_mut();
+            self.carry(&mut upstream);
+            self.settle(&mut upstream)
+        };
+        if done && self.leg.is_attached() {
+            self.leg.release();
+            self.client.finish();
+        }
+    }
+
+    fn ended(&self) {
+        // We may be the ones who end the request.
+        if let Ok(mut upstream) = self.upstream.try_borrow_mut() {
+            let conn = &mut upstream.driver.conn;
+            conn.close(&Worker, Some(1001), b"", 0);
+            conn.flush(&Worker, self.leg.io());
+            conn.end_turn(&Worker);
+            conn.lost(IoError::Closed);
+        }
+        self.leg.release();
+    }
+}
+
+impl Leads for Pair {
+    fn leg(&self) -> &Leg {
+        &self.leg
+    }
+
+    fn readable(&self) {
+        if self.leg.must_drop() {
+            self.upstream.borrow_mut().driver.conn.lost(IoError::Closed);
+        }
+        self.tend();
+    }
+
+    fn flush(&self) {
+        self.upstream.borrow_mut().driver.turn(&self.leg, None, false);
+        self.tend();
+    }
+
+    fn timer(&self) {
+        self.look(&mut self.upstream.borrow_mut());
+        self.tend();
+    }
+}

@@ -1,0 +1,92 @@
+//! A session whose messages another connection takes, and which takes that one's: a proxy's side towards
+//! the client. No handler reads; its partner is told after every event, and does the reading.
+
+use std::rc::Rc;
+
+use ws_conn::{End, SendError};
+
+use super::partner::Partner;
+use super::server::Session;
+use super::transport::Transport;
+use super::worker::Worker;
+use crate::ngx::clock::now_ms;
+use crate::ngx::upstream;
+
+impl Session {
+    /// Has `partner` told from now on; it answers the peer's close frame.
+    pub fn join(&self, partner: Rc<dyn Partner>) {
+        let mut io = self.io.borrow_mut();
+        io.partner = Some(partner);
+        io.driver.conn.hold_close();
+        self.link.want_quit_notice();
+    }
+
+    /// Hands every message that is here to `sink`, until that answers that it has no room for more.
+    pub fn pass(&self, sink: impl FnMut(bool, &[u8]) -> bool) {
+        if self.link.is_open() {
+            let mut io = self.io.borrow_mut();
+            io.driver.conn.pass(&Worker, self.link.io(), sink);
+            self.react(&mut io);
+        }
+    }
+
+    /// Sends a message that another connection has received. Whether there is room for more.
+    pub fn pass_on(&self, text: bool, data: &[u8]) -> Result<bool, SendError> {
+        if !self.link.is_open() {
+            return Err(SendError::Closed);
+        }
+        let mut io = self.io.borrow_mut();
+        let sent = io.driver.conn.pass_on(&Worker, self.link.io(), text, data);
+        self.react(&mut io);
+        sent.map(|_| io.driver.conn.has_room())
+    }
+
+    /// Whether a message may be sent now.
+    pub fn has_room(&self) -> bool {
+        self.io.borrow().driver.conn.has_room()
+    }
+
+    /// How it has ended, or is about to once the peer's close frame is answered; only when everything
+    /// that came before was taken.
+    pub fn ended_as(&self) -> Option<End> {
+        let io = self.io.borrow();
+        let end = io.driver.conn.end().or(io.driver.conn.held_close()).cloned();
+        if self.link.is_open() {
+            end.filter(|_| !io.driver.conn.has_items())
+        } else {
+            Some(end.unwrap_or(End::Dropped))
+        }
+    }
+
+    /// Whether nothing more can be sent or received.
+    pub fn is_over(&self) -> bool {
+        !self.link.is_open() || self.io.borrow().driver.conn.end().is_some()
+    }
+
+    /// Sends a close frame, once, and gives the peer `ms` milliseconds for its own.
+    pub fn farewell(&self, code: Option<u16>, reason: &[u8], ms: u64) {
+        let mut io = self.io.borrow_mut();
+        if self.link.is_open() && io.driver.conn.close(&Worker, code, reason, ms) {
+            self.react(&mut io);
+            self.link.set_timer(ms, true);
+        }
+    }
+
+    /// Milliseconds for which output has waited without progress; None where none waits.
+    pub fn stuck_for(&self) -> Option<u64> {
+        let io = self.io.borrow();
+        let waits = io.driver.conn.buffered() > 0 && io.driver.conn.end().is_none();
+        waits.then(|| now_ms().saturating_sub(io.driver.conn.last_out()))
+    }
+
+    /// Ends the request, whose partner is done and has let go of its connection: an upstream's is
+    /// closed, and what is queued for the client still leaves.
+    pub fn finish(&self) {
+        let partner = self.io.borrow_mut().partner.take();
+        if self.link.is_open() {
+            upstream::close(&self.link);
+            self.link.finish_request();
+        }
+        drop(partner);
+    }
+}

@@ -1,0 +1,268 @@
+BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
+# websocket_proxy between two ends that are half closed, reset, slow or gone at every time; large messages;
+# back-pressure, by the worker's memory; reload.
+import socket
+import threading
+
+from lib.live import Cases, Nginx, Tap, VALGRIND, await_, equal, run
+from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, frame, head
+from lib.upstream import Upstream
+
+case = Cases()
+upstream = Upstream()
+MIB = 1 << 20
+GONE = r"client prematurely closed|upstream prematurely closed|Connection reset|Connection refused"
+
+server = f"""
+    websocket_max_message_size 32m;
+    location /small {{
+        websocket_send_buffer 64k;
+        websocket_max_message_size 1m;
+        websocket_proxy ws://127.0.0.1:{upstream.port}/x;
+    }}
+    location /stuck {{
+        websocket_send_buffer 64k;
+        websocket_send_timeout 300ms;
+        websocket_proxy ws://127.0.0.1:{upstream.port}/x;
+    }}
+    location / {{ websocket_proxy ws://127.0.0.1:{upstream.port}/x answer_timeout=60s; }}
+"""
+
+
+def pair(ng, path="/", window=None, upstream_window=None, first=b""):
+    """A client and its upstream, both upgraded."""
+    made = []
+    thread = threading.Thread(target=lambda: made.append(upstream.accept(upstream_window).upgrade(first)))
+    thread.start()
+    peer = Peer(ng, path, window=window)
+    thread.join()
+    return peer, made[0]
+
+
+def close(code, reason=b""):
+    return code.to_bytes(2, "big") + reason
+
+
+def memory(ng):
+    """Resident bytes of the worker."""
+    with open(f"/proc/{ng.workers()[0]}/statm") as f:
+        return int(f.read().split()[1]) * 4096
+
+
+@case("messages of 16 MiB both ways")
+def _(ng):
+    peer, up = pair(ng)
+    large = bytes(range(256)) * (16 * MIB // 256)
+    sender = threading.Thread(target=lambda: peer.send(frame(BINARY_FRAME, large)))
+    sender.start()
+    assert up.frame() == (BINARY_FRAME, large)
+    sender.join()
+    sender = threading.Thread(target=lambda: up.send(BINARY_FRAME, large))
+    sender.start()
+    assert peer.frame() == (BINARY_FRAME, large)
+    sender.join()
+    peer.send(frame(CLOSE, close(1000)))
+    equal(up.frame(), (CLOSE, close(1000)))
+    up.send(CLOSE, close(1000))
+    equal(peer.frame(), (CLOSE, close(1000)))
+    equal(peer.rest(), b"")
+    peer.close()
+    assert up.ended()
+    up.close()
+
+
+def fill(sock, data):
+    """Sends until nothing is taken for a while, or much was. Returns the bytes."""
+    sock.settimeout(1)
+    sent = 0
+    try:
+        while sent < 64 * MIB:
+            sent += sock.send(data)
+    except TimeoutError:
+        pass
+    return sent
+
+
+@case("a side that does not read stops the other, and memory is bounded", skip_valgrind=True)
+def _(ng):
+    data = frame(BINARY_FRAME, b"x" * 60000) * 16
+    peer, up = pair(ng, "/small", window=4096, upstream_window=4096)
+    before = memory(ng)
+    sent = fill(peer.sock, data)
+    assert sent < 32 * MIB, sent
+    sent = fill(up.sock, frame(BINARY_FRAME, b"x" * 60000, key=b"") * 16)
+    assert sent < 32 * MIB, sent
+    grown = memory(ng) - before
+    assert grown < 4 * MIB, f"{grown} bytes more"
+    peer.rst()
+    up.rst()
+
+
+@case("what waited for a slow side comes, all of it and in order")
+def _(ng):
+    peer, up = pair(ng, "/small", upstream_window=4096)
+    count = 2000
+    sender = threading.Thread(target=lambda: [
+        peer.send(frame(TEXT, f"{n:05}" + "x" * 5000)) for n in range(count)])
+    sender.start()
+    for n in range(count):
+        equal(up.frame()[1][:5], f"{n:05}".encode())
+    sender.join()
+    sender = threading.Thread(target=lambda: [
+        up.send(TEXT, f"{n:05}" + "x" * 5000) for n in range(count)])
+    sender.start()
+    for n in range(count):
+        equal(peer.frame()[1][:5], f"{n:05}".encode())
+    sender.join()
+    peer.rst()
+    equal(up.frame(), (CLOSE, close(1001)))
+    up.close()
+
+
+@case("a side that takes nothing for websocket_send_timeout is given up")
+def _(ng):
+    peer, up = pair(ng, "/stuck", window=4096, upstream_window=4096)
+    fill(up.sock, frame(BINARY_FRAME, b"x" * 60000, key=b""))
+    await_(lambda: ng.sessions() == 0, "the pair ends")
+    peer.close()
+    up.close()
+    peer, up = pair(ng, "/stuck", window=4096, upstream_window=4096)
+    fill(peer.sock, frame(BINARY_FRAME, b"x" * 60000))
+    await_(lambda: ng.sessions() == 0, "the pair ends")
+    peer.close()
+    up.close()
+
+
+@case("a client that is reset, or half closed, without a word")
+def _(ng):
+    for end in (lambda peer: peer.rst(), lambda peer: peer.fin(), lambda peer: peer.close()):
+        peer, up = pair(ng)
+        peer.send(frame(TEXT, b"last"))
+        equal(up.frame(), (TEXT, b"last"))
+        end(peer)
+        equal(up.frame(), (CLOSE, close(1001)))
+        up.send(CLOSE, close(1001))
+        assert up.ended()
+        up.close()
+        peer.sock.close()
+
+
+@case("an upstream that is reset, or half closed, without a word")
+def _(ng):
+    for end in (lambda up: up.rst(), lambda up: up.sock.shutdown(socket.SHUT_WR), lambda up: up.close()):
+        peer, up = pair(ng)
+        up.send(TEXT, b"last")
+        equal(peer.frame(), (TEXT, b"last"))
+        end(up)
+        equal(peer.frame(), (CLOSE, close(1011, b"upstream connection lost")))
+        peer.send(frame(CLOSE, close(1011)))
+        equal(peer.rest(), b"")
+        peer.close()
+        up.close()
+
+
+@case("an upstream that does not answer a close frame")
+def _(ng):
+    peer, up = pair(ng)
+    peer.send(frame(CLOSE, close(4000, b"why")))
+    equal(up.frame(), (CLOSE, close(4000, b"why")))
+    equal(peer.frame(), (CLOSE, close(4000)))
+    equal(peer.rest(), b"")
+    peer.close()
+    assert up.ended()
+    up.close()
+
+
+@case("both close at once")
+def _(ng):
+    peer, up = pair(ng)
+    peer.send(frame(CLOSE, close(4000)))
+    up.send(CLOSE, close(4001))
+    equal(up.frame(), (CLOSE, close(4000)))
+    equal(peer.frame()[0], CLOSE)
+    equal(peer.rest(), b"")
+    peer.close()
+    assert up.ended()
+    up.close()
+
+
+@case("a client that is gone while the upstream is asked", logs=GONE)
+def _(ng):
+    for end in (lambda peer: peer.rst(), lambda peer: peer.close()):
+        peer = Peer(ng, request=head("/"))
+        up = upstream.accept()
+        end(peer)
+        assert up.ended()
+        up.close()
+
+
+@case("a client that is gone when the 101 comes", logs=GONE)
+def _(ng):
+    for _ in range(20):
+        peer = Peer(ng, request=head("/") + frame(TEXT, b"early"))
+        up = upstream.accept()
+        threading.Thread(target=peer.rst).start()
+        try:
+            up.upgrade(frame(TEXT, b"first", key=b""))
+            while not up.ended():
+                pass
+        except (ConnectionError, AssertionError):
+            pass
+        up.close()
+
+
+@case("an upstream that ends in the middle of its answer", logs=GONE)
+def _(ng):
+    for part in (b"", b"HTTP/1.1 101 Switching Protocols\r\nUpgr"):
+        peer = Peer(ng, request=head("/"))
+        up = upstream.accept()
+        up.sock.sendall(part)
+        up.close()
+        assert peer.until(b"\r\n").startswith(b"HTTP/1.1 502 ")
+        peer.close()
+
+
+@case("frames that come with the request reach the upstream, and those with the 101 the client")
+def _(ng):
+    peer = Peer(ng, request=head("/") + frame(TEXT, b"early"))
+    up = upstream.accept().upgrade(frame(TEXT, b"first", key=b""))
+    equal(up.frame(), (TEXT, b"early"))
+    peer.until(b"\r\n\r\n")
+    equal(peer.frame(), (TEXT, b"first"))
+    peer.rst()
+    up.close()
+
+
+tap = Tap()
+run(case, tap=tap, server=server, main="worker_shutdown_timeout 20s;")
+
+case = Cases()
+
+
+@case("a reload tells both sides 1001, and the old worker ends")
+def _(ng):
+    peer, up = pair(ng)
+    old = ng.workers()[0]
+    ng.signal("HUP")
+    equal(peer.frame(), (CLOSE, close(1001, b"server is shutting down")))
+    equal(up.frame(), (CLOSE, close(1001, b"server is shutting down")))
+    up.send(CLOSE, close(1001))
+    assert up.ended()
+    peer.close()
+    up.close()
+    await_(lambda: old not in ng.children(), "the old worker ends")
+
+
+@case("a new worker takes over")
+def _(ng):
+    peer, up = pair(ng)
+    peer.send(frame(TEXT, b"x"))
+    equal(up.frame(), (TEXT, b"x"))
+    peer.rst()
+    equal(up.frame(), (CLOSE, close(1001)))
+    up.close()
+
+
+run(case, tap=tap, server=server)
+upstream.close()
+tap.done()
