@@ -12,8 +12,8 @@ use ws_hub::{ConnId, Envelope, TopicIndex};
 
 use super::history::{cursor, Histories};
 use super::mailbox::Queue;
-use super::members::Presence;
 use super::numbers::delivered;
+use super::questions::Presence;
 use crate::session::{Delivery, Session};
 
 /// Who may be subscribed.

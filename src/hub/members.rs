@@ -3,7 +3,6 @@
 //! for a while. One question goes out for all who wait for a topic's members; changes that come
 //! meanwhile are worked into the list, so that it is never older than a line before it.
 
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use ws_conn::Shared;
@@ -14,8 +13,8 @@ use ws_hub::{ConnId, NodeId, Target, TopicHash};
 
 use super::local::{Local, Special};
 use super::numbers::{delivered, living_zone};
-use super::presence::{Answers, Due, JOIN_LEAVE, PRESENCE};
 use super::publish::message;
+use super::questions::{Call, Presence, JOIN_LEAVE, MOST_MEMBERS, PRESENCE};
 use super::worker::{with, Hub};
 use crate::ngx::timer::Timer;
 use crate::session::Delivery;
@@ -26,59 +25,14 @@ thread_local! {
 
 /// Changes are gathered for so many milliseconds.
 const GATHER_MS: u64 = 100;
-/// More members are a number.
-const MOST_MEMBERS: usize = 100;
 /// Questions that are under way at once.
 const MOST_CALLS: usize = 64;
 
-/// Questions who is there, and what is to be told of it.
-#[derive(Default)]
-pub(super) struct Presence {
-    /// Questions that this worker has yet to answer.
-    pub answers: VecDeque<Due>,
-    /// Its own, by the id that they are answered to.
-    pub calls: HashMap<ConnId, Call>,
-    /// Who waits for a question that has not been put.
-    wanted: HashMap<Rc<[u8]>, Vec<ConnId>>,
-    /// What has changed and was not told, by topic.
-    changes: HashMap<Rc<[u8]>, Changes>,
-    /// How many workers had gone.
-    departures: Option<u64>,
-    /// `TICK` is set.
-    ticks: bool,
-}
-
-/// A question for those who wait for a topic's members.
-pub(super) struct Call {
-    topic: Rc<[u8]>,
-    waiting: Vec<ConnId>,
-    answers: Answers,
-    /// The members so far; one more than are listed, at most.
-    members: Vec<(NodeId, u64, Box<str>)>,
-}
-
 impl Presence {
-    /// Somebody waits for a topic's members.
-    pub fn want(&mut self, topic: &[u8], who: ConnId) {
-        match self.wanted.get_mut(topic) {
-            Some(waiting) => waiting.push(who),
-            None => _ = self.wanted.insert(topic.into(), vec![who]),
-        }
-    }
-
     /// Has `tick` called in a while.
     fn gather(&mut self) {
         if !std::mem::replace(&mut self.ticks, true) {
             TICK.with(|timer| timer.set(GATHER_MS, tick));
-        }
-    }
-}
-
-impl Call {
-    fn add(&mut self, node: NodeId, number: u64, info: &str) {
-        let is_new = |m: &(NodeId, u64, _)| (m.0, m.1) != (node, number);
-        if self.members.len() <= MOST_MEMBERS && self.members.iter().all(is_new) {
-            self.members.push((node, number, info.into()));
         }
     }
 }

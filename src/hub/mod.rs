@@ -7,7 +7,7 @@
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
 //! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs, copies.rs: the one that talks to them;
 //! * pending.rs, errand.rs: who waits for it;
-//! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format;
+//! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format; questions.rs: what is under way;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
@@ -27,6 +27,7 @@ mod numbers;
 mod pending;
 mod presence;
 mod publish;
+mod questions;
 mod reach;
 mod resume;
 mod subscribe;
@@ -42,12 +43,17 @@ pub use link::Configured as Broker;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{connections, sum, workers};
+<<<<<<< HEAD
 pub use pending::{fetch, forget_afar, Pending};
 pub use presence::{ask, Answer, Roll, JOIN_LEAVE, PRESENCE};
+=======
+pub use presence::{ask, Answer, Roll};
+>>>>>>> b09be1d (hub: questions under way are a file; presence, members and local use each other in no circle)
 pub use publish::{
     close, close_topic, publish, publish_confirmed, publish_from_client, publish_many, send,
     Publish, Receipt, Scope,
 };
+pub use questions::{JOIN_LEAVE, PRESENCE};
 pub use reach::Reach;
 pub use resume::Wanted;
 pub use subscribe::{

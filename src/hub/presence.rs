@@ -2,11 +2,8 @@
 //! the ring; each notes whom it has then and answers in pieces, one in a turn of the event loop. Who
 //! asks collects them in a mailbox; a worker that dies meanwhile, or is silent, holds nobody up.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
 use ws_hub::envelope::Kind;
-use ws_hub::presence::{put_member, Head, Members};
+use ws_hub::presence::{put_member, Head};
 use ws_hub::topic::check_topic;
 use ws_hub::{ConnId, NodeId, Target};
 
@@ -15,33 +12,17 @@ use super::local::{Entry, Local, Member};
 use super::mailbox::Mailbox;
 use super::numbers::living_zone;
 use super::publish::message;
+use super::questions::{Answers, Due, PRESENCE};
 use super::worker::{open_mailbox, with, Hub};
-use crate::ngx::clock;
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
 use crate::session::random;
 
-/// In a rule's flags: members of such topics may be asked for.
-pub const PRESENCE: u32 = 2;
-/// In a rule's flags: subscribers in JSON format are told who comes and goes.
-pub const JOIN_LEAVE: u32 = 4;
 /// Members and bytes of one piece.
 const PIECE_MEMBERS: usize = 256;
 const PIECE_BYTES: usize = 32 * 1024;
-/// A worker that says nothing for so long is not waited for, in milliseconds.
-const SILENCE_MS: u64 = 2000;
 /// So often is looked whether those who have yet to answer live, in milliseconds.
 const LOOK_MS: u64 = 50;
-
-/// An answer that this worker has yet to give.
-pub(super) struct Due {
-    topic: Rc<[u8]>,
-    to: ConnId,
-    /// Whom it had when it was asked, and how many of them have been told of.
-    handles: Vec<u32>,
-    told: usize,
-    pieces: u32,
-}
 
 /// A question that was asked.
 ///
@@ -49,16 +30,6 @@ pub(super) struct Due {
 pub struct Roll {
     mailbox: Mailbox,
     answers: Answers,
-}
-
-/// Who has yet to answer a question.
-pub(super) struct Answers {
-    /// By row the process there and how many pieces have come.
-    missing: HashMap<u16, (u32, u32)>,
-    /// Every worker that lives has answered so far.
-    complete: bool,
-    /// When patience ends.
-    until: u64,
 }
 
 /// What has come of a question.
@@ -81,41 +52,6 @@ pub fn ask(topic: &[u8]) -> Result<Roll, Error> {
     let mailbox = open_mailbox()?;
     let answers = with(|hub| hub.put_question(topic, *mailbox.id()))?;
     Ok(Roll { mailbox, answers })
-}
-
-impl Answers {
-    /// Takes a piece: its members. None: it is no piece, or nobody's who was asked.
-    pub fn take<'a>(&mut self, piece: &'a [u8]) -> Option<Members<'a>> {
-        let (head, members) = Head::decode(piece)?;
-        let (_, pieces) = self.missing.get_mut(&head.row)?;
-        self.until = clock::now_ms() + SILENCE_MS;
-        // One before it was lost in the ring.
-        self.complete &= *pieces == head.piece;
-        *pieces = head.piece + 1;
-        if head.is_last {
-            self.missing.remove(&head.row);
-        }
-        Some(members)
-    }
-
-    /// Whether nobody is waited for any more, and then whether every worker has answered. Who has
-    /// died, or says nothing for long, is not waited for.
-    pub fn end(&mut self) -> Option<bool> {
-        if self.missing.is_empty() {
-            return Some(self.complete);
-        }
-        // What the dead said of themselves before stays said.
-        let zone = living_zone();
-        let lives = |row: u16, pid| {
-            zone.is_some_and(|zone| zone.directory().worker(row).is_some_and(|w| w.1 == pid))
-        };
-        self.missing.retain(|&row, &mut (pid, _)| lives(row, pid));
-        if clock::now_ms() >= self.until {
-            self.complete &= self.missing.is_empty();
-            self.missing.clear();
-        }
-        self.missing.is_empty().then_some(self.complete)
-    }
 }
 
 impl Roll {
@@ -229,11 +165,11 @@ impl Hub {
         let bus = self.bus.as_mut().ok_or(Error::NoRow)?;
         let directory = living_zone().ok_or(Error::NoRow)?.directory();
         // Whoever joins later has nobody yet.
-        let of = |row| Some((row, (directory.worker(row)?.1, 0)));
-        let missing = directory.joined().filter_map(of).collect();
+        let answers =
+            Answers::of(directory.joined().filter_map(|row| Some((row, directory.worker(row)?.1))));
         bus.put(Target::All, &message(Kind::Ask { topic, id: to }, false, &[], None))?;
         bus.wake_self();
-        Ok(Answers { missing, complete: true, until: clock::now_ms() + SILENCE_MS })
+        Ok(answers)
     }
 
     /// Gives one piece of one answer. Whether there is more to say.

@@ -15,7 +15,7 @@ use super::follow::{PIECE, UNKNOWN};
 use super::history::{cursor, Item};
 use super::local::{Behind, Extra, Local, Member, Message, OnGap, Special};
 use super::numbers::delivered;
-use super::presence::PRESENCE;
+use super::questions::PRESENCE;
 use crate::session::{stats, Delivery, Session};
 
 /// Output that waits for one subscriber while it is being filled.
