@@ -6,7 +6,7 @@ use ws_hub::history::{Batch, From, Gap, Limit, Page, Position, Published};
 
 use super::error::Error;
 use super::history::Item;
-use super::local::{Extra, Local, Member, Message};
+use super::local::{Extra, Local, Member, Message, Special};
 use super::numbers::delivered;
 use crate::session::Delivery;
 
@@ -56,6 +56,8 @@ impl Local {
             let at = histories.position(topic);
             self.move_to(topic, at);
         }
+        // Before what is live, so that they get it in its place.
+        self.resume_waiting(topic);
     }
 
     /// Before a subscription: nothing that its client has a cursor of may be ahead of the pointer.
@@ -67,8 +69,6 @@ impl Local {
     /// connections were handed something.
     pub(super) fn rung(&mut self, topic: &[u8], top: Position) -> usize {
         self.begin_if_current(topic);
-        // Before what is live, so that they get it in its place.
-        self.resume_waiting(topic);
         match self.topics.get(topic) {
             Some((_, Some(extra))) if extra.at.is_some_and(|at| is_past(at, top)) => 0,
             Some(_) => self.follow_or_put_off(topic),
@@ -99,6 +99,7 @@ impl Local {
     /// Goes on with topics that were put off. Whether some are still.
     pub(super) fn go_on(&mut self) -> bool {
         for topic in std::mem::take(&mut self.due) {
+            self.begin_if_current(&topic);
             self.follow_or_put_off(&topic);
         }
         !self.due.is_empty()
@@ -147,7 +148,7 @@ impl Local {
         let top = histories.position(topic);
         self.move_to(topic, top);
         let Some((subscribers, Some(extra))) = self.topics.get(topic) else { return };
-        let is_live = |h: &u32| extra.special.get(h).is_none_or(|s| s.behind.is_none());
+        let is_live = |h: &u32| extra.special.get(h).is_none_or(Special::is_live);
         let live: Vec<u32> = subscribers.iter().copied().filter(is_live).collect();
         for handle in live {
             self.tell(topic, handle, gap.into(), top);
@@ -201,7 +202,8 @@ impl Local {
         for (topic, _) in self.topics.all().skip(from).take(most) {
             looked += 1;
             let Some((_, Some(extra))) = self.topics.get(topic) else { continue };
-            if extra.at.is_some_and(|at| histories.position(topic) != at) {
+            let waits = extra.special.values().any(|special| special.waits.is_some());
+            if waits || extra.at.is_some_and(|at| histories.position(topic) != at) {
                 self.due.push(topic.into());
             }
         }

@@ -62,6 +62,13 @@ pub(super) struct Special {
     pub waits: Option<(Position, usize)>,
 }
 
+impl Special {
+    /// Whether it gets messages as they come.
+    pub fn is_live(&self) -> bool {
+        self.behind.is_none() && self.waits.is_none()
+    }
+}
+
 /// Who has not had everything yet.
 pub(super) struct Behind {
     /// What it has had.
@@ -206,7 +213,7 @@ impl Local {
         for &handle in subscribers {
             match special.and_then(|special| special.get(&handle)) {
                 None => hand(handle, &raw),
-                Some(special) if special.behind.is_some() => {}
+                Some(special) if !special.is_live() => {}
                 Some(special) if special.json => lines = true,
                 Some(_) => hand(handle, &raw),
             }
@@ -214,7 +221,7 @@ impl Local {
         if let (true, Some(special)) = (lines, special) {
             let line = message.line();
             let line = Shared::new(true, &line);
-            let is_one = |s: &Special| s.json && s.behind.is_none();
+            let is_one = |s: &Special| s.json && s.is_live();
             let them = subscribers.iter().filter(|h| special.get(h).is_some_and(is_one));
             them.for_each(|&handle| hand(handle, &line));
         }
