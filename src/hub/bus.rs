@@ -35,8 +35,10 @@ pub struct Bus {
     woken: bool,
     /// Messages were overwritten before it read them, since this was last asked.
     missed: bool,
-    /// It is the gateway, and reads what is for any topic.
+    /// It is the gateway, or about to be, and reads what is for any topic.
     hears_all: bool,
+    /// The number of its configuration.
+    configuration: u64,
     /// When the rows of dead workers were last freed.
     freed: u64,
     /// Topics of this worker for which the census has no room.
@@ -67,6 +69,7 @@ pub fn prepare(workers: usize) -> bool {
     let Some(words) = zone::HUB.memory() else { return true };
     // Fresh memory is zero, and no zone.
     if let Ok(zone) = Zone::attach(words) {
+        zone.gateway().load();
         return wake::prepare(zone.directory().capacity().into(), true);
     }
     // Eight generations of them, seven of which still drain.
@@ -131,6 +134,7 @@ impl Bus {
             woken: false,
             missed: false,
             hears_all: false,
+            configuration: zone.gateway().loaded(),
             freed: clock::now_ms(),
             uncounted: 0,
             head: Vec::new(),
@@ -259,8 +263,32 @@ impl Bus {
 
     /// Takes that upon this worker, if nobody does. Whether it does now.
     pub fn become_gateway(&mut self) -> bool {
-        self.hears_all = self.place().take(&self.seat);
-        self.hears_all
+        let is_gateway = self.place().take(&self.seat, self.configuration);
+        self.hears_all |= is_gateway;
+        is_gateway
+    }
+
+    /// Prepares for that, if somebody of an older configuration does it. Whether it is this worker
+    /// that prepares.
+    pub fn become_heir(&mut self) -> bool {
+        let is_heir = self.place().inherit(&self.seat, self.configuration);
+        self.hears_all |= is_heir;
+        is_heir
+    }
+
+    /// This worker hears all that the gateway hears.
+    pub fn be_ready(&self) {
+        self.place().be_ready(&self.seat);
+    }
+
+    /// The heir is the gateway from now on.
+    pub fn hand_over(&self) {
+        self.place().hand_over(&self.seat);
+    }
+
+    /// Whether there is a newer configuration than this worker's.
+    pub fn is_outdated(&self) -> bool {
+        self.configuration < self.place().loaded()
     }
 
     /// Gives that up.
@@ -275,11 +303,19 @@ impl Bus {
         self.directory.rows_to_wake(target, self.seat.row()).next().is_some()
     }
 
+    /// A message with this worker's name and its number among this worker's; one that has come from
+    /// another machine keeps those it has.
+    pub fn sign<'m>(&mut self, message: &Envelope<'m>) -> Envelope<'m> {
+        if message.origin != Origin::default() {
+            return *message;
+        }
+        self.sequence += 1;
+        Envelope { origin: self.seat.origin(), sequence: self.sequence, ..*message }
+    }
+
     /// Signs a message, puts it into the ring and wakes the others. Returns its number.
     pub fn put(&mut self, target: Target, message: &Envelope<'_>) -> Result<u64, Error> {
-        self.sequence += 1;
-        let origin = self.seat.origin();
-        let envelope = Envelope { origin, sequence: self.sequence, ..*message };
+        let envelope = self.sign(message);
         self.head.clear();
         if envelope.encode_head(&mut self.head).is_err() {
             return Err(Error::BadId);

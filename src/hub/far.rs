@@ -9,6 +9,7 @@ use ws_hub::envelope::{Errand, Kind, Topics};
 use ws_hub::{ConnId, Envelope};
 
 use super::gateway::Gateway;
+use super::handover::Role;
 use super::history::Histories;
 use super::link::Configured;
 
@@ -28,8 +29,16 @@ pub fn configure(brokers: Vec<Rc<Configured>>) {
 pub struct Far {
     /// The brokers.
     pub(super) configured: Vec<Rc<Configured>>,
-    /// In the worker that talks to them.
+    /// In the worker that talks to them, or is about to.
     pub(super) gateway: Option<Gateway>,
+    /// Which of the two.
+    pub(super) role: Role,
+    /// The holder has handed over, as the ring says.
+    pub(super) handed: bool,
+    /// Until when this worker, which is to quit, waits for an heir.
+    pub(super) quits: Option<u64>,
+    /// What came to this worker after it had handed over, for the next one.
+    pub(super) forward: Vec<Vec<u8>>,
     /// What is called in it when something may have happened.
     pub(super) happened: fn(),
     /// The gateway has asked what is listened for here.
@@ -42,7 +51,17 @@ impl Far {
     /// In a worker that starts.
     pub fn new(happened: fn()) -> Far {
         let configured = CONFIGURED.with_borrow(Vec::clone);
-        Far { configured, gateway: None, happened, asked: false, answer: Vec::new() }
+        Far {
+            configured,
+            gateway: None,
+            role: Role::None,
+            handed: false,
+            forward: Vec::new(),
+            quits: None,
+            happened,
+            asked: false,
+            answer: Vec::new(),
+        }
     }
 
     /// Whether there are other machines at all.
@@ -69,8 +88,27 @@ impl Far {
         if message.kind == Kind::WhoListens {
             self.ask();
         }
-        if self.gateway.is_some() {
-            self.pass_on(message, histories);
+        match &mut self.role {
+            Role::None => {}
+            _ if message.kind == Kind::HandsOver => self.handed = true,
+            Role::Holder if !self.handed => self.pass_on(message, histories),
+            Role::Heir(_) if self.handed => self.pass_on(message, histories),
+            Role::Heir(heir) => match message.kind {
+                Kind::Listens { .. } => self.pass_on(message, histories),
+                _ => heir.hear(message),
+            },
+            Role::Holder | Role::Leaving(_) => self.forward(message),
+        }
+    }
+
+    /// What has come for this worker alone after it has handed over goes to the next one.
+    fn forward(&mut self, message: &Envelope<'_>) {
+        let is_errand = matches!(message.kind, Kind::Errand { .. });
+        let is_for_one =
+            matches!(message.kind, Kind::ToConnection { .. } | Kind::CloseConnection { .. });
+        let mut bytes = Vec::new();
+        if (is_errand || is_for_one && message.far) && message.encode(&mut bytes).is_ok() {
+            self.forward.push(bytes);
         }
     }
 
@@ -95,7 +133,7 @@ impl Far {
                 (Some(0), To::Node(id.node()))
             }
             Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => return,
-            Kind::Errand { .. } => return,
+            Kind::Errand { .. } | Kind::HandsOver => return,
             Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => return,
         };
         if let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) {
@@ -105,8 +143,10 @@ impl Far {
 
     pub(super) fn want(&mut self, topic: &[u8], histories: Option<&Histories>) {
         let broker = self.broker_of(topic, histories);
+        let is_heir = matches!(self.role, Role::Heir(_));
         let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) else { return };
         match histories {
+            Some(histories) if histories.keeps(topic) && is_heir => gateway.follow(topic, broker),
             Some(histories) if histories.keeps(topic) => {
                 gateway.fetch(topic, broker, ConnId::NOBODY, histories);
             }

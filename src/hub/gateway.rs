@@ -14,6 +14,7 @@ use ws_hub::{ConnId, Envelope};
 
 use super::bus::Bus;
 use super::copies::News;
+use super::handover::Heir;
 use super::history::Histories;
 use super::link::{Configured, Link};
 use crate::ngx::clock;
@@ -39,7 +40,12 @@ pub struct Gateway {
     swept: u64,
     /// What the others are to hear in the next turn.
     news: Vec<Came>,
+    /// Numbers of what this worker sends by itself.
+    sequence: u64,
 }
+
+/// In those numbers, so that they are no others.
+const OWN: u64 = 1 << 63;
 
 /// What has come, and is to be told on this machine.
 pub enum Came {
@@ -63,7 +69,7 @@ impl Gateway {
             Link::new(broker.clone(), driver, Rc::new(happened))
         };
         let links = configured.iter().map(open).collect();
-        Gateway { origin, links, happened, swept: clock::now_ms(), news: Vec::new() }
+        Gateway { origin, links, happened, swept: clock::now_ms(), news: Vec::new(), sequence: OWN }
     }
 
     /// This machine listens for a topic of that broker.
@@ -78,10 +84,25 @@ impl Gateway {
     pub fn pass_on(&mut self, message: &Envelope<'_>, broker: usize, to: To<'_>) {
         let Some(link) = self.links.get_mut(broker) else { return };
         let mut bytes = Vec::new();
-        let signed = Envelope { origin: self.origin, far: false, ..*message };
+        let signed = match message.origin == Origin::default() {
+            false => Envelope { far: false, ..*message },
+            true => {
+                self.sequence += 1;
+                let (origin, sequence) = (self.origin, self.sequence);
+                Envelope { origin, sequence, far: false, ..*message }
+            }
+        };
         if signed.encode(&mut bytes).is_ok() {
             // What it does not take it counts.
             let _ = link.broker.publish(to, &bytes, clock::now_ms());
+            self.soon();
+        }
+    }
+
+    /// This machine will follow a topic's history there.
+    pub fn follow(&mut self, topic: &[u8], broker: usize) {
+        if let Some(link) = self.links.get_mut(broker) {
+            link.broker.follow(topic);
             self.soon();
         }
     }
@@ -180,10 +201,64 @@ impl Gateway {
                 false => stats::add(counter, all.sum()),
             }
         }
+        self.call_when_due(now);
+        came
+    }
+
+    /// The same in a worker that does not talk to the brokers yet: what comes is kept for later.
+    pub fn turn_as_heir(&mut self, heir: &mut Heir) {
+        for (n, link) in self.links.iter_mut().enumerate() {
+            link.turn();
+            while let Some(action) = link.next() {
+                match action {
+                    Action::Deliver(message) => heir.keep(n, message),
+                    Action::Follows(topic) => heir.follows.push((n, topic)),
+                    _ => {}
+                }
+            }
+        }
+        self.call_when_due(clock::now_ms());
+    }
+
+    /// Whether an heir hears all that there is to be heard, as far as it knows; and how many topics
+    /// that are.
+    pub fn is_level(&mut self) -> (bool, u64) {
+        let is_level = self.links.iter().all(|link| link.broker.is_level());
+        (is_level, self.links.iter_mut().map(|link| link.take(Number::TopicsWanted)).sum())
+    }
+
+    /// The heir is the gateway now: the histories that it follows are read from where they are.
+    pub fn begin(&mut self, follows: Vec<(usize, Vec<u8>)>, histories: Option<&Histories>) {
+        let Some(histories) = histories else { return };
+        for (n, topic) in follows {
+            if let Some(link) = self.links.get_mut(n) {
+                link.with_copies(|copies, broker| copies.follows(&topic, broker, histories));
+            }
+        }
+        self.soon();
+    }
+
+    /// The same in a worker that has handed over: it only waits for what it has sent. Whether that
+    /// has been answered.
+    pub fn turn_as_leaving(&mut self) -> (Vec<Came>, bool) {
+        let mut came = Vec::new();
+        for link in &mut self.links {
+            link.turn();
+            while let Some(action) = link.next() {
+                if let Action::Kept { ticket, outcome } = action {
+                    let news = link.copies.kept(ticket, outcome);
+                    came.extend(news.map(Came::News));
+                }
+            }
+        }
+        self.call_when_due(clock::now_ms());
+        (came, self.links.iter().all(|link| link.broker.is_idle()))
+    }
+
+    fn call_when_due(&self, now: u64) {
         if let Some(due) = self.links.iter().filter_map(|link| link.broker.due()).min() {
             DUE.with(|timer| timer.set(due.saturating_sub(now).max(1), self.happened));
         }
-        came
     }
 }
 

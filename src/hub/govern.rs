@@ -9,10 +9,11 @@ use super::bus::Bus;
 use super::copies::News;
 use super::error::Error;
 use super::gateway::{Came, Gateway};
+use super::handover::{Heir, Role, PATIENCE};
 use super::history::Histories;
 use super::worker::Hub;
 use crate::ngx::timer::Timer;
-use crate::ngx::{clock, process};
+use crate::ngx::{clock, log, process, wake};
 use crate::session::stats;
 
 thread_local! {
@@ -22,6 +23,13 @@ thread_local! {
 /// Bytes of topics' names told at once, and milliseconds until the next: the ring is everybody's.
 const ANSWER_BYTES: usize = 64 * 1024;
 const ANSWER_EVERY: u64 = 5;
+
+/// The heir is to read the ring.
+fn wake_heir(bus: &Bus) {
+    if let Some(row) = bus.place().holder() {
+        wake::wake(row);
+    }
+}
 
 /// A message without anything beside its kind.
 fn plain(kind: Kind<'_>) -> Envelope<'_> {
@@ -46,7 +54,7 @@ fn target_of(message: &Envelope<'_>, bus: &Bus) -> Option<Target> {
         Kind::PublishMany { .. } => Some(Target::All),
         Kind::ToConnection { id } | Kind::CloseConnection { id, .. } => bus.owner_here(&id),
         Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => None,
-        Kind::Errand { .. } => None,
+        Kind::Errand { .. } | Kind::HandsOver => None,
         Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => None,
     }
 }
@@ -60,27 +68,113 @@ impl Hub {
         }
     }
 
-    /// Somebody must talk to the brokers: this worker, if nobody does.
-    pub(super) fn govern(&mut self) {
-        let Hub { local, bus: Some(bus), far } = self else { return };
+    /// Somebody must talk to the brokers: this worker, if nobody does, or after who does now. Whether
+    /// this worker may not quit yet.
+    pub(super) fn govern(&mut self) -> bool {
+        let Hub { local, bus: Some(bus), far } = self else { return false };
         bus.free_dead_if_due();
-        if let Some(gateway) = &mut far.gateway {
-            if process::is_quitting() || !bus.is_gateway() {
-                far.gateway = None;
-                return bus.be_no_gateway();
+        let (now, place) = (clock::now_ms(), bus.place());
+        let is_used = far.is_used();
+        match (&mut far.role, &mut far.gateway) {
+            (Role::Holder, Some(gateway)) => {
+                if place.is_heir_ready() {
+                    self.hand_over();
+                    return true;
+                }
+                if process::is_quitting() {
+                    let until = *far.quits.get_or_insert(now + PATIENCE);
+                    if bus.is_outdated() && now < until {
+                        return true;
+                    }
+                    (far.gateway, far.role) = (None, Role::None);
+                    bus.be_no_gateway();
+                    return false;
+                }
+                let listens =
+                    |topic: &[u8]| local.topics.count(topic) > 0 || bus.is_heard_elsewhere(topic);
+                gateway.sweep(local.histories.as_ref(), listens);
+                stats::set(Counter::NodesKnown, place.known(now) as u64);
+                true
             }
-            let listens =
-                |topic: &[u8]| local.topics.count(topic) > 0 || bus.is_heard_elsewhere(topic);
-            gateway.sweep(local.histories.as_ref(), listens);
-            let known = bus.place().known(clock::now_ms());
-            stats::set(Counter::NodesKnown, known as u64);
-        } else if far.is_used() && !process::is_quitting() && bus.become_gateway() {
-            let keeps = local.histories.as_ref().is_some_and(Histories::keeps_far);
-            far.gateway = Some(Gateway::new(&far.configured, keeps, bus, far.happened));
-            self.turn();
-            self.ask_all();
-            self.go_on();
+            (Role::Heir(heir), Some(gateway)) => {
+                let (is_level, wanted) = gateway.is_level();
+                if is_level && heir.wanted == Some(wanted) {
+                    bus.be_ready();
+                }
+                heir.wanted = Some(wanted);
+                if far.handed || place.holder().is_none() {
+                    self.take_over();
+                }
+                true
+            }
+            (Role::Leaving(until), _) if now < *until => true,
+            (Role::Leaving(_), _) => {
+                (far.gateway, far.role) = (None, Role::None);
+                false
+            }
+            _ if is_used && !process::is_quitting() => {
+                let was_held = place.was_held();
+                let role = match (bus.become_gateway(), bus.become_heir()) {
+                    (true, _) => Role::Holder,
+                    (_, true) => Role::Heir(Heir::default()),
+                    _ => return false,
+                };
+                if was_held && matches!(role, Role::Holder) {
+                    // It died, and heard nothing since.
+                    stats::add(Counter::BrokerGaps, 1);
+                    log::notice(
+                        "websocket: this worker talks to the brokers now: \
+                         messages of other machines may have been missed",
+                    );
+                }
+                (far.role, far.handed) = (role, false);
+                let keeps = local.histories.as_ref().is_some_and(Histories::keeps_far);
+                far.gateway = Some(Gateway::new(&far.configured, keeps, bus, far.happened));
+                self.turn();
+                self.ask_all();
+                self.go_on();
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// This worker's heir hears all that it hears: after this message of the ring it is the gateway.
+    fn hand_over(&mut self) {
+        if self.put(Target::All, &plain(Kind::HandsOver)).is_err() {
+            return;
+        }
+        // All before it is to be passed on by this worker.
+        self.drain(true);
+        if let Some(bus) = &mut self.bus {
+            bus.hand_over();
+            wake_heir(bus);
+        }
+        self.far.role = Role::Leaving(clock::now_ms() + PATIENCE);
+        self.turn();
+    }
+
+    /// This worker is the gateway from now on.
+    fn take_over(&mut self) {
+        // A holder that has died has passed nothing on since then.
+        stats::add(Counter::BrokerGaps, u64::from(!self.far.handed));
+        self.drain(true);
+        let Hub { local, bus: Some(bus), far } = self else { return };
+        if !bus.become_gateway() {
+            return;
+        }
+        let Role::Heir(mut heir) = std::mem::replace(&mut far.role, Role::Holder) else { return };
+        far.handed = false;
+        let follows = std::mem::take(&mut heir.follows);
+        if let Some(gateway) = &mut far.gateway {
+            gateway.begin(follows, local.histories.as_ref());
+        }
+        let (missed, lost) = heir.take();
+        stats::add(Counter::BrokerGaps, u64::from(lost));
+        for (broker, bytes) in missed {
+            self.come(broker, &bytes);
+        }
+        self.turn();
     }
 
     /// Everybody is to say what they listen for.
@@ -91,13 +185,42 @@ impl Hub {
     /// Something has happened that a broker, or the gateway, may want to know.
     pub(super) fn turn(&mut self) {
         self.answer();
+        self.forward();
         let Hub { bus: Some(bus), far, local } = self else { return };
         let Some(gateway) = &mut far.gateway else { return };
-        for came in gateway.turn(&bus.place(), local.histories.as_ref()) {
+        let came = match &mut far.role {
+            Role::None => return,
+            Role::Heir(heir) => {
+                gateway.turn_as_heir(heir);
+                if far.handed {
+                    self.take_over();
+                }
+                return;
+            }
+            Role::Holder => gateway.turn(&bus.place(), local.histories.as_ref()),
+            Role::Leaving(until) => {
+                let (came, is_done) = gateway.turn_as_leaving();
+                if is_done {
+                    *until = 0;
+                }
+                came
+            }
+        };
+        for came in came {
             match came {
                 Came::Message(broker, bytes) => self.come(broker, &bytes),
                 Came::News(News::Ring(topic, at)) => self.ring(&topic, at),
                 Came::News(News::Answer(id, answer)) => self.give_answer(&id, &answer),
+            }
+        }
+    }
+
+    /// What came after this worker had handed over goes to who has taken over.
+    fn forward(&mut self) {
+        for bytes in std::mem::take(&mut self.far.forward) {
+            let row = self.bus.as_ref().and_then(|bus| bus.place().holder());
+            if let (Some(row), Ok(message)) = (row, Envelope::decode(&bytes)) {
+                let _ = self.send_far(row, &message);
             }
         }
     }
@@ -154,17 +277,21 @@ impl Hub {
         let Hub { bus: Some(bus), far, local } = self else { return };
         if far.gateway.is_some() {
             topics.iter().for_each(|topic| far.want(topic, local.histories.as_ref()));
-        } else if let Some(row) = bus.place().holder() {
-            let mut bytes = Vec::new();
-            if let Ok(topics) = Topics::new(&topics, &mut bytes) {
-                // One that does not hear it asks again.
-                let _ = bus.put(Target::Row(row), &plain(Kind::Listens { topics }));
-            }
+        }
+        let mut bytes = Vec::new();
+        let Ok(topics) = Topics::new(&topics, &mut bytes) else { return };
+        let (own, place) = (bus.row(), bus.place());
+        for row in [place.holder(), place.heir()].into_iter().flatten().filter(|row| *row != own) {
+            // One that does not hear it asks again.
+            let _ = bus.put(Target::Row(row), &plain(Kind::Listens { topics }));
         }
     }
 
     /// Messages of others were overwritten before they were read: of topics that they listen for, too.
     pub(super) fn has_missed(&mut self) {
+        // An heir may have missed that it is the gateway now.
+        let is_holder = self.bus.as_ref().is_some_and(Bus::is_gateway);
+        self.far.handed |= is_holder && matches!(self.far.role, Role::Heir(_));
         if self.far.gateway.is_some() {
             self.ask_all();
         }

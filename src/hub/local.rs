@@ -254,7 +254,7 @@ impl Local {
                 }
                 None => 0,
             },
-            Kind::Listens { .. } | Kind::WhoListens | Kind::Errand { .. } => 0,
+            Kind::Listens { .. } | Kind::WhoListens | Kind::Errand { .. } | Kind::HandsOver => 0,
             Kind::CloseTopic { topic, code, reason } => {
                 let subscribers = self.topics.subscribers(topic);
                 let sessions = subscribers.iter().filter_map(|&handle| self.session_at(handle));

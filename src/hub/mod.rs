@@ -5,7 +5,7 @@
 //! * worker.rs: this worker's part, from its start to its end, and who is known to it;
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
-//! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs, copies.rs: the one that talks to them;
+//! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs, copies.rs: the one that talks to them, handover.rs: and after it;
 //! * pending.rs, errand.rs: who waits for it;
 //! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format; questions.rs: what is under way;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
@@ -18,6 +18,7 @@ mod far;
 mod follow;
 mod gateway;
 mod govern;
+mod handover;
 mod history;
 mod link;
 mod local;

@@ -212,11 +212,10 @@ fn drain() {
 
 /// Who talks to the brokers is looked after.
 fn govern() {
-    let _ = with(|hub| {
-        hub.govern();
-        Ok(())
-    });
-    GOVERN.with(|timer| timer.set(GOVERN_EVERY, govern));
+    match with(|hub| Ok(hub.govern())) {
+        Ok(true) => GOVERN.with(|timer| timer.hold(GOVERN_EVERY, govern)),
+        _ => GOVERN.with(|timer| timer.set(GOVERN_EVERY, govern)),
+    }
 }
 
 /// Something has happened that a broker, or the gateway, may want to know.

@@ -36,14 +36,21 @@ impl Timer {
                 (*event).connection.fd = -1;
                 (*event).ev.data = ptr::addr_of_mut!((*event).connection).cast();
                 (*event).ev.handler = Some(handler);
-                (*event).ev.set_cancelable(1);
                 self.0.set(event);
             }
             let event = self.0.get();
             (*event).due = Some(due);
+            (*event).ev.set_cancelable(1);
             (*event).ev.log = (*ffi::ngx_cycle).log;
             ffi::ngx_add_timer(ptr::addr_of_mut!((*event).ev), ms as ffi::ngx_msec_t);
         }
+    }
+
+    /// As `set`; the worker does not quit before.
+    pub fn hold(&self, ms: u64, due: fn()) {
+        self.set(ms, due);
+        // SAFETY: made by `set`, and alive for ever.
+        unsafe { (*self.0.get()).ev.set_cancelable(0) };
     }
 
     /// Nothing is due any more.

@@ -22,7 +22,10 @@ skip_without(REDIS, "redis-server")
 tap = Tap()
 case = Cases()
 room(case)
-case.server += "location = /metrics { websocket_status prometheus; }\n"
+case.server += """
+location = /metrics { websocket_status prometheus; }
+location = /stay { websocket_subscribe room; websocket_shutdown_close off; }
+"""
 WORKERS, MACHINES, DOOR = 2, 3, PORT + 10
 WORD = "open sesame"
 BROKER = """
@@ -231,6 +234,7 @@ def garbage():
 def gateway_killed():
     """Each worker in turn: one of them had the connection."""
     ng = ngs[1]
+    gaps = metric(ng, "broker_gaps_total")
     for pid in ng.workers():
         os.kill(pid, signal.SIGKILL)
         await_(lambda: len(ng.workers()) == WORKERS and pid not in ng.workers(), "another worker")
@@ -240,12 +244,14 @@ def gateway_killed():
             one.sock.close()
         crowds[1].add(ng, 4, "/room")
         all_hear_again()
+    assert metric(ng, "broker_gaps_total") > gaps
 
 
 def reloaded():
     """While others publish: what is heard is in order and comes once, and afterwards all is well."""
     ng, end = ngs[2], threading.Event()
-    numbers = []
+    numbers, gaps = [], metric(ngs[2], "broker_gaps_total")
+    all_hear()
 
     def publishes():
         line = Line(ngs[0])
@@ -256,8 +262,19 @@ def reloaded():
             time.sleep(0.002)
         numbers.append(n)
         line.close()
-    thread = threading.Thread(target=publishes)
-    thread.start()
+    # Connections that old workers keep, and a publisher of this machine.
+    stay = Crowd(ng, 4, "/stay", hello=False)
+    own = []
+
+    def publishes_here():
+        n = 0
+        while not end.is_set():
+            n += 1
+            ng.get(f"/push?data=o{n:06d}")
+            time.sleep(0.01)
+        own.append(n)
+    threads = [threading.Thread(target=body) for body in (publishes, publishes_here)]
+    [thread.start() for thread in threads]
     try:
         for _ in range(3):
             old = set(ng.workers())
@@ -267,19 +284,23 @@ def reloaded():
             await_(level_of_new, "a gateway of the new generation")
     finally:
         end.set()
-        thread.join()
+        [thread.join() for thread in threads]
     for m, crowd in enumerate(crowds):
         if m == 2:
-            continue  # those were closed by the reload, with 1001
+            crowd = stay  # the others were closed by the reload, with 1001
         last = f"r{numbers[0]:06d}"
         got = {id(one): [] for one in crowd}
 
         def done(one):
             got[id(one)] += [payload.decode() for _, payload in one.frames()]
-            return last in got[id(one)][-1:]
+            return last in got[id(one)] and f"o{own[0]:06d}" in got[id(one)]
         crowd.until(done, what=last)
         for one in crowd:
-            equal(got[id(one)], [f"r{n:06d}" for n in range(1, numbers[0] + 1)])
+            for letter, count in ("r", numbers[0]), ("o", own[0]):
+                equal([text for text in got[id(one)] if text[0] == letter],
+                      [f"{letter}{n:06d}" for n in range(1, count + 1)])
+    equal(metric(ng, "broker_gaps_total"), gaps)
+    stay.close()
     for one in list(crowds[2]):
         one.sock.close()
     crowds[2] = Crowd(ng, 4)

@@ -32,6 +32,7 @@ const ASK: u8 = 8;
 const ANSWER: u8 = 9;
 const CHANGES: u8 = 10;
 const ERRAND: u8 = 11;
+const HANDS_OVER: u8 = 12;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -93,6 +94,9 @@ pub enum Kind<'a> {
         /// Who is answered; [`ConnId::NOBODY`] for none.
         id: ConnId,
     },
+    /// Every worker: who talked to the brokers before this talks to them no more, and the next one does
+    /// from here on. There is no payload.
+    HandsOver,
     /// Every worker: it is to say what it listens for. There is no payload.
     WhoListens,
     /// Every worker, to tell who subscribes a topic. There is no payload.
@@ -245,7 +249,10 @@ impl<'a> Envelope<'a> {
             Kind::PublishMany { topics } => (PUBLISH_MANY, topics.count, 0),
             Kind::Listens { topics } if self.payload.is_empty() => (LISTENS, topics.count, 0),
             Kind::WhoListens if self.payload.is_empty() => (WHO_LISTENS, 0, 0),
-            Kind::Listens { .. } | Kind::WhoListens => return Err(EnvelopeError::Payload),
+            Kind::HandsOver if self.payload.is_empty() => (HANDS_OVER, 0, 0),
+            Kind::Listens { .. } | Kind::WhoListens | Kind::HandsOver => {
+                return Err(EnvelopeError::Payload);
+            }
             Kind::Errand { topic, key, .. } => {
                 u8::try_from(key.len()).map_err(|_| EnvelopeError::Topics)?;
                 (ERRAND, checked_len(topic)?, 0)
@@ -280,7 +287,7 @@ impl<'a> Envelope<'a> {
                 out.extend(*topic);
             }
             Kind::PublishMany { topics } | Kind::Listens { topics } => out.extend(topics.bytes),
-            Kind::WhoListens => {}
+            Kind::WhoListens | Kind::HandsOver => {}
             Kind::Errand { topic, errand, key, id } => {
                 out.extend([*errand as u8, key.len() as u8]);
                 out.extend(*key);
@@ -374,7 +381,8 @@ impl<'a> Envelope<'a> {
                 _ => return Err(EnvelopeError::Payload),
             },
             WHO_LISTENS if rest.is_empty() => (Kind::WhoListens, rest),
-            WHO_LISTENS => return Err(EnvelopeError::Payload),
+            HANDS_OVER if rest.is_empty() => (Kind::HandsOver, rest),
+            WHO_LISTENS | HANDS_OVER => return Err(EnvelopeError::Payload),
             CLOSE_TOPIC => {
                 let (topic, rest) = take_topic(topic_len, rest)?;
                 (Kind::CloseTopic { topic, code, reason: reason(rest)? }, &[][..])

@@ -21,6 +21,12 @@ pub struct Gateway<'m> {
     directory: Directory<'m>,
     /// The row counted from 1, and its generation; 0: nobody.
     holder: &'m Word,
+    /// The worker of a newer configuration that is about to take over, likewise; with `READY` once it
+    /// hears all that the holder hears.
+    heir: &'m Word,
+    /// How many configurations there were, and one more than that of the holder.
+    loaded: &'m Word,
+    held_by: &'m Word,
     /// Of each broker its term, and in the high half since when it is away, in tenths of a second
     /// and never 0; 0: it is there.
     brokers: &'m [Word],
@@ -30,18 +36,76 @@ pub struct Gateway<'m> {
 
 impl<'m> Gateway<'m> {
     /// Words of the part.
-    pub(crate) const WORDS: usize = 1 + BROKERS + NODES;
+    pub(crate) const WORDS: usize = 4 + BROKERS + NODES;
 
     pub(crate) fn new(directory: Directory<'m>, words: &'m [Word]) -> Self {
-        let (brokers, nodes) = words[1..].split_at(BROKERS);
-        Self { directory, holder: &words[0], brokers, nodes }
+        let (brokers, nodes) = words[4..].split_at(BROKERS);
+        let [holder, heir, loaded, held_by] = [0, 1, 2, 3].map(|n| &words[n]);
+        Self { directory, holder, heir, loaded, held_by, brokers, nodes }
     }
 
-    /// The row of the worker that talks to the broker.
+    /// Another configuration has been loaded.
+    pub fn load(&self) {
+        self.loaded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of the newest configuration.
+    pub fn loaded(&self) -> u64 {
+        self.loaded.load(Ordering::Relaxed)
+    }
+
+    /// The row of the worker that talks to the brokers.
     pub fn holder(&self) -> Option<u16> {
-        let word = self.holder.load(Ordering::Acquire);
+        self.row_in(self.holder.load(Ordering::Acquire))
+    }
+
+    /// Whether there has ever been one.
+    pub fn was_held(&self) -> bool {
+        self.held_by.load(Ordering::Relaxed) > 0
+    }
+
+    /// The row of the worker that is about to.
+    pub fn heir(&self) -> Option<u16> {
+        self.row_in(self.heir.load(Ordering::Acquire) & !READY)
+    }
+
+    /// The row of a worker that lives.
+    fn row_in(&self, word: u64) -> Option<u16> {
         let row = ((word as u32 & 0xffff) as u16).checked_sub(1)?;
         (self.directory.generation(row) == Some((word >> 16) as u16)).then_some(row)
+    }
+
+    /// Makes this worker of that configuration the heir, if there is a holder of an older one, and no
+    /// heir. Whether it is one now.
+    pub fn inherit(&self, seat: &Seat, configuration: u64) -> bool {
+        let before = self.heir.load(Ordering::Acquire);
+        if before & !READY == name(seat) {
+            return true;
+        }
+        let (set, get) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.holder().is_some()
+            && self.held_by.load(Ordering::Relaxed) <= configuration
+            && self.heir().is_none()
+            && self.heir.compare_exchange(before, name(seat), set, get).is_ok()
+    }
+
+    /// The heir hears all that the holder hears.
+    pub fn be_ready(&self, seat: &Seat) {
+        let (set, get) = (Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.heir.compare_exchange(name(seat), name(seat) | READY, set, get);
+    }
+
+    /// Whether there is an heir that does.
+    pub fn is_heir_ready(&self) -> bool {
+        self.heir().is_some() && self.heir.load(Ordering::Acquire) & READY != 0
+    }
+
+    /// The holder makes its heir the holder.
+    pub fn hand_over(&self, seat: &Seat) {
+        let heir = self.heir.load(Ordering::Acquire) & !READY;
+        if heir != 0 && self.is(seat) {
+            self.holder.store(heir, Ordering::Release);
+        }
     }
 
     /// Whether that is this worker.
@@ -49,15 +113,21 @@ impl<'m> Gateway<'m> {
         self.holder.load(Ordering::Acquire) == name(seat)
     }
 
-    /// Makes this worker the gateway, if there is none. Whether it is one now.
-    pub fn take(&self, seat: &Seat) -> bool {
+    /// Makes this worker of that configuration the gateway, if there is none. Whether it is one now.
+    pub fn take(&self, seat: &Seat, configuration: u64) -> bool {
         let before = self.holder.load(Ordering::Acquire);
-        if before == name(seat) {
-            return true;
-        }
         let (set, get) = (Ordering::AcqRel, Ordering::Relaxed);
-        self.holder().is_none()
-            && self.holder.compare_exchange(before, name(seat), set, get).is_ok()
+        let is_ours = before == name(seat)
+            || self.holder().is_none()
+                && self.holder.compare_exchange(before, name(seat), set, get).is_ok();
+        if is_ours {
+            self.held_by.store(configuration + 1, Ordering::Relaxed);
+            let heir = self.heir.load(Ordering::Acquire);
+            if heir & !READY == name(seat) {
+                let _ = self.heir.compare_exchange(heir, 0, set, get);
+            }
+        }
+        is_ours
     }
 
     /// There is none any more, if it was this worker.
@@ -113,6 +183,9 @@ impl<'m> Gateway<'m> {
     }
 }
 
+/// In the heir's word, above its name.
+const READY: u64 = 1 << 63;
+
 /// A worker as the word has it.
 fn name(seat: &Seat) -> u64 {
     u64::from(seat.generation()) << 16 | (u64::from(seat.row()) + 1)
@@ -149,7 +222,7 @@ mod tests {
         let place = zone.gateway();
         let (one, two) = (zone.join(0, 10, |_| true).unwrap(), zone.join(1, 11, |_| true).unwrap());
         assert_eq!(place.holder(), None);
-        assert!(place.take(&one) && place.take(&one) && !place.take(&two));
+        assert!(place.take(&one, 1) && place.take(&one, 1) && !place.take(&two, 1));
         assert_eq!(
             (place.holder(), place.is(&one), place.is(&two)),
             (Some(one.row()), true, false)
@@ -157,12 +230,36 @@ mod tests {
         place.give_up(&two);
         assert!(place.is(&one), "only its own");
         place.give_up(&one);
-        assert!(place.take(&two));
+        assert!(place.take(&two, 1));
         // Killed: its row is free, or another's.
         zone.directory().free_dead(|pid| pid != 11);
         assert_eq!(place.holder(), None);
         let three = zone.join(1, 12, |_| true).unwrap();
-        assert_eq!((place.holder(), place.take(&three)), (None, true));
+        assert_eq!((place.holder(), place.take(&three, 1)), (None, true));
+    }
+
+    #[test]
+    fn an_heir_takes_over_when_it_is_ready_or_the_holder_dies() {
+        let words = memory();
+        let zone = zone(&words);
+        let place = zone.gateway();
+        let (one, two) = (zone.join(0, 10, |_| true).unwrap(), zone.join(1, 11, |_| true).unwrap());
+        assert!(!place.inherit(&two, 2), "of nobody");
+        assert!(place.take(&one, 1));
+        assert!(!place.inherit(&two, 1), "of the same configuration");
+        assert!(place.inherit(&two, 2) && place.inherit(&two, 2));
+        assert_eq!((place.heir(), place.is_heir_ready()), (Some(two.row()), false));
+        place.be_ready(&two);
+        assert!(place.is_heir_ready() && place.is(&one));
+        place.hand_over(&two);
+        assert!(place.is(&one), "not the heir's to do");
+        place.hand_over(&one);
+        assert!(place.is(&two) && place.take(&two, 2));
+        assert_eq!((place.heir(), place.is_heir_ready()), (None, false));
+        let three = zone.join(2, 12, |_| true).unwrap();
+        assert!(place.inherit(&three, 3));
+        zone.directory().free_dead(|pid| pid != 11);
+        assert!(place.take(&three, 3), "its holder died");
     }
 
     #[test]

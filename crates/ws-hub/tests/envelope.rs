@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn round_trip(
-        kind in 0..12, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
+        kind in 0..13, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
         code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
         stored in prop::option::of(any::<[u64; 3]>()), far: bool,
         many in 0..256usize, except in prop::option::of(any::<[u8; 16]>()),
@@ -117,6 +117,7 @@ proptest! {
             7 => Kind::Ask { topic: &topic, id },
             8 => Kind::Answer { id },
             9 => Kind::Changes { topic: &topic },
+            11 => Kind::HandsOver,
             10 => {
                 let key = &payload[..payload.len() % 65];
                 Kind::Errand { topic: &topic, errand: Errand::Keep, key, id }
@@ -129,6 +130,7 @@ proptest! {
                 | Kind::CloseTopic { .. }
                 | Kind::Listens { .. }
                 | Kind::WhoListens
+                | Kind::HandsOver
                 | Kind::Ask { .. }
                 | Kind::CloseConnection { .. }
         );

@@ -62,6 +62,12 @@ pub trait Broker {
     /// The next thing to be done.
     fn poll(&mut self) -> Option<Action>;
 
+    /// Whether every topic that is wanted is subscribed.
+    fn is_level(&self) -> bool;
+
+    /// Whether nothing waits, and all that left has been answered.
+    fn is_idle(&self) -> bool;
+
     /// What it has counted; the driver takes totals away.
     fn tally(&mut self) -> &mut Tally;
 }

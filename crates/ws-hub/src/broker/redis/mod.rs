@@ -518,6 +518,14 @@ impl Broker for Redis {
         self.actions.pop_front()
     }
 
+    fn is_level(&self) -> bool {
+        self.phase == Phase::Ready && self.wanted.is_level()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.bytes() == 0 && self.in_flight == 0 && self.held.is_empty()
+    }
+
     fn tally(&mut self) -> &mut Tally {
         &mut self.tally
     }
