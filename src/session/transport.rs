@@ -186,7 +186,7 @@ impl Io for Wire {
 /// Bytes past a cosocket. What it reports itself is left to it: the end and errors.
 pub struct Past<'a> {
     socket: &'a Cosocket<'a>,
-    /// Why the kernel took no more: errno.
+    /// Why no more was read or taken: errno, 0 for none.
     pub failed: Cell<Option<i32>>,
 }
 
@@ -228,14 +228,17 @@ impl Io for Past<'_> {
 }
 
 impl Past<'_> {
+    fn stop(&self, errno: i32) -> Recv {
+        self.failed.set(Some(errno));
+        Recv::Again
+    }
+
     fn kept(&self, got: Recv) -> Recv {
         match got {
             Recv::Data(n) => Recv::Data(n),
-            _ => {
-                // The cosocket's next read finds it.
-                self.failed.set(Some(0));
-                Recv::Again
-            }
+            // The cosocket's next read finds it.
+            Recv::Failed(errno) => self.stop(errno),
+            Recv::Again | Recv::Eof => self.stop(0),
         }
     }
 }

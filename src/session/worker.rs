@@ -80,11 +80,6 @@ pub fn lend<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> Result<R, NoMemory> {
     Ok(result)
 }
 
-/// Memory for a payload from an earlier one. See `Pool::take_body`.
-pub fn spare_body(least: usize, whole: usize) -> Option<Vec<u8>> {
-    POOL.take_body(least, whole)
-}
-
 /// Takes the memory of a payload that nobody needs any more.
 pub fn recycle(body: Vec<u8>) {
     if POOL.recycle(body) {

@@ -258,7 +258,7 @@ try(protocol.build_frame, true, 1, 1, print, true)
 --- response_body
 "the socket returned less than the 2 bytes asked for"
 "the socket returned less than the 2 bytes asked for"
-"the socket returned less than the 4 bytes asked for"
+"the socket returned less than the 5 bytes asked for"
 "bad "max_payload_len" argument (number expected)"
 "bad "max_payload_len" argument (number expected)"
 "bad "opcode" argument (number from 0 to 255 expected)"

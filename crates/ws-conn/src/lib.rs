@@ -6,6 +6,7 @@
 //! * [`Connection`]: receiving, sending, the close handshake, limits and deadlines;
 //! * [`Config`] and [`Style`]: frame by frame (nothing happens by itself), message by message, or data
 //!   frames with the protocol kept;
+//! * [`FrameReader`]: one frame at a time from a stream that others read too;
 //! * [`Outbox`], [`Pool`], [`Shared`]: pieces that other carriers of bytes use too.
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod config;
 mod connection;
 mod dialogue;
 mod end;
+mod frame_reader;
 mod heartbeat;
 mod host;
 mod inbox;
@@ -31,6 +33,7 @@ pub use config::{Config, Style, Words};
 pub use connection::{Connection, View, MAX_FRAGMENTS};
 pub use dialogue::{check_frame, News, Phase, Tally};
 pub use end::{End, SendError, MAX_REASON, SLOW_CONSUMER};
+pub use frame_reader::{FrameReader, FrameRules, Piece};
 pub use host::{Counted, Host, Io, NoIo, Recv, Sent, MAX_PARTS};
 pub use inbox::Item;
 pub use io_error::IoError;

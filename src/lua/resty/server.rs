@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ws_conn::{IoError, RecvError, View};
-use ws_proto::{close, ext, opcode, Stage};
+use ws_conn::{IoError, View};
+use ws_proto::{close, ext, opcode};
 
-use super::codec::{any_opcode, bad_opcode};
+use super::codec::{any_opcode, bad_opcode, recv_text};
 use crate::conf::location_of;
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
 use crate::lua::vm::{native, Native};
@@ -215,22 +215,6 @@ pub fn send_rules(fin: bool, op: u8, len: u64, max: u64) -> Result<(), &'static 
         return Err("failed to build frame: payload too big");
     }
     Ok(())
-}
-
-fn recv_text(err: RecvError) -> String {
-    match err {
-        RecvError::Ended => IoError::Closed.to_string(),
-        RecvError::Protocol(err) => err.to_string(),
-        RecvError::Io(stage, err) => {
-            let what = match stage {
-                Stage::First2 => "failed to receive the first 2 bytes",
-                Stage::Len16 => "failed to receive the 2 byte payload length",
-                Stage::Len64 => "failed to receive the 8 byte payload length",
-                Stage::Body => "failed to read masking-len and payload",
-            };
-            format!("{what}: {err}")
-        }
-    }
 }
 
 /// A time-out given from Lua, cut to whole milliseconds as ngx_lua does; None for nothing left.

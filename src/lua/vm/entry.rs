@@ -12,7 +12,7 @@ use std::os::raw::{c_char, c_int};
 use std::rc::Rc;
 
 use mlua::ffi as lua;
-use ws_conn::IoError;
+use ws_conn::{FrameReader, IoError};
 use ws_proto::handshake::client::Opening;
 use ws_proto::FrameCheck;
 
@@ -26,7 +26,7 @@ use crate::ngx::lending;
 use crate::ngx::listener::Listener;
 use crate::ngx::lua_wait::{self, Wait, CANNOT_WAIT};
 use crate::ngx::request::Request;
-use crate::session::{recycle, Carried, LargeBody, Session, Stream};
+use crate::session::{recycle, Carried, Session, Stream};
 
 /// What a native answers to a first argument that is none of ours.
 pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
@@ -126,8 +126,8 @@ pub enum Object {
     Stream(Rc<Stream>),
     /// The rules of messages, for who reads frames.
     FrameCheck(Box<RefCell<FrameCheck>>),
-    /// The body of a frame of which the rest has yet to come.
-    Body(Box<RefCell<LargeBody>>),
+    /// What puts frames together that come in pieces.
+    FrameReader(Box<RefCell<FrameReader>>),
 }
 
 /// What a native ends with.
@@ -328,10 +328,10 @@ impl<'l> Args<'l> {
         }
     }
 
-    /// The body of a frame at `index`.
-    pub fn body(&self, index: c_int) -> Option<&'l RefCell<LargeBody>> {
+    /// The reader of frames at `index`.
+    pub fn frame_reader(&self, index: c_int) -> Option<&'l RefCell<FrameReader>> {
         match self.object(index)? {
-            Object::Body(body) => Some(body),
+            Object::FrameReader(reader) => Some(reader),
             _ => None,
         }
     }
