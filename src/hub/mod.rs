@@ -44,12 +44,8 @@ pub use link::Configured as Broker;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{connections, sum, workers};
-<<<<<<< HEAD
 pub use pending::{fetch, forget_afar, Pending};
-pub use presence::{ask, Answer, Roll, JOIN_LEAVE, PRESENCE};
-=======
 pub use presence::{ask, Answer, Roll};
->>>>>>> b09be1d (hub: questions under way are a file; presence, members and local use each other in no circle)
 pub use publish::{
     close, close_topic, publish, publish_confirmed, publish_from_client, publish_many, send,
     Publish, Receipt, Scope,
