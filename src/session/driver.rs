@@ -33,7 +33,7 @@ pub struct Driver {
     begun: bool,
     /// It counts as an open connection.
     counted: bool,
-    /// A compressor and an inflater go with it.
+    /// It has a compressor and an inflater.
     packs: bool,
 }
 
@@ -176,15 +176,21 @@ impl Driver {
         }
         next.is_some()
     }
+
+    /// Gives back what compressing took, once nothing more will be sent or received.
+    pub fn free_codecs(&mut self) {
+        self.conn.free_codecs();
+        if std::mem::take(&mut self.packs) {
+            worker::codecs_freed();
+        }
+    }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
         self.uncount();
         self.conn.free_lent(&Worker);
-        if self.packs {
-            worker::codecs_freed();
-        }
+        self.free_codecs();
     }
 }
 

@@ -116,6 +116,6 @@ impl Takeover for Session {
             std::process::abort();
         }
         // Hundreds of kilobytes, which Lua's collector knows nothing of.
-        self.io.borrow_mut().driver.conn.free_codecs();
+        self.io.borrow_mut().driver.free_codecs();
     }
 }
