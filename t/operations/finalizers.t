@@ -140,6 +140,26 @@ case.handler("/closes", """
     ngx.sleep(0.001)
     live.report(answer[1], answer[2], ws:recv())
 """)
+for style, open_it, send in (
+        ("frames", "live.open()", "conn:send_binary(data)"),
+        ("messages", 'require("resty.websocket").accept()', 'conn:send(data, "binary")')):
+    case.handler(f"/sends/{style}", f"""
+        local conn, answers = {open_it}, {{}}
+        local data = ("x"):rep(60000)
+        table.sort({{ 1, 2 }}, function()
+            for _ = 1, 200 do
+                local n, err = {send}
+                answers[#answers + 1] = n and "sent" or err
+            end
+            return false
+        end)
+        local sent = 0
+        for _, answer in ipairs(answers) do
+            sent = sent + (answer == "sent" and 1 or 0)
+        end
+        live.report(sent, #answers, answers[#answers])
+        live.take_signal()
+    """, "websocket_send_buffer 64k;")
 case.handler("/sorts", """
     local wb = live.open()
     local answer
@@ -171,6 +191,24 @@ def sorts(ng):
     peer.send(frame(CLOSE, b"\x03\xe8"))
     equal(peer.frame(), (CLOSE, b"\x03\xe8"))
     peer.close()
+
+
+@case("what is sent where nobody can wait, to a peer that does not read: what was taken arrives")
+def sends(ng):
+    for style in "frames", "messages":
+        peer = Peer(ng, f"/sends/{style}", window=4096)
+        sent, answers, last = peer.report().split(" | ")
+        # Frames are queued first, as on a cosocket; of messages nothing is that would have to wait.
+        if style == "frames":
+            equal((sent, last), (answers, "sent"))
+        else:
+            assert 0 < int(sent) < int(answers)
+            equal(last, CANNOT_WAIT)
+        peer.signal()
+        for _ in range(int(sent)):
+            equal(peer.frame(), (BINARY_FRAME, b"x" * 60000))
+        equal(peer.rest(), b"" if style == "frames" else b"\x88\x02\x03\xe8")
+        peer.close()
 
 
 ROUNDS = 40 if VALGRIND else 400

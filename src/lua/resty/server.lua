@@ -227,10 +227,10 @@ local function send_frame(self, fin, opcode, payload)
 
     local bytes, err = native_send(session, fin, opcode, payload, max, self.send_masked)
     if bytes and err then
-        -- Above the high-water mark: wait for the peer.
+        -- Above the high-water mark: wait for the peer, where that can be. It is queued in any case.
         local drained
         drained, err = wait(native_drain, session)
-        if not drained then
+        if not drained and err ~= CANNOT_WAIT then
             bytes = nil
         end
     end
