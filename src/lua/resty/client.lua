@@ -181,16 +181,6 @@ function _M.connect(self, uri, opts)
 end
 
 
-function _M.set_timeout(self, time)
-    local sock = self.sock
-    if not sock then
-        return nil, nil, "not initialized yet"
-    end
-
-    return sock:settimeout(time)
-end
-
-
 function _M.recv_frame(self)
     if self.fatal then
         return nil, nil, "fatal error already happened"
@@ -255,17 +245,7 @@ local function send_frame(self, fin, opcode, payload)
 end
 
 
-_M.send_frame = send_frame
-
-
-function _M.send_text(self, data)
-    return send_frame(self, true, 0x1, data)
-end
-
-
-function _M.send_binary(self, data)
-    return send_frame(self, true, 0x2, data)
-end
+object.add_common(_M, send_frame)
 
 
 local function send_close(self, code, msg)
@@ -292,16 +272,6 @@ end
 
 
 _M.send_close = send_close
-
-
-function _M.send_ping(self, data)
-    return send_frame(self, true, 0x9, data)
-end
-
-
-function _M.send_pong(self, data)
-    return send_frame(self, true, 0xa, data)
-end
 
 
 function _M.close(self)

@@ -1,5 +1,5 @@
--- What programs see and set of the drop-in objects besides their calls: limits, and `wb.sock` of a
--- server's object, each object's own. Its connection is the session's, so that time-outs are set there,
+-- What the drop-in's two kinds of objects share: calls that both have, limits that the program may set,
+-- and `wb.sock` of a server's object. Its connection is the session's, so that time-outs are set there,
 -- and its bytes are none of others' business.
 
 local natives = ...
@@ -84,4 +84,38 @@ function socket.receiveuntil()
 end
 
 
-return { MIXED = MIXED, limit = limit, new_socket = new_socket, session_of = session_of }
+-- Methods that servers' objects and clients' have alike, but for how a frame is sent.
+local function add_common(methods, send_frame)
+    methods.send_frame = send_frame
+
+    function methods.set_timeout(self, time)
+        local sock = self.sock
+        if not sock then
+            return nil, nil, "not initialized yet"
+        end
+
+        return sock:settimeout(time)
+    end
+
+    function methods.send_text(self, data)
+        return send_frame(self, true, 0x1, data)
+    end
+
+    function methods.send_binary(self, data)
+        return send_frame(self, true, 0x2, data)
+    end
+
+    function methods.send_ping(self, data)
+        return send_frame(self, true, 0x9, data)
+    end
+
+    function methods.send_pong(self, data)
+        return send_frame(self, true, 0xa, data)
+    end
+end
+
+
+return {
+    MIXED = MIXED, add_common = add_common, limit = limit, new_socket = new_socket,
+    session_of = session_of,
+}

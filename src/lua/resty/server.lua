@@ -120,16 +120,6 @@ function _M.new(_, opts)
 end
 
 
-function _M.set_timeout(self, time)
-    local sock = self.sock
-    if not sock then
-        return nil, nil, "not initialized yet"
-    end
-
-    return sock:settimeout(time)
-end
-
-
 -- What recv_frame returns for the frame in `view`.
 local function taken(kind)
     local code = view.code
@@ -246,21 +236,11 @@ local function send_frame(self, fin, opcode, payload)
 end
 
 
-_M.send_frame = send_frame
+object.add_common(_M, send_frame)
 
 
 function _M.send_continue(self, data)
     return send_frame(self, true, 0x0, data)
-end
-
-
-function _M.send_text(self, data)
-    return send_frame(self, true, 0x1, data)
-end
-
-
-function _M.send_binary(self, data)
-    return send_frame(self, true, 0x2, data)
 end
 
 
@@ -273,16 +253,6 @@ function _M.send_close(self, code, msg)
         end
     end
     return send_frame(self, true, 0x8, payload)
-end
-
-
-function _M.send_ping(self, data)
-    return send_frame(self, true, 0x9, data)
-end
-
-
-function _M.send_pong(self, data)
-    return send_frame(self, true, 0xa, data)
 end
 
 

@@ -185,15 +185,16 @@ pub fn http_request(args: &Args) -> Outcome {
         Ok(Some(head)) => {
             let version = if head.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" };
             let list = [head.method, head.target, version].map(<[u8]>::to_vec);
-            fields(list.to_vec(), &head.headers, head.len)
+            Outcome::two(fields(list.to_vec(), &head.headers), Value::Int(head.len as i64))
         }
         Err(HeadError::TooLarge) => Outcome::two(Value::Bool(false), Value::Str("too large")),
         Err(HeadError::Malformed) => Outcome::two(Value::Bool(false), Value::Str("malformed")),
     }
 }
 
-/// `http_response(bytes)` → nothing while the final response's head is not whole | { version, code,
-/// reason, name, value, ... }, where it ends | false
+/// `http_response(bytes, key)` → nothing while the final response's head is not whole | { version, code,
+/// reason, name, value, ... }, where it ends, whether it grants the upgrade that was asked for with this
+/// key | false
 pub fn http_response(args: &Args) -> Outcome {
     match ResponseHead::read(args.bytes(1).unwrap_or_default()) {
         Ok(None) => Outcome::none(),
@@ -201,18 +202,25 @@ pub fn http_response(args: &Args) -> Outcome {
             let version = if head.http11 { "HTTP/1.1" } else { "HTTP/1.0" };
             let status = head.status.to_string();
             let list = [version.as_bytes(), status.as_bytes(), head.reason].map(<[u8]>::to_vec);
-            fields(list.to_vec(), &head.headers, end)
+            let accept = accept_key(args.bytes(2).unwrap_or_default());
+            let mut headers = head.headers.iter();
+            // Of several lines the last one counts, as in the table that the program gets.
+            let last = headers.rfind(|line| line.0.eq_ignore_ascii_case(b"sec-websocket-accept"));
+            let granted = last.is_some_and(|line| line.1.trim_ascii() == accept.as_bytes());
+            let list = fields(list.to_vec(), &head.headers);
+            let granted = Value::Bool(head.status == 101 && granted);
+            Outcome::three(list, Value::Int(end as i64), granted)
         }
         Err(_) => Outcome::one(Value::Bool(false)),
     }
 }
 
-fn fields(mut list: Vec<Vec<u8>>, headers: &[(&[u8], &[u8])], len: usize) -> Outcome {
+fn fields(mut list: Vec<Vec<u8>>, headers: &[(&[u8], &[u8])]) -> Value {
     for (name, value) in headers {
         list.push(name.to_ascii_lowercase());
         list.push(value.trim_ascii().to_vec());
     }
-    Outcome::two(Value::List(list), Value::Int(len as i64))
+    Value::List(list)
 }
 
 /// `http_upgrade(upgrade, connection, key, version)` → Sec-WebSocket-Accept | nothing where these

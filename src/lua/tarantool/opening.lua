@@ -200,7 +200,11 @@ function _M.check_client_handshake(self, timeout)
         own.request = request
     end
     while true do
-        local list, len = natives.http_response(own.input)
+        local list, len, granted
+        if is_worth_parsing(own.input) then
+            list, len, granted = natives.http_response(own.input,
+                                                       own.request.headers["Sec-WebSocket-Key"])
+        end
         if list == false then
             own.failed = "Malformed packet"
             self.peer:shutdown()
@@ -208,9 +212,7 @@ function _M.check_client_handshake(self, timeout)
         elseif list then
             own.input = sub(own.input, len + 1)
             local response = natives.tarantool_packet(list, "version", "code", "reason")
-            local key = own.request.headers["Sec-WebSocket-Key"]
-            if response.code ~= "101" or response.headers["sec-websocket-accept"]
-                                         ~= handshake.sec_websocket_accept(key) then
+            if not granted then
                 response.status = ""
                 own.failed = "Handshake error: " .. json(response)
                 self.peer:shutdown()
