@@ -35,7 +35,8 @@ def ratio(top, bottom):
 
 
 def all_goals(results):
-    return [goal for part in (echo, tls, curve, broadcast, memory, connect, reload, client)
+    return [goal for part in (echo, tls, curve, broadcast, memory, connect, reload, client,
+                                                     history, presence)
             for goal in part(results)]
 
 
@@ -130,3 +131,35 @@ def client(results):
         if row["row"] == 16 * KIB:
             value = ratio(cpu(row, "stock"), cpu(row, "drop-in"))
             yield Goal("client, 16 KiB echo: stock / CPU", value, 4, least=True)
+
+
+def history(results):
+    found = results.get("history")
+    if not found:
+        return
+    for row in found["publish"]:
+        n = row["row"]
+        for form in ("raw", "JSON"):
+            plain, kept = cpu(row, f"plain, {form}"), cpu(row, f"kept, {form}")
+            name = f"publish to a history topic, {n} subscribers, {form}"
+            if n >= 1000:
+                yield Goal(f"{name}: CPU / plain", ratio(kept, plain), 1.05)
+            else:
+                yield Goal(f"{name}: CPU beyond plain", kept - plain, 2 if n else 3, unit="µs")
+    first, last = found["topics"][0], found["topics"][-1]
+    rise, plain = (ratio(cpu(last, kind), cpu(first, kind)) for kind in ("kept:", "plain:"))
+    yield Goal(f"publish to {last['row']} history topics against 1: rise beyond plain topics' own", rise / plain, 1.1)
+    resume = found["resume"]
+    yield Goal("100 messages resumed: CPU / live as a burst", ratio(resume["resumed"], resume["live"]), 2)
+    storm = found["storm"]
+    yield Goal(f"{storm['clients']} clients resume at once: p99 of other requests", storm["p99_ms"], 50, unit="ms")
+    yield Goal("a message of 100 B in the history zone", found["memory"]["message"], 200, unit="B")
+    yield Goal("a topic with a name of 32 B in the history zone", found["memory"]["topic"], 320, unit="B")
+
+
+def presence(results):
+    found = results.get("presence")
+    if found:
+        few, many = found["join_leave_us"].values()
+        yield Goal(f"{found['members']} members asked for: the longest wait of another request", found["max_ms"], 5, unit="ms")
+        yield Goal(f"a member comes and goes, among {found['members']} / among 100: CPU", ratio(many, few), 1.15)

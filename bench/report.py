@@ -80,7 +80,7 @@ def by_server(rows, first, label, figure="cpu_us", names=None):
 
 def document(results):
     parts = [head(results["machine"]), goal_table(results)]
-    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls):
+    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls, history, presence):
         if results.get(part.__name__):
             parts.append(part(results[part.__name__]))
     return "\n".join(parts)
@@ -217,3 +217,25 @@ def syscalls(rows):
     head = ["echo", "server", "calls a message"]
     rows = "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * 3, *lines])
     return "## System calls\n\nBy strace, apart from every other figure:\n\n" + rows + "\n"
+
+
+def history(found):
+    names = list(found["publish"][0]["servers"])
+    resume, storm, memory = found["resume"], found["storm"], found["memory"]
+    return ("## Topics that remember\n\nCPU of publishing 100 B, with all deliveries, to a topic with a history (*kept*) and to a plain one:\n\n"
+            + by_server(found["publish"], "subscribers", str, names=names)
+            + "\nThe same without subscribers, by topics that take turns:\n\n"
+            + by_server(found["topics"], "topics", str)
+            + f"\n100 messages of 100 B cost {number(resume['live'])} µs a client live, as a burst, and {number(resume['resumed'])} µs resumed.\n"
+            f"{storm['clients']} clients resume 100 messages each within {number(storm['seconds'])} s: other requests take "
+            f"{number(storm['p99_ms'])} ms (p99), {number(storm['max_ms'])} at most. Nginx and who asks have real-time priority then, as for the\n"
+            "members below, so that other programs do not count; the output that waits for a client is not measured here.\n"
+            f"A message of 100 B takes {number(memory['message'])} B of the zone, a topic {number(memory['topic'])}.\n")
+
+
+def presence(found):
+    few, many = found["join_leave_us"].values()
+    return (f"## Who is there\n\n{found['members']} members with 32 B of info in one worker, without join_leave: their list takes {number(found['list_us'])} µs of CPU;\n"
+            f"1000 other requests a second meanwhile take {number(found['p99_ms'])} ms (p99), {number(found['max_ms'])} at most "
+            f"({number(found['quiet_max_ms'])} without). Coming and going costs {number(few)} µs\n"
+            f"among 100 members and {number(many)} µs among {found['members']}, handshake included.\n")

@@ -14,6 +14,7 @@ import subprocess
 import time
 import urllib.parse
 
+import history
 from servers import CLIENT_CORE, SERVER_CORE, TARGET, Contender, Nginx, Peer, cpu_ns, pinned
 
 KIB, MIB = 1024, 1024 * 1024
@@ -278,4 +279,5 @@ def calls(contender, pace, row):
 
 
 TABLES = {"echo": echo, "tls": tls, "curve": curve, "broadcast": broadcast, "memory": memory,
-          "connect": connect, "client": client, "reload": reload, "syscalls": syscalls}
+          "connect": connect, "client": client, "reload": reload, "syscalls": syscalls,
+          "history": history.history, "presence": history.presence}
