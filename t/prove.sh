@@ -6,7 +6,7 @@
 # Test::Nginx is taken from CPAN if it is installed, from t/lib otherwise. Every test file
 # gets a port range of 20 (TEST_NGINX_SERVER_PORT and up) and a server root of its own, locked
 # for as long as it runs, so that -j and several calls at a time do not disturb each other. Files
-# wait more than they work: four run at a time, one with valgrind.
+# wait more than they work: four run at a time, two with valgrind.
 # Exits non-zero when something failed and when no test was run.
 set -euo pipefail
 
@@ -41,11 +41,12 @@ if [[ ${1:-} == --in-slot ]]; then
     exit 1
 fi
 
-options=(-j "$([[ -n ${TEST_NGINX_USE_VALGRIND:-} ]] && echo 1 || echo 4)")
+jobs=$([[ -n ${TEST_NGINX_USE_VALGRIND:-} ]] && echo 2 || echo 4)
+options=()
 files=()
 while (($#)); do
     case $1 in
-    -j) options+=(-j "$2"); shift ;;
+    -j) jobs=$2; shift ;;
     -*) options+=("$1") ;;
     *)
         [[ -e $1 ]] || { echo "$0: no such file: $1" >&2; exit 1; }
@@ -74,7 +75,7 @@ export TEST_NGINX_PERL_OPTIONS
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 # A line for each file that has ended, with how many there are.
-prove --exec "bash t/prove.sh --in-slot" "${options[@]}" "${files[@]}" | tee "$output" |
+prove --exec "bash t/prove.sh --in-slot" -j "$jobs" "${options[@]}" "${files[@]}" | tee "$output" |
     awk -v all="${#files[@]}" '
         /^[^ ]+\.t \.+ / { printf "[%d/%d] ", ++n, all } { print; fflush() }'
 
