@@ -6,6 +6,8 @@ package t::Proxy;
 #   pass      the proxy is the directive websocket_proxy, with these words behind the URL; then `ws` is
 #             the upstream's object, of websocket.accept(), with the options of the section `accept`
 #   directives  of the proxy's location then
+#   lua       the proxy is websocket.proxy with this table of options; what it returns is reported, with
+#             codes and reasons of client and upstream. `ws` is as with `pass`
 #   options   Lua source of the table handed to proxy.new()
 #   proxy     Lua code of the proxy's handler instead of connect() and execute(); `proxy` is the module
 #   client    Lua code of the client: `peer` is t/peer.lua, say(...) a line of the response, and
@@ -84,10 +86,32 @@ END
     finish($block);
 }
 
+sub complete_lua {
+    my $block = shift;
+    my ($options, $accept) = ($block->lua, $block->accept // '');
+    add_side($block, '/ws', <<"END");
+            local done, err, info = require("resty.websocket").proxy($options)
+            if type(info) == "table" then
+                local c, u = info.client, info.upstream
+                report("done", done, err, c.code, c.reason, u.code, u.reason)
+            else
+                report("done", done, err, info)
+                if info ~= 401 then
+                    ngx.status = info
+                    ngx.say("refused")
+                end
+            end
+END
+    add_side($block, '/up', <<"END" . $block->upstream) if defined $block->upstream;
+            local ws = assert(require("resty.websocket").accept($accept))
+END
+    finish($block);
+}
+
 sub finish {
     my $block = shift;
     # A client of messages answers close frames, one of frames does what it is told.
-    my $polite = defined $block->pass ? 'true' : 'false';
+    my $polite = defined($block->pass // $block->lua) ? 'true' : 'false';
     add_client($block, $QUIET, "            local polite = $polite\n$NAMES", 'peer.await_handlers()');
     fill_in($block);
     $block->set_value(no_error_log => [log_above_info()])
@@ -100,6 +124,7 @@ sub complete_proxy_block {
     # The default heartbeat would ping at random: no block waits for that without saying so.
     add_http($block, 'websocket_ping_interval 0;');
     return complete_directive($block) if defined $block->pass;
+    return complete_lua($block) if defined $block->lua;
     my $options = $block->options // '';
     add_side($block, '/ws', 'local proxy = require "resty.websocket.proxy"' . "\n" . ($block->proxy // <<"END"));
             local wp = assert(proxy.new($options))

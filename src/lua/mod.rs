@@ -6,6 +6,7 @@ mod carried;
 mod hub;
 mod listen;
 mod message;
+mod proxy;
 mod resty;
 mod tarantool;
 mod vm;
@@ -19,6 +20,7 @@ pub static APIS: &[vm::Api] = &[
     carried::API,
     resty::API,
     message::API,
+    proxy::API,
     hub::API,
     listen::API,
     tarantool::API,

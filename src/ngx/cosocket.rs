@@ -8,10 +8,12 @@ use std::cell::Cell;
 use std::ffi::{c_void, CString};
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{mem, ptr};
 
 use super::ahead::{self, Wanted};
+use super::leg::{Leads, Leg};
 use super::per_worker::PerWorker;
 use super::request::Request;
 use super::wire::{Recv, Wire};
@@ -154,6 +156,15 @@ impl<'a> Cosocket<'a> {
         // SAFETY: found open, and nothing ran since.
         unsafe { ahead::disarm(self.c()) };
         ahead::taken(self.c(), body)
+    }
+
+    /// Has the connection's events told to `owner`. The cosocket, which has nothing to send, waits for
+    /// bytes meanwhile, without a time limit; it is closed by whoever ends that wait, after
+    /// `Leg::release`.
+    pub fn lend_events<T: Leads>(&self, owner: &Rc<T>) {
+        // SAFETY: found open, and nothing ran since. It stays open until the cosocket's own cleanup,
+        // which runs after that of the request that was taken over.
+        unsafe { Leg::attach(owner, self.c()) };
     }
 
     /// Whether `offer` may be called: no send of the cosocket waits (its timer is set then), none

@@ -1,7 +1,7 @@
 //! A connection of nginx's that somebody else has made and will close, such as a request's to its
 //! upstream: meanwhile its events are ours. Owned by whoever carries messages over it (`proxy`).
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::mem;
 use std::ops::Deref;
@@ -28,10 +28,12 @@ pub trait Leads: 'static {
 /// The connection, or nothing before `attach` and after `release`.
 ///
 /// While it is attached nginx's events point to the owner without a count. That is sound because the
-/// leg is a part of the owner, and its drop takes the pointers along; the connection must not be
-/// closed before `release`.
+/// leg is a part of the owner, and its drop takes the pointers along. Whether the connection is still
+/// there is looked at (`check`) before each use.
 pub struct Leg {
     wire: Wire,
+    /// The connection's descriptor and data, while it is ours.
+    mark: Cell<(i32, *const c_void)>,
     events: UnsafeCell<Events>,
 }
 
@@ -54,14 +56,14 @@ impl Leg {
     pub fn new() -> Leg {
         // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
         let events = UnsafeCell::new(unsafe { mem::zeroed() });
-        Leg { wire: Wire::new(ptr::null_mut()), events }
+        Leg { wire: Wire::new(ptr::null_mut()), mark: Cell::new((-1, ptr::null())), events }
     }
 
     /// Has the events of `c` told to `owner`, whose leg this is.
     ///
     /// # Safety
-    /// `c` must be an open connection whose events nobody else waits for, and stay open until
-    /// `release`.
+    /// `c` must be an open connection whose events nobody else waits for. Whoever closes it before
+    /// `release` does so where no call of this runs.
     pub(super) unsafe fn attach<T: Leads>(owner: &Rc<T>, c: *mut ffi::ngx_connection_t) {
         let leg = owner.leg();
         let data = Rc::as_ptr(owner).cast_mut().cast::<c_void>();
@@ -75,7 +77,6 @@ impl Leg {
             (*c).data = data;
             // As of a client: what a peer does is no error of ours.
             (*c).set_log_error(ffi::ngx_connection_log_error_e_NGX_ERROR_INFO);
-            (*(*c).log).action = c"proxying upgraded connection".as_ptr().cast_mut();
             (*(*c).read).handler = Some(read_handler::<T>);
             (*(*c).write).handler = Some(write_handler::<T>);
             let events = &mut *leg.events.get();
@@ -88,7 +89,37 @@ impl Leg {
             ffi::ngx_handle_read_event((*c).read, 0);
             ffi::ngx_tcp_nodelay(c);
         }
+        // SAFETY: by contract.
+        leg.mark.set((unsafe { (*c).fd }, data));
         leg.wire.set(c);
+    }
+
+    /// Looks whether the connection is still open: its owner may have closed it, in whatever way the
+    /// request ends. False, and it is let go of: it is not, or there is none.
+    pub fn check(&self) -> bool {
+        let c = self.get();
+        // SAFETY: a slot of nginx's connections, which are there as long as the worker; of one that
+        // was closed the descriptor is another, and so is the data of one that was opened since.
+        let open = !c.is_null() && unsafe { ((*c).fd, (*c).data.cast_const()) == self.mark.get() };
+        if !open {
+            self.wire.set(ptr::null_mut());
+            self.forget_events();
+        }
+        open
+    }
+
+    /// Takes our events out of nginx's queues.
+    fn forget_events(&self) {
+        // SAFETY: the events are ours.
+        unsafe {
+            let events = &mut *self.events.get();
+            if events.flush.posted() != 0 {
+                ffi::ngx_delete_posted_event(&mut events.flush);
+            }
+            if events.timer.timer_set() != 0 {
+                ffi::ngx_del_timer(&mut events.timer);
+            }
+        }
     }
 
     /// Whether there is a connection.
@@ -129,19 +160,13 @@ impl Leg {
 
     /// Lets go of the connection, which its owner may close from now on.
     pub fn release(&self) {
-        let c = self.wire.replace(ptr::null_mut());
-        if c.is_null() {
+        if !self.check() {
             return;
         }
-        // SAFETY: open until now; the events are ours.
+        self.forget_events();
+        let c = self.wire.replace(ptr::null_mut());
+        // SAFETY: open, see `check`.
         unsafe {
-            let events = &mut *self.events.get();
-            if events.flush.posted() != 0 {
-                ffi::ngx_delete_posted_event(&mut events.flush);
-            }
-            if events.timer.timer_set() != 0 {
-                ffi::ngx_del_timer(&mut events.timer);
-            }
             (*(*c).read).handler = Some(ffi::ngx_http_empty_handler);
             (*(*c).write).handler = Some(ffi::ngx_http_empty_handler);
         }

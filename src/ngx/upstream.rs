@@ -104,7 +104,9 @@ pub fn take<T: Leads>(r: Request, owner: &Rc<T>) -> bool {
         if u.is_null() || (*u).peer.connection.is_null() {
             return false;
         }
-        Leg::attach(owner, (*u).peer.connection);
+        let c = (*u).peer.connection;
+        (*(*c).log).action = c"proxying upgraded connection".as_ptr().cast_mut();
+        Leg::attach(owner, c);
     }
     true
 }

@@ -4,11 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ws_conn::{Config, Role, Style};
+use ws_conn::Config;
 use ws_proto::ext;
 use ws_proto::handshake::client::{Choice, Opening, Wishes};
 use ws_proto::handshake::server::Policy;
-use ws_proto::Masking;
 
 use super::hops::{values, Headers};
 use super::pair::{Limits, Pair};
@@ -110,19 +109,10 @@ impl Asks for Dial {
         let Some(session) = upgrade::open(r) else { return 500 };
         let grant = self.opening.borrow().grant().cloned().unwrap_or_default();
         let config = Config {
-            role: Role::Client,
-            style: Style::Messages,
-            masking: Masking::Forbidden,
             max_frame: self.options.max_frame,
-            max_message: self.options.max_message,
-            mark: self.options.high_water,
             heartbeat: self.heartbeat,
-            rate: None,
-            lifetime: None,
             extension: grant.extension,
-            late: false,
-            answer: None,
-            words: None,
+            ..Config::client(self.options.max_message, self.options.high_water)
         };
         let pair = Pair::new(session, &config, self.limits);
         if !upstream::take(r, &pair) {

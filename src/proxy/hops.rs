@@ -3,7 +3,7 @@
 use crate::ngx::request::Request;
 
 /// A request header: name and value.
-pub(super) type Hop<'a> = (&'a [u8], &'a [u8]);
+pub type Hop<'a> = (&'a [u8], &'a [u8]);
 
 /// Which headers of the client's go on.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,7 @@ impl Headers {
     }
 
     /// The lines for the upstream.
-    pub(super) fn lines(&self, r: Request, headers: &[Hop<'_>]) -> Vec<Vec<u8>> {
+    pub fn lines(&self, r: Request, headers: &[Hop<'_>]) -> Vec<Vec<u8>> {
         let line = |name: &[u8], value: &[u8]| [name, b": ", value].concat();
         let mut lines: Vec<Vec<u8>> = headers
             .iter()

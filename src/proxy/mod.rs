@@ -1,11 +1,15 @@
 //! The inspecting proxy: a client's session and a connection to an upstream, whose messages go from one
 //! to the other natively. `dial` asks the upstream and lets the client in, `pair` carries the messages
-//! and what ends either side, `hops` says which headers go on.
+//! and what ends either side, `handled` shows them to a handler, `hops` says which headers go on.
 
 mod dial;
+mod handled;
 mod hops;
+mod looks;
 mod pair;
 
 pub use dial::{ask, Wanted};
+pub use handled::join;
 pub use hops::Headers;
-pub use pair::Limits;
+pub use looks::{Side, What};
+pub use pair::{Limits, Pair};

@@ -2,11 +2,12 @@
 //! a leg. A side that does not take its messages stops the reading of the other, so that no more
 //! waits than both high-water marks. Close codes travel both ways.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ws_conn::{Config, End, IoError};
+use ws_conn::{Config, End, IoError, SendError};
 
+use super::looks::{Looks, Seen, Side};
 use crate::ngx::clock::now_ms;
 use crate::ngx::leg::{Leads, Leg};
 use crate::session::{Driver, Partner, Session, Transport, Worker};
@@ -29,10 +30,13 @@ pub struct Limits {
 /// the session: `Session::finish` and the request's end undo the circle. The upstream's connection is
 /// nginx's to close, after `Leg::release`.
 pub struct Pair {
-    client: Rc<Session>,
+    pub(super) client: Rc<Session>,
     leg: Leg,
     upstream: RefCell<Upstream>,
     limits: Limits,
+    /// Set where a handler owns the request: it ends it, and may look at every message.
+    pub(super) looks: Option<Looks>,
+    done: Cell<bool>,
 }
 
 struct Upstream {
@@ -49,10 +53,32 @@ impl Pair {
     pub fn new(client: Rc<Session>, config: &Config, limits: Limits) -> Rc<Pair> {
         let mut driver = Driver::new(config);
         driver.begin();
+        Pair::with(client, driver, limits, None)
+    }
+
+    /// The same, of a connection that has begun.
+    pub(super) fn with(
+        client: Rc<Session>,
+        mut driver: Driver,
+        limits: Limits,
+        looks: Option<Looks>,
+    ) -> Rc<Pair> {
         driver.conn.hold_close();
         let upstream = Upstream { driver, told: false, told_client: false, last: now_ms() };
-        let upstream = RefCell::new(upstream);
-        Rc::new(Pair { client, leg: Leg::new(), upstream, limits })
+        let (leg, upstream, done) = (Leg::new(), RefCell::new(upstream), Cell::new(false));
+        Rc::new(Pair { client, leg, upstream, limits, looks, done })
+    }
+
+    /// Whether both sides have ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    /// Notes whether the upstream's connection was closed by its owner.
+    fn check(&self, driver: &mut Driver) {
+        if !self.leg.check() {
+            driver.conn.lost(IoError::Closed);
+        }
     }
 
     /// Begins to carry. `first` came behind the upstream's 101, `random` spreads heartbeats.
@@ -76,6 +102,23 @@ impl Pair {
     fn carry(&self, upstream: &mut Upstream) {
         let Upstream { driver, last, .. } = upstream;
         let conn = &mut driver.conn;
+        let looks = self.looks.as_ref().filter(|looks| looks.at_messages);
+        if let Some(looks) = looks {
+            if conn.has_room() && looks.wants(Side::Client) {
+                self.client.pass(|text, data| {
+                    *last = now_ms();
+                    looks.see(Seen::message(Side::Client, text, data))
+                });
+            }
+            if self.client.has_room() && looks.wants(Side::Upstream) {
+                conn.pass(&Worker, self.leg.io(), |text, data| {
+                    *last = now_ms();
+                    looks.see(Seen::message(Side::Upstream, text, data))
+                });
+            }
+            driver.react(&self.leg, None);
+            return;
+        }
         if conn.has_room() {
             self.client.pass(|text, data| {
                 *last = now_ms();
@@ -96,16 +139,19 @@ impl Pair {
     fn settle(&self, upstream: &mut Upstream) -> bool {
         let Upstream { driver, told, told_client, .. } = upstream;
         let client_end = self.client.ended_as();
+        let first = !*told && !*told_client;
         if let Some(end) = client_end.as_ref().filter(|_| !*told) {
             *told = true;
             let (code, reason) = passed_on(end).unwrap_or((Some(1001), Vec::new()));
-            if driver.conn.close(&Worker, code, &reason, CLOSE_MS) {
-                self.leg.set_timer(CLOSE_MS, true);
+            match self.looks.as_ref().filter(|_| first) {
+                Some(looks) if looks.at_messages => looks.see_end(Side::Client, code, reason),
+                _ => self.close_upstream(driver, code, &reason),
             }
-            driver.react(&self.leg, None);
         }
+        let first = !*told && !*told_client;
         let conn = &driver.conn;
-        if let Some(end) = conn.end().or(conn.held_close()).filter(|_| !*told_client) {
+        let end = conn.end().or(conn.held_close()).filter(|_| !conn.has_items());
+        if let Some(end) = end.filter(|_| !*told_client) {
             *told_client = true;
             // Who has closed gets the upstream's answer, or else the echo of RFC 6455 5.5.1.
             let lost = || (Some(1011), b"upstream connection lost".to_vec());
@@ -114,10 +160,55 @@ impl Pair {
                 own.map(|(code, _)| (code, Vec::new()))
             };
             let (code, reason) = passed_on(end).or_else(echo).unwrap_or_else(lost);
-            self.client.farewell(code, &reason, CLOSE_MS);
+            match self.looks.as_ref().filter(|_| first) {
+                Some(looks) if looks.at_messages => looks.see_end(Side::Upstream, code, reason),
+                _ => self.client.farewell(code, &reason, CLOSE_MS),
+            }
         }
         let gone = conn.write_end().is_some() || conn.buffered() == 0;
         self.client.is_over() && conn.end().is_some() && gone
+    }
+
+    fn close_upstream(&self, driver: &mut Driver, code: Option<u16>, reason: &[u8]) {
+        if driver.conn.close(&Worker, code, reason, CLOSE_MS) {
+            self.leg.set_timer(CLOSE_MS, true);
+        }
+        driver.react(&self.leg, None);
+    }
+
+    /// Closes a side with this code and reason.
+    pub(super) fn close(&self, side: Side, code: Option<u16>, reason: &[u8]) {
+        let mut upstream = self.upstream.borrow_mut();
+        self.check(&mut upstream.driver);
+        match side {
+            Side::Client => {
+                upstream.told_client = true;
+                self.client.farewell(code, reason, CLOSE_MS);
+            }
+            Side::Upstream => {
+                upstream.told = true;
+                self.close_upstream(&mut upstream.driver, code, reason);
+            }
+        }
+    }
+
+    /// Sends a message to a side.
+    pub(super) fn send(&self, side: Side, text: bool, data: &[u8]) -> Result<(), SendError> {
+        match side {
+            Side::Client => self.client.send_own(text, data),
+            Side::Upstream => {
+                let driver = &mut self.upstream.borrow_mut().driver;
+                self.check(driver);
+                let sent = driver.conn.send_message(&Worker, self.leg.io(), text, data);
+                driver.react(&self.leg, None);
+                sent.map(|_| ())
+            }
+        }
+    }
+
+    /// How the upstream has ended.
+    pub(super) fn upstream_end(&self) -> Option<End> {
+        self.upstream.borrow().driver.conn.end().cloned()
     }
 
     /// Does what is due.
@@ -153,22 +244,38 @@ fn passed_on(end: &End) -> Option<(Option<u16>, Vec<u8>)> {
     }
 }
 
+impl Pair {
+    /// Lets go of the upstream's connection.
+    pub(super) fn release(&self) {
+        self.leg.release();
+    }
+}
+
 impl Partner for Pair {
     fn tend(&self) {
         let done = {
             let mut upstream = self.upstream.borrow_mut();
+            self.check(&mut upstream.driver);
             self.carry(&mut upstream);
             self.settle(&mut upstream)
         };
-        if done && self.leg.is_attached() {
-            self.leg.release();
-            self.client.finish();
+        if !done || self.done.replace(true) {
+            return;
+        }
+        match &self.looks {
+            Some(looks) => looks.wake(),
+            None => {
+                self.leg.release();
+                self.client.finish();
+            }
         }
     }
 
     fn ended(&self) {
         // We may be the ones who end the request.
+        self.done.set(true);
         if let Ok(mut upstream) = self.upstream.try_borrow_mut() {
+            self.check(&mut upstream.driver);
             let conn = &mut upstream.driver.conn;
             conn.close(&Worker, Some(1001), b"", 0);
             conn.flush(&Worker, self.leg.io());
@@ -176,6 +283,9 @@ impl Partner for Pair {
             conn.lost(IoError::Closed);
         }
         self.leg.release();
+        if let Some(looks) = &self.looks {
+            looks.wake();
+        }
     }
 }
 
@@ -192,12 +302,18 @@ impl Leads for Pair {
     }
 
     fn flush(&self) {
-        self.upstream.borrow_mut().driver.turn(&self.leg, None, false);
+        {
+            let driver = &mut self.upstream.borrow_mut().driver;
+            self.check(driver);
+            driver.turn(&self.leg, None, false);
+        }
         self.tend();
     }
 
     fn timer(&self) {
-        self.look(&mut self.upstream.borrow_mut());
+        if self.leg.check() {
+            self.look(&mut self.upstream.borrow_mut());
+        }
         self.tend();
     }
 }

@@ -23,6 +23,15 @@ impl Carried {
         Carried(driver)
     }
 
+    /// Takes the connection out of it, for somebody who carries its bytes another way. What is left
+    /// has ended.
+    pub fn take_driver(&mut self) -> Driver {
+        let mut left = Driver::new(&Config::client(0, 0));
+        left.conn.drop_now();
+        left.conn.take_news();
+        std::mem::replace(&mut self.0, left)
+    }
+
     /// What has become of it.
     pub fn conn(&self) -> &Connection {
         &self.0.conn

@@ -41,6 +41,17 @@ impl Session {
         sent.map(|_| io.driver.conn.has_room())
     }
 
+    /// Sends a message of our own, whatever waits.
+    pub fn send_own(&self, text: bool, data: &[u8]) -> Result<(), SendError> {
+        if !self.link.is_open() {
+            return Err(SendError::Closed);
+        }
+        let mut io = self.io.borrow_mut();
+        let sent = io.driver.conn.send_message(&Worker, self.link.io(), text, data);
+        self.react(&mut io);
+        sent.map(|_| ())
+    }
+
     /// Whether a message may be sent now.
     pub fn has_room(&self) -> bool {
         self.io.borrow().driver.conn.has_room()

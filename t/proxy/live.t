@@ -1,6 +1,7 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
-# websocket_proxy between two ends that are half closed, reset, slow or gone at every time; large messages;
-# back-pressure, by the worker's memory; reload.
+# websocket_proxy and websocket.proxy between two ends that are half closed, reset, slow or gone at every
+# time; large messages; back-pressure, by the worker's memory; reload.
+import re
 import socket
 import threading
 
@@ -27,6 +28,19 @@ server = f"""
     }}
     location / {{ websocket_proxy ws://127.0.0.1:{upstream.port}/x answer_timeout=60s; }}
 """
+
+# The same by websocket.proxy, with and without a callback.
+lua = re.sub(r"websocket_proxy ([^\s;]+)[^;]*;", r"""lua_socket_log_errors off;
+    content_by_lua_block {
+        local opts = { url = "\1", send_timeout = ngx.var.uri == "/stuck" and 300 or nil }
+        if LOOKS then
+            opts.on_message = function () end
+        end
+        local ok, err, status = require("resty.websocket").proxy(opts)
+        if not ok and type(status) == "number" then
+            return ngx.exit(status)
+        end
+    }""", server)
 
 
 def pair(ng, path="/", window=None, upstream_window=None, first=b""):
@@ -235,6 +249,12 @@ def _(ng):
 
 tap = Tap()
 run(case, tap=tap, server=server, main="worker_shutdown_timeout 20s;")
+# A handler that connects does not hear of its client.
+case.list = [(name, body, logs) for name, body, logs in case.list if "a client that is gone" not in name]
+for looks in "true", "false":
+    case.list = [(re.sub(r"^(websocket.proxy.*?: )?", f"websocket.proxy, looks {looks}: ", name), body, logs)
+                 for name, body, logs in case.list]
+    run(case, tap=tap, server=lua.replace("LOOKS", looks))
 
 case = Cases()
 
@@ -264,5 +284,6 @@ def _(ng):
 
 
 run(case, tap=tap, server=server)
+run(case, tap=tap, server=lua.replace("LOOKS", "true"))
 upstream.close()
 tap.done()

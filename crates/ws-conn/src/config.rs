@@ -50,3 +50,24 @@ pub struct Config {
     /// The words of close frames for broken rules, where they are not the error's own.
     pub words: Option<Words>,
 }
+
+impl Config {
+    /// A client's connection, message by message, of messages of at most `max_message` bytes.
+    pub fn client(max_message: u64, mark: usize) -> Config {
+        Config {
+            role: Role::Client,
+            style: Style::Messages,
+            masking: Masking::Forbidden,
+            max_frame: max_message,
+            max_message,
+            mark,
+            heartbeat: None,
+            rate: None,
+            lifetime: None,
+            extension: None,
+            late: false,
+            answer: None,
+            words: None,
+        }
+    }
+}

@@ -88,6 +88,27 @@ local M = {}
 ---@return integer? status 400, 403, 426, 500, or 499 where the client is gone
 function M.accept(opts) end
 
+---@class resty.websocket.ProxyOptions: resty.websocket.ConnectOptions
+---@field url string
+---@field client? resty.websocket.AcceptOptions
+---@field protocols? "pass"|string[]
+---@field pass_headers? "all"|"none"|string[]
+---@field idle_timeout? number milliseconds
+---@field on_open? fun(client: resty.websocket.Connection, upstream: resty.websocket.ClientConnection)
+---@field on_message? fun(from: "client"|"upstream", data: string, typ: "text"|"binary"): string|false|nil, string|integer|nil, string?
+---@field on_close? fun(from: "client"|"upstream", code?: integer, reason: string): integer?, string?
+
+---@class resty.websocket.ProxyInfo
+---@field client { code?: integer, reason?: string }
+---@field upstream { code?: integer, reason?: string }
+
+---A client's messages to an upstream and back. See docs/proxy.md.
+---@param opts resty.websocket.ProxyOptions
+---@return boolean? ok
+---@return string? err
+---@return resty.websocket.ProxyInfo|integer|nil info
+function M.proxy(opts) end
+
 ---Connects to a server, on a cosocket. The response is verified.
 ---@param url string `ws://host[:port][path]`, `wss://…`, `ws://unix:SOCKET:[path]`
 ---@param opts? resty.websocket.ConnectOptions

@@ -3,9 +3,9 @@
 
 use std::cell::RefCell;
 
-use ws_conn::{Config, Role, Style};
+use ws_conn::Config;
 use ws_proto::handshake::client::Choice;
-use ws_proto::{opcode, Masking};
+use ws_proto::opcode;
 
 use super::connection::{ended, extensions, kind};
 use crate::conf::{heartbeat, limit, location_of};
@@ -48,10 +48,9 @@ pub fn open(args: &Args) -> Outcome {
     let timeout = args.number(5).map_or(location.ping_timeout(), |n| limit(n as u64));
     let conn = Carried::new(&Config {
         max_frame: word(3, max_message as usize),
-        max_message,
         heartbeat: heartbeat(interval, timeout),
         extension: grant.extension,
-        ..client()
+        ..Config::client(max_message, HIGH_WATER)
     });
     Outcome::four(
         Value::Object(Object::Carried(Box::new(RefCell::new(conn)))),
@@ -64,27 +63,8 @@ pub fn open(args: &Args) -> Outcome {
 /// `client_new(max_recv_len)` → connection, for a drop-in client object whose handshake is done.
 pub fn new(args: &Args) -> Outcome {
     let max = args.number(1).unwrap_or(0.0) as u64;
-    let config = Config { max_frame: max, max_message: max, ..client() };
+    let config = Config::client(max, HIGH_WATER);
     Outcome::one(Value::Object(Object::Carried(Box::new(RefCell::new(Carried::new(&config))))))
-}
-
-/// What is common to clients.
-fn client() -> Config {
-    Config {
-        role: Role::Client,
-        style: Style::Messages,
-        masking: Masking::Forbidden,
-        max_frame: 0,
-        max_message: 0,
-        mark: HIGH_WATER,
-        heartbeat: None,
-        rate: None,
-        lifetime: None,
-        extension: None,
-        late: false,
-        answer: None,
-        words: None,
-    }
 }
 
 /// `is_between(connection)` → whether everything received has been taken, to the last byte.

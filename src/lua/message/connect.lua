@@ -209,12 +209,9 @@ local function copy_headers(headers)
 end
 
 
-local function connect(url, opts)
-    if type(url) ~= "string" then
-        error('bad "url" argument: string expected, got ' .. type(url), 2)
-    end
-    opts = options.check(opts, options.CONNECT)
-
+-- `refused` is called where the server has answered in HTTP, with the socket and the answer's head,
+-- before the socket is closed.
+local function dial(url, opts, refused)
     local opening, err = new_opening(url)
     if not opening then
         return nil, err
@@ -247,12 +244,16 @@ local function connect(url, opts)
         return nil, err
     end
     local ssl_verify = opts.ssl_verify
-    ok, err, response = opening:upgrade(sock, request, {
+    local answered
+    ok, err, response, answered = opening:upgrade(sock, request, {
         server_name = opts.server_name, host = opts.host,
         ssl_verify = ssl_verify == nil or ssl_verify, client_cert = opts.client_cert,
         client_priv_key = opts.client_priv_key,
     })
     if not ok then
+        if answered and refused then
+            refused(sock, response)
+        end
         sock:close()
         return nil, err, response
     end
@@ -270,4 +271,12 @@ local function connect(url, opts)
 end
 
 
-return { connect = connect, methods = client }
+local function connect(url, opts)
+    if type(url) ~= "string" then
+        error('bad "url" argument: string expected, got ' .. type(url), 2)
+    end
+    return dial(url, options.check(opts, options.CONNECT))
+end
+
+
+return { connect = connect, dial = dial, methods = client }

@@ -96,9 +96,7 @@ local function check_and_switch(opts, ready, dry)
 end
 
 
-function _M.accept(opts)
-    opts = options.check(opts, options.ACCEPT)
-
+local function accept(opts)
     local step, protocol, extensions = ASK_FIRST
     if not opts.headers then
         step, protocol, extensions = check_and_switch(opts)
@@ -140,6 +138,16 @@ function _M.accept(opts)
     end
     return self
 end
+
+
+function _M.accept(opts)
+    return accept(options.check(opts, options.ACCEPT))
+end
+
+
+_M.proxy = vm.module("resty.websocket.relay")(accept, function (opts)
+    return check_and_switch(opts, true, true)
+end)
 
 
 -- What a handler that reads frames has to see to itself: asked with what recv_frame() returned.

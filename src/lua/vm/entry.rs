@@ -26,6 +26,7 @@ use crate::ngx::lending;
 use crate::ngx::listener::Listener;
 use crate::ngx::lua_wait::{self, Wait, CANNOT_WAIT};
 use crate::ngx::request::Request;
+use crate::proxy::Pair;
 use crate::session::{recycle, Carried, Session, Stream};
 
 /// What a native answers to a first argument that is none of ours.
@@ -124,6 +125,8 @@ pub enum Object {
     Listener(Listener),
     /// A connection of such a port.
     Stream(Rc<Stream>),
+    /// A client and its upstream.
+    Pair(Rc<Pair>),
     /// The rules of messages, for who reads frames.
     FrameCheck(Box<RefCell<FrameCheck>>),
     /// What puts frames together that come in pieces.
@@ -290,8 +293,21 @@ impl<'l> Args<'l> {
 
     /// The session at `index`.
     pub fn session(&self, index: c_int) -> Option<&'l Session> {
+        self.shared_session(index).map(|session| &**session)
+    }
+
+    /// The same, to be held for longer.
+    pub fn shared_session(&self, index: c_int) -> Option<&'l Rc<Session>> {
         match self.object(index)? {
             Object::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The pair at `index`.
+    pub fn pair(&self, index: c_int) -> Option<&'l Rc<Pair>> {
+        match self.object(index)? {
+            Object::Pair(pair) => Some(pair),
             _ => None,
         }
     }

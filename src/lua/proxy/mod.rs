@@ -1,0 +1,11 @@
+//! `websocket.proxy` of `resty.websocket`: a proxy whose messages a handler may look at.
+
+mod natives;
+
+use super::vm::{module, Api, Shown};
+
+pub const API: Api = Api {
+    name: c"proxy",
+    natives: &[natives::NATIVES],
+    modules: &[module!(c"resty.websocket.relay", "relay.lua", Shown::Never)],
+};

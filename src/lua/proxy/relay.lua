@@ -1,0 +1,352 @@
+-- websocket.proxy(): a client is let in once an upstream has let us in, and messages go both ways
+-- natively. This shim orders the handshakes, answers for an upstream that refuses, and runs the
+-- callbacks; which messages there are and who may send is the natives' business.
+
+local natives, vm = ...
+
+local dial = vm.module("resty.websocket.connect").dial
+local options = vm.module("resty.websocket.options")
+local await = vm.module("resty.websocket.wait").call
+local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
+
+local native_take = natives.take
+local native_put = natives.put
+local concat = table.concat
+local error = error
+local ipairs = ipairs
+local lower = string.lower
+local min = math.min
+local pairs = pairs
+local pcall = pcall
+local select = select
+local tonumber = tonumber
+local tostring = tostring
+local traceback = debug.traceback
+local type = type
+local xpcall = xpcall
+local ngx = ngx
+local ERR = ngx.ERR
+local kill = ngx.thread.kill
+local spawn = ngx.thread.spawn
+
+-- Of a refusal's body, in bytes.
+local MAX_BODY = 65536
+-- Headers of a refusal that are one hop's, or that nginx writes itself.
+local OURS = {
+    ["connection"] = true, ["keep-alive"] = true, ["transfer-encoding"] = true, ["te"] = true,
+    ["trailer"] = true, ["upgrade"] = true, ["content-length"] = true, ["server"] = true,
+    ["date"] = true,
+}
+local CALLBACKS = { "on_open", "on_message", "on_close" }
+-- Options of connect() that hold for the client as well, unless `client` has its own.
+local SHARED = { "max_message_size", "max_frame_size", "send_timeout" }
+
+
+local function fail(name, what, value)
+    error('bad "' .. name .. '" option: ' .. what .. " expected, got " .. type(value), 0)
+end
+
+
+local function check_names(name, value)
+    if type(value) ~= "table" then
+        fail(name, "array of strings", value)
+    end
+    for _, one in ipairs(value) do
+        if type(one) ~= "string" then
+            fail(name, "array of strings", one)
+        end
+    end
+    return value
+end
+
+
+-- The options: ours, connect()'s for the upstream, accept()'s for the client, both as those take them.
+local function sort_out(opts)
+    if type(opts) ~= "table" then
+        error('bad "opts" argument: table expected, got ' .. type(opts), 0)
+    end
+    local own, rest = {}, {}
+    for name, value in pairs(opts) do
+        rest[name] = value
+    end
+    for _, name in ipairs(CALLBACKS) do
+        local value = rest[name]
+        if value ~= nil and type(value) ~= "function" then
+            fail(name, "function", value)
+        end
+        own[name], rest[name] = value, nil
+    end
+    if type(rest.url) ~= "string" then
+        fail("url", "string", rest.url)
+    end
+    own.url, rest.url = rest.url, nil
+    if rest.protocols == nil or rest.protocols == "pass" then
+        own.pass_protocols, rest.protocols = true, nil
+    end
+    if rest.pass_headers ~= nil and rest.pass_headers ~= "all" then
+        own.names = rest.pass_headers == "none" and {} or check_names("pass_headers", rest.pass_headers)
+    end
+    rest.pass_headers = nil
+    if rest.idle_timeout ~= nil
+       and not (type(rest.idle_timeout) == "number" and rest.idle_timeout >= 0)
+    then
+        fail("idle_timeout", "milliseconds", rest.idle_timeout)
+    end
+    own.idle_timeout, rest.idle_timeout = rest.idle_timeout, nil
+
+    if rest.client ~= nil and type(rest.client) ~= "table" then
+        fail("client", "table", rest.client)
+    end
+    local client = {}
+    for name, value in pairs(rest.client or {}) do
+        client[name] = value
+    end
+    if client.protocols ~= nil then
+        error('bad "client.protocols" option: the upstream chooses', 0)
+    end
+    rest.client = nil
+    for _, name in ipairs(SHARED) do
+        if client[name] == nil then
+            client[name] = rest[name]
+        end
+    end
+    own.client = options.check(client, options.ACCEPT)
+    own.upstream = options.check(rest, options.CONNECT)
+    return own
+end
+
+
+-- What the client said of itself, for the upstream.
+local function add_headers(own)
+    local lines = natives.hops(own.names)
+    for key, value in pairs(own.upstream.headers or {}) do
+        lines[#lines + 1] = type(key) == "number" and value or key .. ": " .. tostring(value)
+    end
+    own.upstream.headers = lines
+    if own.pass_protocols then
+        local offered = ngx.req.get_headers()["Sec-WebSocket-Protocol"]
+        if offered then
+            own.upstream.protocols = { type(offered) == "table" and concat(offered, ", ") or offered }
+        end
+    end
+end
+
+
+local function read_chunks(sock)
+    local parts, have = {}, 0
+    while have < MAX_BODY do
+        local line = sock:receive("*l")
+        local size = line and tonumber(line:match("^%x+"), 16)
+        if not size or size == 0 then
+            break
+        end
+        local data = sock:receive(min(size, MAX_BODY - have))
+        if not data then
+            break
+        end
+        parts[#parts + 1], have = data, have + #data
+        if #data < size or not sock:receive("*l") then
+            break
+        end
+    end
+    return concat(parts)
+end
+
+
+local function read_body(sock, fields)
+    if fields["transfer-encoding"] then
+        return read_chunks(sock)
+    end
+    local size = min(tonumber(fields["content-length"]) or MAX_BODY, MAX_BODY)
+    if size <= 0 then
+        return ""
+    end
+    local data, _, partial = sock:receive(size)
+    return data or partial or ""
+end
+
+
+-- Answers the client as the upstream has answered us. Returns the status.
+local function hand_on(sock, head)
+    local status = tonumber(head:match("^HTTP/1%.%d (%d%d%d)"))
+    if not status or status < 200 then
+        return nil
+    end
+    local fields, header = {}, {}
+    for name, value in head:gmatch("\r\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
+        local key = lower(name)
+        fields[key] = value
+        if not OURS[key] and key:sub(1, 14) ~= "sec-websocket-" then
+            local known = header[key]
+            if known then
+                known[#known + 1] = value
+            else
+                header[key] = { name = name, value }
+            end
+        end
+    end
+    local body = status ~= 204 and status ~= 304 and read_body(sock, fields) or ""
+    ngx.status = status
+    for _, values in pairs(header) do
+        local name = values.name
+        values.name = nil
+        ngx.header[name] = values
+    end
+    ngx.header["Content-Length"] = #body
+    ngx.print(body)
+    ngx.flush(true)
+    return status
+end
+
+
+-- Has a light thread wait in the cosocket for bytes, and gives the connection what was there before.
+-- From then on its events may be the natives'. Returns nothing where the stream has ended already.
+local function park_reader(upstream)
+    local feed = vm.natives.carried.feed
+    while true do
+        local bytes, ended
+        local thread = spawn(function ()
+            bytes = upstream.sock:receiveany(READ_SIZE)
+            ended = not bytes
+        end)
+        if bytes then
+            feed(upstream.session, bytes)
+        elseif ended then
+            return nil
+        else
+            return thread
+        end
+    end
+end
+
+
+local function decide(self, from, data, typ, ...)
+    if select("#", ...) == 0 or (...) == nil then
+        return native_put(self.pair, from, data, typ == "text")
+    end
+    local changed, second, reason = ...
+    if changed == false then
+        if second ~= nil then
+            natives.close_both(self.pair, second, reason or "")
+        end
+        return
+    end
+    local kind = second or typ
+    if type(changed) ~= "string" or kind ~= "text" and kind ~= "binary" then
+        error("on_message: bad value returned (data and type, false, or nothing expected)", 0)
+    end
+    local ok, err = native_put(self.pair, from, changed, kind == "text")
+    if not ok and err == "invalid utf-8" then
+        error("on_message: invalid utf-8 returned as text", 0)
+    end
+end
+
+
+local function tell(self, from, reason, code)
+    local on_close = self.own.on_close
+    if on_close then
+        local changed, words = on_close(from, code, reason)
+        if changed ~= nil then
+            code, reason = changed, words or ""
+        end
+    end
+    natives.tell(self.pair, from, code, reason)
+end
+
+
+-- Until both sides have ended.
+local function relay(self)
+    local own, pair = self.own, self.pair
+    local on_message = own.on_message
+    if own.on_open then
+        own.on_open(self.client, self.upstream)
+    end
+    while true do
+        local from, data, typ, code = await(native_take, pair)
+        if not from then
+            return
+        elseif typ == "close" then
+            tell(self, from, data, code)
+        elseif on_message then
+            decide(self, from, data, typ, on_message(from, data, typ))
+        else
+            native_put(pair, from, data, typ == "text")
+        end
+    end
+end
+
+
+local function drain(pair)
+    repeat
+        local from = await(native_take, pair)
+    until not from
+end
+
+
+local function run(self)
+    local done, err = xpcall(relay, traceback, self)
+    if not done then
+        ngx.log(ERR, "websocket.proxy: a callback failed: ", err)
+        natives.close_both(self.pair, 1011, "")
+        drain(self.pair)
+        return nil, "a callback failed"
+    end
+    return true
+end
+
+
+local function info_of(pair)
+    local code, reason, upstream_code, upstream_reason = natives.ends(pair)
+    return {
+        client = { code = code, reason = reason },
+        upstream = { code = upstream_code, reason = upstream_reason },
+    }
+end
+
+
+return function (accept, judge)
+    return function (opts)
+        local sorted, own = pcall(sort_out, opts)
+        if not sorted then
+            error(tostring(own):gsub("^[^ ]-:%d+: ", ""), 2)
+        end
+
+        if ngx.headers_sent then
+            return nil, "response header already sent", 500
+        end
+        local ok, err, status = judge(own.client)
+        if not ok then
+            return nil, err, status
+        end
+
+        add_headers(own)
+        local refusal, upstream
+        upstream, err = dial(own.url, own.upstream, function (sock, head)
+            refusal = hand_on(sock, head)
+        end)
+        if not upstream then
+            if refusal then
+                return nil, "upstream refused", refusal
+            end
+            return nil, err, err:find("timeout", 1, true) and 504 or 502
+        end
+
+        own.client.protocols = upstream.protocol and { upstream.protocol }
+        local client
+        client, err, status = accept(own.client)
+        if not client then
+            upstream:shutdown()
+            return nil, err, status
+        end
+
+        local thread = park_reader(upstream)
+        local looks = own.on_message ~= nil or own.on_close ~= nil
+        local pair = natives.join(client.session, upstream.session, thread and upstream.sock, looks,
+                                  own.client.send_timeout, own.idle_timeout)
+        ok, err = run({ own = own, pair = pair, client = client, upstream = upstream })
+        if thread then
+            kill(thread)
+        end
+        return ok, err, info_of(pair)
+    end
+end

@@ -1,0 +1,105 @@
+//! What waits for a handler that looks at a pair's messages, and the handler that waits for it. One message
+//! of each side waits at a time, so what a slow handler holds is bounded.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use crate::ngx::lua_wait::{Wait, Waiters};
+use crate::ngx::request::Request;
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who has asked us.
+    Client,
+    /// Whom we have asked.
+    Upstream,
+}
+
+impl Side {
+    /// The one across.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Upstream,
+            Side::Upstream => Side::Client,
+        }
+    }
+}
+
+/// What the handler is shown.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Whose it is.
+    pub from: Side,
+    /// What came.
+    pub what: What,
+}
+
+/// What came of a side.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A message: whether it is text, and its bytes.
+    Message(bool, Vec<u8>),
+    /// It has ended, before the other; the other side is to be told this.
+    Ended(Option<u16>, Vec<u8>),
+}
+
+impl Seen {
+    /// A message.
+    pub fn message(from: Side, text: bool, data: &[u8]) -> Seen {
+        Seen { from, what: What::Message(text, data.to_vec()) }
+    }
+}
+
+/// The handler's part of a pair.
+#[derive(Default)]
+pub(super) struct Looks {
+    /// Whether it looks at messages, or waits for the end alone.
+    pub at_messages: bool,
+    seen: RefCell<VecDeque<Seen>>,
+    waiter: Waiters,
+}
+
+impl Looks {
+    /// Nothing is to be seen yet.
+    pub fn new(at_messages: bool) -> Looks {
+        Looks { at_messages, ..Looks::default() }
+    }
+
+    /// Whether a message of this side may come: none of it waits.
+    pub fn wants(&self, side: Side) -> bool {
+        self.seen.borrow().iter().all(|seen| seen.from != side)
+    }
+
+    /// Keeps something for the handler. Whether there is room for more of that side.
+    pub fn see(&self, seen: Seen) -> bool {
+        self.seen.borrow_mut().push_back(seen);
+        self.wake();
+        false
+    }
+
+    /// A side has ended.
+    pub fn see_end(&self, from: Side, code: Option<u16>, reason: Vec<u8>) {
+        self.see(Seen { from, what: What::Ended(code, reason) });
+    }
+
+    /// Wakes the handler.
+    pub fn wake(&self) {
+        self.waiter.wake_all();
+    }
+
+    /// What the handler is to see next.
+    pub fn next(&self) -> Option<Seen> {
+        self.seen.borrow_mut().pop_front()
+    }
+
+    /// What waits is not looked at any more.
+    pub fn clear(&self) {
+        self.seen.borrow_mut().clear();
+    }
+
+    /// Parks the light thread that runs in `r` until something is to be seen.
+    pub fn park<T>(&self, r: Request) -> Wait<T> {
+        self.waiter.park(r, i32::MAX as u64)
+    }
+}

@@ -1,0 +1,363 @@
+# websocket.proxy: callbacks, what they may return, who is told what of an end, refusals, options.
+
+use Test::Nginx::Socket::Lua;
+use t::Proxy;
+
+add_block_preprocessor(sub { complete_proxy_block(@_) });
+repeat_each(2);
+plan('no_plan');
+no_long_string();
+run_tests();
+
+__DATA__
+
+=== TEST 1: without callbacks: messages both ways, and how it ended
+--- lua: { url = url }
+--- upstream
+    for data, typ in ws:messages() do
+        ws:send(typ .. " " .. data, typ)
+    end
+    report("upstream", ws:close_info())
+--- client
+    listen(peer.connect(peer.frame(0x81, "a") .. peer.frame(0x02, "b") .. peer.frame(0x80, "c")
+                        .. peer.frame(0x88, "\15\160bye")))
+--- response_body
+text text a
+binary binary bc
+close 4000 
+closed
+--- results
+"upstream" 4000 "bye" true
+"done" true nil 4000 "bye" 4000 ""
+
+
+
+=== TEST 2: on_message: changed, dropped, passed on, of another type
+--- lua
+    { url = url, on_message = function (from, data, typ)
+        report(from, data, typ)
+        if data == "drop" then
+            return false
+        elseif data == "change" then
+            return "changed"
+        elseif data == "binary" then
+            return "\255", "binary"
+        end
+    end }
+--- upstream
+    for data, typ in ws:messages() do
+        ws:send(typ == "binary" and #data .. "" or data)
+    end
+--- client
+    listen(peer.connect(peer.frame(0x81, "drop") .. peer.frame(0x81, "change") .. peer.frame(0x81, "x")
+                        .. peer.frame(0x81, "binary") .. peer.frame(0x88, "")))
+--- response_body
+text changed
+text x
+text 1
+close 
+closed
+--- results
+"client" "drop" "text"
+"client" "change" "text"
+"client" "x" "text"
+"client" "binary" "text"
+"upstream" "changed" "text"
+"upstream" "x" "text"
+"upstream" "1" "text"
+"done" true nil 1005 "" 1005 ""
+
+
+
+=== TEST 3: on_message closes both sides
+--- lua
+    { url = url, on_message = function (from, data)
+        if data:find("evil") then
+            return false, 1008, "no"
+        end
+    end }
+--- upstream
+    report(ws:recv())
+    report(ws:recv())
+--- client
+    listen(peer.connect(peer.frame(0x81, "good") .. peer.frame(0x81, "evil") .. peer.frame(0x81, "unheard")))
+--- response_body
+close 1008 no
+closed
+--- results
+"good" "text"
+nil "closed" 1008 "no"
+"done" true nil 1008 "" 1008 ""
+
+
+
+=== TEST 4: on_open and on_close
+--- lua
+    { url = url, on_open = function (client, upstream)
+        report("open", client.role, upstream.role, #client.id > 8)
+    end, on_close = function (from, code, reason)
+        report("close", from, code, reason)
+        return 4001, "told"
+    end }
+--- upstream
+    report("upstream", ws:recv())
+--- client
+    listen(peer.connect(peer.frame(0x88, "\15\160bye")))
+--- response_body
+close 4001 
+closed
+--- results
+"open" "server" "client" true
+"close" "client" 4000 "bye"
+"upstream" nil "closed" 4001 "told"
+"done" true nil 4000 "bye" 4001 ""
+
+
+
+=== TEST 5: the upstream closes first
+--- lua
+    { url = url, on_close = function (from, code, reason)
+        report("close", from, code, reason)
+    end }
+--- upstream
+    ws:send("x")
+    ws:close(4002, "up")
+--- client
+    listen(peer.connect())
+--- response_body
+text x
+close 4002 up
+closed
+--- results
+"close" "upstream" 4002 "up"
+"done" true nil 4002 "" 4002 "up"
+
+
+
+=== TEST 6: a callback that raises
+--- lua
+    { url = url, on_message = function () error("oops") end }
+--- upstream
+    report("upstream", ws:recv())
+--- client
+    listen(peer.connect(peer.frame(0x81, "x")))
+--- response_body
+close 1011 
+closed
+--- error_log
+websocket.proxy: a callback failed: content_by_lua
+stack traceback:
+result: "upstream" nil "closed" 1011 ""
+result: "done" nil "a callback failed" 1011
+--- no_error_log
+[alert]
+
+
+
+=== TEST 7: what on_message may return
+--- lua
+    { url = url, on_message = function (from, data)
+        local returns = { a = { 1 }, b = { "x", "ping" }, c = { "\255" }, d = { true } }
+        return unpack(returns[data])
+    end }
+--- upstream
+    ws:recv()
+--- client
+    for _, what in ipairs { "a", "b", "c", "d" } do
+        listen(peer.connect(peer.frame(0x81, what)))
+    end
+--- response_body
+close 1011 
+closed
+close 1011 
+closed
+close 1011 
+closed
+close 1011 
+closed
+--- error_log
+on_message: bad value returned (data and type, false, or nothing expected)
+on_message: invalid utf-8 returned as text
+--- no_error_log
+[alert]
+
+
+
+=== TEST 8: an upstream that refuses
+--- lua: { url = (url:gsub("/up", "/401")) }
+--- config
+    location = /401 {
+        content_by_lua_block {
+            ngx.status = 401
+            ngx.header["WWW-Authenticate"] = 'Basic realm="chat"'
+            ngx.header["X-Twice"] = { "a", "b" }
+            ngx.print("no ")
+            ngx.flush(true)
+            ngx.say("way")
+        }
+    }
+--- client
+    local p = peer.connect()
+    ngx.say(p.head:match("[^\r]*"))
+    for _, name in ipairs { "Content%-Type", "Content%-Length", "X%-Twice", "WWW%-Authenticate", "Transfer%-Encoding" } do
+        for value in p.head:gmatch("\n(" .. name .. ": [^\r]*)") do
+            ngx.say(value)
+        end
+    end
+    ngx.say((p.sock:receive(6)))
+    p:close()
+--- response_body
+HTTP/1.1 401 Unauthorized
+Content-Type: text/plain
+Content-Length: 7
+X-Twice: a
+X-Twice: b
+WWW-Authenticate: Basic realm="chat"
+no way
+--- results
+"done" nil "upstream refused" 401
+
+
+
+=== TEST 9: an upstream that is not there, and one whose handshake is bad
+--- lua: { url = ngx.var.arg_bad and (url:gsub("/up", "/bad")) or "ws://127.0.0.1:1/" }
+--- config
+    location = /bad { content_by_lua_block { ngx.req.socket(true):send("HTTP/1.1 101 OK\r\n\r\n") } }
+--- client
+    peer.connect():close()
+    peer.connect("", "/ws?bad=1"):close()
+--- response_body
+--- results
+"done" nil "failed to connect: connection refused" 502
+"done" nil "failed websocket handshake: bad "upgrade" response header: nil" 502
+
+
+
+=== TEST 10: a client that does not ask for a WebSocket, before the upstream is asked
+--- lua: { url = "ws://127.0.0.1:1/" }
+--- client
+    local sock = ngx.socket.tcp()
+    assert(sock:connect(ngx.var.server_addr, tonumber(ngx.var.server_port)))
+    sock:send("GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    sock:receive()
+--- response_body
+--- error_log eval
+qr/result: "done" nil "bad .upgrade.*" 400/
+
+
+
+=== TEST 11: headers and subprotocols
+--- lua: { url = url, pass_headers = { "cookie" }, headers = { ["X-Own"] = "o" } }
+--- accept: { protocols = { "b" } }
+--- upstream
+    local h = ngx.req.get_headers()
+    report(h.cookie, h.x_other, h.x_own, h["x-forwarded-for"], h["sec-websocket-protocol"])
+--- client
+    local p = peer.connect("", nil, nil, "Cookie: c\r\nX-Other: x\r\nSec-WebSocket-Protocol: a, b\r\n")
+    ngx.say(p.head:match("Sec%-WebSocket%-Protocol: [^\r]*"))
+    listen(p)
+--- response_body
+Sec-WebSocket-Protocol: b
+close 1000 
+closed
+--- results
+"c" nil "o" "127.0.0.1" "a, b"
+"done" true nil 1000 "" 1000 ""
+
+
+
+=== TEST 12: compression on each side by itself
+--- lua: { url = url, compression = true, client = { compression = { threshold = 0 } }, on_message = function () end }
+--- accept: { compression = true }
+--- upstream
+    report(ws.extensions ~= nil)
+    for data in ws:messages() do
+        ws:send(data)
+    end
+--- client
+    local p = peer.connect(peer.frame(0x81, ("x"):rep(1000)), nil, nil,
+                           "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+    local first, data = p:receive()
+    say(first, #data < 100)
+    p:send(peer.frame(0x88, ""))
+    listen(p)
+--- response_body
+193 true
+close 
+closed
+--- results
+true
+"done" true nil 1005 "" 1005 ""
+
+
+
+=== TEST 13: one side lost
+--- lua: { url = url, on_message = function () end }
+--- upstream
+    local data = ws:recv()
+    if data == "go" then
+        return ws:shutdown()
+    end
+    report(ws:recv())
+--- client
+    peer.connect(peer.frame(0x81, "x")):close()
+    listen(peer.connect(peer.frame(0x81, "go")))
+--- response_body
+close 1011 upstream connection lost
+closed
+--- error_log
+result: nil "closed" 1001 ""
+result: "done" true nil 1006 "connection lost" 1001 ""
+result: "done" true nil 1011 "" 1006 "connection lost"
+--- no_error_log
+[error]
+
+
+
+=== TEST 14: options
+--- client
+    local proxy = require("resty.websocket").proxy
+    local function try(opts)
+        local ok, err = pcall(proxy, opts)
+        ngx.say((tostring(err):gsub("^[^ ]-:%d+: ", ""):gsub(" %(known.*", "")))
+    end
+    try(nil)
+    try {}
+    try { url = "ws://a/", on_message = 1 }
+    try { url = "ws://a/", pass_headers = 1 }
+    try { url = "ws://a/", idle_timeout = "x" }
+    try { url = "ws://a/", client = 1 }
+    try { url = "ws://a/", client = { protocols = { "a" } } }
+    try { url = "ws://a/", client = { x = 1 } }
+    try { url = "ws://a/", x = 1 }
+    try { url = "ws://a/", timeout = "x" }
+--- response_body
+bad "opts" argument: table expected, got nil
+bad "url" option: string expected, got nil
+bad "on_message" option: function expected, got number
+bad "pass_headers" option: array of strings expected, got number
+bad "idle_timeout" option: milliseconds expected, got string
+bad "client" option: table expected, got number
+bad "client.protocols" option: the upstream chooses
+unknown option "x"
+unknown option "x"
+bad "timeout" option: milliseconds expected, got string
+
+
+
+=== TEST 15: ngx.exit in a callback cuts both sides
+--- lua
+    { url = url, on_message = function (from, data)
+        if data == "exit" then
+            peer.leave()
+            ngx.exit(444)
+        end
+    end }
+--- upstream
+    report(ws:recv())
+--- client
+    listen(peer.connect(peer.frame(0x81, "exit")))
+--- response_body
+closed
+--- results
+nil "connection lost" 1006 "connection lost"
