@@ -8,7 +8,7 @@ import signal
 
 from lib.crowd import WORKERS, Crowd, Line, empty, room
 from lib.live import VALGRIND, Cases, await_, equal, run
-from lib.peer import TEXT, Peer, frame
+from lib.peer import TEXT, Peer, frame, head
 
 case = Cases()
 room(case)
@@ -108,6 +108,10 @@ def _(ng):
     for info in ("%00".join("ab"), "x" * 1024):
         peer = Peer(ng, f"/plain?topic=here:b&info={info}")
         peer.close()
+    peer = Peer(ng, request=head("/plain?topic=here:b&info=" + "x" * 1025))
+    answer = peer.until(b"info is longer than 1024 bytes")
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    peer.close()
     line.ask("/early")
     line.close()
     empty(ng)
