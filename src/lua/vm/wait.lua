@@ -4,13 +4,11 @@
 local ngx = ngx
 local now = ngx.now
 
-local _M = {}
-
 
 -- Such natives are called as native(handle, again, left, ...): `again` from the second time on, `left`
 -- is what is left of the caller's own time in milliseconds, nil where others set it. A boolean as first
 -- result is a wake-up, which may be spurious: then woken(owner), if it is given, is told.
-function _M.call(native, handle, ms, a, b, c, woken, owner)
+local function call(native, handle, ms, a, b, c, woken, owner)
     local first, second, third, fourth = native(handle, false, ms, a, b, c)
     if first ~= true and first ~= false then
         return first, second, third, fourth
@@ -29,7 +27,7 @@ end
 
 
 -- Waits for a wake(owner, name), at most `seconds`. True if it came.
-function _M.park(owner, name, seconds)
+local function park(owner, name, seconds)
     local semaphore = owner[name]
     if not semaphore then
         semaphore = require("ngx.semaphore").new()
@@ -41,7 +39,7 @@ end
 
 
 -- Wakes all who are parked there.
-function _M.wake(owner, name)
+local function wake(owner, name)
     local semaphore = owner[name]
     if semaphore and semaphore:count() < 0 then
         semaphore:post(-semaphore:count())
@@ -49,4 +47,4 @@ function _M.wake(owner, name)
 end
 
 
-return _M
+return { call = call, park = park, wake = wake }
