@@ -188,7 +188,16 @@ def memory(found):
     lines = [[NAMES.get(n, n)] + [number(line.get(key)) for key in keys] for n, line in found.items()]
     count = next(iter(found.values()))["connections"]
     return (f"## Memory\n\nResident memory of the worker, KB a connection, {count} connections:\n\n"
-            + table([""] + [names[key] for key in keys], lines))
+            + table([""] + [names[key] for key in keys], lines) + "\n" + sizes())
+
+
+def sizes():
+    """The bounds that the build holds the structs to."""
+    source = (pathlib.Path(__file__).resolve().parent.parent / "src/session/mod.rs").read_text()
+    bounds = re.findall(r"assert!\(size_of::<(?:\w+::)*(\w+)>\(\) <= (\d+)\)", source)
+    return ("Of it ours, bytes a connection, at most (a server's has `Session` and `State`, one that Lua carries "
+            "`Carried`, a byte stream `Stream`; `Connection` is a part of `State` and `Carried`):\n\n"
+            + table(["struct", "bytes"], [[f"`{name}`", size] for name, size in bounds]))
 
 
 def connect(rows):

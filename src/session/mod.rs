@@ -35,3 +35,14 @@ pub use server::{Each, Session, Watch};
 pub use stream::{Got, Side, Stream};
 pub use transport::{Past, Transport};
 pub use worker::{recycle, Worker};
+
+/// What a connection takes of ours, in bytes and at most, beside what it holds while it is used: a new
+/// field has a reason. bench/RESULTS.md shows these lines.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<Session>() <= 200);
+    assert!(size_of::<server::State>() <= 608);
+    assert!(size_of::<ws_conn::Connection>() <= 544);
+    assert!(size_of::<Carried>() <= 552);
+    assert!(size_of::<Stream>() <= 448);
+};
