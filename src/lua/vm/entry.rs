@@ -5,29 +5,20 @@
 //!
 //! Raw functions instead of mlua's safe ones because those cost 80 ns a call and cannot yield.
 
-use std::cell::RefCell;
-use std::ffi::CStr;
-use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int};
-use std::rc::Rc;
 
 use mlua::ffi as lua;
-use ws_conn::{FrameReader, IoError};
-use ws_proto::handshake::client::Opening;
-use ws_proto::FrameCheck;
+use ws_conn::IoError;
 
 use super::memory::{self, LARGE};
-use super::number;
-use crate::ffi;
-use crate::hub::{Errand, Mailbox, Roll};
-use crate::ngx::cosocket::Cosocket;
+use super::object::Slot;
 use crate::ngx::guard::guarded;
 use crate::ngx::lending;
-use crate::ngx::listener::Listener;
 use crate::ngx::lua_wait::{self, Wait, CANNOT_WAIT};
-use crate::ngx::request::Request;
-use crate::proxy::Pair;
-use crate::session::{recycle, Carried, Session, Stream};
+use crate::session::recycle;
+
+pub use super::args::{Args, Method};
+pub use super::object::Object;
 
 /// What a native answers to a first argument that is none of ours.
 pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
@@ -36,35 +27,6 @@ pub const NO_REQUEST: &str = "no request found";
 /// What it answers to a call of the other style inside a message.
 pub const MIXED: &str =
     "frame calls and message calls may not be mixed while a message is half read";
-
-/// The arguments of one call, valid while it runs.
-pub struct Args<'l> {
-    state: *mut lua::lua_State,
-    call: PhantomData<&'l ()>,
-    /// Numbers as strings, for `bytes`: Lua would have to make one.
-    texts: RefCell<Vec<Box<[u8]>>>,
-}
-
-/// A cosocket's methods, by the place of their names in the metatable of our userdata: to make a
-/// string, even one that is there, lets the collector take a step.
-#[derive(Clone, Copy)]
-pub enum Method {
-    /// `send`
-    Send = 1,
-    /// `receive`
-    Receive,
-    /// `receiveany`
-    ReceiveAny,
-}
-
-impl Method {
-    /// Every one, with its name.
-    pub const ALL: [(Method, &'static CStr); 3] = [
-        (Method::Send, c"send"),
-        (Method::Receive, c"receive"),
-        (Method::ReceiveAny, c"receiveany"),
-    ];
-}
 
 /// One result.
 pub enum Value {
@@ -105,32 +67,6 @@ impl Value {
             _ => 0,
         }
     }
-}
-
-/// What a userdata of ours holds: one count of something that may outlive it.
-pub enum Object {
-    /// A server's connection.
-    Session(Rc<Session>),
-    /// A client's opening handshake.
-    Opening(Box<RefCell<Opening>>),
-    /// A connection whose bytes a socket of Lua's carries.
-    Carried(Box<RefCell<Carried>>),
-    /// A subscriber that is no connection.
-    Mailbox(Mailbox),
-    /// A question who subscribes a topic.
-    Roll(Box<RefCell<Roll>>),
-    /// Something that the worker is asked for which talks to brokers.
-    Errand(Box<Errand>),
-    /// A port opened from Lua.
-    Listener(Listener),
-    /// A connection of such a port.
-    Stream(Rc<Stream>),
-    /// A client and its upstream.
-    Pair(Rc<Pair>),
-    /// The rules of messages, for who reads frames.
-    FrameCheck(Box<RefCell<FrameCheck>>),
-    /// What puts frames together that come in pieces.
-    FrameReader(Box<RefCell<FrameReader>>),
 }
 
 /// What a native ends with.
@@ -192,255 +128,14 @@ impl Outcome {
 /// A native's body.
 pub type Body = fn(&Args) -> Outcome;
 
-impl<'l> Args<'l> {
-    /// The request whose Lua code is calling; None in phases without one (init_by_lua).
-    pub fn request(&self) -> Option<Request<'l>> {
-        // SAFETY: ngx_lua keeps the current request in the Lua state; it is alive while its Lua
-        // code runs, which is the time of this call.
-        unsafe { Request::from_ptr(ffi::ngx_http_lua_get_request(self.state.cast())) }
-    }
-
-    /// Writes a line about a peer into the request's log, if there is one.
-    pub fn log_line(&self, line: Option<String>) {
-        if let (Some(line), Some(r)) = (line, self.request()) {
-            r.info(&line);
-        }
-    }
-
-    /// The string (or number, as a string) at `index`.
-    pub fn bytes(&self, index: c_int) -> Option<&[u8]> {
-        if let Some(number) = self.number(index) {
-            let mut texts = self.texts.borrow_mut();
-            texts.push(number::text(number).into_bytes().into());
-            let text: *const [u8] = &**texts.last()?;
-            // SAFETY: what is boxed does not move, and stays as long as `self`.
-            return Some(unsafe { &*text });
-        }
-        let mut len = 0;
-        // SAFETY: the string stays on the stack, unmoved, while this call runs.
-        unsafe {
-            if lua::lua_type(self.state, index) != lua::LUA_TSTRING {
-                return None;
-            }
-            let data = lua::lua_tolstring(self.state, index, &mut len);
-            Some(ffi::slice(data.cast::<u8>(), len))
-        }
-    }
-
-    /// The strings (numbers as strings) of the array at `index`, copied: unlike an argument, an
-    /// element may be collected as soon as it left the stack. Err: the first element that is
-    /// neither. None: not a table.
-    pub fn list(&self, index: c_int) -> Option<Result<Vec<Vec<u8>>, usize>> {
-        // SAFETY: raw access never raises nor makes anything; each element is popped again.
-        unsafe {
-            if lua::lua_type(self.state, index) != lua::LUA_TTABLE {
-                return None;
-            }
-            let mut list = Vec::new();
-            for i in 1..=lua::lua_rawlen(self.state, index) {
-                lua::lua_rawgeti(self.state, index, i as lua::lua_Integer);
-                let element = self.bytes(-1).map(<[u8]>::to_vec);
-                lua::lua_settop(self.state, -2);
-                match element {
-                    Some(element) => list.push(element),
-                    None => return Some(Err(i)),
-                }
-            }
-            Some(Ok(list))
-        }
-    }
-
-    /// The strings of the array at `index`; None for anything else.
-    pub fn strings(&self, index: c_int) -> Option<Vec<Vec<u8>>> {
-        self.list(index)?.ok()
-    }
-
-    /// The number at `index`; None for anything else.
-    pub fn number(&self, index: c_int) -> Option<f64> {
-        // SAFETY: type checks and conversions of a number never raise.
-        unsafe {
-            (lua::lua_type(self.state, index) == lua::LUA_TNUMBER)
-                .then(|| lua::lua_tonumber(self.state, index))
-        }
-    }
-
-    /// The number at `index`, or what a string there stands for; None for anything else.
-    pub fn numeric(&self, index: c_int) -> Option<f64> {
-        // SAFETY: type checks and conversions never raise; a string stays one.
-        unsafe {
-            (lua::lua_isnumber(self.state, index) != 0)
-                .then(|| lua::lua_tonumber(self.state, index))
-        }
-    }
-
-    /// The truth of the value at `index`.
-    pub fn truth(&self, index: c_int) -> bool {
-        // SAFETY: never raises, any index.
-        unsafe { lua::lua_toboolean(self.state, index) != 0 }
-    }
-
-    /// The boolean at `index`; None for anything else.
-    pub fn flag(&self, index: c_int) -> Option<bool> {
-        // SAFETY: type checks never raise.
-        let is_flag = unsafe { lua::lua_type(self.state, index) == lua::LUA_TBOOLEAN };
-        is_flag.then(|| self.truth(index))
-    }
-
-    /// The numbers of the array at `index`; None for anything else.
-    pub fn numbers(&self, index: c_int) -> Option<Vec<f64>> {
-        self.list(index)?.ok()?.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect()
-    }
-
-    /// The session at `index`.
-    pub fn session(&self, index: c_int) -> Option<&'l Session> {
-        self.shared_session(index).map(|session| &**session)
-    }
-
-    /// The same, to be held for longer.
-    pub fn shared_session(&self, index: c_int) -> Option<&'l Rc<Session>> {
-        match self.object(index)? {
-            Object::Session(session) => Some(session),
-            _ => None,
-        }
-    }
-
-    /// The pair at `index`.
-    pub fn pair(&self, index: c_int) -> Option<&'l Rc<Pair>> {
-        match self.object(index)? {
-            Object::Pair(pair) => Some(pair),
-            _ => None,
-        }
-    }
-
-    /// The client's opening handshake at `index`.
-    pub fn opening(&self, index: c_int) -> Option<&'l RefCell<Opening>> {
-        match self.object(index)? {
-            Object::Opening(opening) => Some(opening),
-            _ => None,
-        }
-    }
-
-    /// The connection at `index` whose bytes a socket carries.
-    pub fn carried(&self, index: c_int) -> Option<&'l RefCell<Carried>> {
-        match self.object(index)? {
-            Object::Carried(conn) => Some(conn),
-            _ => None,
-        }
-    }
-
-    /// The listener at `index`.
-    pub fn listener(&self, index: c_int) -> Option<&'l Listener> {
-        match self.object(index)? {
-            Object::Listener(listener) => Some(listener),
-            _ => None,
-        }
-    }
-
-    /// The accepted connection at `index`.
-    pub fn stream(&self, index: c_int) -> Option<&'l Rc<Stream>> {
-        match self.object(index)? {
-            Object::Stream(stream) => Some(stream),
-            _ => None,
-        }
-    }
-
-    /// The reader of frames at `index`.
-    pub fn frame_reader(&self, index: c_int) -> Option<&'l RefCell<FrameReader>> {
-        match self.object(index)? {
-            Object::FrameReader(reader) => Some(reader),
-            _ => None,
-        }
-    }
-
-    /// The connection behind the cosocket at `index`. None for anything but a connected cosocket
-    /// of the current request.
-    pub fn cosocket(&self, index: c_int) -> Option<Cosocket<'l>> {
-        // Where ngx_lua keeps the userdata in the table that is the socket, also for
-        // lua-resty-core.
-        const USERDATA: lua::lua_Integer = 1;
-        let r = self.request()?;
-        // SAFETY: raw access never raises, and what is pushed is popped. The userdata stays in the
-        // table at `index`, and so alive, while this call runs; ngx_lua has initialised it.
-        unsafe {
-            if lua::lua_type(self.state, index) != lua::LUA_TTABLE {
-                return None;
-            }
-            lua::lua_rawgeti(self.state, index, USERDATA);
-            let full = lua::lua_type(self.state, -1) == lua::LUA_TUSERDATA;
-            let memory = lua::lua_touserdata(self.state, -1);
-            let len = if full { lua::lua_rawlen(self.state, -1) } else { 0 };
-            lua::lua_settop(self.state, -2);
-            Cosocket::find(memory, len, r)
-        }
-    }
-
-    /// Whether the methods of the table at `index` are C functions that it has from its metatable,
-    /// as a cosocket's are: a program may have put its own in their place.
-    pub fn has_native_methods(&self, index: c_int, methods: &[Method]) -> bool {
-        // SAFETY: raw access never raises nor makes anything; what is pushed is popped. The upvalue is
-        // the metatable of our userdata, which has the names.
-        unsafe {
-            let (state, top) = (self.state, lua::lua_gettop(self.state));
-            if lua::lua_type(state, index) != lua::LUA_TTABLE
-                || lua::lua_getmetatable(state, index) == 0
-            {
-                return false;
-            }
-            let native = methods.iter().all(|method| {
-                lua::lua_rawgeti(state, lua::lua_upvalueindex(1), *method as lua::lua_Integer);
-                lua::lua_pushvalue(state, -1);
-                lua::lua_rawget(state, index);
-                let overridden = lua::lua_type(state, -1) != lua::LUA_TNIL;
-                lua::lua_settop(state, -2);
-                lua::lua_rawget(state, top + 1);
-                let native = lua::lua_iscfunction(state, -1) != 0;
-                lua::lua_settop(state, -2);
-                native && !overridden
-            });
-            lua::lua_settop(state, top);
-            native
-        }
-    }
-
-    /// A userdata of ours.
-    pub fn object(&self, index: c_int) -> Option<&'l Object> {
-        // SAFETY: a full userdata of this size is read (a light one has no length, anything else no
-        // address), and it is on the stack, so it is not collected during the call; see `Slot::get`
-        // for what tells ours from others'.
-        unsafe {
-            let slot = lua::lua_touserdata(self.state, index).cast::<Slot>();
-            if slot.is_null() || lua::lua_rawlen(self.state, index) != std::mem::size_of::<Slot>() {
-                return None;
-            }
-            (*slot).get()
-        }
-    }
-}
-
-/// The memory of a userdata of ours. Lua owns it; `collect` drops the object in it.
-#[repr(C)]
-pub struct Slot {
-    /// Address of `MARK`: an address in this module, which nothing else has reason to hold.
-    mark: *const u8,
-    object: Option<Object>,
-}
-
-static MARK: u8 = 0;
-
-impl Slot {
-    /// What it holds. None for memory that is none of ours, and after `collect`.
-    pub fn get(&self) -> Option<&Object> {
-        self.object.as_ref().filter(|_| std::ptr::eq(self.mark, &raw const MARK))
-    }
-}
-
 /// Runs `body` for a raw C function.
 ///
 /// # Safety
 /// `state` must be the state Lua called the function with.
 pub unsafe fn call(state: *mut lua::lua_State, body: Body) -> c_int {
     lua_wait::calling(state.cast());
-    let args = Args { state, call: PhantomData, texts: RefCell::default() };
+    // SAFETY: by contract; they go with this function.
+    let args = unsafe { Args::of(state) };
     let outcome = guarded("a Lua function", None, || Some(body(&args)));
     match outcome.unwrap_or_else(|| Outcome::two(Value::Nil, Value::Str("internal error"))) {
         Outcome::Return(values) => {
@@ -500,23 +195,10 @@ unsafe fn push(state: *mut lua::lua_State, value: Value) {
             }
             Value::Object(object) => {
                 let slot = lua::lua_newuserdata(state, std::mem::size_of::<Slot>());
-                slot.cast::<Slot>().write(Slot { mark: &raw const MARK, object: Some(object) });
+                slot.cast::<Slot>().write(Slot::new(object));
                 lua::lua_pushvalue(state, lua::lua_upvalueindex(1));
                 lua::lua_setmetatable(state, -2);
             }
         }
     }
-}
-
-/// `__gc` of our userdata.
-pub unsafe extern "C-unwind" fn collect(state: *mut lua::lua_State) -> c_int {
-    // SAFETY: Lua calls this once per userdata of ours, with it as the only argument. The slot is
-    // emptied, so that a resurrected userdata finds nothing instead of freed memory.
-    unsafe {
-        if let Some(slot) = lua::lua_touserdata(state, 1).cast::<Slot>().as_mut() {
-            let object = slot.object.take();
-            guarded("__gc", (), || drop(object));
-        }
-    }
-    0
 }

@@ -8,8 +8,8 @@ use std::ffi::{c_int, c_void};
 use mlua::ffi as lua;
 use ws_proto::opcode;
 
-use super::entry::{Object, Slot};
 use super::memory::LARGE;
+use super::object::{Object, Slot};
 use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::ngx::lending;

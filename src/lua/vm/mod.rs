@@ -2,11 +2,13 @@
 //! loaded, the VM's memory, the calls by FFI, and what shims share: waiting, the mark of a raw stream,
 //! a client's TLS.
 
+mod args;
 pub mod entry;
 mod fast;
 mod memory;
 mod no_request;
 mod number;
+mod object;
 mod preload;
 mod tls;
 

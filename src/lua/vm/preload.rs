@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 
 use mlua::ffi as lua;
 
-use super::entry::{self, Method};
+use super::entry::Method;
+use super::object;
 use crate::conf::LuaModules;
 use crate::ffi;
 
@@ -185,7 +186,7 @@ unsafe fn push_vm(state: *mut lua::lua_State) {
             lua::lua_pushstring(state, name.as_ptr());
             lua::lua_rawseti_(state, -2, method as c_int);
         }
-        lua::lua_pushcclosure(state, entry::collect, 0);
+        lua::lua_pushcclosure(state, object::collect, 0);
         lua::lua_setfield(state, -2, c"__gc".as_ptr());
         lua::lua_pushboolean(state, 0);
         lua::lua_setfield(state, -2, c"__metatable".as_ptr());

@@ -1,0 +1,78 @@
+//! What Lua holds of ours: userdata with one count of something that may outlive it. How ours are told
+//! from others', and how they end.
+
+use std::cell::RefCell;
+use std::os::raw::c_int;
+use std::rc::Rc;
+
+use mlua::ffi as lua;
+use ws_conn::FrameReader;
+use ws_proto::handshake::client::Opening;
+use ws_proto::FrameCheck;
+
+use crate::hub::{Errand, Mailbox, Roll};
+use crate::ngx::guard::guarded;
+use crate::ngx::listener::Listener;
+use crate::proxy::Pair;
+use crate::session::{Carried, Session, Stream};
+
+/// What a userdata of ours holds: one count of something that may outlive it.
+pub enum Object {
+    /// A server's connection.
+    Session(Rc<Session>),
+    /// A client's opening handshake.
+    Opening(Box<RefCell<Opening>>),
+    /// A connection whose bytes a socket of Lua's carries.
+    Carried(Box<RefCell<Carried>>),
+    /// A subscriber that is no connection.
+    Mailbox(Mailbox),
+    /// A question who subscribes a topic.
+    Roll(Box<RefCell<Roll>>),
+    /// Something that the worker is asked for which talks to brokers.
+    Errand(Box<Errand>),
+    /// A port opened from Lua.
+    Listener(Listener),
+    /// A connection of such a port.
+    Stream(Rc<Stream>),
+    /// A client and its upstream.
+    Pair(Rc<Pair>),
+    /// The rules of messages, for who reads frames.
+    FrameCheck(Box<RefCell<FrameCheck>>),
+    /// What puts frames together that come in pieces.
+    FrameReader(Box<RefCell<FrameReader>>),
+}
+
+/// The memory of a userdata of ours. Lua owns it; `collect` drops the object in it.
+#[repr(C)]
+pub struct Slot {
+    /// Address of `MARK`: an address in this module, which nothing else has reason to hold.
+    mark: *const u8,
+    object: Option<Object>,
+}
+
+static MARK: u8 = 0;
+
+impl Slot {
+    /// A userdata's memory with `object` in it.
+    pub fn new(object: Object) -> Slot {
+        Slot { mark: &raw const MARK, object: Some(object) }
+    }
+
+    /// What it holds. None for memory that is none of ours, and after `collect`.
+    pub fn get(&self) -> Option<&Object> {
+        self.object.as_ref().filter(|_| std::ptr::eq(self.mark, &raw const MARK))
+    }
+}
+
+/// `__gc` of our userdata.
+pub unsafe extern "C-unwind" fn collect(state: *mut lua::lua_State) -> c_int {
+    // SAFETY: Lua calls this once per userdata of ours, with it as the only argument. The slot is
+    // emptied, so that a resurrected userdata finds nothing instead of freed memory.
+    unsafe {
+        if let Some(slot) = lua::lua_touserdata(state, 1).cast::<Slot>().as_mut() {
+            let object = slot.object.take();
+            guarded("__gc", (), || drop(object));
+        }
+    }
+    0
+}
