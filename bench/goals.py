@@ -36,7 +36,7 @@ def ratio(top, bottom):
 
 def all_goals(results):
     return [goal for part in (echo, tls, curve, broadcast, memory, connect, reload, client,
-                                                     history, presence)
+                                                     history, presence, proxy)
             for goal in part(results)]
 
 
@@ -163,3 +163,21 @@ def presence(results):
         few, many = found["join_leave_us"].values()
         yield Goal(f"{found['members']} members asked for: the longest wait of another request", found["max_ms"], 5, unit="ms")
         yield Goal(f"a member comes and goes, among {found['members']} / among 100: CPU", ratio(many, few), 1.15)
+
+
+def proxy(results):
+    found = results.get("proxy")
+    if not found:
+        return
+    message, before = "websocket.proxy, on_message", found["before"]
+    for row in found["rows"]:
+        size, _, depth = row["row"]
+        name, small = label(row["row"]), size < KIB
+        tunnel = 1.5 if small and depth == 1 else 2
+        yield Goal(f"{name}: CPU of websocket_proxy / the tunnel", ratio(cpu(row, "websocket_proxy"), cpu(row, "tunnel")), tunnel)
+        if not small:
+            yield Goal(f"{name}: CPU of {before} / {message}", ratio(cpu(row, before), cpu(row, message)), 4 if depth == 1 else 6, least=True)
+        elif depth == 1:
+            yield Goal(f"{name}: CPU of {message} / {before}", ratio(cpu(row, message), cpu(row, before)), 1)
+    memory = found["memory"]
+    yield Goal("a silent pair: memory of websocket_proxy / the tunnel", ratio(memory["websocket_proxy"], memory["tunnel"]), 1.3)

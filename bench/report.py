@@ -80,7 +80,7 @@ def by_server(rows, first, label, figure="cpu_us", names=None):
 
 def document(results):
     parts = [head(results["machine"]), goal_table(results)]
-    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls, history, presence):
+    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls, history, presence, proxy):
         if results.get(part.__name__):
             parts.append(part(results[part.__name__]))
     return "\n".join(parts)
@@ -240,6 +240,14 @@ def history(found):
             f"{number(storm['p99_ms'])} ms (p99), {number(storm['max_ms'])} at most. Nginx and who asks have real-time priority then, as for the\n"
             "members below, so that other programs do not count; the output that waits for a client is not measured here.\n"
             f"A message of 100 B takes {number(memory['message'])} B of the zone, a topic {number(memory['topic'])}.\n")
+
+
+def proxy(found):
+    names = list(found["memory"])
+    memory = table([""] + names, [["KB a pair"] + [number(found["memory"][name]) for name in names]])
+    return (f"## Proxies\n\nCPU of the proxy for a message there and back, microseconds, by size, connections and messages in flight. The last column is {found['before']}.\n\n"
+            + by_server(found["rows"], "", goals.label, names=names)
+            + f"\nMemory of {found['pairs']} silent pairs:\n\n{memory}")
 
 
 def presence(found):

@@ -75,15 +75,15 @@ class Peer(Server):
 class Nginx(Server):
     """nginx with one of our configurations."""
 
-    def __init__(self, conf="nginx.conf", workers=1, listen="", http=""):
+    def __init__(self, conf="nginx.conf", workers=1, listen="", http="", values=None):
         super().__init__(conf)
         self.tls_port = next(self.ports)
         self.folder = TARGET / "run" / f"{self.port}"
         self.folder.mkdir(parents=True, exist_ok=True)
         certificate(self.folder)
         text = (BENCH / conf).read_text()
-        values = {"MODULE": MODULE, "WORKERS": workers, "BENCH": BENCH, "PORT": self.port,
-                  "TLS_PORT": self.tls_port, "LISTEN": listen, "HTTP": http}
+        values = {"HTTP": http, "MODULE": MODULE, "WORKERS": workers, "BENCH": BENCH, "PORT": self.port,
+                  "TLS_PORT": self.tls_port, "LISTEN": listen, **(values or {})}
         for key, value in values.items():
             text = text.replace(f"@{key}@", str(value))
         (self.folder / "nginx.conf").write_text(text)

@@ -15,6 +15,7 @@ import time
 import urllib.parse
 
 import history
+import proxied
 from servers import CLIENT_CORE, SERVER_CORE, TARGET, Contender, Nginx, Peer, cpu_ns, pinned
 
 KIB, MIB = 1024, 1024 * 1024
@@ -280,4 +281,5 @@ def calls(contender, pace, row):
 
 TABLES = {"echo": echo, "tls": tls, "curve": curve, "broadcast": broadcast, "memory": memory,
           "connect": connect, "client": client, "reload": reload, "syscalls": syscalls,
-          "history": history.history, "presence": history.presence}
+          "history": history.history, "presence": history.presence,
+          "proxy": lambda pace: proxied.proxy(pace, load, interleaved)}

@@ -3,9 +3,10 @@
 # in this folder, Chromium against the demo as `make run` starts it; and the module's own client
 # ("lua") against servers of Python's "websockets", Node's "ws" and nchan; all three of them ("ports")
 # against programs that open ports by themselves, those of nginx-conf; Python's and Node's ("tarantool")
-# against programs of tarantool/websocket. Installs what is missing
+# against programs of tarantool/websocket; Node's and Chromium ("proxy") through websocket_proxy and
+# websocket.proxy to servers of Python's and Node's. Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
-#   run.sh [python|node|lua|chromium|ports|tarantool ...]   only these clients
+#   run.sh [python|node|lua|chromium|ports|tarantool|proxy ...]   only these clients
 #   run.sh --prepare       installs what is missing, and no more
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
 set -euo pipefail
@@ -18,7 +19,7 @@ module=${MODULE:-build/ngx_http_lua_websocket_module.so}
 prepare=
 if [ "${1:-}" = --prepare ]; then prepare=1; shift; fi
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium ports tarantool)
+[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium ports tarantool proxy)
 
 wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
 die() { echo "$here/run.sh: $*" >&2; exit 1; }
@@ -66,14 +67,14 @@ certificate() {
         -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 }
 
-if wants python || wants lua || wants ports || wants tarantool; then install_once python "$here/requirements.txt" -- python_client; fi
-if wants node || wants chromium || wants lua || wants ports || wants tarantool; then
+if wants python || wants lua || wants ports || wants tarantool || wants proxy; then install_once python "$here/requirements.txt" -- python_client; fi
+if wants node || wants chromium || wants lua || wants ports || wants tarantool || wants proxy; then
     install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
 fi
 if wants lua && [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
     apt_install libnginx-mod-nchan
 fi
-if wants chromium || wants ports; then
+if wants chromium || wants ports || wants proxy; then
     chromium=${CHROMIUM:-$(command -v chromium || true)}
     [ -n "$chromium" ] || { apt_install chromium; chromium=$(command -v chromium); }
     command -v curl >/dev/null || apt_install curl
@@ -227,6 +228,21 @@ if wants tarantool; then
     client tarantool-node node "$here/tarantool.cjs" "${target[@]}"
     stop_servers
     quiet_log tarantool "$work/tarantool.log"
+fi
+
+if wants proxy; then
+    read -r port ws wss node < <(free_ports 4)
+    start "$wss" "$work/proxy-python.log" "$work/venv/bin/python" "$here/server.py" \
+        "$ws" "$wss" "$work/cert.pem" "$work/key.pem"
+    start "$node" "$work/proxy-node.log" node "$here/server.cjs" "$node"
+    until (exec 3<>"/dev/tcp/127.0.0.1/$ws") 2>/dev/null; do sleep 0.02; done
+    sed "s|@MODULE@|$module|; s|@PORT@|$port|; s|@PYTHON@|$ws|; s|@TLS@|$wss|; s|@NODE@|$node|g" \
+        "$here/proxy.conf" > "$work/proxy.conf"
+    start "$port" "$work/proxy.log" \
+        "${NGINX_BIN:-nginx}" -e stderr -p "$PWD" -c "$work/proxy.conf"
+    client proxy node "$here/proxy.cjs" "127.0.0.1:$port" "$chromium"
+    stop_servers
+    quiet_log proxy "$work/proxy.log"
 fi
 
 echo "$passed passed, $failed failed"
