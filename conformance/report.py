@@ -140,7 +140,7 @@ def record(runs, nginx, seconds):
         "[nginx.conf](nginx.conf), and its fuzzing server against the client roles, which are",
         "in [walk.lua](walk.lua). In message style the handler is",
         "[message_echo.lua](message_echo.lua), and every case is to be OK, with a close code on",
-        "the wire for every rule broken. In frame style it is [frame_echo.lua](frame_echo.lua)",
+        "the wire for every rule broken; proxied is the same behind `websocket_proxy`. In frame style it is [frame_echo.lua](frame_echo.lua)",
         "on the drop-in modules: the same is asked, except for compression, which they lack,",
         "for 6.4.3 and 6.4.4, where bad text is to be refused in the middle of a frame, and for",
         "the close codes after malformed frames, which end the connection at once. The suite",

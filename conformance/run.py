@@ -26,8 +26,8 @@ WORK = ROOT / "build/conformance"
 SUITE = [str(ROOT / "build/autobahn/python2"), str(ROOT / "conformance/suite.py")]
 NGINX = os.environ.get("NGINX_BIN", "nginx")
 
-ROLES = ["server-frame", "server-message", "server-websockets", "server-tarantool", "client-frame",
-         "client-message"]
+ROLES = ["server-frame", "server-message", "server-proxied", "server-websockets", "server-tarantool",
+         "client-frame", "client-message"]
 # Server styles that are no location of nginx's own ports, and the subprotocol they ask for.
 OWN_PORTS = {"websockets": "echo", "tarantool": None}
 
