@@ -180,6 +180,11 @@ impl Link {
         self.sleep();
     }
 
+    /// Whether that is so, and nothing was sent since.
+    pub fn awaits_return(&self) -> bool {
+        self.c.is_asleep()
+    }
+
     /// Has the session's `flush` called once, after the events at hand: everything sent in one
     /// turn of the event loop leaves together.
     pub fn post_flush(&self) {

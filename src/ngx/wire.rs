@@ -260,6 +260,11 @@ impl Wire {
         }
     }
 
+    /// Whether it sleeps.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.get()
+    }
+
     /// Undoes `sleep`: the kernel may be asked.
     pub(super) fn rouse(&self) {
         let c = self.get();

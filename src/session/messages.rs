@@ -73,8 +73,9 @@ impl Session {
         if !self.link.is_open() {
             return none(NoMessage::Ended(io.driver.conn.end().cloned().unwrap_or(End::Dropped)));
         }
-        // What there is is taken as messages, whatever style the next call asks for.
-        if !io.driver.conn.has_items() {
+        // What there is is taken as messages, whatever style the next call asks for. Who was woken
+        // reads by itself what came, and gets it without a copy.
+        if !again && !io.driver.conn.has_items() {
             self.converse(io);
         }
         let message = io.driver.conn.poll_message(&Worker, self.link.io());

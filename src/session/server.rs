@@ -254,7 +254,11 @@ impl Session {
     /// After each flush: has ours called when the handler returns, where the peer is to be told of it.
     #[inline]
     pub(super) fn await_return(&self, io: &State) {
-        if io.tells_return() && self.link.is_open() && !io.driver.conn.has_pending(self.link.io()) {
+        if !io.handler_close || self.link.awaits_return() {
+            return;
+        }
+        let pending = io.driver.conn.has_pending(self.link.io());
+        if !pending && io.tells_return() && self.link.is_open() {
             self.link.await_return();
         }
     }
