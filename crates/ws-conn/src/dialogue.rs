@@ -102,6 +102,8 @@ pub(crate) struct Dialogue {
     pub holds_close: bool,
     /// In frame style: the data frame last handed out was not its message's last.
     pub half_read: bool,
+    /// In frame style: the owner was told that nothing more will come.
+    pub deaf: bool,
     pub news: News,
     pub mark: usize,
     pub close: Close,
@@ -130,6 +132,7 @@ impl Dialogue {
             late: config.late,
             holds_close: false,
             half_read: false,
+            deaf: false,
             news: News::default(),
             mark: config.mark,
             close: Close::Open,

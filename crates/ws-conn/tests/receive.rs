@@ -3,8 +3,8 @@
 mod common;
 
 use common::{bytes, masked, message, server, text};
-use ws_conn::{News, Style};
-use ws_proto::opcode;
+use ws_conn::{Counted, News, Style};
+use ws_proto::{opcode, Error};
 
 #[test]
 fn messages_come_in_order_however_they_are_cut() {
@@ -85,6 +85,20 @@ fn a_frame_that_has_begun_is_read_on_for_its_reader() {
     assert!(conn.read_frame(&world, &wire));
     let view = conn.poll_frame(&world, &wire, 100).unwrap().unwrap();
     assert_eq!(bytes(&view), b"in two halves");
+}
+
+#[test]
+fn an_end_that_a_reader_of_frames_meets_is_told_once() {
+    for (rest, counted) in [(&b""[..], 0), (b"\xf1\x80aaaa", 1)] {
+        let (world, wire, mut conn) = server(Style::Frames);
+        wire.bring(rest);
+        wire.eof.set(true);
+        assert!(conn.poll_frame(&world, &wire, 100).unwrap().is_err());
+        assert!(conn.is_over() && conn.take_news().has(News::OVER));
+        assert!(conn.poll_frame(&world, &wire, 100).unwrap().is_err());
+        assert!(!conn.take_news().has(News::OVER));
+        assert_eq!(world.has_counted(Counted::Broken(Error::BadRsv)), counted);
+    }
 }
 
 #[test]

@@ -345,7 +345,6 @@ impl Connection {
         host: &impl Host,
         io: &impl Io,
     ) -> Option<Result<View, RecvError>> {
-        let known = self.receiver.end().is_some();
         let Connection { receiver, lent, .. } = self;
         let next = receiver.next(host, io, |event| {
             let (fin, opcode, payload) = frame(event);
@@ -353,8 +352,7 @@ impl Connection {
         })?;
         match &next {
             Ok(view) => self.note_frame(host, view, true),
-            Err(err) if !known => self.note_deaf(host, *err),
-            Err(_) => {}
+            Err(err) => self.note_deaf(host, *err),
         }
         self.note_held();
         Some(next)
@@ -381,8 +379,11 @@ impl Connection {
         true
     }
 
-    /// Frame style: nothing more will come.
+    /// Frame style: nothing more will come. Whoever found that out, it is told once.
     fn note_deaf(&mut self, host: &impl Host, err: RecvError) {
+        if std::mem::replace(&mut self.dialogue.deaf, true) {
+            return;
+        }
         if let RecvError::Protocol(err) = err {
             host.count(Counted::Broken(err));
         }
