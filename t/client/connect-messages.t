@@ -577,13 +577,13 @@ true
     local writers, seen = {}, {}
     for w = 1, 4 do
         writers[w] = ngx.thread.spawn(function()
-            for n = 1, 3 do assert(ws:send(w .. ("x"):rep(2^20 * w / 2), "binary")) end
+            for n = 1, 3 do assert(ws:send(w .. ("x"):rep(2^18 * w), "binary")) end
         end)
     end
     for _ = 1, 12 do
         local data = assert(ws:recv())
         local w = tonumber(data:sub(1, 1))
-        assert(data == w .. ("x"):rep(2^20 * w / 2))
+        assert(data == w .. ("x"):rep(2^18 * w))
         seen[w] = (seen[w] or 0) + 1
     end
     for w = 1, 4 do ngx.thread.wait(writers[w]) end
