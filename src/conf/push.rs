@@ -207,7 +207,9 @@ fn show(r: Request, history: &hub::History, reverse: bool) -> isize {
             )
             .as_bytes(),
         );
-        json::payload(&mut out, message.text, &message.data);
+        if !json::payload(&mut out, message.text, &message.data) {
+            return fail(r, hub::Error::NoMemory);
+        }
         out.push(b'}');
     }
     out.extend_from_slice(b"],\"cursor\":\"");

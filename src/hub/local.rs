@@ -220,7 +220,7 @@ impl Local {
         }
         if let (true, Some(special)) = (lines, special) {
             let line = message.line();
-            let line = Shared::new(true, &line);
+            let line = as_text(line.as_deref());
             let is_one = |s: &Special| s.json && s.is_live();
             let them = subscribers.iter().filter(|h| special.get(h).is_some_and(is_one));
             them.for_each(|&handle| hand(handle, &line));
@@ -283,11 +283,18 @@ impl Local {
 }
 
 impl Message<'_> {
-    /// The message as a line in JSON.
-    pub(super) fn line(&self) -> Vec<u8> {
+    /// The message as a line in JSON. None: there is no memory for it.
+    pub(super) fn line(&self) -> Option<Vec<u8>> {
         let cursor = self.at.map(|at| cursor(self.topic, at));
-        let mut line = Vec::with_capacity(self.data.len() + self.topic.len() + 80);
-        json::message(&mut line, self.topic, cursor.as_ref(), self.text, self.data);
-        line
+        let mut line = Vec::new();
+        json::message(&mut line, self.topic, cursor.as_ref(), self.text, self.data).then_some(line)
+    }
+}
+
+/// A line on its way, or that there was no memory for it.
+pub(super) fn as_text(line: Option<&[u8]>) -> Shared<'_> {
+    match line {
+        Some(line) => Shared::new(true, line),
+        None => Shared::unmade(),
     }
 }

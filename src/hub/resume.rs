@@ -13,7 +13,7 @@ use ws_hub::{ConnId, Counter, TopicHash};
 
 use super::follow::{PIECE, UNKNOWN};
 use super::history::{cursor, Item};
-use super::local::{Behind, Extra, Local, Member, Message, OnGap, Special};
+use super::local::{as_text, Behind, Extra, Local, Member, Message, OnGap, Special};
 use super::numbers::delivered;
 use super::questions::PRESENCE;
 use crate::session::{stats, Delivery, Session};
@@ -291,7 +291,7 @@ impl Local {
                         if except != Some(id) {
                             let message = Message { topic, text, data, except, at: Some(at) };
                             let delivery = match json {
-                                true => session.offer(&Shared::new(true, &message.line())),
+                                true => session.offer(&as_text(message.line().as_deref())),
                                 false => session.offer(&Shared::new(text, data)),
                             };
                             match delivery {

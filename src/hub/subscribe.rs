@@ -1,6 +1,6 @@
 //! Subscribing, and what topics say of themselves: their subscribers, their histories.
 
-use ws_hub::history::{Batch, Cursor, From, Limit, Position};
+use ws_hub::history::{Batch, Cursor, From, Limit, Position, Record};
 use ws_hub::json::{CursorText, State};
 use ws_hub::presence::MAX_INFO;
 use ws_hub::since::Since;
@@ -166,14 +166,15 @@ pub fn history(
         }
         let page = hub.local.read_all(topic, from, limit, &mut batch)?;
         let cursor_of = |offset| cursor(topic, Position { epoch: page.top.epoch, offset });
-        let messages: Vec<Found> = batch
-            .iter()
-            .map(|record| {
-                let Item { text, data, .. } = Item::of(&record);
-                let (offset, time) = (record.offset, record.time);
-                Found { text, data: data.to_vec(), offset, time, cursor: cursor_of(offset) }
-            })
-            .collect();
+        let found = |record: Record<'_>| {
+            let Item { text, data: bytes, .. } = Item::of(&record);
+            let (offset, time) = (record.offset, record.time);
+            let mut data = Vec::new();
+            data.try_reserve_exact(bytes.len()).map_err(|_| Error::NoMemory)?;
+            data.extend_from_slice(bytes);
+            Ok(Found { text, data, offset, time, cursor: cursor_of(offset) })
+        };
+        let messages = batch.iter().map(found).collect::<Result<Vec<Found>, Error>>()?;
         let cursor = messages.last().map_or(cursor_of(page.top.offset), |last| last.cursor);
         Ok(History { messages, cursor })
     })

@@ -49,8 +49,19 @@ case.handler("/packed", """
     for data, typ in ws:messages() do ws:send(#data .. "") end
     live.report(ws:close_info())
 """)
+case.handler("/keeps", """
+    ngx.print((assert(require("resty.websocket").publish("kept", ("x"):rep(102400)))))
+""")
+case.handler("/remembers", """
+    local websocket = require "resty.websocket"
+    local ws = assert(websocket.accept())
+    ws:recv()
+    live.report(websocket.history("kept"))
+    ws:close()
+""")
 case.server += """
     location = /feed { websocket_subscribe room; websocket_publish_from_client on; }
+    location = /lines { websocket_subscribe room format=json; }
     location = /status { websocket_status; }
 """
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -133,14 +144,29 @@ def refused(peer):
     equal(peer.report(), "no memory | open")
 
 
-def published(peer):
+def published(peer, feed="/feed"):
     state(0, b"\0")
-    subscriber = Peer(ng, "/feed")
+    subscriber = Peer(ng, feed)
+    if feed == "/lines":
+        equal(subscriber.frame()[0], TEXT, "where it stands")
     state(0, b"\1")
     peer.send(WORD)
     closed_alone(subscriber)
     assert peer.report().startswith("1 | ")
     subscriber.close()
+
+
+def published_as_a_line(peer):
+    published(peer, "/lines")
+
+
+def remembered(peer):
+    """What there is no memory to read is told as what is gone, and the history goes on."""
+    state(0, b"\0")
+    ng.get("/keeps")
+    state(0, b"\1")
+    peer.send(WORD)
+    equal(peer.report(), "nil | trimmed")
 
 
 def connected(peer):
@@ -178,6 +204,8 @@ CASES = [
     ("a message for a subscriber", "/publishes", b"", published, [1, 1], {}),
     ("a message for a subscriber of the same worker", "/publishes?scope=worker", b"", published,
      [1, 1], {}),
+    ("a line in JSON for a subscriber", "/publishes?scope=worker", b"", published_as_a_line, [1, 1], {}),
+    ("a message that a history remembers", "/remembers", b"", remembered, [0, 0], {}),
     ("a large message to a client", "/connects", b"", connected, [1, 0], {}),
 ]
 
@@ -192,7 +220,7 @@ subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-fno-builtin", "-Wall", "-o", 
                 f"{REPO}/t/lib/poor.c"], check=True)
 with open(f"{folder}/state", "wb") as file:
     file.write(b"\0\0")
-ng = Poor(server=case.server)
+ng = Poor(server=case.server, http="websocket_history_zone 1m; websocket_topic kept history=10;")
 try:
     ng.start()
     for name, path, data, says, counted, more in CASES:

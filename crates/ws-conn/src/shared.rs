@@ -29,6 +29,12 @@ impl<'a> Shared<'a> {
         Shared { text, payload, plain: OnceCell::new(), packed: OnceCell::new() }
     }
 
+    /// A message that there was no memory to make: who is to get it ends for that.
+    pub fn unmade() -> Shared<'static> {
+        let plain = OnceCell::from(Err(NoMemory));
+        Shared { text: true, payload: &[], plain, packed: OnceCell::from(None) }
+    }
+
     /// The message itself.
     pub fn payload(&self) -> &'a [u8] {
         self.payload

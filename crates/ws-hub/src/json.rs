@@ -61,18 +61,25 @@ impl From<crate::history::Gap> for Reason {
     }
 }
 
-/// Appends a message.
+/// Bytes of a message's line beside topic and data: names, quotes and the cursor.
+const AROUND: usize = 40 + CURSOR_LEN;
+
+/// Appends a message. False: there is no memory for it.
 pub fn message(
     out: &mut Vec<u8>,
     topic: &[u8],
     cursor: Option<&CursorText>,
     text: bool,
     data: &[u8],
-) {
+) -> bool {
+    if out.try_reserve(AROUND + string_len(topic) + payload_len(text, data)).is_err() {
+        return false;
+    }
     begin(out, topic, cursor);
     out.extend_from_slice(b",\"data\":");
-    payload(out, text, data);
+    let written = payload(out, text, data);
     out.push(b'}');
+    written
 }
 
 /// Appends where a subscriber stands.
@@ -153,14 +160,53 @@ fn begin(out: &mut Vec<u8>, topic: &[u8], cursor: Option<&CursorText>) {
     }
 }
 
-/// Appends a message's data: text as a string, anything else as base64 with a mark.
-pub fn payload(out: &mut Vec<u8>, text: bool, data: &[u8]) {
+/// What follows data in base64.
+const MARK: &[u8] = b"\",\"base64\":true";
+
+/// Appends a message's data: text as a string, anything else as base64 with a mark. False: there is no
+/// memory for it.
+pub fn payload(out: &mut Vec<u8>, text: bool, data: &[u8]) -> bool {
+    if out.try_reserve(payload_len(text, data)).is_err() {
+        return false;
+    }
     if text {
         string(out, data);
-    } else {
-        out.push(b'"');
-        out.extend_from_slice(STANDARD.encode(data).as_bytes());
-        out.extend_from_slice(b"\",\"base64\":true");
+        return true;
+    }
+    out.push(b'"');
+    let at = out.len();
+    out.resize(at + base64_len(data), 0);
+    let written = STANDARD.encode_slice(data, &mut out[at..]);
+    out.extend_from_slice(MARK);
+    written.is_ok()
+}
+
+fn payload_len(text: bool, data: &[u8]) -> usize {
+    match text {
+        true => string_len(data),
+        false => 1 + base64_len(data) + MARK.len(),
+    }
+}
+
+/// With padding (RFC 4648 4).
+fn base64_len(data: &[u8]) -> usize {
+    data.len().div_ceil(3) * 4
+}
+
+/// Bytes of a string as `string` writes it.
+fn string_len(text: &[u8]) -> usize {
+    let chunks = text.utf8_chunks().map(|chunk| {
+        let valid = chunk.valid().bytes().map(escaped_len).sum::<usize>();
+        valid + if chunk.invalid().is_empty() { 0 } else { '\u{fffd}'.len_utf8() }
+    });
+    2 + chunks.sum::<usize>()
+}
+
+fn escaped_len(c: u8) -> usize {
+    match c {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        c if c < 0x20 => 6,
+        _ => 1,
     }
 }
 
@@ -206,11 +252,11 @@ mod tests {
         let cursor = [b'c'; CURSOR_LEN];
         let c = "c".repeat(CURSOR_LEN);
         assert_eq!(
-            text(|out| message(out, b"t", Some(&cursor), true, b"d")),
+            text(|out| assert!(message(out, b"t", Some(&cursor), true, b"d"))),
             format!(r#"{{"topic":"t","cursor":"{c}","data":"d"}}"#)
         );
         assert_eq!(
-            text(|out| message(out, b"t", None, false, b"\0\xff")),
+            text(|out| assert!(message(out, b"t", None, false, b"\0\xff"))),
             r#"{"topic":"t","data":"AP8=","base64":true}"#
         );
         let mut stands = State { cursor: Some(cursor), recovered: true, count: 3, reason: None };
@@ -223,6 +269,21 @@ mod tests {
             text(|out| state(out, b"t", &stands)),
             r#"{"topic":"t","resumed":false,"count":0,"reason":"too many"}"#
         );
+    }
+
+    #[test]
+    fn a_line_never_grows_past_what_was_reserved_for_it() {
+        let every: Vec<u8> = (0..=255).collect();
+        for text in [true, false] {
+            for data in [&every[..], b"", b"a", b"ab", "\u{e9}\0\"".as_bytes()] {
+                let mut out = Vec::new();
+                assert!(payload(&mut out, text, data));
+                assert_eq!(out.len(), payload_len(text, data));
+                let (mut line, cursor) = (Vec::new(), [b'c'; CURSOR_LEN]);
+                assert!(message(&mut line, &every, Some(&cursor), text, data));
+                assert!(line.len() <= AROUND + string_len(&every) + payload_len(text, data));
+            }
+        }
     }
 
     #[test]

@@ -195,7 +195,8 @@ impl<'m> Cells<'m> {
         }
     }
 
-    /// Appends the `len` bytes from word `start` of `cell` on to `out`.
+    /// Appends the `len` bytes from word `start` of `cell` on to `out`, which has room for what is
+    /// long: who holds the lock must not end for want of memory.
     pub(super) fn load(&self, cell: Cell, start: usize, len: usize, out: &mut Vec<u8>) {
         let mut place = Place { cell, word: start };
         let mut left = len;

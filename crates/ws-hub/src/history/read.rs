@@ -112,8 +112,14 @@ impl Batch {
 
     /// Memory is found before the lock is taken, as far as can be known then.
     pub(super) fn reserve(&mut self) {
-        self.bytes.reserve(PIECE_BYTES);
-        self.records.reserve(PIECE_RECORDS);
+        // Without it each message is asked for alone, see `has_room`.
+        let _ = self.bytes.try_reserve(PIECE_BYTES);
+        let _ = self.records.try_reserve(PIECE_RECORDS);
+    }
+
+    /// Makes room for one more message of so many bytes.
+    fn has_room(&mut self, len: usize) -> bool {
+        self.bytes.try_reserve(len).is_ok() && self.records.try_reserve(1).is_ok()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -165,6 +171,12 @@ impl Parts<'_> {
             }
             let start = out.bytes.len();
             let key = usize::from(about.key);
+            if !out.has_room(key + len) {
+                // What has come stays. A first message without memory for it cannot be had, which
+                // its reader is told as of one that is gone: it would ask for it without end.
+                let came = out.len() > first;
+                return if came { Ok(Page { top, more: true }) } else { Err(Gap::Trimmed) };
+            }
             self.cells.load(record, about.start(), key + len, &mut out.bytes);
             let offset = self.cells.word(record, OFFSET);
             out.records.push(Entry { offset, about, place: start..out.bytes.len() });
