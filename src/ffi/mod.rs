@@ -13,10 +13,10 @@ mod lua_bindings {
 pub use bit_field::*;
 pub use layout::misplaced_bit_field;
 pub use lua_bindings::{
-    lua_State, ngx_http_lua_add_package_preload, ngx_http_lua_ffi_get_phase,
-    ngx_http_lua_ffi_sema_count, ngx_http_lua_ffi_sema_gc, ngx_http_lua_ffi_sema_new,
-    ngx_http_lua_ffi_sema_post, ngx_http_lua_ffi_sema_wait, ngx_http_lua_get_global_state,
-    ngx_http_lua_get_request, ngx_http_lua_sema_t,
+    lua_State, ngx_http_lua_add_package_preload, ngx_http_lua_ffi_get_ctx_ref,
+    ngx_http_lua_ffi_get_phase, ngx_http_lua_ffi_sema_count, ngx_http_lua_ffi_sema_gc,
+    ngx_http_lua_ffi_sema_new, ngx_http_lua_ffi_sema_post, ngx_http_lua_ffi_sema_wait,
+    ngx_http_lua_get_global_state, ngx_http_lua_get_request, ngx_http_lua_sema_t,
 };
 pub use nginx_sys::*;
 

@@ -31,7 +31,19 @@ pub struct Link {
     on_heap: Cell<bool>,
     handlers: Cell<(ffi::ngx_event_handler_pt, ffi::ngx_event_handler_pt)>,
     held: Cell<bool>,
+    stay: Cell<Stay>,
     checks_abort: Cell<bool>,
+}
+
+/// What the return of its handler means to a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    /// Its end, once all has left.
+    Ends,
+    /// Nothing; the handler runs.
+    Awaits,
+    /// Nothing; the handler has returned, and the request is ours to end.
+    Kept,
 }
 
 /// The events of a link, whose data is its session.
@@ -50,6 +62,7 @@ impl Link {
             on_heap: Cell::new(false),
             handlers: Cell::new((None, None)),
             held: Cell::new(false),
+            stay: Cell::new(Stay::Ends),
             checks_abort: Cell::new(false),
         }
     }
@@ -66,10 +79,57 @@ impl Link {
         if r.is_null() {
             return false;
         }
+        self.held.get() || (self.stay.get() == Stay::Ends && self.is_writing())
+    }
+
+    /// Whether nginx has been told that the handler has ended, and waits for its output.
+    fn is_writing(&self) -> bool {
+        let r = self.r.get();
         // SAFETY: not null means alive, see the type's comment.
-        let state = unsafe { ffi::HTTP_REQUEST_HTTP_STATE.get(r) };
-        self.held.get()
-            || state == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE as ffi::ngx_uint_t as _
+        !r.is_null()
+            && unsafe { ffi::HTTP_REQUEST_HTTP_STATE.get(r) }
+                == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE as ffi::ngx_uint_t as _
+    }
+
+    /// Has the request go on after its handler has returned, until `end_with_handler`. It is nginx's
+    /// waiting for output that keeps it: our bit is set until then.
+    pub fn outlive_handler(&self) {
+        self.stay.set(Stay::Awaits);
+        self.await_return();
+    }
+
+    /// Whether that is asked for, and the handler has not returned, as far as is known.
+    pub fn outlives_handler(&self) -> bool {
+        self.stay.get() == Stay::Awaits
+    }
+
+    /// Looks whether the handler has returned: nginx's waiting for output ends then, and the request
+    /// is as one that its content handler has kept (`Request::hold`).
+    pub(super) fn note_return(&self) {
+        if !self.outlives_handler() || !self.is_writing() {
+            return;
+        }
+        self.stay.set(Stay::Kept);
+        let (c, r) = (self.c.get(), self.r.get());
+        // SAFETY: `is_writing` means alive. Undone is what ngx_http_set_write_handler has done.
+        unsafe {
+            let state = ffi::ngx_http_state_e_NGX_HTTP_PROCESS_REQUEST_STATE;
+            ffi::HTTP_REQUEST_HTTP_STATE.set(r, state as ffi::ngx_uint_t as _);
+            (*r).read_event_handler = Some(ffi::ngx_http_block_reading);
+            (*r).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
+            if (*(*c).write).timer_set() != 0 {
+                ffi::ngx_del_timer((*c).write);
+            }
+        }
+    }
+
+    /// The request ends with its handler after all: now, if that has returned. Output that is pending
+    /// is sent first. The link may be dead afterwards.
+    pub fn end_with_handler(&self) {
+        self.note_return();
+        if self.stay.replace(Stay::Ends) == Stay::Kept {
+            self.finish_request();
+        }
     }
 
     /// Whether this is the request that was taken over, or one of its subrequests.
@@ -166,7 +226,7 @@ impl Link {
         if !c.is_null() {
             // SAFETY: c is alive.
             unsafe {
-                let bits = (*c).buffered();
+                let (bits, pending) = ((*c).buffered(), pending || self.outlives_handler());
                 (*c).set_buffered(if pending { bits | BUFFERED } else { bits & !BUFFERED });
             }
         }

@@ -103,6 +103,14 @@ impl Semaphore {
         }
     }
 
+    /// Wakes one waiter, if there is any.
+    pub fn wake_one(&self) {
+        if self.waiters() > 0 {
+            // SAFETY: as in `wake_all`.
+            unsafe { ffi::ngx_http_lua_ffi_sema_post(self.sem.as_ptr(), 1) };
+        }
+    }
+
     /// How many light threads wait and have not been posted to yet.
     #[inline]
     pub fn waiters(&self) -> i32 {

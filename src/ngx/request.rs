@@ -82,6 +82,11 @@ impl<'a> Request<'a> {
         true
     }
 
+    /// A number for its location, as it is now: its configuration, which timers inherit.
+    pub fn location_key(self) -> i64 {
+        self.raw().loc_conf as i64
+    }
+
     /// The query string.
     pub fn args(self) -> &'a [u8] {
         // SAFETY: points into the request's own buffers, alive for 'a.

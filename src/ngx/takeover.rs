@@ -275,6 +275,7 @@ unsafe extern "C" fn timer_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
 }
 
 fn flush<T: Takeover>(session: &T) {
+    session.link().note_return();
     if session.link().has_returned() {
         session.handler_ended(false);
     }

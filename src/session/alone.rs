@@ -29,6 +29,9 @@ impl Session {
         if let Some(partner) = partner {
             partner.tend();
         }
+        if self.waiting.is_served() {
+            self.end_served();
+        }
     }
 
     fn hand_on(&self, each: &Each) {

@@ -111,7 +111,7 @@ impl Driver {
             }
             if news.has(News::ITEMS) {
                 if let Some(waiting) = waiting {
-                    waiting.reader.wake_all();
+                    waiting.wake_reader();
                 }
             }
         }
@@ -128,6 +128,9 @@ impl Driver {
             on.post_flush();
         } else {
             self.flush(on, waiting);
+            if let Some(waiting) = waiting.filter(|_| !self.conn.has_room()) {
+                waiting.note_full();
+            }
         }
     }
 

@@ -68,7 +68,7 @@ impl Takeover for Session {
 
     fn knows_end(&self) -> bool {
         let io = self.io.borrow();
-        let is_awaited = self.waiting.reader.waiters() > 0 || self.waiting.closers.waiters() > 0;
+        let is_awaited = self.waiting.is_awaited() || self.waiting.closers.waiters() > 0;
         // Without a handler nobody is to be ended: `tend` sees to the request.
         let unattended = io.alone.is_some() || io.partner.is_some();
         io.driver.conn.is_over() || is_awaited || unattended
@@ -81,7 +81,8 @@ impl Takeover for Session {
     fn handler_ended(&self, failed: bool) -> bool {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let tells = io.tells_return();
+        let served = failed && self.waiting.is_served();
+        let tells = io.tells_return() || (served && io.goes_on());
         if tells {
             let code = if failed { 1011 } else { 1000 };
             io.driver.conn.end_with(&Worker, code, b"");

@@ -23,6 +23,8 @@ pub enum NoMessage {
     Timeout,
     /// Another light thread is reading.
     Busy,
+    /// Callbacks take the messages.
+    Served,
     /// Frame calls have read half a message, or half a frame has come.
     Mixed,
     /// The connection has ended.
@@ -64,6 +66,9 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let none = |why| Wait::Ready(Err(why));
+        if self.waiting.is_served() {
+            return none(NoMessage::Served);
+        }
         if !again && self.waiting.reader.waiters() > 0 {
             return none(NoMessage::Busy);
         }
@@ -107,7 +112,7 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let plain = io.driver.conn.style() == Style::Messages && self.link.is_open();
-        if !plain || self.waiting.reader.waiters() > 0 {
+        if !plain || self.waiting.is_awaited() {
             return None;
         }
         let message = io.driver.conn.poll_message(&Worker, self.link.io());
@@ -140,8 +145,8 @@ impl Session {
     /// itself, and gets the payload without a copy; should it be gone when its turn comes, the
     /// flush at the end of this one reads.
     pub(super) fn message_readable(&self, io: &mut State) {
-        if self.waiting.reader.waiters() > 0 && io.driver.conn.may_hand_over() {
-            self.waiting.reader.wake_all();
+        if self.waiting.is_awaited() && io.driver.conn.may_hand_over() {
+            self.waiting.wake_reader();
             self.link.post_flush();
         } else {
             self.converse(io);
@@ -200,11 +205,17 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         if !self.link.is_open() {
-            return Wait::Ready(Err(Unclosed::Ended));
+            // With callbacks the request may have ended with the handshake, before its caller runs.
+            let done = again && matches!(io.driver.conn.end(), Some(End::Closed { .. }));
+            return Wait::Ready(if done { Ok(()) } else { Err(Unclosed::Ended) });
         }
         // The rest of a message that was half read in frames makes no sense as one.
         io.driver.conn.begin(Style::Messages);
         if !again {
+            if self.waiting.is_served() {
+                // Whoever closes asks for nothing more, and what waits would hold the close frame up.
+                while io.driver.conn.take_item(&Worker).is_some() {}
+            }
             io.driver.conn.close(&Worker, code, reason, timeout);
             self.react(io);
             self.flush_now(io);

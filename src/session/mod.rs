@@ -3,6 +3,7 @@
 
 mod alone;
 mod begin;
+mod callbacks;
 mod carried;
 mod driver;
 mod events;
@@ -15,6 +16,7 @@ mod output;
 mod partner;
 mod passing;
 pub mod random;
+mod served;
 mod server;
 pub mod stats;
 mod stream;
@@ -23,6 +25,7 @@ mod transport;
 mod waiting;
 mod worker;
 
+pub use callbacks::{Callbacks, Event, Runner};
 pub use carried::Carried;
 pub use driver::Driver;
 pub use frames::Missed;
@@ -40,9 +43,9 @@ pub use worker::{recycle, Worker};
 /// field has a reason. bench/RESULTS.md shows these lines.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
-    assert!(size_of::<Session>() <= 200);
+    assert!(size_of::<Session>() <= 208);
     assert!(size_of::<server::State>() <= 608);
     assert!(size_of::<ws_conn::Connection>() <= 544);
     assert!(size_of::<Carried>() <= 552);
-    assert!(size_of::<Stream>() <= 448);
+    assert!(size_of::<Stream>() <= 456);
 };

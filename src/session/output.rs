@@ -87,7 +87,7 @@ pub fn note_left(output: &impl Output, on: &impl Transport, waiting: Option<&Wai
     on.note_output(pending);
     if let Some(waiting) = waiting {
         if output.has_room() {
-            waiting.writers.wake_all();
+            waiting.tell_room();
         }
     }
     pending

@@ -54,13 +54,14 @@ impl State {
     /// Whether the conversation goes on, and is to end with its handler.
     #[inline]
     pub fn tells_return(&self) -> bool {
+        self.handler_close && self.alone.is_none() && self.partner.is_none() && self.goes_on()
+    }
+
+    /// Whether the conversation goes on.
+    #[inline]
+    pub fn goes_on(&self) -> bool {
         let conn = &self.driver.conn;
-        self.handler_close
-            && self.alone.is_none()
-            && self.partner.is_none()
-            && !conn.is_over()
-            && !conn.is_closing()
-            && conn.write_end().is_none()
+        !conn.is_over() && !conn.is_closing() && conn.write_end().is_none()
     }
 }
 
@@ -204,7 +205,7 @@ impl Session {
 
     /// Resumes who waits for messages: there is something else to be told.
     pub fn notify(&self) {
-        self.waiting.reader.wake_all();
+        self.waiting.tell_gap();
     }
 
     /// Closes a peer that has taken nothing for the time-out of sending, where slow ones are closed.
@@ -251,14 +252,15 @@ impl Session {
         self.await_return(io);
     }
 
-    /// After each flush: has ours called when the handler returns, where the peer is to be told of it.
+    /// After each flush: has ours called when the handler returns, where that means something.
     #[inline]
     pub(super) fn await_return(&self, io: &State) {
-        if !io.handler_close || self.link.awaits_return() {
+        let outlives = self.link.outlives_handler();
+        if !(io.handler_close || outlives) || self.link.awaits_return() {
             return;
         }
         let pending = io.driver.conn.has_pending(self.link.io());
-        if !pending && io.tells_return() && self.link.is_open() {
+        if !pending && (outlives || io.tells_return()) && self.link.is_open() {
             self.link.await_return();
         }
     }

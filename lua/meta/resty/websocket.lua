@@ -35,6 +35,13 @@ local M = {}
 ---@field require_origin? boolean refuses a request without Origin
 ---@field headers? table<string, string|number|string[]> extra response headers
 
+---Callbacks come one after the other for each connection, and may wait.
+---@class resty.websocket.ServeOptions : resty.websocket.AcceptOptions
+---@field on_open? fun(ws: resty.websocket.ServedConnection)
+---@field on_message? fun(ws: resty.websocket.ServedConnection, data: string, typ: resty.websocket.type)
+---@field on_drain? fun(ws: resty.websocket.ServedConnection) there is room for output again
+---@field on_close? fun(ws: resty.websocket.ServedConnection, code: integer, reason: string)
+
 ---@class resty.websocket.ConnectOptions : resty.websocket.CommonOptions
 ---@field protocols? string|string[]
 ---@field origin? string
@@ -108,6 +115,13 @@ function M.accept(opts) end
 ---@return string? err
 ---@return resty.websocket.ProxyInfo|integer|nil info
 function M.proxy(opts) end
+
+---Upgrades the current request as `accept` does, returns at once, and has callbacks called. In content_by_lua only.
+---@param opts resty.websocket.ServeOptions
+---@return true? ok
+---@return string? err
+---@return integer? status
+function M.serve(opts) end
 
 ---Connects to a server, on a cosocket. The response is verified.
 ---@param url string `ws://host[:port][path]`, `wss://…`, `ws://unix:SOCKET:[path]`
@@ -286,6 +300,10 @@ function Connection:unsubscribe(topic) end
 ---@return string[]? topics
 ---@return string? err
 function Connection:topics() end
+
+---A server's connection, made by `serve`: valid in any request or timer of its worker until it has ended. `recv` and `messages` are errors.
+---@class resty.websocket.ServedConnection : resty.websocket.Connection
+---@field data any the program's own
 
 ---A client's connection, made by `connect`.
 ---@class resty.websocket.ClientConnection : resty.websocket.CommonConnection

@@ -169,9 +169,13 @@ pub fn receive(args: &Args) -> Outcome {
         Err(NoMessage::Timeout) => Outcome::nil_err("timeout"),
         Err(NoMessage::Busy) => Outcome::nil_err("socket busy reading"),
         Err(NoMessage::Mixed) => Outcome::Raise(MIXED.into()),
+        Err(NoMessage::Served) => Outcome::Raise(SERVED.into()),
         Err(NoMessage::Ended(end)) => ended(&end),
     })
 }
+
+/// What recv() answers on a connection of websocket.serve().
+const SERVED: &str = "recv() on a connection whose messages go to on_message";
 
 pub(super) const fn kind(text: bool) -> &'static str {
     if text {

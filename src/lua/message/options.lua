@@ -133,6 +133,14 @@ local function check_headers(name, value)
 end
 
 
+local function check_function(name, value)
+    if type(value) ~= "function" then
+        fail(name, "function expected", value)
+    end
+    return value
+end
+
+
 local function check_string(name, value)
     if type(value) ~= "string" then
         fail(name, "string expected", value)
@@ -173,6 +181,13 @@ end
 local ACCEPT = with_common { origins = check_strings, require_origin = check_flag,
                              headers = check_headers }
 
+-- Of websocket.serve(): those of accept(), and the callbacks.
+local SERVE = { on_open = check_function, on_message = check_function, on_close = check_function,
+                on_drain = check_function }
+for name, check in pairs(ACCEPT) do
+    SERVE[name] = check
+end
+
 local CONNECT = with_common { origin = check_string, headers = check_table, host = check_string,
                               server_name = check_string, pool = check_string,
                               pool_size = check_count, backlog = check_count,
@@ -205,4 +220,4 @@ local function check_options(opts, known)
 end
 
 
-return { check = check_options, ACCEPT = ACCEPT, CONNECT = CONNECT }
+return { check = check_options, ACCEPT = ACCEPT, SERVE = SERVE, CONNECT = CONNECT }

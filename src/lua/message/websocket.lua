@@ -23,6 +23,8 @@ local native_receive = natives.receive
 local native_drain = vm.natives.resty.drain
 local native_check = natives.check_frame
 local tell_gaps = hub.tell_gaps
+local serving = vm.module("resty.websocket.serving")
+local get_phase = ngx.get_phase
 local check_time = methods.check_time
 local error = error
 local pairs = pairs
@@ -96,7 +98,8 @@ local function check_and_switch(opts, ready, dry)
 end
 
 
-local function accept(opts)
+-- Upgrades the request: an object | nil, err, status.
+local function upgrade(opts, mt)
     local step, protocol, extensions = ASK_FIRST
     if not opts.headers then
         step, protocol, extensions = check_and_switch(opts)
@@ -129,7 +132,7 @@ local function accept(opts)
     end
 
     -- Up to four fields take half the memory of five.
-    local self = setmetatable({ session = session, id = id, request_id = request_id }, server_mt)
+    local self = setmetatable({ session = session, id = id, request_id = request_id }, mt)
     if protocol then
         self.protocol = protocol
     end
@@ -141,11 +144,35 @@ end
 
 
 function _M.accept(opts)
-    return accept(options.check(opts, options.ACCEPT))
+    return upgrade(options.check(opts, options.ACCEPT), server_mt)
 end
 
 
-_M.proxy = vm.module("resty.websocket.relay")(accept, function (opts)
+function _M.serve(opts)
+    if opts == nil then
+        error('bad "opts" argument: table expected, got nil', 2)
+    end
+    opts = options.check(opts, options.SERVE)
+    if get_phase() ~= "content" then
+        error("websocket.serve() is for content_by_lua: what comes after it would answer, too", 2)
+    end
+    local self, err, status = upgrade(opts, serving.mt)
+    if not self then
+        return nil, err, status
+    end
+    local ok
+    ok, err = serving.begin(self, opts)
+    if not ok then
+        self:shutdown()
+        return nil, err, CLIENT_GONE
+    end
+    return true
+end
+
+
+_M.proxy = vm.module("resty.websocket.relay")(function(opts)
+    return upgrade(opts, server_mt)
+end, function(opts)
     return check_and_switch(opts, true, true)
 end)
 
@@ -163,6 +190,7 @@ end
 
 
 hub.add_to(server, server_session)
+serving.inherit(server)
 _M.connect = client.connect
 for name, call in pairs(hub.functions) do
     _M[name] = call

@@ -18,7 +18,7 @@ use crate::ngx::cosocket::Cosocket;
 use crate::ngx::listener::Listener;
 use crate::ngx::request::Request;
 use crate::proxy::Pair;
-use crate::session::{Carried, Session, Stream};
+use crate::session::{Callbacks, Carried, Runner, Session, Stream};
 
 /// The arguments of one call, valid while it runs.
 pub struct Args<'l> {
@@ -205,6 +205,22 @@ impl<'l> Args<'l> {
     pub fn stream(&self, index: c_int) -> Option<&'l Rc<Stream>> {
         match self.object(index)? {
             Object::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The set of connections with callbacks at `index`.
+    pub fn callbacks(&self, index: c_int) -> Option<&'l Rc<Callbacks>> {
+        match self.object(index)? {
+            Object::Callbacks(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// The runner at `index`.
+    pub fn runner(&self, index: c_int) -> Option<&'l Rc<Runner>> {
+        match self.object(index)? {
+            Object::Runner(runner) => Some(runner),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ ffi.cdef [[
     struct nlw_view { const char *data; unsigned int len; int code; unsigned int lent; };
 ]]
 
-local recv_frame, send_frame, recv_message, send_message, view, LARGE = natives.addresses()
+local recv_frame, send_frame, recv_message, send_message, next_event, view, LARGE = natives.addresses()
 
 local string = ffi.string
 local pace = natives.pace
@@ -37,4 +37,5 @@ return {
     send_frame = ffi.cast("int (*)(void *, int, const char *, size_t, double)", send_frame),
     recv_message = ffi.cast("int (*)(void *)", recv_message),
     send_message = ffi.cast("int (*)(void *, bool, const char *, size_t)", send_message),
+    next_event = ffi.cast("int (*)(void *)", next_event),
 }

@@ -13,7 +13,7 @@ use super::object::{Object, Slot};
 use crate::ffi;
 use crate::ngx::guard::guarded;
 use crate::ngx::lending;
-use crate::session::Session;
+use crate::session::{Event, Session};
 
 /// Lends bytes by the view, where nothing else is lent.
 fn lend(data: *const u8, len: usize, code: Option<u16>) {
@@ -92,6 +92,49 @@ unsafe extern "C" fn send_message(
     guarded("send", 0, || session.send_message_now(text, data).unwrap_or(0) as c_int)
 }
 
+/// The kinds of events, for serving.lua.
+mod kind {
+    use std::ffi::c_int;
+
+    pub const BINARY: c_int = 1;
+    pub const TEXT: c_int = 2;
+    pub const OPEN: c_int = 3;
+    pub const GAP: c_int = 4;
+    pub const DRAIN: c_int = 5;
+    pub const CLOSED: c_int = 6;
+    /// Added where another runner has to be started first.
+    pub const START: c_int = 16;
+    /// Added where the callback before has left something in `ngx.ctx`.
+    pub const CTX: c_int = 32;
+}
+
+/// `kind = next_event(runner)`: what to call for, of the connection whose number is in the view's
+/// code; a message is in the view. 0: nothing, for now.
+unsafe extern "C" fn next_event(slot: *const Slot) -> c_int {
+    // SAFETY: as for `recv_frame`.
+    let Some(Object::Runner(runner)) = unsafe { slot.as_ref() }.and_then(Slot::get) else {
+        return 0;
+    };
+    guarded("a callback", 0, || {
+        let (event, starts) = runner.next();
+        let (kind, number) = match event {
+            Event::Nothing => return 0,
+            Event::Open(number) => (kind::OPEN, number),
+            Event::Gap(number) => (kind::GAP, number),
+            Event::Drain(number) => (kind::DRAIN, number),
+            Event::Closed(number) => (kind::CLOSED, number),
+            Event::Message(number, view) => {
+                lend(view.data, view.len, None);
+                let text = view.opcode == opcode::TEXT;
+                (if text { kind::TEXT } else { kind::BINARY }, number)
+            }
+        };
+        lending::view().code.set(number as c_int);
+        let start = if starts { kind::START } else { 0 };
+        kind + start + if runner.has_ctx() { kind::CTX } else { 0 }
+    })
+}
+
 /// # Safety
 /// `slot` must be null or the memory of a userdata that lives as long as the result.
 unsafe fn session<'l>(slot: *const Slot) -> Option<&'l Session> {
@@ -119,9 +162,10 @@ pub unsafe extern "C-unwind" fn addresses(state: *mut lua::lua_State) -> c_int {
         send_frame as *mut c_void,
         recv_message as *mut c_void,
         send_message as *mut c_void,
+        next_event as *mut c_void,
         std::ptr::from_ref(lending::view()).cast_mut().cast(),
     ];
-    // SAFETY: six values, where Lua guarantees room for twenty.
+    // SAFETY: seven values, where Lua guarantees room for twenty.
     unsafe {
         for address in all {
             lua::lua_pushlightuserdata(state, address);

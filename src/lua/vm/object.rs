@@ -14,7 +14,7 @@ use crate::hub::{Errand, Mailbox, Roll};
 use crate::ngx::guard::guarded;
 use crate::ngx::listener::Listener;
 use crate::proxy::Pair;
-use crate::session::{Carried, Session, Stream};
+use crate::session::{Callbacks, Carried, Runner, Session, Stream};
 
 /// What a userdata of ours holds: one count of something that may outlive it.
 pub enum Object {
@@ -36,6 +36,10 @@ pub enum Object {
     Stream(Rc<Stream>),
     /// A client and its upstream.
     Pair(Rc<Pair>),
+    /// The connections of a location with callbacks.
+    Callbacks(Rc<Callbacks>),
+    /// A light thread that calls them.
+    Runner(Rc<Runner>),
     /// The rules of messages, for who reads frames.
     FrameCheck(Box<RefCell<FrameCheck>>),
     /// What puts frames together that come in pieces.

@@ -1,0 +1,164 @@
+-- Callbacks of websocket.serve(). A runner is a timer's light thread that calls for one connection
+-- after the other what there is to call; src/session/callbacks.rs says for whom, and when another
+-- runner is needed. Timers keep the location of their creator, so each location has its own.
+
+local natives, vm = ...
+
+local fast = vm.module("resty.websocket.fast")
+local tell_gaps = vm.module("resty.websocket.hub").tell_gaps
+local wait = vm.module("resty.websocket.wait").call
+
+local view = fast.view
+local copy = fast.copy
+local next_event = fast.next_event
+local error = error
+local ngx = ngx
+local pairs = pairs
+local timer_at = ngx.timer.at
+local tostring = tostring
+local traceback = debug.traceback
+local type = type
+local xpcall = xpcall
+
+-- Kinds of events, as in fast.rs.
+local BINARY, TEXT, OPEN, GAP, DRAIN = 1, 2, 3, 4, 5
+local START, CTX = 16, 32
+
+-- By location: the natives' set, and by a connection's number its object and callbacks.
+local sets = {}
+
+
+-- Light threads end by an error too (ngx.exit), and that one goes on.
+local function with_traceback(fault)
+    return type(fault) == "string" and traceback(fault, 2) or fault
+end
+
+
+local run
+
+
+local function start_runner(set)
+    local ok, err = timer_at(0, run, set)
+    if not ok then
+        natives.runner_lost(set.native)
+    end
+    return ok, err
+end
+
+
+-- What is not a message.
+local function call_other(set, kind, number, ws)
+    if kind == OPEN then
+        local call = set.on_open[number]
+        set.on_open[number] = nil
+        if call then
+            return xpcall(call, with_traceback, ws)
+        end
+    elseif kind == GAP then
+        return xpcall(tell_gaps, with_traceback, ws)
+    elseif kind == DRAIN then
+        local call = set.on_drain[number]
+        if call then
+            return xpcall(call, with_traceback, ws)
+        end
+    else
+        local call = set.on_close[number]
+        set.objects[number], set.on_message[number] = nil, nil
+        set.on_close[number], set.on_drain[number] = nil, nil
+        if call then
+            local code, reason = natives.close_info(ws.session)
+            return xpcall(call, with_traceback, ws, code or 1006, reason or "")
+        end
+    end
+    return true
+end
+
+
+-- Calls for what there is, until there is nothing more, or others have their turn.
+local function call_all(set, runner)
+    local objects, on_message = set.objects, set.on_message
+    local kind = next_event(runner)
+    while kind ~= 0 do
+        -- What is lent stays where it is meanwhile.
+        local number = view.code
+        if kind >= CTX then
+            kind = kind - CTX
+            ngx.ctx = {}
+        end
+        if kind >= START then
+            kind = kind - START
+            start_runner(set)
+        end
+        local ok, err = true, nil
+        if kind == TEXT or kind == BINARY then
+            local data, call = copy(), on_message[number]
+            if call then
+                ok, err = xpcall(call, with_traceback, objects[number], data,
+                                 kind == TEXT and "text" or "binary")
+            end
+        else
+            ok, err = call_other(set, kind, number, objects[number])
+        end
+        if not ok then
+            natives.callback_failed(runner)
+            ngx.log(ngx.ERR, "websocket callback failed: ", tostring(err))
+        end
+        kind = next_event(runner)
+    end
+end
+
+
+function run(_, set)
+    local runner, err = natives.runner_new(set.native)
+    if not runner then
+        ngx.log(ngx.ERR, "websocket callbacks are not called: ", err)
+        return
+    end
+    repeat
+        call_all(set, runner)
+    until not wait(natives.runner_rest, runner)
+end
+
+
+local served = {}
+
+
+local function no_recv()
+    error("recv() on a connection whose messages go to on_message", 2)
+end
+
+
+-- What connections with callbacks have of a server's methods.
+local function inherit(server)
+    for name, method in pairs(server) do
+        served[name] = method
+    end
+    served.recv, served.messages = no_recv, no_recv
+end
+
+
+-- Has the callbacks of `opts` called for a connection of the current request: true | nil, err.
+local function begin(ws, opts)
+    local key = natives.location_key()
+    local set = sets[key]
+    if not set then
+        local native, err = natives.serving_new()
+        if not native then
+            return nil, err
+        end
+        set = { native = native, objects = {}, on_open = {}, on_message = {}, on_close = {},
+                on_drain = {} }
+        sets[key] = set
+    end
+    local number, starts = natives.serve(set.native, ws.session)
+    set.objects[number] = ws
+    set.on_open[number], set.on_message[number] = opts.on_open, opts.on_message
+    set.on_close[number], set.on_drain[number] = opts.on_close, opts.on_drain
+    if starts then
+        return start_runner(set)
+    end
+    return true
+end
+
+
+return { mt = { __index = served }, inherit = inherit, begin = begin }
