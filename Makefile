@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll test-brokers soak build check reference licences bench oracle conformance fuzz \
+.PHONY: help run run-cluster test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll test-brokers soak build check reference licences bench oracle conformance fuzz \
 	fresh image matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -16,6 +16,10 @@ help: ## list the commands
 
 run: ## install what is missing, build quickly, and serve the demo on http://127.0.0.1:8080/ (Ctrl-C ends it)
 	@exec tools/run.sh
+
+run-cluster: ## the demo on three machines (three nginx over one Redis), http://127.0.0.1:8081/ to 8083
+	@tools/deps.sh brokers
+	@START=nginx-conf/cluster/start.sh tools/run.sh
 
 build: ## install what is missing and leave the module in build/
 	@tools/deps.sh build

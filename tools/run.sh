@@ -5,6 +5,7 @@
 # cargo's profile "demo" into build/demo; a release that `make build` has left and that is newer than
 # every source is taken as it is.
 #   LISTEN=ADDRESS:PORT   as for nginx-conf/start.sh
+#   START=SCRIPT          another one than that, which is told LISTEN, too (nginx-conf/cluster/start.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/demo
@@ -44,7 +45,7 @@ module() {
     mv build/demo/$name.new build/demo/$name
 }
 
-nginx-conf/start.sh --free    # a demo that runs is told before anything is built
+[ -n "${START:-}" ] || nginx-conf/start.sh --free    # a demo that runs is told before anything is built
 
 name=ngx_http_lua_websocket_module.so
 step "packages: what is missing is installed" packages
@@ -57,4 +58,4 @@ else
     export MODULE=build/demo/$name
 fi
 say "nginx starts"
-exec nginx-conf/start.sh
+exec "${START:-nginx-conf/start.sh}"

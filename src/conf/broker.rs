@@ -77,6 +77,10 @@ impl Block {
             }
             b"user" => self.settings.user = one()?.to_vec(),
             b"password_file" => self.settings.password = self.password_file(one()?)?,
+            b"sentinel_user" => self.settings.sentinel_user = one()?.to_vec(),
+            b"sentinel_password_file" => {
+                self.settings.sentinel_password = self.password_file(one()?)?;
+            }
             b"password_env" => self.settings.password = password_env(&shown(one()?))?,
             b"prefix" => {
                 let prefix = one()?;

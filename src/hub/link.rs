@@ -193,7 +193,7 @@ impl Link {
 
     fn say(&mut self, state: State) {
         let Configured { name, server, .. } = &*self.configured;
-        let at = server.address();
+        let at = server;
         match state {
             State::Up { topics, away: Some(away) } => log::notice(&format!(
                 "websocket: broker {name} ({at}): back after {:.1} s, {topics} topics subscribed again",

@@ -314,6 +314,7 @@ def refused():
             ("server rediss://a; tls_trusted_certificate none.pem;", 'cannot load authorities "[^"]*/none.pem"'),
             ("server redis://a; tls_name b;", 'begin with "tls_" for a server without tls'),
             ("server rediss://a; tls_verify maybe;", 'invalid value "maybe"'),
+            ("server redis+sentinel://a;", "no name of a master"),
             ("server redis://me:word@127.0.0.1;", "a user or password in the address"),
             ("server redis://127.0.0.1:99999;", "invalid port"),
             ("user a;", 'no "server" in broker "main"'),

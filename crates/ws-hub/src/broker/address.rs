@@ -42,6 +42,8 @@ pub enum ServerError {
     Port,
     /// What follows the port is no number.
     Database,
+    /// No name of a master behind its sentinels.
+    Master,
 }
 
 impl fmt::Display for ServerError {
@@ -51,6 +53,7 @@ impl fmt::Display for ServerError {
             Self::Secret => f.write_str("a user or password in the address of a broker"),
             Self::NoHost => f.write_str("no host in the address of a broker"),
             Self::Port => f.write_str("invalid port in the address of a broker"),
+            Self::Master => f.write_str("no name of a master in the address of a broker"),
             Self::Database => f.write_str("invalid database in the address of a broker"),
         }
     }

@@ -36,18 +36,28 @@ pub use tally::{Number, Tally};
 pub enum Server {
     /// See `redis`.
     Redis(redis::Server),
+    /// See `redis::sentinel`.
+    Sentinel(redis::sentinel::Server),
 }
 
 impl Server {
     /// What an address in a configuration means.
     pub fn parse(text: &str) -> Result<Self, ServerError> {
-        redis::Server::parse(text).map(Self::Redis)
+        let sentinel = |scheme| text.strip_prefix(scheme);
+        match (sentinel("redis+sentinel://"), sentinel("rediss+sentinel://")) {
+            (Some(rest), _) => redis::sentinel::Server::parse(rest, false).map(Self::Sentinel),
+            (_, Some(rest)) => redis::sentinel::Server::parse(rest, true).map(Self::Sentinel),
+            (None, None) => redis::Server::parse(text).map(Self::Redis),
+        }
     }
 
     /// A broker that talks to it.
     pub fn open(&self, settings: Settings, driver: Driver) -> Box<dyn Broker> {
         match self {
             Self::Redis(server) => Box::new(redis::Redis::new(server.clone(), settings, driver)),
+            Self::Sentinel(server) => {
+                Box::new(redis::sentinel::Sentinel::new(server.clone(), settings, driver))
+            }
         }
     }
 
@@ -55,13 +65,16 @@ impl Server {
     pub fn uses_tls(&self) -> bool {
         match self {
             Self::Redis(server) => server.tls,
+            Self::Sentinel(server) => server.tls,
         }
     }
+}
 
-    /// Where it is.
-    pub fn address(&self) -> &Address {
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Redis(server) => &server.address,
+            Self::Redis(server) => server.address.fmt(f),
+            Self::Sentinel(server) => write!(f, "{} of {}", server.master, server.sentinels[0]),
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Settings {
     pub user: Vec<u8>,
     /// Its password; empty for none.
     pub password: Secret,
+    /// The user and the password of its Sentinels, likewise.
+    pub sentinel_user: Vec<u8>,
+    /// See `sentinel_user`.
+    pub sentinel_password: Secret,
     /// What all names there begin with.
     pub prefix: Vec<u8>,
     /// A connection must be there by then.
@@ -45,6 +49,8 @@ impl Default for Settings {
         Self {
             user: Vec::new(),
             password: Secret::default(),
+            sentinel_user: Vec::new(),
+            sentinel_password: Secret::default(),
             prefix: b"ws:".to_vec(),
             connect_timeout: 2000,
             command_timeout: 5000,

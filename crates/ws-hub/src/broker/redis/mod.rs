@@ -11,6 +11,7 @@ mod answers;
 mod asked;
 mod history;
 mod names;
+pub mod sentinel;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -155,7 +156,13 @@ impl Redis {
         }
     }
 
+    /// The time of the last call.
+    fn last_call(&self) -> u64 {
+        self.now
+    }
+
     fn connect(&mut self, now: u64) {
+        self.now = now;
         self.phase = Phase::Connecting(now + self.settings.connect_timeout);
         self.actions.push_back(Action::Connect { peer: PEER, to: self.server.address.clone() });
     }

@@ -2,6 +2,9 @@
 
 use crate::broker::address::{Address, ServerError};
 
+/// A server's port.
+const PORT: u16 = 6379;
+
 /// One Redis 7 or Valkey server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -36,27 +39,33 @@ impl Server {
         if place.contains('@') {
             return Err(ServerError::Secret);
         }
-        let (host, port) = match place.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or(ServerError::NoHost)?,
-            None => place.split_at(place.find(':').unwrap_or(place.len())),
-        };
-        if host.is_empty() {
-            return Err(ServerError::NoHost);
-        }
-        let port = match port.strip_prefix(':') {
-            Some(digits) => match digits.parse() {
-                Ok(port) if port > 0 => port,
-                _ => return Err(ServerError::Port),
-            },
-            None if port.is_empty() => 6379,
-            None => return Err(ServerError::Port),
-        };
+        let address = split_host(place, PORT)?;
         let database = match database {
             "" => 0,
             digits => digits.parse().map_err(|_| ServerError::Database)?,
         };
-        Ok(Self { address: Address::Tcp(host.to_string(), port), database, tls })
+        Ok(Self { address, database, tls })
     }
+}
+
+/// A host and its port, which may be missing; an address of IPv6 stands in brackets.
+pub fn split_host(place: &str, default: u16) -> Result<Address, ServerError> {
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or(ServerError::NoHost)?,
+        None => place.split_at(place.find(':').unwrap_or(place.len())),
+    };
+    if host.is_empty() {
+        return Err(ServerError::NoHost);
+    }
+    let port = match port.strip_prefix(':') {
+        Some(digits) => match digits.parse() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(ServerError::Port),
+        },
+        None if port.is_empty() => default,
+        None => return Err(ServerError::Port),
+    };
+    Ok(Address::Tcp(host.to_string(), port))
 }
 
 #[cfg(test)]
