@@ -205,6 +205,8 @@ def survives(fault, told=False):
             line = feed.line()
             if told:
                 equal(line.get("reason"), "epoch", line)
+                if position(line["cursor"])[1] > 0:
+                    continue  # it is told where "after" stands already
                 line = feed.line()
             equal(line.get("data"), "after")
         feed.close()
@@ -255,9 +257,8 @@ def told_once(how):
     put(ngs[1], topic, "b")
     equal(feed.line()["reason"], "epoch")
     put(ngs[1], topic, "c")
-    got = feed.line()
-    # Whether the first of the new epoch comes after the line that tells of it, or was before it.
-    equal(got["data"] in ("b", "c"), True)
+    # The first of the new epoch comes after the line that tells of it, or was before it.
+    equal(feed.line()["data"] in ("b", "c"), True)
     feed.close()
 
 
