@@ -55,7 +55,7 @@ impl Conf {
             c.connect_timeout = wanted.connect_timeout as ffi::ngx_msec_t;
             c.send_timeout = wanted.answer_timeout as ffi::ngx_msec_t;
             c.read_timeout = wanted.answer_timeout as ffi::ngx_msec_t;
-            c.buffer_size = ffi::ngx_pagesize as usize;
+            c.buffer_size = ffi::ngx_pagesize;
             c.next_upstream = (ffi::NGX_HTTP_UPSTREAM_FT_ERROR
                 | ffi::NGX_HTTP_UPSTREAM_FT_TIMEOUT
                 | ffi::NGX_HTTP_UPSTREAM_FT_INVALID_HEADER)

@@ -54,8 +54,8 @@ impl Rules {
     }
 
     /// Whether a rule is like this.
-    pub fn any(&self, mut like: impl FnMut(&Rule) -> bool) -> bool {
-        self.exact.values().chain(self.prefixes.values()).any(|rule| like(rule))
+    pub fn any(&self, like: impl FnMut(&Rule) -> bool) -> bool {
+        self.exact.values().chain(self.prefixes.values()).any(like)
     }
 
     /// A topic for use with the zone; nothing if it has no history.

@@ -517,10 +517,8 @@ impl Broker for Redis {
 
     fn poll(&mut self) -> Option<Action> {
         // What was handed over in one turn leaves together.
-        if self.actions.is_empty() {
-            if std::mem::take(&mut self.stirred) {
-                self.go_on(self.now);
-            }
+        if self.actions.is_empty() && std::mem::take(&mut self.stirred) {
+            self.go_on(self.now);
         }
         self.actions.pop_front()
     }
