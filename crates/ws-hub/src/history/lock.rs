@@ -2,6 +2,10 @@
 //! the owner is changing. An owner that died is robbed of it, and the robber told, who then
 //! repairs (repair.rs). Nobody holds it for longer than one publish or one piece of a read.
 //!
+//! The wait is not bounded: an owner that is stopped and not dead (SIGSTOP, a debugger, a frozen
+//! control group) keeps all others waiting until it goes on or is killed. It cannot be robbed, as it
+//! would go on writing in the middle of its change.
+//!
 //! Ordering: acquire on taking and release on giving it back, as for any lock. A name is stored
 //! before a release fence, and the changes after it; it is cleared with a release store after
 //! them. So whoever sees a change without its end sees the name. A dead owner's stores are all
