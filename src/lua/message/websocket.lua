@@ -59,19 +59,28 @@ local server_mt = { __index = server }
 server.role = "server"
 
 
+-- A message that is here: data, type, nil, nil.
+local function here(self)
+    if self.on_gap then
+        tell_gaps(self)
+    end
+    local kind = fast_receive(self.session)
+    if kind ~= 0 then
+        return copy(), kind == 2 and "text" or "binary", nil, nil
+    end
+end
+
+
 function server.recv(self, timeout)
     if timeout ~= nil then
         check_time("timeout", timeout)
     end
     local session = self.session or server_session(self)
-    if self.on_gap then
-        tell_gaps(self)
+    local data, typ = here(self)
+    if data then
+        return data, typ, nil, nil
     end
-    local kind = fast_receive(session)
-    if kind ~= 0 then
-        return copy(), kind == 2 and "text" or "binary", nil, nil
-    end
-    return wait(native_receive, session, nil, timeout, nil, nil, tell_gaps, self)
+    return wait(native_receive, session, nil, timeout, nil, nil, here, self)
 end
 
 

@@ -138,6 +138,15 @@ local function taken(kind)
 end
 
 
+-- A frame that is here, as recv_frame returns it.
+local function here(session, max)
+    local kind = fast_recv(session, max)
+    if kind ~= 0 then
+        return taken(kind)
+    end
+end
+
+
 function _M.recv_frame(self)
     if self.fatal then
         return nil, nil, "fatal error already happened"
@@ -158,12 +167,11 @@ function _M.recv_frame(self)
         return data, typ, err
     end
 
-    local kind = fast_recv(session, max)
-    if kind ~= 0 then
-        return taken(kind)
+    local data, typ, err = here(session, max)
+    if data then
+        return data, typ, err
     end
-
-    local data, typ, err = wait(native_recv, session, nil, max)
+    data, typ, err = wait(native_recv, session, nil, max, nil, nil, here, session)
     if err == MIXED then
         error(err, 2)
     end
