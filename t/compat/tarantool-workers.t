@@ -138,8 +138,14 @@ def many(ng):
 
 def two_workers(ng):
     """Both serve the port; one opened for a single worker is that one's."""
-    clients = [Client(ng) for _ in range(40)]
-    equal({c.worker for c in clients}, set(ng.workers()))
+    clients = []
+
+    def both():
+        clients.append(Client(ng))
+        return {c.worker for c in clients} == set(ng.workers())
+    # Their ports open when they begin, one perhaps after the other has served a few.
+    await_(both, "both workers serve")
+    clients += [Client(ng) for _ in range(40)]
     sole = [Client(ng, SOLE) for _ in range(20)]
     equal(len({c.worker for c in sole}), 1, "workers that serve the sole port")
     for client in clients + sole:
