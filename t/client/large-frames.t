@@ -170,12 +170,13 @@ nil "failed to send frame: closed"
 t.accept(sock, head(20000) .. noise(20000) .. head(20000) .. noise(9999))
 t.drain(sock)
 --- client
-local wb = client:new{ timeout = 50 }
+local wb = client:new()
 assert(wb:connect(url))
 t.say((wb:recv_frame()) == noise(20000))
 t.say((wb:set_keepalive()))
 assert(wb:connect(url))
 wb:recv_frame()
+wb:set_timeout(50)
 t.say(wb:recv_frame())
 t.say(wb:set_keepalive())
 t.say(wb:close())
