@@ -35,7 +35,7 @@ test-unit: ## tests of the crates that need no nginx
 	@tools/deps.sh build
 	cargo test --workspace --exclude nginx-lua-websocket
 
-test-nginx: build ## every t/*/*.t (T="t/001-x.t ..." for some) against a real nginx
+test-nginx: build ## every t/*/*.t (T="t/server/receive.t ..." for some) against a real nginx
 	@tools/deps.sh test
 	@t/prove.sh $(T)
 

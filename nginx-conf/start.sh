@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Starts the demo in the foreground: nginx with nginx-conf/nginx.conf, the folder above being the
-# prefix, and says its address once it answers. `make run`, the image and t/clients/run.sh call it,
-# and whoever has the package, whose examples it lies among: there it takes the installed module. One demo at a time has a run folder: a second is refused, in words.
+# prefix, and says its address once it answers. `make run`, the image, t/clients/run.sh and
+# cluster/start.sh call it, and whoever has the package, whose examples it lies among: there it takes the
+# installed module. One demo at a time has a run folder: a second is refused, in words.
 #   LISTEN=ADDRESS:PORT   another address than the file's 127.0.0.1:8080
 #   RUN=FOLDER            another folder than build/run for what nginx writes; without a build/ it is
 #                         one that is gone with the demo

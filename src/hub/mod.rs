@@ -5,9 +5,11 @@
 //! * worker.rs: this worker's part, from its start to its end, and who is known to it;
 //! * publish.rs, subscribe.rs: the calls; bus.rs: the way to the other workers; local.rs: the fan-out;
 //! * history.rs, follow.rs, resume.rs: what topics remember, and whoever has not had it yet;
-//! * far.rs, govern.rs: what every worker knows of other machines; gateway.rs, link.rs, copies.rs: the one that talks to them, handover.rs: and after it;
+//! * far.rs, govern.rs, reach.rs: what every worker knows of other machines, and how far a topic goes;
+//! * gateway.rs, link.rs, copies.rs: the worker that talks to brokers; handover.rs: and the next one;
 //! * pending.rs, errand.rs: who waits for it;
-//! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format; questions.rs: what is under way;
+//! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format;
+//!   questions.rs: what of that is under way;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;

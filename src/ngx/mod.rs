@@ -1,5 +1,5 @@
-//! Safe wrappers around nginx and ngx_lua, one concept a file. Everything above this folder
-//! (session, conf, lua) is free of raw pointers to nginx's structures.
+//! Safe wrappers around nginx and ngx_lua, one concept a file. Everything above this folder is
+//! free of raw pointers to nginx's structures, but for nginx's tables in `conf` and lib.rs.
 
 pub mod accepted;
 pub mod ahead;

@@ -1,6 +1,7 @@
 //! The inspecting proxy: a client's session and a connection to an upstream, whose messages go from one
 //! to the other natively. `dial` asks the upstream and lets the client in, `pair` carries the messages
-//! and what ends either side, `handled` shows them to a handler, `hops` says which headers go on.
+//! and what ends either side, `looks` keeps one of each side for a handler, to which `handled` shows
+//! it, `hops` says which headers go on.
 
 mod dial;
 mod handled;

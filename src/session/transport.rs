@@ -1,5 +1,5 @@
-//! What carries a connection's bytes: a request that was taken over, its upstream's, one that a port of ours
-//! accepted, a cosocket between two of its own calls. A `Driver` knows them by one trait, so a new
+//! What carries a connection's bytes: a request that was taken over, its upstream's, one that a port of
+//! ours accepted, a cosocket between two of its own calls. A `Driver` knows them by one trait, so a new
 //! way of bytes is one more implementation, and whoever owns it calls the driver when it is told of
 //! something.
 

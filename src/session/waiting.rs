@@ -1,5 +1,6 @@
 //! The light threads that wait for a connection or a stream, since when, and for how long they may; or
-//! who is told instead of a light thread that reads. Time-outs count idle time: from the beginning of the wait or the last progress, whichever is later.
+//! who is told instead of a light thread that reads. Time-outs count idle time: from the beginning of
+//! the wait or the last progress, whichever is later.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;

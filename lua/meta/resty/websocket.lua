@@ -74,7 +74,7 @@ local M = {}
 ---@field cursor? string everything after this position follows
 ---@field recovered boolean whether what was missed follows, all of it
 ---@field count integer how many messages of before follow
----@field reason? "epoch"|"trimmed"|"too many"|"cursor"
+---@field reason? "epoch"|"trimmed"|"too many"|"unavailable"|"cursor"
 
 ---@class resty.websocket.HistoryOptions
 ---@field since? string|integer
@@ -167,14 +167,14 @@ function M.close_topic(topic, code, reason) end
 ---@field info? string
 ---@field node string its machine
 
----Who subscribes a topic with `presence`. It waits.
+---Who subscribes a topic with `presence`, on this machine. It waits.
 ---@param topic string
 ---@return resty.websocket.Member[]? members
----@return integer|string nodes_answered or the error
+---@return integer|string nodes_answered 0 where a worker has not answered; or the error
 ---@return integer? nodes_known
 function M.presence(topic) end
 
----The subscribers of a topic on all machines.
+---The subscribers of a topic. Other machines are not asked.
 ---@param topic string
 ---@return integer? count
 ---@return integer|string nodes_answered or the error

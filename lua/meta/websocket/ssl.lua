@@ -6,7 +6,7 @@
 ---@class websocket.ssl.Context
 
 ---@class websocket.ssl
----@field methods table<"tls"|"tlsv1"|"tlsv11"|"tlsv12", table>
+---@field methods table<"tls"|"tlsv1"|"tlsv11"|"tlsv12"|"tlsv13", table>
 local M = {}
 
 ---@param method? table one of `methods`

@@ -1,5 +1,6 @@
 -- The hub's half of resty.websocket: publish, send, close, count and info, what topics remember, and
--- the methods by which a server's connection subscribes. Of these calls presence alone waits, and those that need a broker.
+-- the methods by which a server's connection subscribes. Of these calls presence alone waits, and those
+-- that need a broker.
 
 local natives, vm = ...
 
@@ -285,7 +286,7 @@ function _M.presence(topic)
 end
 
 
--- Without a broker this machine is all.
+-- Other machines are not asked.
 function _M.cluster_count(topic)
     local n, err = natives.count(check_topic(topic))
     if not n then
