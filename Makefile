@@ -98,13 +98,13 @@ licences: ## debian/copyright from Cargo.lock and the crates' own files
 bench: build ## CPU per message beside the alternatives; writes bench/RESULTS.md (under ten minutes)
 	@bench/run.sh $(BENCH)
 
-conformance: build ## Autobahn, all cases: server and client, by frames and by messages (QUICK=1: a part, under six minutes)
+conformance: build ## Autobahn, all cases: server and client, by frames and by messages, and proxied (QUICK=1: a part, under six minutes)
 	@conformance/run.sh $(if $(QUICK),--quick,--record)
 
 oracle: build ## topics that remember, ORACLE seconds (600) long, with 500 subscribers that drop and resume while workers are killed
 	@ORACLE=$(or $(ORACLE),600) ORACLE_CLIENTS=$(or $(ORACLE_CLIENTS),500) t/prove.sh -v t/hub/oracle.t
 
-fuzz: ## cargo-fuzz over the codec, FUZZ_SECONDS (60) for each target
+fuzz: ## cargo-fuzz over the codec, connections and brokers, FUZZ_SECONDS (60) for each target
 	@tools/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
 fresh: ## README's two commands in a new Debian (SUITES="bookworm trixie ..."), as root

@@ -312,8 +312,8 @@ impl Wire {
     }
 }
 
-/// The handler of an event that nobody waits for: nginx has marked the event as ready, which is all. An event module that
-/// reports states (poll, select) must not report this one again.
+/// The handler of an event that nobody waits for: nginx has marked the event as ready, which is all.
+/// An event module that reports states (poll, select) must not report this one again.
 pub(super) unsafe extern "C" fn idle_handler(ev: *mut ffi::ngx_event_t) {
     // SAFETY: nginx calls this with the event it was set on. Disarming calls no handler.
     unsafe {

@@ -1,6 +1,6 @@
-//! From a request of nginx's to a session: the one way in, for accept(), server:new(),
-//! websocket_subscribe and websocket_proxy. `check` judges the request; `start` judges it, makes the session, tells the
-//! hub and sends the 101; `open` hands the connection over to the session once the 101 has left.
+//! From a request of nginx's to a session: the one way in, for accept(), serve(), server:new(),
+//! websocket_subscribe and both proxies. `check` judges the request; `start` judges it, makes the
+//! session, tells the hub and sends the 101 (`ready` leaves the 101 to nginx); `open` hands the connection over to the session once the 101 has left.
 //! Between the two the 101 may have to wait: with Lua in a light thread (raw_stream.lua), without in
 //! nginx's event handlers (`alone`). What was published since `start` waits in the session.
 

@@ -1,6 +1,7 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Directives of the hub where they are given on several levels: the nearest one counts, whole; content
-# handlers hold for their own location alone. What nginx says to wrong ones is in t/469.
+# handlers hold for their own location alone. What nginx says to wrong ones is in
+# t/operations/directives-refused.t.
 import struct
 
 from lib.live import Cases, Nginx, Tap, await_, equal

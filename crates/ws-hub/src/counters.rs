@@ -1,8 +1,8 @@
 //! Every number the module shows, in one table: a row of it is all that a new counter needs.
 //! Each worker counts in its own row of the zone, so counting is a plain add to memory nobody
-//! else writes; who shows the numbers sums the rows ([`crate::Zone::sum`]). Totals only grow: they outlive their worker
-//! and its row's next owner goes on from them. Gauges are what the living hold now, and are reset
-//! when a row changes hands.
+//! else writes; who shows the numbers sums the rows ([`crate::Zone::sum`]). Totals only grow: they
+//! outlive their worker and its row's next owner goes on from them. Gauges are what the living hold
+//! now, and are reset when a row changes hands.
 
 use twox_hash::XxHash64;
 

@@ -1,6 +1,6 @@
 //! The lines that subscribers in JSON format get: a message with its topic and cursor, where they
-//! stand after subscribing and at a gap, who else is there. Written by hand: a few fields in a known order, and text
-//! that is UTF-8 already.
+//! stand after subscribing and at a gap, who else is there. Written by hand: a few fields in a known
+//! order, and text that is UTF-8 already.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;

@@ -3,8 +3,8 @@
 -- it. Frames and buffers are the natives'. Used by the other parts of websockets.
 --
 -- A context's state, as far as it is used here: ready (what service() has to run, by number),
--- mailbox, members (established connections by protocol), by_fd, closing (of which an answer is awaited), count, and
--- the fields of the configuration.
+-- mailbox, members (established connections by protocol), by_fd, closing (of which an answer is
+-- awaited), count, and the fields of the configuration.
 
 local natives, vm = ...
 

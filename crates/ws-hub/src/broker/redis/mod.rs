@@ -1,8 +1,9 @@
 //! Redis 7 and Valkey, one server: PUBLISH and SUBSCRIBE over one RESP3 connection, which carries
 //! commands and pushed messages alike. Names there, behind the prefix: `t:TOPIC` for a topic,
 //! `n:NODE` for a machine, `all` for what every machine hears (heartbeats, messages to several topics
-//! at once), `p:NODE` for a machine's own probe, which takes the way of a message, so that a server that is stopped, or
-//! a connection that leads nowhere, is found. Histories are history.rs's.
+//! at once), `p:NODE` for a machine's own probe, which takes the way of a message, so that a server
+//! that is stopped, or a connection that leads nowhere, is found. Histories are history.rs's, and
+//! which server it is may be a Sentinel's to say (sentinel.rs).
 //!
 //! Commands are pipelined; answers come in their order, pushed messages between them. What a
 //! SUBSCRIBE answers is pushed, too, but in its place among the answers.
