@@ -1,5 +1,5 @@
 # websocket.connect() over TLS: certificates are verified unless it is told not to. What the drop-in
-# client does with names and client certificates is in 430.
+# client does with names and client certificates is in tls.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Connect;

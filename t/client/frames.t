@@ -1,6 +1,6 @@
 # Frames of a connected resty.websocket.client: what its methods return, what goes over the wire,
 # every limit and error text of sending and receiving, and the flags they leave behind. The peer is
-# a raw socket; against our own server see 470.
+# a raw socket; against our own server see server.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Client;

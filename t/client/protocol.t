@@ -1,5 +1,5 @@
 # resty.websocket.protocol: recv_frame, build_frame and send_frame on objects that are no sockets,
-# where every call they make is seen, and on the cosockets of a request. Its keys are in 410.
+# where every call they make is seen, and on the cosockets of a request. Its keys are in options.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Client;

@@ -1,6 +1,6 @@
 # Every rule of RFC 6455 that a peer can break: the close frame it gets (1002 or 1007, with the rule
 # as the reason), what recv() says, and the line in the info log. Nothing is logged above info, and
-# the connection ends. Limits (1009) are in 457, compression in 458.
+# the connection ends. Limits (1009) are in limits.t, compression in deflate.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Message;

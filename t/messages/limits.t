@@ -1,5 +1,5 @@
 # Limits on what a peer sends: message, frame, fragments; 1009 before anything is stored. By option
-# and by directive, whole and in fragments. How much memory a bomb takes is in 460.
+# and by directive, whole and in fragments. How much memory a bomb takes is in back-pressure.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Message;

@@ -1,5 +1,6 @@
 # recv() and messages(): whole messages whatever way their bytes come, control frames served on the
-# side, time-outs that lose nothing, and who may call. Broken rules are in 456, limits in 457.
+# side, time-outs that lose nothing, and who may call. Broken rules are in broken-rules.t, limits in
+# limits.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Message;

@@ -1,5 +1,5 @@
 # What goes out by send(), send_stream(), ping() and pong(): the frames, the results, what is refused
-# before a byte is sent, and that nothing interleaves. Slow readers are in 460.
+# before a byte is sent, and that nothing interleaves. Slow readers are in back-pressure.t.
 
 use Test::Nginx::Socket::Lua;
 use t::Message;

@@ -1,6 +1,6 @@
 # The directives that concern one connection: what each does, that http, server and location inherit
 # from each other, and that options of a handler go before them. How nginx refuses wrong ones is in
-# 469; the hub's directives have files of their own.
+# directives-refused.t; the hub's directives have files of their own.
 
 use Test::Nginx::Socket::Lua;
 use t::Message;
