@@ -597,6 +597,6 @@ GET /t
 --- response_body
 nil
 --- error_log eval
-qr/seen: 32 chat 1 5 2 9 4321 0\.\d{3}/
+qr/seen: 32 chat 1 5 2 9 4321 \d+\.\d{3}/
 --- no_error_log
 [error]
