@@ -673,3 +673,31 @@ upstream SSL certificate verify error:
 129 "seco"
 close 1000 
 closed
+
+
+
+=== TEST 28: both sides are over as soon as they begin, and nginx does not linger
+--- pass
+--- directives: lingering_close off;
+--- config
+    location = /up {
+        content_by_lua_block {
+            local sock = ngx.req.socket(true)
+            local accept = ngx.encode_base64(ngx.sha1_bin(ngx.var.http_sec_websocket_key
+                           .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+            sock:send("HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+                      .. "Sec-WebSocket-Accept: " .. accept .. "\r\n\r\n\136\2\3\240")
+            sock:receive("*a")
+        }
+    }
+--- client
+    for _ = 1, 3 do
+        listen(peer.connect(peer.frame(0x83, "")))
+    end
+--- response_body
+close 1002 reserved non-control frames
+closed
+close 1002 reserved non-control frames
+closed
+close 1002 reserved non-control frames
+closed
