@@ -66,6 +66,16 @@ impl Wanted {
         self.topics.get(name).is_some_and(|topic| topic.wanted)
     }
 
+    /// What the broker has answered for a topic: whether it is subscribed, or refused. None: nothing
+    /// that still holds.
+    pub fn answered(&self, name: &[u8]) -> Option<bool> {
+        match self.topics.get(name)?.stage {
+            Stage::Subscribed => Some(true),
+            Stage::Denied => Some(false),
+            _ => None,
+        }
+    }
+
     /// Those for which `keep` says no are wanted no more.
     pub fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
         for (name, topic) in &mut self.topics {

@@ -33,7 +33,9 @@ impl Redis {
 
     fn answered(&mut self, frame: &Frame, now: u64) -> Result<(), Lost> {
         let error = match frame {
-            Frame::Error(text) | Frame::BlobError(text) => Some(self.shown(text)),
+            Frame::Error(text) | Frame::BlobError(text) => {
+                Some(shown(text, &self.settings.password.0))
+            }
             _ => None,
         };
         let Some(Asked { what, .. }) = self.asked.pop_front() else {
@@ -58,6 +60,9 @@ impl Redis {
                 self.batch = (names.len() / 2).max(1);
                 if let Some(name) = self.wanted.refused(&names) {
                     let topic = name[PLAIN.len()..].to_vec();
+                    if name.starts_with(KEPT) {
+                        self.actions.push_back(Action::Page { topic: topic.clone(), page: None });
+                    }
                     self.tally.add(Number::ErrorRefused, 1);
                     self.actions.push_back(Action::State(State::Denied { topic, why }));
                 }
@@ -162,7 +167,8 @@ impl Redis {
         let topic = channel.strip_prefix(&self.names.prefix[..]);
         if let Some(name) = topic {
             self.wanted.acknowledged(name, subscribed);
-            if let (true, Some(topic)) = (subscribed, name.strip_prefix(KEPT)) {
+            let follows = subscribed && self.wanted.wants(name);
+            if let (true, Some(topic)) = (follows, name.strip_prefix(KEPT)) {
                 self.actions.push_back(Action::Follows(topic.to_vec()));
             }
         }
@@ -242,16 +248,15 @@ impl Redis {
             None => self.tally.add(Number::BadMessages, 1),
         }
     }
+}
 
-    /// What a server says, as far as it may be shown: a line at most, and no secret of ours.
-    fn shown(&self, text: &[u8]) -> String {
-        let secret = &self.settings.password.0;
-        if !secret.is_empty() && text.windows(secret.len()).any(|part| part == secret) {
-            return "an error that is not shown, for it has the password in it".to_string();
-        }
-        let printable = |&byte: &u8| if (b' '..=b'~').contains(&byte) { byte as char } else { '?' };
-        text.iter().take(SHOWN).map(printable).collect()
+/// What a server says, as far as it may be shown: a line at most, and no secret of ours.
+pub(super) fn shown(text: &[u8], secret: &[u8]) -> String {
+    if !secret.is_empty() && text.windows(secret.len()).any(|part| part == secret) {
+        return "an error that is not shown, for it has the password in it".to_string();
     }
+    let printable = |&byte: &u8| if (b' '..=b'~').contains(&byte) { byte as char } else { '?' };
+    text.iter().take(SHOWN).map(printable).collect()
 }
 
 fn refused(why: String) -> Lost {

@@ -121,6 +121,11 @@ impl Op {
         }
     }
 
+    /// Whether it only reads.
+    pub fn is_read(&self) -> bool {
+        matches!(self.todo, Todo::Read { .. })
+    }
+
     /// How many messages.
     pub fn messages(&self) -> usize {
         match &self.todo {
@@ -179,8 +184,10 @@ impl Op {
         }
         match (frame.as_array()?, &self.todo) {
             ([id], _) if id.as_bytes().is_some() => Some(Answer::Doubt),
-            ([epoch, top, repeated], Todo::Keep { .. }) => {
-                let at = Position { epoch: epoch_of(epoch)?, offset: offset_of(top)? };
+            ([epoch, top, repeated], Todo::Keep { messages, .. }) => {
+                // It is the last one's place.
+                let offset = offset_of(top).filter(|&top| top >= messages.len() as u64)?;
+                let at = Position { epoch: epoch_of(epoch)?, offset };
                 let repeated = repeated.as_integer()? == 1;
                 Some(Answer::Kept(Ok(Placed { at, repeated })))
             }

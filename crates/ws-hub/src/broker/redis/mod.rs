@@ -330,7 +330,7 @@ impl Redis {
         }
         // What was surely not done waits again, before what waits already.
         let held = std::mem::take(&mut self.held);
-        let mut again: Vec<Op> = held.into_iter().filter(|op| op.messages() > 0).collect();
+        let mut again: Vec<Op> = held.into_iter().filter(|op| !op.is_read()).collect();
         for Asked { what, .. } in std::mem::take(&mut self.asked) {
             match what {
                 What::Op(op) if op.is_repeatable() => again.push(op),
@@ -405,7 +405,16 @@ impl Broker for Redis {
     }
 
     fn follow(&mut self, topic: &[u8]) {
-        self.wanted.want(&[KEPT, topic].concat(), true);
+        let name = [KEPT, topic].concat();
+        let was_wanted = self.wanted.wants(&name);
+        self.wanted.want(&name, true);
+        let topic = topic.to_vec();
+        match self.wanted.answered(&name) {
+            // Given up a moment ago, and subscribed still: it is not acknowledged again.
+            Some(true) if !was_wanted => self.actions.push_back(Action::Follows(topic)),
+            Some(false) => self.actions.push_back(Action::Page { topic, page: None }),
+            _ => {}
+        }
     }
 
     fn keep(&mut self, keep: &Keep<'_>, now: u64) {

@@ -5,6 +5,7 @@
 //! A Sentinel that does not answer, or does not know the master, is passed over for the next one; when
 //! all were asked in vain the machine hears that there is no connection, and tries again in its way.
 
+use super::answers::shown;
 use super::server::{split_host, Server as Master};
 use super::wire::{command, Frame, Incoming};
 use super::{Redis, PEER};
@@ -159,11 +160,7 @@ impl Sentinel {
                 // HELLO's answer.
                 Frame::Map(_) => {}
                 Frame::Error(text) | Frame::BlobError(text) => {
-                    let secret = &self.settings.sentinel_password.0;
-                    let shown = String::from_utf8_lossy(&text).into_owned();
-                    let is_secret =
-                        !secret.is_empty() && text.windows(secret.len()).any(|part| part == secret);
-                    return Err(if is_secret { "an error".to_string() } else { shown });
+                    return Err(shown(&text, &self.settings.sentinel_password.0));
                 }
                 Frame::Null => return Err("it does not know it".to_string()),
                 frame => self.found(&frame)?,

@@ -250,6 +250,48 @@ fn denied_topics_leave_the_others_alone() {
     assert_eq!((&topic[..], &why[..]), (&b"7"[..], "NOPERM no permissions"));
 }
 
+/// Topics whose histories are followed, and those that are not to be had, of `actions`.
+fn followed(actions: Vec<Action>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let (mut follows, mut refused) = (Vec::new(), Vec::new());
+    for action in actions {
+        match action {
+            Action::Follows(topic) => follows.push(topic),
+            Action::Page { topic, page: None } => refused.push(topic),
+            _ => {}
+        }
+    }
+    (follows, refused)
+}
+
+#[test]
+fn a_history_that_is_followed_again_before_it_was_given_up_is_told_again() {
+    let (mut broker, mut server) = (machine(1), Redis7::default());
+    broker.follow(b"a");
+    broker.start(0);
+    let told = (vec![b"a".to_vec()], Vec::new());
+    assert_eq!(followed(settle(&mut broker, &mut server, 0, 0)), told);
+    broker.follow(b"a");
+    assert_eq!(followed(settle(&mut broker, &mut server, 0, 0)).0.len(), 0, "it is known");
+    broker.retain(&mut |_| false);
+    broker.follow(b"a");
+    assert_eq!(followed(settle(&mut broker, &mut server, 0, 0)), told);
+    // What nobody has asked for is nothing to follow.
+    broker.received(PEER, b">3\r\n+subscribe\r\n+ws:h:b\r\n:1\r\n", 0);
+    assert_eq!(followed(settle(&mut broker, &mut server, 0, 0)).0.len(), 0);
+}
+
+#[test]
+fn who_waits_for_a_history_that_is_denied_is_told_each_time() {
+    let (mut broker, mut server) = (machine(1), Redis7::default());
+    server.denied.insert(b"ws:h:a".to_vec());
+    broker.start(0);
+    for _ in 0..2 {
+        broker.follow(b"a");
+        let told = (Vec::new(), vec![b"a".to_vec()]);
+        assert_eq!(followed(settle(&mut broker, &mut server, 0, 0)), told);
+    }
+}
+
 #[test]
 fn silence_is_found_by_the_probe_and_by_deadlines() {
     let (mut broker, mut server) = (machine(1), Redis7::default());
