@@ -22,6 +22,11 @@ for kind, name, body in re.findall(r'^    (gauge|total) "(\w+)" "[^"]*" \{(.*?)\
     known[f"websocket_{name}{'_total' if kind == 'total' else ''}"] = set(
         re.findall(r'"(\w+)" = "([^"]+)"', body))
 
+# Those of brokers there are of each as well.
+for name in [name for name in known if name.startswith("websocket_broker_")]:
+    known[name.replace("_broker_", "_link_", 1)] = known[name]
+known["websocket_link_away_seconds"] = set()
+
 dashboard = json.loads((folder / "dashboard.json").read_text())
 expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
 rules = re.sub(r"(?m)^#.*", "", (folder / "alerts.yml").read_text())

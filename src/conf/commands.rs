@@ -92,7 +92,7 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 26] = [
         offset_of!(Location, publish_from_client),
     ),
     row(c"websocket_origin", ffi::NGX_CONF_1MORE, set_origin, 0),
-    content(c"websocket_status", ffi::NGX_CONF_NOARGS | ONE, handlers::set_status),
+    content(c"websocket_status", ffi::NGX_CONF_NOARGS | ffi::NGX_CONF_TAKE12, handlers::set_status),
     content(c"websocket_publish", ffi::NGX_CONF_TAKE123, handlers::set_publish),
     content(c"websocket_subscribe", ffi::NGX_CONF_1MORE, handlers::set_subscribe),
     content(c"websocket_proxy", ffi::NGX_CONF_1MORE, handlers::set_proxy),

@@ -87,14 +87,14 @@ unsafe extern "C" fn handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t 
         let Some(r) = (unsafe { Request::from_ptr(r) }) else { return 500 };
         let content = &location_of(r).content;
         match content.status {
-            Some(form) => status::handle(r, form),
+            Some(form) => status::handle(r, form, content.health),
             None if content.proxy.is_some() => proxy::pass(r),
             None => push::handle(r),
         }
     })
 }
 
-/// Setter of `websocket_status [json|prometheus|html]`.
+/// Setter of `websocket_status [json|prometheus|html] [health=broker]`.
 pub unsafe extern "C" fn set_status(
     cf: *mut ffi::ngx_conf_t,
     _cmd: *mut ffi::ngx_command_t,
@@ -106,12 +106,24 @@ pub unsafe extern "C" fn set_status(
         if content.status.is_some() {
             return DUPLICATE.as_ptr().cast_mut();
         }
-        content.status = match words(cf).get(1).map(|word| word.as_bytes()) {
-            None | Some(b"json") => Some(Form::Json),
-            Some(b"prometheus") => Some(Form::Prometheus),
-            Some(b"html") => Some(Form::Html),
-            Some(_) => return c"must be json, prometheus or html".as_ptr().cast_mut(),
-        };
+        let mut form = None;
+        for word in &words(cf)[1..] {
+            let named = match word.as_bytes() {
+                b"health=broker" if !content.health => {
+                    content.health = true;
+                    continue;
+                }
+                text if form.is_some() || text.starts_with(b"health=") => {
+                    return refuse(cf, text, "websocket_status");
+                }
+                b"json" => Form::Json,
+                b"prometheus" => Form::Prometheus,
+                b"html" => Form::Html,
+                _ => return c"must be json, prometheus or html".as_ptr().cast_mut(),
+            };
+            form = Some(named);
+        }
+        content.status = Some(form.unwrap_or(Form::Json));
         set_handler(cf, content)
     }
 }

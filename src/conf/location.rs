@@ -68,6 +68,8 @@ pub struct Location {
 pub struct Content {
     /// `websocket_status`.
     pub status: Option<Form>,
+    /// It answers 503 while a broker is away: `health=broker`.
+    pub health: bool,
     /// `websocket_publish`: its topic, compiled.
     pub publish: Option<*mut Value>,
     /// Its `get`: a GET answers the history.

@@ -77,7 +77,23 @@ const GROUPS = [
     ["ring_overruns", null, "overruns", "Times a worker was so late that messages were overwritten"],
     ["ring_lost", null, "messages missed", "Messages a worker missed by that"],
     ["topics_uncounted", null, "topics uncounted", "Topics for whose number of subscribers the zone has no room"],
-    ["broker_connected", null, "workers with a broker", "Workers that are connected to a broker between machines"],
+  ]],
+  ["Other machines", "What goes to them and comes from them, by brokers", [
+    ["nodes_known", null, "machines", "Other machines that were heard of in the last 15 seconds"],
+    ["broker_connected", null, "brokers connected", "Brokers that this machine is connected to"],
+    ["broker_reconnects", null, "connected again", "Times a broker was there again"],
+    ["broker_topics", "wanted", "topics wanted", "Topics with subscribers on this machine"],
+    ["broker_topics", "subscribed", "topics subscribed", "Those of them that the broker has acknowledged"],
+    ["broker_published", null, "messages out", "Messages that brokers have taken"],
+    ["broker_received", null, "messages in", "Messages of other machines"],
+    ["broker_gaps", null, "gaps", "Times subscribers may have missed messages of other machines"],
+    ["broker_dropped", "*", "dropped", { full: "what waited filled the queue", expired: "the broker was away for longer than messages wait",
+      cut: "under way as the connection was lost", refused: "the broker did not take it", "too large": "larger than the queue" }],
+    ["broker_errors", "*", "failed", { connect: "no connection, or it was lost", timeout: "no answer in time", protocol: "not what a broker says",
+      refused: "it does not let this machine do that" }],
+    ["broker_bad_messages", null, "bad messages", "Messages that are not this module's"],
+    ["broker_queue_bytes", null, "waiting", "Bytes that wait for a broker"],
+    ["broker_rtt_ms", null, "round trip, ms", "Milliseconds that the last probe took, through the broker and back"],
   ]],
   ["Broken rules", "What clients did that the protocol or a limit forbids", [
     ["protocol_errors", "*", "", {}],
@@ -91,9 +107,17 @@ const HEALTH = [
   [(d) => d.history_epochs_ended?.killed, (n) => `${count(n)} histories ended as a worker was killed`, "Whoever comes back to them is told; the error log says what killed it."],
   [(d) => (d.history_gaps?.yes ?? 0) + (d.history_gaps?.no ?? 0), (n) => `${count(n)} times a subscriber was so late that messages of a history were gone`,
     "More history=, ttl= or bytes= of websocket_topic keeps them longer."],
+  [(d) => away(d).length, (n, d) => `Away: ${away(d).map((broker) => broker.name).join(", ")}`,
+    "Messages go on within this machine; what waits longer than its queue's retry= is dropped. The error log says why it is away."],
+  [(d) => total(d.broker_dropped), (n) => `${count(n)} messages did not reach other machines`,
+    "A broker was away for too long, or refused them; queue of websocket_broker keeps more, for longer."],
+  [(d) => d.broker_gaps, (n) => `${count(n)} times messages of other machines may have been missed`, "A broker was lost, or the worker that talks to it."],
   [(d) => d.topics_uncounted, (n) => `${count(n)} topics are not counted over all workers`, "A larger websocket_zone has room for more."],
   [(d) => d.slow_consumers?.dropped, (n) => `${count(n)} messages were dropped for slow readers`, "See websocket_send_buffer and websocket_slow_consumer."],
 ];
+
+function away(data) { return (data.brokers ?? []).filter((broker) => broker.state === "away"); }
+function total(byLabel) { return Object.values(byLabel ?? {}).reduce((sum, n) => sum + n, 0); }
 
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 function scaled(n, step, units) {
@@ -201,6 +225,29 @@ function drawWorkers(workers, before, seconds) {
     "no worker has a place in the zone");
 }
 
+const STATES = {
+  connected: "Every topic wanted is subscribed there", connecting: "It has not been there yet",
+  away: "It was lost, or could not be had; it is tried again and again",
+};
+
+function drawBrokers(brokers) {
+  $("brokers-card").hidden = brokers.length === 0;
+  const withTitle = (text, title) => element("td", text, title);
+  table("brokers",
+    [["broker", "Its name in websocket_broker"], ["state"], ["for", "How long that has been so"], ["worker", "The process that talks to it for this machine"],
+      ["topics", "Subscribed there, of those that have subscribers here"], ["messages in", "Of other machines"], ["messages out", "That it has taken"],
+      ["gaps", "Times subscribers may have missed messages of other machines"], ["dropped", "Messages that other machines did not get"],
+      ["waiting", "Bytes that wait for it"], ["round trip", "That the last probe took, through the broker and back"]],
+    brokers.map((broker) => {
+      const state = withTitle(broker.state, STATES[broker.state]);
+      state.dataset.state = broker.state;
+      const dropped = Object.entries(broker.dropped).filter(([, n]) => n > 0).map(([why, n]) => `${why}: ${count(n)}`).join(", ");
+      return [broker.name, state, `${count(Math.floor(broker.seconds))} s`, String(broker.worker ?? "–"), `${count(broker.topics.subscribed)} of ${count(broker.topics.wanted)}`,
+        count(broker.received), count(broker.published), count(broker.gaps), withTitle(count(total(broker.dropped)), dropped), bytes(broker.queue_bytes),
+        broker.state === "connected" ? (broker.rtt_ms ? `${count(broker.rtt_ms)} ms` : "< 1 ms") : "–"];
+    }), "none");
+}
+
 function drawHighlights(recent) {
   table("topics", [["topic"], ["subscribers", "Connections that hear what is published to it"]],
     recent.topics.map(([name, subscribers]) => [name, count(subscribers)]), "nobody subscribes anything");
@@ -233,7 +280,7 @@ function rowsOf(data, [name, label, shown, meaning], known) {
 
 // Only what is new to the page of a number is written, so that a hover or a selection stays.
 function drawGroups(data) {
-  const known = new Set(["workers"]);
+  const known = new Set(["workers", "brokers"]);
   const groups = GROUPS.map(([title, meaning, entries]) =>
     [title, meaning, entries.flatMap((entry) => rowsOf(data, entry, known))]);
   const others = Object.keys(data).filter((name) => !known.has(name));
@@ -257,7 +304,7 @@ function drawGroups(data) {
 function drawHealth(data) {
   const found = HEALTH.map(([get, words, advice]) => [get(data) || 0, words, advice]).filter(([n]) => n > 0);
   $("health").replaceChildren(...found.map(([n, words, advice]) => {
-    const item = element("li", words(n));
+    const item = element("li", words(n, data));
     item.append(element("small", advice));
     return item;
   }));
@@ -291,6 +338,7 @@ async function tick() {
     drawHealth(data);
     drawGraphs(recent);
     drawWorkers(data.workers, before, (now - at) / 1000);
+    drawBrokers(data.brokers);
     drawHighlights(recent);
     drawGroups(data);
     before = data;

@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use ws_hub::counters::TABLE;
+use ws_hub::broker::Number;
+use ws_hub::counters::{Entry, TABLE};
 use ws_hub::samples::{EVERY_MS, KEPT, SAMPLES};
+use ws_hub::standing::Stands;
 
-use crate::hub;
+use crate::hub::{self, Reached};
 use crate::ngx::request::Request;
 use crate::ngx::respond::{discard_body, respond, set_header};
 
@@ -23,8 +25,12 @@ pub enum Form {
     Html,
 }
 
-/// Answers a request for the numbers. Returns what a content handler returns.
-pub fn handle(r: Request, form: Form) -> isize {
+/// With `health=broker` a broker may be away for so many milliseconds.
+const MAY_BE_AWAY: u64 = 10_000;
+
+/// Answers a request for the numbers. With `health` the location answers 503 while a broker is away,
+/// but not to who asks it for a form. Returns what a content handler returns.
+pub fn handle(r: Request, form: Form, health: bool) -> isize {
     let rc = discard_body(r);
     if rc != 0 {
         return rc;
@@ -43,7 +49,10 @@ pub fn handle(r: Request, form: Form) -> isize {
         (_, Form::Json) => (JSON, json().into()),
         (_, Form::Prometheus) => (TEXT, prometheus().into()),
     };
-    respond(r, 200, kind, body.as_bytes())
+    let asks = r.args().starts_with(b"format=");
+    let is_ill = || hub::brokers().iter().any(|broker| broker.away > MAY_BE_AWAY);
+    let status = if health && !asks && is_ill() { 503 } else { 200 };
+    respond(r, status, kind, body.as_bytes())
 }
 
 const JSON: &str = "application/json";
@@ -100,39 +109,10 @@ fn json_text(bytes: &[u8]) -> String {
     out
 }
 
-/// Names and labels are our own and need no escapes.
+/// Names and labels of numbers are our own and need no escapes.
 fn json() -> String {
     let mut out = String::from("{");
-    let mut open: Option<&str> = None;
-    for entry in TABLE {
-        let value = hub::sum(entry.counter);
-        match entry.label {
-            Some((_, label)) if open == Some(entry.name) => {
-                let _ = write!(out, ",\"{label}\":{value}");
-            }
-            label => {
-                if open.take().is_some() {
-                    out.push('}');
-                }
-                if out.len() > 1 {
-                    out.push(',');
-                }
-                let _ = write!(out, "\"{}\":", entry.name);
-                match label {
-                    Some((_, label)) => {
-                        open = Some(entry.name);
-                        let _ = write!(out, "{{\"{label}\":{value}");
-                    }
-                    None => {
-                        let _ = write!(out, "{value}");
-                    }
-                }
-            }
-        }
-    }
-    if open.is_some() {
-        out.push('}');
-    }
+    numbers(&mut out, TABLE.iter().map(|entry| (entry, entry.name, hub::sum(entry.counter))));
     let workers = hub::workers();
     let _ = write!(out, ",\"workers\":[");
     for (i, worker) in workers.iter().enumerate() {
@@ -150,31 +130,125 @@ fn json() -> String {
             worker.bytes_out,
         );
     }
+    out.push_str("],\"brokers\":[");
+    for (i, broker) in hub::brokers().iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        let _ = write!(
+            out,
+            "{comma}{{\"name\":{},\"state\":\"{}\",\"seconds\":{},\"worker\":{},",
+            json_text(broker.name.as_bytes()),
+            word(broker.stands),
+            broker.lasts as f64 / 1000.0,
+            broker.worker.map_or("null".to_string(), |pid| pid.to_string()),
+        );
+        numbers(&mut out, of_broker().map(|(entry, name, n)| (entry, name, broker.get(n))));
+        out.push('}');
+    }
     out.push_str("]}\n");
     out
+}
+
+/// Members of an object: numbers by name, or by name and label.
+fn numbers<'t>(out: &mut String, all: impl Iterator<Item = (&'t Entry, &'t str, u64)>) {
+    let (mut open, mut comma) = (None, "");
+    for (entry, name, value) in all {
+        match entry.label {
+            Some((_, label)) if open == Some(name) => {
+                let _ = write!(out, ",\"{label}\":{value}");
+                continue;
+            }
+            _ if open.take().is_some() => out.push('}'),
+            _ => {}
+        }
+        let _ = match entry.label {
+            Some((_, label)) => {
+                open = Some(name);
+                write!(out, "{comma}\"{name}\":{{\"{label}\":{value}")
+            }
+            None => write!(out, "{comma}\"{name}\":{value}"),
+        };
+        comma = ",";
+    }
+    if open.is_some() {
+        out.push('}');
+    }
+}
+
+/// The numbers that there are of each broker, in the table's order: what its row says of their sum,
+/// and the name without that of the sum.
+fn of_broker() -> impl Iterator<Item = (&'static Entry, &'static str, Number)> {
+    TABLE.iter().filter_map(|entry| {
+        let shown = Number::SHOWN.iter().find(|(_, counter)| *counter == entry.counter);
+        Some((entry, entry.name.strip_prefix("broker_")?, shown?.0))
+    })
+}
+
+fn word(stands: Stands) -> &'static str {
+    match stands {
+        Stands::Connecting => "connecting",
+        Stands::Connected => "connected",
+        Stands::Away => "away",
+    }
 }
 
 fn prometheus() -> String {
     let mut out = String::new();
     let mut last = "";
     for entry in TABLE {
-        let value = hub::sum(entry.counter);
-        let suffix = if entry.gauge { "" } else { "_total" };
         if entry.name != last {
             last = entry.name;
-            let kind = if entry.gauge { "gauge" } else { "counter" };
-            let _ = write!(
-                out,
-                "# HELP websocket_{}{suffix} {}\n# TYPE websocket_{}{suffix} {kind}\n",
-                entry.name, entry.help, entry.name
-            );
+            family(&mut out, entry.name, entry.help, entry.gauge);
         }
-        let _ = match entry.label {
-            Some((key, label)) => {
-                writeln!(out, "websocket_{}{suffix}{{{key}=\"{label}\"}} {value}", entry.name)
-            }
-            None => writeln!(out, "websocket_{}{suffix} {value}", entry.name),
-        };
+        let label = entry.label.map(|(key, label)| format!("{key}=\"{label}\""));
+        sample(&mut out, entry.name, entry.gauge, label.as_deref(), hub::sum(entry.counter));
+    }
+    let brokers = hub::brokers();
+    if !brokers.is_empty() {
+        of_each(&mut out, &brokers);
     }
     out
+}
+
+/// The numbers of each broker. Their names are other than those of the sums, which would count twice.
+fn of_each(out: &mut String, brokers: &[Reached]) {
+    let label = |broker: &Reached| format!("broker=\"{}\"", label_text(&broker.name));
+    let away = "link_away_seconds";
+    family(out, away, "For how long the broker has not been there; 0: it is.", true);
+    for broker in brokers {
+        sample(out, away, true, Some(&label(broker)), broker.away.div_ceil(1000));
+    }
+    let mut last = "";
+    for (entry, name, number) in of_broker() {
+        let link = format!("link_{name}");
+        if name != last {
+            last = name;
+            family(out, &link, &format!("Of each broker: {}", entry.help), entry.gauge);
+        }
+        for broker in brokers {
+            let more = entry.label.map(|(key, label)| format!(",{key}=\"{label}\""));
+            let labels = label(broker) + &more.unwrap_or_default();
+            sample(out, &link, entry.gauge, Some(&labels), broker.get(number));
+        }
+    }
+}
+
+fn family(out: &mut String, name: &str, help: &str, gauge: bool) {
+    let (suffix, kind) = if gauge { ("", "gauge") } else { ("_total", "counter") };
+    let _ = write!(
+        out,
+        "# HELP websocket_{name}{suffix} {help}\n# TYPE websocket_{name}{suffix} {kind}\n"
+    );
+}
+
+fn sample(out: &mut String, name: &str, gauge: bool, labels: Option<&str>, value: u64) {
+    let suffix = if gauge { "" } else { "_total" };
+    let _ = match labels {
+        Some(labels) => writeln!(out, "websocket_{name}{suffix}{{{labels}}} {value}"),
+        None => writeln!(out, "websocket_{name}{suffix} {value}"),
+    };
+}
+
+/// A name of the configuration's as a label's value, which has three escapes.
+fn label_text(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -25,6 +25,11 @@ pub fn configure(brokers: Vec<Rc<Configured>>) {
     CONFIGURED.set(brokers);
 }
 
+/// The names of the brokers, in the configuration's order.
+pub fn names() -> Vec<String> {
+    CONFIGURED.with_borrow(|brokers| brokers.iter().map(|broker| broker.name.clone()).collect())
+}
+
 /// What this worker's hub has of all this.
 pub struct Far {
     /// The brokers.

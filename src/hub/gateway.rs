@@ -9,8 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ws_hub::broker::{Action, Driver, Keep, Number, To};
 use ws_hub::envelope::{Kind, Origin};
-use ws_hub::gateway::Gateway as Place;
-use ws_hub::{ConnId, Envelope};
+use ws_hub::{ConnId, Envelope, Zone};
 
 use super::bus::Bus;
 use super::copies::News;
@@ -176,8 +175,8 @@ impl Gateway {
     }
 
     /// Does whatever can be done now. Returns what has come.
-    pub fn turn(&mut self, place: &Place<'_>, histories: Option<&Histories>) -> Vec<Came> {
-        let now = clock::now_ms();
+    pub fn turn(&mut self, zone: &Zone<'_>, histories: Option<&Histories>) -> Vec<Came> {
+        let (now, place, standings) = (clock::now_ms(), zone.gateway(), zone.standings());
         let mut came = std::mem::take(&mut self.news);
         for (n, link) in self.links.iter_mut().enumerate() {
             link.turn();
@@ -192,13 +191,19 @@ impl Gateway {
                     }
                 }
             }
-            place.set_broker(n, link.copies.term(), link.away_since);
+            place.set_broker(n, link.copies.term(), link.away_since());
+            standings.set(n, link.name(), link.stands, link.since);
         }
         for (number, counter) in Number::SHOWN {
-            let all = self.links.iter_mut().map(|link| link.take(number));
-            match counter.is_gauge() {
-                true => stats::set(counter, all.sum()),
-                false => stats::add(counter, all.sum()),
+            let mut all = 0;
+            for (n, link) in self.links.iter_mut().enumerate() {
+                let value = link.take(number);
+                standings.count(n, number, value);
+                all += value;
+            }
+            match number.is_gauge() {
+                true => stats::set(counter, all),
+                false => stats::add(counter, all),
             }
         }
         self.call_when_due(now);
@@ -287,8 +292,8 @@ fn about_histories(
 impl Drop for Gateway {
     fn drop(&mut self) {
         DUE.with(Timer::cancel);
-        for (_, counter) in Number::SHOWN {
-            if counter.is_gauge() {
+        for (number, counter) in Number::SHOWN {
+            if number.is_gauge() {
                 stats::set(counter, 0);
             }
         }

@@ -197,7 +197,7 @@ impl Hub {
                 }
                 return;
             }
-            Role::Holder => gateway.turn(&bus.place(), local.histories.as_ref()),
+            Role::Holder => gateway.turn(&bus.zone(), local.histories.as_ref()),
             Role::Leaving(until) => {
                 let (came, is_done) = gateway.turn_as_leaving();
                 if is_done {

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use ws_hub::broker::{Action, Address, Broker, Driver, Number, Peer, Server, Settings, State};
+use ws_hub::standing::Stands;
 
 use super::bus::RateLimiter;
 use super::copies::Copies;
@@ -41,8 +42,9 @@ pub struct Link {
     pub broker: Box<dyn Broker>,
     /// This machine's copies of its histories.
     pub copies: Copies,
-    /// Since when it is away.
-    pub away_since: Option<u64>,
+    /// How it stands with it, and since when; until it is there since when it is not.
+    pub stands: Stands,
+    pub since: u64,
     clients: Vec<(Peer, Client)>,
     /// What to call when something may have happened.
     happened: Rc<dyn Fn()>,
@@ -56,9 +58,20 @@ impl Link {
         let mut broker = configured.server.open(configured.settings.clone(), driver);
         let now = clock::now_ms();
         broker.start(now);
-        let (copies, clients, away_since) = (Copies::new(), Vec::new(), Some(now));
+        let (copies, clients) = (Copies::new(), Vec::new());
+        let (stands, since) = (Stands::Connecting, now);
         let (lost, denied) = (RateLimiter::default(), RateLimiter::default());
-        Link { configured, broker, copies, away_since, clients, happened, lost, denied }
+        Link { configured, broker, copies, stands, since, clients, happened, lost, denied }
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.configured.name
+    }
+
+    /// Since when it is away.
+    pub fn away_since(&self) -> Option<u64> {
+        (self.stands != Stands::Connected).then_some(self.since)
     }
 
     /// Has `happened` called in this turn of the event loop. False: there is no connection that could.
@@ -176,9 +189,12 @@ impl Link {
 
     fn note(&mut self, state: State, now: u64) {
         match state {
-            State::Up { .. } => self.away_since = None,
+            State::Up { .. } => (self.stands, self.since) = (Stands::Connected, now),
             State::Down { .. } => {
-                self.away_since = self.away_since.or(Some(now));
+                if self.stands == Stands::Connected {
+                    self.since = now;
+                }
+                self.stands = Stands::Away;
                 self.copies.lose();
             }
             State::Denied { .. } => {}

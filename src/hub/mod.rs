@@ -45,7 +45,7 @@ pub use history::smallest_zone as smallest_history_zone;
 pub use link::Configured as Broker;
 pub use local::OnGap;
 pub use mailbox::Mailbox;
-pub use numbers::{connections, sum, workers};
+pub use numbers::{brokers, connections, sum, workers, Reached};
 pub use pending::{fetch, forget_afar, Pending};
 pub use presence::{ask, Answer, Roll};
 pub use publish::{

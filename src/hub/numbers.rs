@@ -1,9 +1,11 @@
 //! The numbers of all workers, and those that the fan-out counts.
 
+use ws_hub::broker::Number;
+use ws_hub::standing::{Standing, Stands};
 use ws_hub::{Counter, Zone};
 
-use super::history;
-use crate::ngx::{process, zone};
+use super::{far, history};
+use crate::ngx::{clock, process, zone};
 use crate::session::{stats, Delivery};
 
 /// The zone as this worker finds it, seat or not; None in a process that has none. Workers that
@@ -68,6 +70,50 @@ pub fn workers() -> Vec<Worker> {
         })
     };
     zone.directory().joined().filter_map(of).collect()
+}
+
+/// How it stands with a broker of this worker's configuration.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Its name there.
+    pub name: String,
+    /// The process that talks to it; none while another takes the place of one that died.
+    pub worker: Option<u32>,
+    /// How it stands.
+    pub stands: Stands,
+    /// For so many milliseconds.
+    pub lasts: u64,
+    /// Of these for how many it has not been there; 0: it is.
+    pub away: u64,
+    standing: Standing,
+}
+
+impl Reached {
+    /// One of its numbers. What nobody talks to has nothing now, only totals.
+    pub fn get(&self, number: Number) -> u64 {
+        match self.worker {
+            None if number.is_gauge() => 0,
+            _ => self.standing.get(number),
+        }
+    }
+}
+
+/// How it stands with each broker, as the gateway has written it.
+pub fn brokers() -> Vec<Reached> {
+    let names = far::names();
+    let Some(zone) = living_zone().filter(|_| !names.is_empty()) else { return Vec::new() };
+    let now = clock::now_ms();
+    let holder = zone.gateway().holder().and_then(|row| zone.directory().worker(row));
+    let worker = holder.map(|(_, pid)| pid);
+    let reached = |name: String| {
+        let standing = zone.standings().read(&name).unwrap_or_else(|| Standing::new(now));
+        let (stands, lasts) = match (worker, standing.stands) {
+            (None, Stands::Connected) => (Stands::Connecting, 0),
+            (_, stands) => (stands, now.saturating_sub(standing.since_ms)),
+        };
+        Reached { name, worker, stands, lasts, away: standing.away(now), standing }
+    };
+    names.into_iter().map(reached).collect()
 }
 
 /// Counts what became of a message for one connection.

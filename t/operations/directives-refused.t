@@ -162,7 +162,10 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     taken('websocket_publish $uri;',            2);
     taken('websocket_status;',                  2);
     taken("websocket_status $_;",               2) for qw(json prometheus html);
+    taken("websocket_status $_;",               2) for 'health=broker', 'health=broker html', 'prometheus health=broker';
     refused('websocket_status xml;', '"websocket_status" directive must be json, prometheus or html');
+    refused("websocket_status $$_[0];", qq{invalid parameter "$$_[1]" in "websocket_status" directive})
+      for ['health=all', 'health=all'], ['json html', 'html'], ['health=broker health=broker', 'health=broker'];
     refused("$_ x;", qq{"$_" directive is not allowed here}, 0)
       for qw(websocket_subscribe websocket_publish);
     refused("$_ x;", qq{"$_" directive is not allowed here}, 1)

@@ -48,6 +48,7 @@ pub mod presence;
 pub mod ring;
 pub mod samples;
 pub mod since;
+pub mod standing;
 pub mod target;
 pub mod topic;
 pub mod zone;

@@ -2,8 +2,8 @@
 //! the memory ([`Zone::init`]) before any worker runs; found again, with all that is in it, by the
 //! next configuration after a reload ([`Zone::attach`]). The memory is the caller's.
 //!
-//! Layout, in words: header, the directory's rows, counters, highlights, samples, gateway, interest, census,
-//! the ring's index, the ring's data. Interest and census take at most a sixteenth of the zone each, the index
+//! Layout, in words: header, the directory's rows, counters, highlights, samples, gateway,
+//! standings, interest, census, the ring's index, the ring's data. Interest and census take at most a sixteenth of the zone each, the index
 //! somewhat more, data nearly all of the rest.
 
 use std::fmt;
@@ -17,10 +17,11 @@ use crate::id::NodeId;
 use crate::memory::{Ordering, Word, WORD};
 use crate::ring::Ring;
 use crate::samples::Samples;
+use crate::standing::Standings;
 use crate::target::{Target, TopicHash};
 
 /// "wshub" and the version of the layout.
-const MAGIC: u64 = 0x0077_7368_7562_0005;
+const MAGIC: u64 = 0x0077_7368_7562_0006;
 /// Words of the header; head and tail of the ring lie on cache lines of their own.
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;
@@ -48,6 +49,7 @@ pub struct Zone<'m> {
     board: Board<'m>,
     samples: Samples<'m>,
     gateway: Gateway<'m>,
+    standings: Standings<'m>,
 }
 
 /// Words of each worker's row, in all parts that have rows.
@@ -73,8 +75,8 @@ impl Layout {
         let buckets = (words / 16 / bucket).clamp(MIN_BUCKETS, MAX_BUCKETS);
         let buckets = 1 << buckets.ilog2();
         let census = (words / 16).max(MIN_CENSUS);
-        let before =
-            HEADER + rows * PER_ROW + Samples::WORDS + Gateway::WORDS + buckets * bucket + census;
+        let shared = Samples::WORDS + Gateway::WORDS + Standings::WORDS;
+        let before = HEADER + rows * PER_ROW + shared + buckets * bucket + census;
         let rest = words.saturating_sub(before);
         // One index word for every 10 to 20 words of data: small messages have about that size.
         let index = (rest / 20).next_power_of_two();
@@ -139,6 +141,7 @@ impl<'m> Zone<'m> {
         let (board, rest) = rest.split_at(layout.rows * Board::STRIDE);
         let (samples, rest) = rest.split_at(Samples::WORDS);
         let (gateway, rest) = rest.split_at(Gateway::WORDS);
+        let (standings, rest) = rest.split_at(Standings::WORDS);
         let (interest, rest) = rest.split_at(layout.buckets * layout.rows / 64);
         let (census, rest) = rest.split_at(layout.census);
         let (index, rest) = rest.split_at(layout.index);
@@ -154,6 +157,7 @@ impl<'m> Zone<'m> {
             census: Census::new(census),
             board: Board::new(board),
             samples: Samples::new(samples),
+            standings: Standings::new(standings),
         })
     }
 
@@ -218,6 +222,11 @@ impl<'m> Zone<'m> {
     /// Who talks to the broker.
     pub fn gateway(&self) -> Gateway<'m> {
         self.gateway
+    }
+
+    /// How it stands with the brokers.
+    pub fn standings(&self) -> Standings<'m> {
+        self.standings
     }
 
     /// The topics' subscribers.

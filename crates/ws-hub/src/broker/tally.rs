@@ -53,6 +53,11 @@ impl Number {
         (Number::TopicsSubscribed, Counter::BrokerTopicsSubscribed),
         (Number::RttMs, Counter::BrokerRttMs),
     ];
+
+    /// Whether it goes down as well as up.
+    pub fn is_gauge(self) -> bool {
+        self as usize >= FIRST_GAUGE
+    }
 }
 
 const NUMBERS: usize = Number::RttMs as usize + 1;
@@ -81,7 +86,7 @@ impl Tally {
     /// A gauge as it is; a total, which begins again.
     pub fn take(&mut self, what: Number) -> u64 {
         let n = &mut self.0[what as usize];
-        if what as usize >= FIRST_GAUGE {
+        if what.is_gauge() {
             *n
         } else {
             std::mem::take(n)
