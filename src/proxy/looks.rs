@@ -44,13 +44,6 @@ pub enum What {
     Ended(Option<u16>, Vec<u8>),
 }
 
-impl Seen {
-    /// A message.
-    pub fn message(from: Side, text: bool, data: &[u8]) -> Seen {
-        Seen { from, what: What::Message(text, data.to_vec()) }
-    }
-}
-
 /// The handler's part of a pair.
 #[derive(Default)]
 pub(super) struct Looks {
@@ -71,16 +64,26 @@ impl Looks {
         self.seen.borrow().iter().all(|seen| seen.from != side)
     }
 
-    /// Keeps something for the handler. Whether there is room for more of that side.
-    pub fn see(&self, seen: Seen) -> bool {
-        self.seen.borrow_mut().push_back(seen);
+    /// Keeps something for the handler.
+    fn see(&self, from: Side, what: What) {
+        self.seen.borrow_mut().push_back(Seen { from, what });
         self.wake();
-        false
+    }
+
+    /// A message has come. False: there is no memory for it.
+    pub fn see_message(&self, from: Side, text: bool, data: &[u8]) -> bool {
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(data.len()).is_err() {
+            return false;
+        }
+        copy.extend_from_slice(data);
+        self.see(from, What::Message(text, copy));
+        true
     }
 
     /// A side has ended.
     pub fn see_end(&self, from: Side, code: Option<u16>, reason: Vec<u8>) {
-        self.see(Seen { from, what: What::Ended(code, reason) });
+        self.see(from, What::Ended(code, reason));
     }
 
     /// Wakes the handler.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ws_conn::{Config, End, IoError, SendError};
 
-use super::looks::{Looks, Seen, Side};
+use super::looks::{Looks, Side};
 use crate::ngx::clock::now_ms;
 use crate::ngx::leg::{Leads, Leg};
 use crate::session::{Driver, Partner, Session, Transport, Worker};
@@ -102,35 +102,46 @@ impl Pair {
     fn carry(&self, upstream: &mut Upstream) {
         let Upstream { driver, last, .. } = upstream;
         let conn = &mut driver.conn;
-        let looks = self.looks.as_ref().filter(|looks| looks.at_messages);
-        if let Some(looks) = looks {
+        let mut fits = true;
+        if let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_messages) {
             if conn.has_room() && looks.wants(Side::Client) {
                 self.client.pass(|text, data| {
                     *last = now_ms();
-                    looks.see(Seen::message(Side::Client, text, data))
+                    fits &= looks.see_message(Side::Client, text, data);
+                    false
                 });
             }
             if self.client.has_room() && looks.wants(Side::Upstream) {
                 conn.pass(&Worker, self.leg.io(), |text, data| {
                     *last = now_ms();
-                    looks.see(Seen::message(Side::Upstream, text, data))
+                    fits &= looks.see_message(Side::Upstream, text, data);
+                    false
                 });
             }
-            driver.react(&self.leg, None);
-            return;
+        } else {
+            // What the other side cannot be sent any more is of no use to anybody.
+            let mut goes_on = |sent: Result<bool, SendError>| {
+                fits &= sent != Err(SendError::Io(IoError::NoMemory));
+                fits && sent.unwrap_or(true)
+            };
+            if conn.has_room() {
+                self.client.pass(|text, data| {
+                    *last = now_ms();
+                    let sent = conn.pass_on(&Worker, self.leg.io(), text, data);
+                    goes_on(sent.map(|_| conn.has_room()))
+                });
+            }
+            if self.client.has_room() {
+                conn.pass(&Worker, self.leg.io(), |text, data| {
+                    *last = now_ms();
+                    goes_on(self.client.pass_on(text, data))
+                });
+            }
         }
-        if conn.has_room() {
-            self.client.pass(|text, data| {
-                *last = now_ms();
-                // What the other side cannot be sent any more is of no use to anybody.
-                conn.pass_on(&Worker, self.leg.io(), text, data).is_err() || conn.has_room()
-            });
-        }
-        if self.client.has_room() {
-            conn.pass(&Worker, self.leg.io(), |text, data| {
-                *last = now_ms();
-                self.client.pass_on(text, data).unwrap_or(true)
-            });
+        if !fits && conn.end().is_none() {
+            // Neither side is to miss a message without being told.
+            self.leg.info("websocket connection closed: no memory");
+            conn.end_with(&Worker, 1011, b"");
         }
         driver.react(&self.leg, None);
     }

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zlib
 
-from lib.live import REPO, Cases, Nginx, Tap, await_, equal
+from lib.live import PORT, REPO, Cases, Nginx, Tap, await_, equal
 from lib.peer import CLOSE, TEXT, Peer, frame
 
 KIB, BINARY = 1024, 0x82
@@ -59,6 +59,11 @@ case.handler("/remembers", """
     live.report(websocket.history("kept"))
     ws:close()
 """)
+case.handler("/looks", """
+    local url = "ws://127.0.0.1:" .. ngx.var.server_port .. "/messages?" .. ngx.var.args
+    require("resty.websocket").proxy{ url = url, on_message = function () end }
+""")
+case.server += f"location = /passes {{ websocket_proxy ws://127.0.0.1:{PORT}/messages?$args; }}"
 case.server += """
     location = /feed { websocket_subscribe room; websocket_publish_from_client on; }
     location = /lines { websocket_subscribe room format=json; }
@@ -186,6 +191,17 @@ def connected(peer):
         equal(peer.report(), "nil | no memory | 1011 | no memory")
 
 
+def passed(peer):
+    """A message that a proxy has no memory to pass on, nor to show: neither side goes on without it."""
+    state(0, b"\0")
+    echo([peer])
+    state(0, b"\1")
+    peer.send(frame(BINARY, bytes(20 * KIB)))
+    equal(peer.frame(), (CLOSE, b"\x03\xf3"))
+    equal(peer.rest(), b"")
+    equal(peer.report(), "1011 |  | true")
+
+
 LARGE = frame(BINARY, bytes(KIB * 200))
 WORD = frame(TEXT, "y" * 100)
 # Name, location, what is sent, what must come, what is counted: faults, connections closed with 1011.
@@ -197,6 +213,8 @@ CASES = [
     ("a large message", "/messages", LARGE, closed, [1, 1], {}),
     ("a large message in fragments", "/messages",
      frame(0x02, bytes(9000)) + frame(0x00, bytes(9000)) * 20, closed, [1, 1], {}),
+    ("a message for a proxy's upstream", "/passes", b"", passed, [0, 1], {}),
+    ("a message for a proxy's handler", "/looks", b"", passed, [0, 1], {}),
     ("a large message to a connection without a handler", "/feed", LARGE, closed_alone, [1, 1],
      {}),
     ("a large frame", "/frames", LARGE, dropped, [1, 1], {}),
