@@ -40,6 +40,9 @@ pub struct Leg {
 struct Events {
     flush: ffi::ngx_event_t,
     timer: ffi::ngx_event_t,
+    /// Their data: what nginx's debug log takes the descriptor of a timer from. Its own data is the
+    /// owner.
+    connection: ffi::ngx_connection_t,
 }
 
 /// Reading and writing: `Wire`'s, while it is attached.
@@ -54,8 +57,10 @@ impl Deref for Leg {
 impl Leg {
     /// A leg to nothing.
     pub fn new() -> Leg {
-        // SAFETY: an all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
-        let events = UnsafeCell::new(unsafe { mem::zeroed() });
+        // SAFETY: zeroed events and connections are nginx's own initial state (ngx_calloc).
+        let mut events: Events = unsafe { mem::zeroed() };
+        events.connection.fd = -1;
+        let events = UnsafeCell::new(events);
         Leg { wire: Wire::new(ptr::null_mut()), mark: Cell::new((-1, ptr::null())), events }
     }
 
@@ -82,8 +87,9 @@ impl Leg {
             let events = &mut *leg.events.get();
             events.flush.handler = Some(flush_handler::<T>);
             events.timer.handler = Some(timer_handler::<T>);
+            events.connection.data = data;
             for ev in [&mut events.flush, &mut events.timer] {
-                ev.data = data;
+                ev.data = ptr::addr_of_mut!(events.connection).cast();
                 ev.log = (*c).log;
             }
             ffi::ngx_handle_read_event((*c).read, 0);
@@ -220,11 +226,11 @@ unsafe extern "C" fn write_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
 }
 
 unsafe extern "C" fn flush_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
-    // SAFETY: an event of ours, whose data is the owner.
-    unsafe { told::<T>("flush", (*ev).data, T::flush) };
+    // SAFETY: an event of ours, whose data leads to the owner.
+    unsafe { told::<T>("flush", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, T::flush) };
 }
 
 unsafe extern "C" fn timer_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: as above.
-    unsafe { told::<T>("timer", (*ev).data, T::timer) };
+    unsafe { told::<T>("timer", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, T::timer) };
 }

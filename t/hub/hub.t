@@ -530,7 +530,7 @@ GET /status
 --- response_headers
 Content-Type: application/json
 --- response_body_like
-^\{"connections_open":\d+,"connections_accepted":\d+,"connections_refused":\{"method":\d+.*"workers":\[\{"pid":\d+.*\}\]\}$
+^\{"connections_open":\d+,"connections_accepted":\d+,"connections_refused":\{"method":\d+.*"workers":\[\{"pid":\d+.*\}\],"brokers":\[\]\}$
 --- no_error_log
 [error]
 
