@@ -104,14 +104,14 @@ impl Pair {
         let conn = &mut driver.conn;
         let mut fits = true;
         if let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_messages) {
-            if conn.has_room() && looks.wants(Side::Client) {
+            if conn.may_pass() && looks.wants(Side::Client) {
                 self.client.pass(|text, data| {
                     *last = now_ms();
                     fits &= looks.see_message(Side::Client, text, data);
                     false
                 });
             }
-            if self.client.has_room() && looks.wants(Side::Upstream) {
+            if self.client.may_pass() && looks.wants(Side::Upstream) {
                 conn.pass(&Worker, self.leg.io(), |text, data| {
                     *last = now_ms();
                     fits &= looks.see_message(Side::Upstream, text, data);
@@ -124,14 +124,14 @@ impl Pair {
                 fits &= sent != Err(SendError::Io(IoError::NoMemory));
                 fits && sent.unwrap_or(true)
             };
-            if conn.has_room() {
+            if conn.may_pass() {
                 self.client.pass(|text, data| {
                     *last = now_ms();
                     let sent = conn.pass_on(&Worker, self.leg.io(), text, data);
-                    goes_on(sent.map(|_| conn.has_room()))
+                    goes_on(sent.map(|_| conn.may_pass()))
                 });
             }
-            if self.client.has_room() {
+            if self.client.may_pass() {
                 conn.pass(&Worker, self.leg.io(), |text, data| {
                     *last = now_ms();
                     goes_on(self.client.pass_on(text, data))

@@ -38,7 +38,7 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let sent = io.driver.conn.pass_on(&Worker, self.link.io(), text, data);
         self.react(&mut io);
-        sent.map(|_| io.driver.conn.has_room())
+        sent.map(|_| io.driver.conn.may_pass())
     }
 
     /// Sends a message of our own, whatever waits.
@@ -52,9 +52,9 @@ impl Session {
         sent.map(|_| ())
     }
 
-    /// Whether a message may be sent now.
-    pub fn has_room(&self) -> bool {
-        self.io.borrow().driver.conn.has_room()
+    /// Whether a message may be passed on now.
+    pub fn may_pass(&self) -> bool {
+        self.io.borrow().driver.conn.may_pass()
     }
 
     /// How it has ended, or is about to once the peer's close frame is answered; only when everything

@@ -361,3 +361,31 @@ bad "timeout" option: milliseconds expected, got string
 closed
 --- results
 nil "connection lost" 1006 "connection lost"
+
+
+
+=== TEST 16: what is passed on waits for the end of a message in fragments
+--- lua
+    { url = url, on_open = function (client)
+        local writer = assert(client:send_stream("text"))
+        writer:write("part")
+        ngx.timer.at(0.1, function () writer:finish() end)
+    end }
+--- upstream
+    report(ws:recv())
+    ws:send("x")
+    ws:close()
+--- client
+    local p = peer.connect()
+    say(p:receive())
+    p:send(peer.frame(0x81, "go"))
+    listen(p)
+--- response_body
+1 "part"
+continuation 
+text x
+close 1000 
+closed
+--- results
+"go" "text"
+"done" true nil 1000 "" 1000 ""

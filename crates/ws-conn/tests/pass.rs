@@ -123,6 +123,16 @@ fn a_close_frame_that_is_held_waits_for_the_answer_from_elsewhere() {
 }
 
 #[test]
+fn what_is_passed_on_waits_for_the_end_of_a_stream() {
+    let (world, _, mut conn) = server(Style::Messages);
+    assert!(conn.may_pass());
+    conn.open_stream(true).unwrap();
+    assert!(conn.has_room() && !conn.may_pass());
+    conn.finish_stream(&world).unwrap();
+    assert!(conn.may_pass());
+}
+
+#[test]
 fn a_broken_rule_is_not_held() {
     let (world, wire, mut conn) = server(Style::Messages);
     conn.hold_close();

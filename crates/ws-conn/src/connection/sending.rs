@@ -34,6 +34,13 @@ impl Connection {
         self.buffered() <= self.dialogue.mark
     }
 
+    /// Whether a message of another connection may be passed on now: there is room, and no message of
+    /// our own is being sent in fragments (RFC 6455 5.4), whose end it waits for.
+    #[inline]
+    pub fn may_pass(&self) -> bool {
+        self.has_room() && !self.dialogue.sender.is_streaming()
+    }
+
     /// Whether a frame with so many bytes of payload, which goes to many, is too much for this peer.
     /// `held`: bytes for it that were taken by whoever carries them, and have not left.
     pub fn is_slow_for(&self, payload: usize, held: usize) -> bool {
