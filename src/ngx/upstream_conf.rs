@@ -61,9 +61,10 @@ impl Conf {
                 | ffi::NGX_HTTP_UPSTREAM_FT_INVALID_HEADER)
                 as ffi::ngx_uint_t;
             c.request_buffering = 1;
+            c.ignore_headers = ACCEL;
             c.module = text(b"websocket_proxy");
             c.upstream = add_upstream(cf, wanted)?;
-            hide_nothing(cf, c)?;
+            hide_accel(cf, c)?;
             if let Some(tls) = &wanted.tls {
                 c.ssl = context(cf, tls)?;
                 c.ssl_session_reuse = 1;
@@ -126,11 +127,19 @@ unsafe fn add_upstream(
     }
 }
 
-/// The headers of an upstream that a client does not get: none, but nginx wants a table.
+/// What an upstream may tell the nginx before it. None of it is done: a 101 is not the kind of answer that it
+/// is about (a redirect would let the client in elsewhere), and a refusal goes on as it is.
+const ACCEL: ffi::ngx_uint_t = (ffi::NGX_HTTP_UPSTREAM_IGN_XA_REDIRECT
+    | ffi::NGX_HTTP_UPSTREAM_IGN_XA_EXPIRES
+    | ffi::NGX_HTTP_UPSTREAM_IGN_XA_LIMIT_RATE
+    | ffi::NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING
+    | ffi::NGX_HTTP_UPSTREAM_IGN_XA_CHARSET) as ffi::ngx_uint_t;
+
+/// Has the client not get those headers, as `proxy_pass` has it.
 ///
 /// # Safety
 /// `cf` must be the configuration being read.
-unsafe fn hide_nothing(
+unsafe fn hide_accel(
     cf: *mut ffi::ngx_conf_t,
     conf: &mut ffi::ngx_http_upstream_conf_t,
 ) -> Option<()> {
@@ -140,7 +149,14 @@ unsafe fn hide_nothing(
         let mut above: ffi::ngx_http_upstream_conf_t = std::mem::zeroed();
         (above.hide_headers, above.pass_headers) = (unset, unset);
         (conf.hide_headers, conf.pass_headers) = (unset, unset);
-        let mut none = [ffi::ngx_str_t::empty()];
+        let mut names = [
+            text(b"X-Accel-Redirect"),
+            text(b"X-Accel-Expires"),
+            text(b"X-Accel-Limit-Rate"),
+            text(b"X-Accel-Buffering"),
+            text(b"X-Accel-Charset"),
+            ffi::ngx_str_t::empty(),
+        ];
         let mut hash: ffi::ngx_hash_init_t = std::mem::zeroed();
         hash.max_size = 512;
         hash.bucket_size = 64;
@@ -149,7 +165,7 @@ unsafe fn hide_nothing(
             cf,
             conf,
             &mut above,
-            none.as_mut_ptr(),
+            names.as_mut_ptr(),
             &mut hash,
         );
         (rc == ffi::NGX_OK as isize).then_some(())

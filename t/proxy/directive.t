@@ -701,3 +701,42 @@ close 1002 reserved non-control frames
 closed
 close 1002 reserved non-control frames
 closed
+
+
+
+=== TEST 29: what an upstream tells an nginx before it is not done, and not told the client
+--- pass
+--- config
+    location = /up {
+        content_by_lua_block {
+            local sock = ngx.req.socket(true)
+            local accept = ngx.encode_base64(ngx.sha1_bin(ngx.var.http_sec_websocket_key
+                           .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+            sock:send((ngx.var.arg_refuse and "HTTP/1.0 403 No\r\nContent-Type: text/plain\r\n"
+                       or "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+                          .. "Sec-WebSocket-Accept: " .. accept .. "\r\n")
+                      .. "X-Accel-Redirect: /elsewhere\r\nX-Accel-Limit-Rate: 1\r\nX-Accel-Buffering: yes\r\n"
+                      .. "X-Accel-Expires: 100\r\nX-Accel-Charset: koi8-r\r\nX-Accel: kept\r\n\r\n"
+                      .. (ngx.var.arg_refuse and "no way" or "\129\126\0\200" .. ("x"):rep(200) .. "\136\2\3\232"))
+        }
+    }
+    location = /refused { websocket_proxy ws://127.0.0.1:HTTP_PORT/up?refuse=1; }
+    location = /elsewhere { return 200 "elsewhere"; }
+--- client
+    local p = peer.connect("", "/refused")
+    ngx.say(p.head:match("[^\r]*"), "; ", p.head:match("Content%-Type: [^\r]*"), "; ",
+            p.head:match("X%-Accel[^\r]*"))
+    ngx.say(p:rest():match("no way"))
+    p:close()
+    p = peer.connect()
+    ngx.say(p.head:match("[^\r]*"), "; ", p.head:match("X%-Accel[^\r]*"))
+    local first, data = p:receive()
+    say(first, #data)
+    listen(p)
+--- response_body
+HTTP/1.1 403 No; Content-Type: text/plain; X-Accel: kept
+no way
+HTTP/1.1 101 Switching Protocols; X-Accel: kept
+129 200
+close 1000 
+closed

@@ -191,6 +191,7 @@ on_message: invalid utf-8 returned as text
             ngx.status = 401
             ngx.header["WWW-Authenticate"] = 'Basic realm="chat"'
             ngx.header["X-Twice"] = { "a", "b" }
+            ngx.header["X-Accel-Redirect"] = "/elsewhere"
             ngx.print("no ")
             ngx.flush(true)
             ngx.say("way")
@@ -199,7 +200,7 @@ on_message: invalid utf-8 returned as text
 --- client
     local p = peer.connect()
     ngx.say(p.head:match("[^\r]*"))
-    for _, name in ipairs { "Content%-Type", "Content%-Length", "X%-Twice", "WWW%-Authenticate", "Transfer%-Encoding" } do
+    for _, name in ipairs { "Content%-Type", "Content%-Length", "X%-Twice", "X%-Accel[^:]*", "WWW%-Authenticate", "Transfer%-Encoding" } do
         for value in p.head:gmatch("\n(" .. name .. ": [^\r]*)") do
             ngx.say(value)
         end

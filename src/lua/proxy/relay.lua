@@ -31,11 +31,12 @@ local spawn = ngx.thread.spawn
 
 -- Of a refusal's body, in bytes.
 local MAX_BODY = 65536
--- Headers of a refusal that are one hop's, or that nginx writes itself.
+-- Headers of a refusal that are one hop's, that nginx writes itself, or that are said to an nginx.
 local OURS = {
     ["connection"] = true, ["keep-alive"] = true, ["transfer-encoding"] = true, ["te"] = true,
     ["trailer"] = true, ["upgrade"] = true, ["content-length"] = true, ["server"] = true,
-    ["date"] = true,
+    ["date"] = true, ["x-accel-redirect"] = true, ["x-accel-expires"] = true,
+    ["x-accel-limit-rate"] = true, ["x-accel-buffering"] = true, ["x-accel-charset"] = true,
 }
 local CALLBACKS = { "on_open", "on_message", "on_close" }
 -- Options of connect() that hold for the client as well, unless `client` has its own.
