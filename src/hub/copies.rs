@@ -177,7 +177,7 @@ impl Copies {
     pub fn stored(
         &mut self,
         topic: &[u8],
-        at: Position,
+        epoch: u64,
         message: &Stored,
         broker: &mut dyn Broker,
         histories: &Histories,
@@ -185,7 +185,8 @@ impl Copies {
         if self.reading.contains(topic) || !self.followed.contains(topic) {
             return None;
         }
-        match place(topic, at, message, histories) {
+        let at = Position { epoch, offset: message.offset };
+        match place(topic, epoch, message, histories) {
             Ok(Placed::Known) => return None,
             Ok(Placed::Appended) => {}
             Ok(Placed::Gap) | Err(Error::History(HistoryError::Stale)) => {
@@ -198,12 +199,12 @@ impl Copies {
     }
 
     /// A history was dropped.
-    pub fn dropped(&mut self, topic: &[u8], histories: &Histories) -> Option<News> {
+    pub fn dropped(&mut self, topic: &[u8], at: Position, histories: &Histories) -> Option<News> {
         if !self.followed.contains(topic) {
             return None;
         }
-        let _ = histories.begin_copy(topic, Position::NOWHERE);
-        Some(News::Ring(topic.to_vec(), Position::NOWHERE))
+        let _ = histories.begin_copy(topic, at);
+        Some(News::Ring(topic.to_vec(), at))
     }
 }
 
@@ -218,22 +219,23 @@ fn copy(topic: &[u8], page: Page, histories: &Histories) -> Result<(), Error> {
     if histories.position(topic) != from {
         histories.begin_copy(topic, from)?;
     }
-    for (message, offset) in messages.iter().zip(after + 1..) {
-        place(topic, Position { offset, ..from }, message, histories)?;
+    for message in &messages {
+        place(topic, from.epoch, message, histories)?;
     }
     Ok(())
 }
 
 fn place(
     topic: &[u8],
-    at: Position,
-    (time, bytes): &Stored,
+    epoch: u64,
+    stored: &Stored,
     histories: &Histories,
 ) -> Result<Placed, Error> {
-    let message = Envelope::decode(bytes).map_err(Error::Envelope)?;
+    let message = Envelope::decode(&stored.bytes).map_err(Error::Envelope)?;
     let text = message.typ == ws_hub::envelope::Type::Text;
     let item = Item { text, data: message.payload, except: message.except };
-    histories.place(topic, at, *time, &item, true)
+    let time = if stored.time == 0 { clock::wall_ms() } else { stored.time };
+    histories.place(topic, Position { epoch, offset: stored.offset }, stored.before, time, &item)
 }
 
 /// Never 0, and another each time.

@@ -279,10 +279,10 @@ fn about_histories(
             Vec::new()
         }
         Action::Page { topic, page } => copies.page(&topic, page, broker, histories),
-        Action::Stored { topic, at, message } => {
-            Vec::from_iter(copies.stored(&topic, at, &message, broker, histories))
+        Action::Stored { topic, epoch, message } => {
+            Vec::from_iter(copies.stored(&topic, epoch, &message, broker, histories))
         }
-        Action::Dropped(topic) => Vec::from_iter(copies.dropped(&topic, histories)),
+        Action::Dropped { topic, at } => Vec::from_iter(copies.dropped(&topic, at, histories)),
         Action::Kept { ticket, outcome } => Vec::from_iter(copies.kept(ticket, outcome)),
         _ => Vec::new(),
     });

@@ -184,15 +184,15 @@ impl Histories {
         &self,
         name: &[u8],
         at: Position,
+        before: u64,
         time: u64,
         item: &Item<'_>,
-        subscribed: bool,
     ) -> Result<Placed, Error> {
         let topic = self.topic(name)?;
         let mut joined = Vec::new();
         let (flags, data) = item.encode(&mut joined)?;
-        let message = Message { data, flags, key: None, subscribed };
-        self.store.place(&topic, at, time, &message).map_err(Error::History)
+        let message = Message { data, flags, key: None, subscribed: true };
+        self.store.place(&topic, at, before, time, &message).map_err(Error::History)
     }
 
     /// Says of which term a copy is; 0: it is not kept up to date.

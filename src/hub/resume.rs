@@ -119,11 +119,18 @@ impl Local {
             return now(Some(Reason::Epoch));
         }
         let Local { histories: Some(histories), batch, .. } = self else { return now(None) };
-        if let Err(gap) = histories.read(topic, from, ONE, batch) {
-            return now(Some(gap.into()));
-        }
-        let offset = batch.get(0).map_or(live.offset, |first| first.offset - 1).min(live.offset);
-        let count = live.offset - offset;
+        let all = match histories.read(topic, from, ONE, batch) {
+            Err(gap) => return now(Some(gap.into())),
+            Ok(page) => page.all,
+        };
+        let offset = match (from, batch.get(0)) {
+            (From::After(at), Some(_)) => at.offset,
+            (_, first) => first.map_or(live.offset, |first| first.offset - 1),
+        };
+        let offset = offset.min(live.offset);
+        // What came after those that are live is not theirs to be filled with.
+        let newer = histories.read(topic, From::After(live), ONE, batch).map_or(0, |page| page.all);
+        let count = all.saturating_sub(newer);
         if count > at_most {
             return now(Some(Reason::TooMany));
         }
@@ -286,6 +293,10 @@ impl Local {
                 Ok(_) if batch.is_empty() => had = live,
                 Ok(_) => {
                     for record in batch.iter() {
+                        if record.offset > live.offset {
+                            had = live;
+                            break;
+                        }
                         let at = Position { epoch: live.epoch, offset: record.offset };
                         let Item { text, data, except } = Item::of(&record);
                         if except != Some(id) {

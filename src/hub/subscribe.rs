@@ -157,10 +157,7 @@ pub fn history(
         if reverse {
             let newest = match from {
                 From::Newest(n) => n,
-                From::After(at) => {
-                    let page = hub.local.read_all(topic, from, NONE, &mut batch)?;
-                    (page.top.offset - at.offset) as usize
-                }
+                From::After(_) => hub.local.read_all(topic, from, NONE, &mut batch)?.all as usize,
             };
             from = From::Newest(newest.min(limit.records));
         }

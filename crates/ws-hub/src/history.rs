@@ -155,16 +155,17 @@ impl<'m> History<'m> {
         self.hold().begin_copy(topic, at, now, self.owner.random)
     }
 
-    /// Appends to a copy the message that is at `at` there, if it follows on what the copy has. Its
-    /// key is of no use in a copy.
+    /// Appends to a copy the message that is at `at` there, after the one at `before`, if it follows
+    /// on what the copy has. Its key is of no use in a copy.
     pub fn place(
         &self,
         topic: &Topic<'_>,
         at: Position,
+        before: u64,
         time: u64,
         message: &Message<'_>,
     ) -> Result<Placed, HistoryError> {
-        self.hold().place(topic, at, time, message, self.owner.random)
+        self.hold().place(topic, at, before, time, message, self.owner.random)
     }
 
     /// The caller's mark of a copy; 0: none was set, or there is no such topic.

@@ -137,15 +137,24 @@ pub struct Page {
     pub top: Position,
     /// The offset before the first message.
     pub after: u64,
-    /// The messages, without a gap between them.
+    /// The messages, with none missing between them.
     pub messages: Vec<Stored>,
     /// There are more after the last one.
     pub more: bool,
 }
 
-/// A message of a history: an [`crate::Envelope`] that `incoming` has found good, and when it was
-/// stored, in milliseconds since 1970.
-pub type Stored = (u64, Bytes);
+/// A message of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its offset.
+    pub offset: u64,
+    /// The offset of the message before it. At some brokers there are gaps between offsets.
+    pub before: u64,
+    /// When it was stored, in milliseconds since 1970; 0: the broker does not say, so just now.
+    pub time: u64,
+    /// An [`crate::Envelope`] that `incoming` has found good.
+    pub bytes: Bytes,
+}
 
 /// What the driver is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,9 +184,9 @@ pub enum Action {
     Stored {
         /// Whose.
         topic: Vec<u8>,
-        /// Where it is.
-        at: Position,
-        /// What.
+        /// In which epoch.
+        epoch: u64,
+        /// What, and where.
         message: Stored,
     },
     /// The broker has acknowledged that this topic is followed: what comes from now on is told. What
@@ -190,8 +199,13 @@ pub enum Action {
         /// What.
         page: Option<Page>,
     },
-    /// A history was dropped by somebody.
-    Dropped(Vec<u8>),
+    /// A history was dropped by somebody: what comes next follows on this position.
+    Dropped {
+        /// Whose.
+        topic: Vec<u8>,
+        /// Where.
+        at: Position,
+    },
     /// What became of a message for a history.
     Kept {
         /// That of the message.

@@ -1,6 +1,8 @@
 //! Copies of histories that are kept elsewhere, at a broker: epoch, offsets and times are what they
 //! are there, and whoever reads the copy reads it as any history. A copy begins after some position,
-//! and messages are appended to it one after the other; what does not follow is not taken.
+//! and messages are appended to it one after the other; what does not follow is not taken. Offsets
+//! may have gaps there (those of a JetStream are its stream's), so each message comes with the offset
+//! before it.
 //!
 //! A topic that is empty there has no epoch yet. Its copy stands at [`Position::NOWHERE`], and so
 //! does who reads it: the first message of whatever epoch begins follows on that.
@@ -11,7 +13,8 @@
 use super::cells::Half;
 use super::lock::Slot;
 use super::parts::Parts;
-use super::record::record_cells;
+use super::publish::about;
+use super::record::Place;
 use super::row::{row_cells, EPOCH_OF, TOP, USED_AT};
 use super::{HistoryError, Message, Position, Topic};
 
@@ -64,6 +67,7 @@ impl Parts<'_> {
         &self,
         topic: &Topic<'_>,
         at: Position,
+        before: u64,
         time: u64,
         message: &Message<'_>,
         random: fn() -> u64,
@@ -73,15 +77,16 @@ impl Parts<'_> {
         }
         let Some(row) = self.find(topic.name) else { return Ok(Placed::Gap) };
         let top = self.top(Some(row));
-        let is_first = top == Position::NOWHERE && at.offset == 1;
+        let is_first = top == Position::NOWHERE && before == 0;
         if at.epoch == top.epoch && at.offset <= top.offset {
             return Ok(Placed::Known);
         }
-        if !is_first && (at.epoch != top.epoch || at.offset != top.offset + 1) {
+        if !is_first && (at.epoch != top.epoch || before != top.offset) {
             return Ok(Placed::Gap);
         }
         let most = self.most_cells(&topic.limits);
-        let need = record_cells(0, message.data.len());
+        let place = Some(Place { offset: at.offset, before });
+        let need = about(message, b"", place, time).cells(message.data.len());
         if need > most {
             return Err(HistoryError::TooLarge);
         }
@@ -91,7 +96,7 @@ impl Parts<'_> {
         self.trim_cells(row, most - need);
         let room = self.make_room(need, row, time, random);
         if room.is_ok() {
-            self.append(row, message, &[], time);
+            self.append(row, message, &[], place, time);
         }
         self.trim(row, &topic.limits, time);
         self.lock.end(Slot::Own);

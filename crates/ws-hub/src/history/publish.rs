@@ -4,7 +4,7 @@ use super::cells::{chain_len, Cell, Half, CELL_BYTES};
 use super::lock::Slot;
 use super::parts::{Parts, EPOCH, GENERATION, RULES};
 use super::record::{
-    cells_of, record_cells, About, KEY_EPOCH, KEY_HASH, LEN, NEXT, OFFSET, OLDER, PREVIOUS, SKIP,
+    number, set_place, About, Place, KEY_EPOCH, KEY_HASH, LEN, NEXT, OFFSET, OLDER, PREVIOUS, SKIP,
     TOPIC,
 };
 use super::row::{
@@ -20,6 +20,11 @@ const RULES_SHARE: usize = 4;
 const RULES_START: usize = 1;
 const RULES_CELL: Half = Half::low(0);
 const RULES_LEN: Half = Half::high(0);
+
+/// What the record of a message will say of itself.
+pub(super) fn about(message: &Message<'_>, key: &[u8], place: Option<Place>, time: u64) -> About {
+    About { time, flags: message.flags, key: key.len() as u8, copied: place.is_some() }
+}
 
 impl Parts<'_> {
     /// How many cells a topic's records may have: never more than half of the zone, so that
@@ -49,7 +54,8 @@ impl Parts<'_> {
         }
         let key = message.key.unwrap_or_default();
         let most = self.most_cells(&topic.limits);
-        let need = record_cells(key.len(), message.data.len());
+        let about = about(message, key, None, now);
+        let need = about.cells(message.data.len());
         if need > most {
             return Err(HistoryError::TooLarge);
         }
@@ -71,7 +77,7 @@ impl Parts<'_> {
         self.set_limits(row, topic.limits);
         self.trim_cells(row, most - need);
         let room = self.make_room(need, row, now, random);
-        let position = room.map(|()| self.append(row, message, key, now));
+        let position = room.map(|()| self.append(row, message, key, None, now));
         self.trim(row, &topic.limits, now);
         self.lock.end(Slot::Own);
         self.touch(row, message.subscribed);
@@ -88,18 +94,20 @@ impl Parts<'_> {
         (now.saturating_sub(time) <= KEY_MS).then_some(Position { epoch, offset })
     }
 
-    /// Stores the message as the topic's newest. The row is under change, and the cells are free.
+    /// Stores the message as the topic's newest; in a copy at its place. The row is under change, and
+    /// the cells are free.
     pub(super) fn append(
         &self,
         row: Cell,
         message: &Message<'_>,
         key: &[u8],
+        place: Option<Place>,
         now: u64,
     ) -> Position {
         let cells = &self.cells;
-        let about = About { time: now, flags: message.flags, key: key.len() as u8 };
-        let record = cells.take(record_cells(key.len(), message.data.len()));
-        let offset = cells.word(row, TOP) + 1;
+        let about = about(message, key, place, now);
+        let record = cells.take(about.cells(message.data.len()));
+        let offset = place.map_or_else(|| cells.word(row, TOP) + 1, |place| place.offset);
         let epoch = cells.word(row, EPOCH_OF);
         let last = cells.half(row, LAST);
         cells.set_half(record, LEN, message.data.len() as u32);
@@ -110,6 +118,10 @@ impl Parts<'_> {
         cells.set_half(record, OLDER, cells.half(self.more(row), SKIP_TO));
         cells.set_half(record, TOPIC, row);
         cells.store(record, about.start(), &[key, message.data]);
+        if let Some(place) = place {
+            let number = if last == 0 { 1 } else { number(cells, last) + 1 };
+            set_place(cells, record, place.before, number);
+        }
         if !key.is_empty() {
             cells.set_half(record, KEY_HASH, self.key_hash(row, key));
             cells.set_word(record, KEY_EPOCH, epoch);
@@ -120,10 +132,10 @@ impl Parts<'_> {
             _ => cells.set_half(last, NEXT, record),
         }
         cells.set_half(row, LAST, record);
-        if offset.is_multiple_of(SKIP) {
+        if number(cells, record).is_multiple_of(SKIP) {
             cells.set_half(self.more(row), SKIP_TO, record);
         }
-        let n = cells_of(cells, record) as u32;
+        let n = about.cells(message.data.len()) as u32;
         cells.set_half(row, CELLS, cells.half(row, CELLS) + n);
         cells.set_half(row, COUNT, cells.half(row, COUNT) + 1);
         cells.set_word(row, TOP, offset);

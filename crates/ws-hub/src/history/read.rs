@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::cells::Cell;
 use super::parts::{Parts, EPOCH};
-use super::record::{About, LEN, NEXT, OFFSET, OLDER, PREVIOUS, SKIP};
-use super::row::{COUNT, EPOCH_OF, FIRST, LAST, SKIP_TO, TOP};
+use super::record::{before, number, About, LEN, NEXT, OFFSET, OLDER, PREVIOUS, SKIP};
+use super::row::{EPOCH_OF, FIRST, LAST, SKIP_TO, TOP};
 use super::Position;
 
 /// Records of one piece at most: as long as that others wait for the lock.
@@ -38,6 +38,8 @@ pub struct Page {
     pub top: Position,
     /// There are more messages after the last one that came.
     pub more: bool,
+    /// How many there are from the first one that came on, or would have with less of a limit.
+    pub all: u64,
 }
 
 /// Why messages after a position cannot be had.
@@ -52,7 +54,7 @@ pub enum Gap {
 /// A message of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its number in its epoch, from 1 on.
+    /// Its number in its epoch, from 1 on; in a copy there may be gaps between them.
     pub offset: u64,
     /// When it was published, in milliseconds.
     pub time: u64,
@@ -145,29 +147,34 @@ impl Parts<'_> {
         out: &mut Batch,
     ) -> Result<Page, Gap> {
         let top = self.top(row);
-        let count = row.map_or(0, |row| self.cells.half(row, COUNT)) as u64;
-        let before_first = top.offset - count;
-        let after = match from {
-            From::Newest(n) => top.offset - count.min(n as u64),
+        let end = |half| row.map_or(0, |row| self.cells.half(row, half));
+        let (first, last) = (end(FIRST), end(LAST));
+        let before_first = if first == 0 { top.offset } else { before(&self.cells, first) };
+        let mut record = match (from, row) {
             // Nothing has been missed since there was nothing.
-            From::After(Position::NOWHERE) if before_first == 0 => 0,
-            From::After(at) if at.epoch != top.epoch || at.offset > top.offset => {
+            (From::After(Position::NOWHERE), _) if before_first == 0 => first,
+            (From::After(at), _) if at.epoch != top.epoch || at.offset > top.offset => {
                 return Err(Gap::Epoch);
             }
-            From::After(at) if at.offset < before_first => return Err(Gap::Trimmed),
-            From::After(at) => at.offset,
+            (From::After(at), _) if at.offset < before_first => return Err(Gap::Trimmed),
+            (From::After(at), Some(row)) if at.offset < top.offset => self.seek(row, at.offset),
+            (From::Newest(n), Some(row)) if n > 0 && last != 0 => {
+                let (newest, oldest) = (number(&self.cells, last), number(&self.cells, first));
+                self.at_number(row, (newest + 1).saturating_sub(n as u64).max(oldest))
+            }
+            _ => 0,
         };
-        let Some(row) = row.filter(|_| after < top.offset) else {
-            return Ok(Page { top, more: false });
+        let all = match record {
+            0 => 0,
+            record => number(&self.cells, last) - number(&self.cells, record) + 1,
         };
-        let mut record = self.seek(row, after + 1);
         let mut left = limit;
         let first = out.len();
         while record != 0 {
             let about = About::of(&self.cells, record);
             let len = self.cells.half(record, LEN) as usize;
             if left.records == 0 || len > left.bytes && out.len() > first {
-                return Ok(Page { top, more: true });
+                return Ok(Page { top, more: true, all });
             }
             let start = out.bytes.len();
             let key = usize::from(about.key);
@@ -175,7 +182,7 @@ impl Parts<'_> {
                 // What has come stays. A first message without memory for it cannot be had, which
                 // its reader is told as of one that is gone: it would ask for it without end.
                 let came = out.len() > first;
-                return if came { Ok(Page { top, more: true }) } else { Err(Gap::Trimmed) };
+                return if came { Ok(Page { top, more: true, all }) } else { Err(Gap::Trimmed) };
             }
             self.cells.load(record, about.start(), key + len, &mut out.bytes);
             let offset = self.cells.word(record, OFFSET);
@@ -184,27 +191,47 @@ impl Parts<'_> {
             left.bytes = left.bytes.saturating_sub(len);
             record = self.cells.half(record, NEXT);
         }
-        Ok(Page { top, more: false })
+        Ok(Page { top, more: false, all })
     }
 
-    /// The record of an offset that is there.
-    fn seek(&self, row: Cell, offset: u64) -> Cell {
+    /// The first record after an offset that the topic's first is not after; there is one.
+    fn seek(&self, row: Cell, after: u64) -> Cell {
+        let cells = &self.cells;
+        let (first, mut record) = (cells.half(row, FIRST), cells.half(row, LAST));
+        if !About::of(cells, record).copied {
+            return self.at_number(row, after + 1);
+        }
+        let is_after = |record| cells.word(record, OFFSET) > after;
+        let (oldest, newest) = (number(cells, first), number(cells, record));
+        let mut skips = newest - newest % SKIP;
+        let mut skip = cells.half(self.more(row), SKIP_TO);
+        while skips >= oldest && is_after(skip) {
+            (record, skip, skips) = (skip, cells.half(skip, OLDER), skips - SKIP);
+        }
+        while record != first && is_after(cells.half(record, PREVIOUS)) {
+            record = cells.half(record, PREVIOUS);
+        }
+        record
+    }
+
+    /// The record of a number that is there.
+    fn at_number(&self, row: Cell, at: u64) -> Cell {
         let cells = &self.cells;
         let walk =
             |record, half, steps| (0..steps).fold(record, |record, _| cells.half(record, half));
         let first = cells.half(row, FIRST);
-        let top = cells.word(row, TOP);
-        let steps = offset - cells.word(first, OFFSET);
+        let top = number(cells, cells.half(row, LAST));
+        let steps = at - number(cells, first);
         if steps <= SKIP {
             return walk(first, NEXT, steps);
         }
-        if top - offset <= SKIP {
-            return walk(cells.half(row, LAST), PREVIOUS, top - offset);
+        if top - at <= SKIP {
+            return walk(cells.half(row, LAST), PREVIOUS, top - at);
         }
-        // From the newest one that can be skipped to, which is younger than the offset.
+        // From the newest one that can be skipped to, which is younger.
         let newest = top - top % SKIP;
-        let skips = (newest - offset) / SKIP;
+        let skips = (newest - at) / SKIP;
         let record = walk(cells.half(self.more(row), SKIP_TO), OLDER, skips);
-        walk(record, PREVIOUS, newest - skips * SKIP - offset)
+        walk(record, PREVIOUS, newest - skips * SKIP - at)
     }
 }

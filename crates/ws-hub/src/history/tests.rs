@@ -6,7 +6,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::cells::{Cell, CELL_BYTES, LINK};
 use super::parts::{BUSY, GRAVES, IDLE, RULES};
-use super::record::{cells_of, About, NEXT, NEXT_KEY, OFFSET, OLDER, PREVIOUS, SKIP, TOPIC};
+use super::record::{
+    cells_of, number, About, NEXT, NEXT_KEY, OFFSET, OLDER, PREVIOUS, SKIP, TOPIC,
+};
 use super::row::{
     CELLS, COUNT, FIRST, FIRST_STUB, LAST, LAST_STUB, NEWER_USED, OLDER_USED, SKIP_TO, TOP,
 };
@@ -68,20 +70,24 @@ impl Check<'_> {
         assert_eq!(last_stub, cells.half(more, LAST_STUB));
         assert_eq!(live + stubs, cells.half(row, CELLS) as usize);
         let (mut record, mut before) = (cells.half(row, FIRST), 0);
-        let mut offset = cells.word(row, TOP) - u64::from(cells.half(row, COUNT));
-        let mut mark = None;
+        let (mut mark, mut place) = (None, None);
+        let mut count = 0;
         while record != 0 {
-            offset += 1;
-            assert_eq!(cells.word(record, OFFSET), offset);
+            let (n, offset) = (number(&cells, record), cells.word(record, OFFSET));
+            let (last, after) = place.unwrap_or((n - 1, super::record::before(&cells, record)));
+            assert_eq!((n, super::record::before(&cells, record)), (last + 1, after));
+            place = Some((n, offset));
+            count += 1;
             assert_eq!(cells.half(record, PREVIOUS), before);
             assert_eq!(cells.half(record, TOPIC), row);
-            if offset.is_multiple_of(SKIP) {
+            if n.is_multiple_of(SKIP) {
                 assert!(mark.is_none_or(|mark| mark == cells.half(record, OLDER)));
                 mark = Some(record);
             }
             (before, record) = (record, cells.half(record, NEXT));
         }
-        assert_eq!(offset, cells.word(row, TOP));
+        assert_eq!(count, cells.half(row, COUNT));
+        assert!(place.is_none_or(|(_, offset)| offset == cells.word(row, TOP)));
         assert!(mark.is_none_or(|mark| mark == cells.half(more, SKIP_TO)));
     }
 
@@ -259,10 +265,11 @@ fn a_copy_takes_what_follows_and_reads_as_any_history() {
     let mut rules = Rules::default();
     zone.refresh(&mut rules);
     let topic = rules.topic(b"t").unwrap();
-    let place = |epoch, offset| {
+    let after = |epoch, offset, before| {
         let message = Message { data: &[offset as u8], flags: 0, key: None, subscribed: true };
-        zone.place(&topic, Position { epoch, offset }, 10, &message).unwrap()
+        zone.place(&topic, Position { epoch, offset }, before, 10, &message).unwrap()
     };
+    let place = |epoch, offset| after(epoch, offset, offset - 1);
     let read = |from| {
         let mut batch = Batch::default();
         let page = zone.read(&topic, from, ALL, 10, &mut batch)?;
@@ -292,5 +299,50 @@ fn a_copy_takes_what_follows_and_reads_as_any_history() {
     assert_eq!(read(From::After(at(8, 20))), Ok((at(8, 21), vec![21])));
     assert_eq!(read(From::After(at(7, 5))), Err(Gap::Epoch));
     assert_eq!(read(From::Newest(9)), Ok((at(8, 21), vec![21])));
+    // With gaps between offsets.
+    assert_eq!((after(8, 30, 22), after(8, 30, 21)), (Placed::Gap, Placed::Appended));
+    assert_eq!((after(8, 40, 30), after(8, 50, 40)), (Placed::Appended, Placed::Appended));
+    assert_eq!(read(From::After(at(8, 21))), Ok((at(8, 50), vec![30, 40, 50])), "only 20 is gone");
+    assert_eq!(read(From::After(at(8, 20))), Err(Gap::Trimmed));
+    assert_eq!(read(From::After(at(8, 39))), Ok((at(8, 50), vec![40, 50])), "before a message");
+    assert_eq!(read(From::After(at(8, 51))), Err(Gap::Epoch));
+    assert_eq!(read(From::Newest(2)), Ok((at(8, 50), vec![40, 50])));
+    check(zone.parts);
+}
+
+#[test]
+fn any_offset_of_a_long_copy_with_gaps_is_found() {
+    let words: Vec<Word> = (0..48_000).map(|_| Word::new(0)).collect();
+    let zone = History::init(&words, ME).unwrap();
+    let topic = Topic {
+        name: b"t",
+        limits: Limits { count: 500, ttl: 1000, bytes: 1 << 20 },
+        generation: 0,
+    };
+    zone.begin_copy(&topic, Position { epoch: 7, offset: 100 }, 10).unwrap();
+    let offsets: Vec<u64> = (0..1200).map(|n| 101 + 3 * n + n % 2).collect();
+    let mut before = 100;
+    for &offset in &offsets {
+        let data = &offset.to_le_bytes()[..];
+        let message = Message { data, flags: 0, key: None, subscribed: true };
+        let at = Position { epoch: 7, offset };
+        assert_eq!(zone.place(&topic, at, before, 10, &message), Ok(Placed::Appended));
+        before = offset;
+    }
+    let kept = &offsets[700..];
+    let mut batch = Batch::default();
+    for after in offsets[699]..=*kept.last().unwrap() {
+        let at = From::After(Position { epoch: 7, offset: after });
+        let page = zone.read(&topic, at, Limit { records: 1, bytes: 1 }, 10, &mut batch).unwrap();
+        let expected = kept.iter().filter(|&&offset| offset > after);
+        assert_eq!(page.all, expected.clone().count() as u64);
+        assert_eq!(batch.get(0).map(|r| r.offset), expected.copied().next());
+    }
+    for n in [1, 63, 64, 65, 499, 500, 501] {
+        let limit = Limit { records: 1, bytes: 1 };
+        let page = zone.read(&topic, From::Newest(n), limit, 10, &mut batch).unwrap();
+        assert_eq!(page.all, n.min(500) as u64);
+        assert_eq!(batch.get(0).map(|r| r.offset), Some(kept[500 - n.min(500)]));
+    }
     check(zone.parts);
 }

@@ -41,15 +41,20 @@ impl World {
                     }
                 }
                 Action::Heard(node) => assert_ne!(node, OWN),
-                Action::Stored { topic, at, message } => {
-                    let message = Envelope::decode(&message.1).expect("a message");
+                Action::Stored { topic, epoch, message } => {
+                    assert!(epoch > 0 && message.before < message.offset);
+                    let message = Envelope::decode(&message.bytes).expect("a message");
                     assert_eq!(message.kind, Kind::Publish { topic: &topic });
-                    assert!(at.epoch > 0 && at.offset > 0);
                 }
                 Action::Page { page: Some(page), .. } => {
-                    assert!(page.after + page.messages.len() as u64 <= page.top.offset);
+                    let mut before = page.after;
+                    for message in &page.messages {
+                        assert!(message.before == before && message.offset > before);
+                        before = message.offset;
+                    }
+                    assert!(before <= page.top.offset);
                 }
-                Action::Page { page: None, .. } | Action::Dropped(_) => {}
+                Action::Page { page: None, .. } | Action::Dropped { .. } => {}
                 Action::Follows(topic) => self.broker.read(&topic, Position::NOWHERE, 10),
                 Action::Kept { ticket, .. } => assert_ne!(ticket, 0),
                 Action::State(_) => {}

@@ -9,8 +9,9 @@ use super::names::{KEPT, PLAIN};
 use super::wire::Frame;
 use super::{Lost, Phase, Redis, BATCH};
 use crate::broker::incoming::{check, heard, Unfit, Via};
-use crate::broker::seam::{Action, State, Unkept};
+use crate::broker::seam::{Action, State, Stored, Unkept};
 use crate::broker::tally::Number;
+use crate::history::Position;
 
 /// What a server says that is not the right one, or not yet: nothing was done.
 const ELSEWHERE: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS"];
@@ -242,9 +243,13 @@ impl Redis {
         match pushed(&topic, message) {
             Some(Pushed::Message(at, time, message)) => {
                 self.tally.add(Number::Received, 1);
-                self.actions.push_back(Action::Stored { topic, at, message: (time, message) });
+                let Position { epoch, offset } = at;
+                let message = Stored { offset, before: offset - 1, time, bytes: message };
+                self.actions.push_back(Action::Stored { topic, epoch, message });
             }
-            Some(Pushed::Dropped) => self.actions.push_back(Action::Dropped(topic)),
+            Some(Pushed::Dropped) => {
+                self.actions.push_back(Action::Dropped { topic, at: Position::NOWHERE });
+            }
             None => self.tally.add(Number::BadMessages, 1),
         }
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::wire::{command, Frame};
 use crate::broker::incoming::check_stored;
-use crate::broker::seam::{Outcome, Page, Placed};
+use crate::broker::seam::{Outcome, Page, Placed, Stored};
 use crate::history::{Limits, Position, KEY_MS, POSITION_MS};
 
 /// The scripts, in the order in which they are loaded.
@@ -204,12 +204,13 @@ impl Op {
         if let [after, messages, more] = rest {
             page.after = offset_of(after)?;
             page.more = more.as_integer()? == 1;
-            for record in messages.as_array()? {
+            for (record, offset) in messages.as_array()?.iter().zip(page.after.saturating_add(1)..)
+            {
                 let record = record.as_bytes()?;
                 let time = number(record.get(..TIME)?)?;
-                let message = record.slice(TIME..);
-                check_stored(&self.topic, &message).ok()?;
-                page.messages.push((time, message));
+                let bytes = record.slice(TIME..);
+                check_stored(&self.topic, &bytes).ok()?;
+                page.messages.push(Stored { offset, before: offset - 1, time, bytes });
             }
             if page.after.checked_add(page.messages.len() as u64)? > page.top.offset {
                 return None;
