@@ -12,6 +12,7 @@ use super::gateway::Gateway;
 use super::handover::Role;
 use super::history::Histories;
 use super::link::Configured;
+use super::questions::JOIN_LEAVE;
 
 thread_local! {
     // Those of the configuration loaded last: set in the master before it forks.
@@ -109,8 +110,13 @@ impl Far {
     /// What has come for this worker alone after it has handed over goes to the next one.
     fn forward(&mut self, message: &Envelope<'_>) {
         let is_errand = matches!(message.kind, Kind::Errand { .. });
-        let is_for_one =
-            matches!(message.kind, Kind::ToConnection { .. } | Kind::CloseConnection { .. });
+        let is_for_one = matches!(
+            message.kind,
+            Kind::ToConnection { .. }
+                | Kind::CloseConnection { .. }
+                | Kind::Answer { .. }
+                | Kind::Untold
+        );
         let mut bytes = Vec::new();
         if (is_errand || is_for_one && message.far) && message.encode(&mut bytes).is_ok() {
             self.forward.push(bytes);
@@ -130,16 +136,19 @@ impl Far {
         }
         let (broker, to) = match message.kind {
             _ if !message.far => return,
-            Kind::Publish { topic } | Kind::CloseTopic { topic, .. } => {
+            // Who follows a history hears only what is stored there.
+            Kind::CloseTopic { topic, .. } if histories.is_some_and(|h| h.keeps(topic)) => {
+                (self.broker_of(topic, histories), To::All)
+            }
+            Kind::Publish { topic } | Kind::CloseTopic { topic, .. } | Kind::Changes { topic } => {
                 (self.broker_of(topic, histories), To::Topic(topic))
             }
-            Kind::PublishMany { .. } => (Some(0), To::All),
-            Kind::ToConnection { id } | Kind::CloseConnection { id, .. } => {
+            Kind::PublishMany { .. } | Kind::Ask { .. } | Kind::Untold => (Some(0), To::All),
+            Kind::ToConnection { id } | Kind::CloseConnection { id, .. } | Kind::Answer { id } => {
                 (Some(0), To::Node(id.node()))
             }
             Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => return,
             Kind::Errand { .. } | Kind::HandsOver => return,
-            Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => return,
         };
         if let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) {
             gateway.pass_on(message, broker, to);
@@ -150,6 +159,10 @@ impl Far {
         let broker = self.broker_of(topic, histories);
         let is_heir = matches!(self.role, Role::Heir(_));
         let (Some(broker), Some(gateway)) = (broker, &mut self.gateway) else { return };
+        // Who comes and goes is no part of a history.
+        if histories.is_some_and(|h| h.keeps(topic) && h.flags(topic) & JOIN_LEAVE != 0) {
+            gateway.want(topic, broker);
+        }
         match histories {
             Some(histories) if histories.keeps(topic) && is_heir => gateway.follow(topic, broker),
             Some(histories) if histories.keeps(topic) => {

@@ -48,14 +48,16 @@ fn plain(kind: Kind<'_>) -> Envelope<'_> {
 /// Who in the ring is to hear a message that has come from another machine; None: nobody any more.
 fn target_of(message: &Envelope<'_>, bus: &Bus) -> Option<Target> {
     match message.kind {
-        Kind::Publish { topic } | Kind::CloseTopic { topic, .. } => {
+        Kind::Publish { topic } | Kind::CloseTopic { topic, .. } | Kind::Changes { topic } => {
             Some(Target::Topic(TopicHash::of(topic)))
         }
-        Kind::PublishMany { .. } => Some(Target::All),
-        Kind::ToConnection { id } | Kind::CloseConnection { id, .. } => bus.owner_here(&id),
+        Kind::PublishMany { .. } | Kind::Untold => Some(Target::All),
+        Kind::ToConnection { id } | Kind::CloseConnection { id, .. } | Kind::Answer { id } => {
+            bus.owner_here(&id)
+        }
         Kind::Doorbell { .. } | Kind::Listens { .. } | Kind::WhoListens => None,
-        Kind::Errand { .. } | Kind::HandsOver => None,
-        Kind::Ask { .. } | Kind::Answer { .. } | Kind::Changes { .. } => None,
+        // A question is the gateway's to answer.
+        Kind::Errand { .. } | Kind::HandsOver | Kind::Ask { .. } => None,
     }
 }
 
@@ -132,6 +134,7 @@ impl Hub {
                 far.gateway = Some(Gateway::new(&far.configured, keeps, bus, far.happened));
                 self.turn();
                 self.ask_all();
+                self.tell_untold();
                 self.go_on();
                 true
             }
@@ -230,11 +233,14 @@ impl Hub {
         let Hub { bus: Some(bus), far, local } = self else { return };
         let Ok(message) = Envelope::decode(bytes) else { return };
         let expected = match message.kind {
-            Kind::Publish { topic } | Kind::CloseTopic { topic, .. } => {
+            Kind::Publish { topic } | Kind::CloseTopic { topic, .. } | Kind::Changes { topic } => {
                 far.broker_of(topic, local.histories.as_ref())
             }
             _ => Some(0),
         };
+        if matches!(message.kind, Kind::Ask { .. }) && expected == Some(broker) {
+            return self.asked_from_afar(&Envelope { far: false, ..message });
+        }
         match target_of(&message, bus) {
             // What the zone cannot carry has been counted.
             Some(target) if expected == Some(broker) => {
@@ -294,6 +300,7 @@ impl Hub {
         self.far.handed |= is_holder && matches!(self.far.role, Role::Heir(_));
         if self.far.gateway.is_some() {
             self.ask_all();
+            self.tell_untold();
         }
     }
 
@@ -321,8 +328,8 @@ impl Hub {
         bus.place().away(broker, clock::now_ms()).is_some_and(|away| away > retry)
     }
 
-    /// Has something done with a topic's history, by the worker that talks to its broker.
-    pub(super) fn run_errand(&mut self, message: &Envelope<'_>) -> Result<(), Error> {
+    /// A message for the worker that talks to the brokers.
+    pub(super) fn send_by_gateway(&mut self, message: &Envelope<'_>) -> Result<(), Error> {
         let bus = self.bus.as_ref().ok_or(Error::NoRow)?;
         let row = bus.place().holder().ok_or(Error::BrokerUnavailable)?;
         self.send_far(row, message)

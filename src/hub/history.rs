@@ -135,6 +135,11 @@ impl Histories {
         self.rules.find(name).map_or(0, |rule| rule.flags)
     }
 
+    /// Whether some topic has such a flag.
+    pub fn has_flag(&self, flag: u32) -> bool {
+        self.rules.any(|rule| rule.flags & flag != 0)
+    }
+
     /// There are so many brokers; how it stands with them is told there.
     pub fn watch(&mut self, place: Gateway<'static>, brokers: usize) {
         (self.place, self.brokers) = (Some(place), brokers);

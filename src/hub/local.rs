@@ -265,8 +265,12 @@ impl Local {
                 delivered(session.deliver(&Shared::new(text, message.payload)));
                 1
             }
-            Kind::Ask { topic, id } => {
-                self.asked(topic, id);
+            Kind::Ask { topic, id, most } => {
+                self.asked(topic, id, most);
+                0
+            }
+            Kind::Untold => {
+                self.tell_all_members();
                 0
             }
             Kind::Answer { id } => {

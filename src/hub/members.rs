@@ -3,19 +3,21 @@
 //! for a while. One question goes out for all who wait for a topic's members; changes that come
 //! meanwhile are worked into the list, so that it is never older than a line before it.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use ws_conn::Shared;
 use ws_hub::envelope::Kind;
 use ws_hub::json::{self, Members};
 use ws_hub::presence::{Changes, Told, MAX_CHANGES};
-use ws_hub::{ConnId, NodeId, Target, TopicHash};
+use ws_hub::{ConnId, Envelope, NodeId, Target, TopicHash};
 
 use super::local::{Local, Special};
 use super::numbers::{delivered, living_zone};
 use super::publish::message;
-use super::questions::{Call, Presence, JOIN_LEAVE, MOST_MEMBERS, PRESENCE};
+use super::questions::{end, Call, Presence, Seen, JOIN_LEAVE, MOST_MEMBERS, PRESENCE, SILENCE_MS};
 use super::worker::{with, Hub};
+use crate::ngx::clock;
 use crate::ngx::timer::Timer;
 use crate::session::Delivery;
 
@@ -30,7 +32,7 @@ const MOST_CALLS: usize = 64;
 
 impl Presence {
     /// Has `tick` called in a while.
-    fn gather(&mut self) {
+    pub(super) fn gather(&mut self) {
         if !std::mem::replace(&mut self.ticks, true) {
             TICK.with(|timer| timer.set(GATHER_MS, tick));
         }
@@ -43,8 +45,11 @@ fn tick() {
         hub.local.presence.ticks = false;
         hub.tell_changes();
         hub.local.end_calls();
+        hub.local.end_relays();
+        hub.send_answers();
         hub.ask_for_members();
-        if !hub.local.presence.calls.is_empty() {
+        let Presence { calls, relays, .. } = &hub.local.presence;
+        if !(calls.is_empty() && relays.is_empty()) {
             hub.local.presence.gather();
         }
         Ok(())
@@ -76,7 +81,7 @@ impl Local {
     pub(super) fn changed(&mut self, topic: &[u8], node: NodeId, payload: &[u8]) -> usize {
         let Some(told) = Told::decode(payload) else { return 0 };
         for call in self.presence.calls.values_mut().filter(|call| *call.topic == *topic) {
-            call.members.retain(|m| m.0 != node || told.leaves.iter().all(|left| left.0 != m.1));
+            told.leaves.iter().for_each(|left| call.remove(node, left.0));
             told.joins.iter().for_each(|&(number, info)| call.add(node, number, info));
         }
         let Some((_, Some(extra))) = self.topics.get(topic) else { return 0 };
@@ -87,6 +92,16 @@ impl Local {
         let them: Vec<u32> =
             extra.special.iter().filter(|(_, s)| is_told(s)).map(|(&handle, _)| handle).collect();
         if them.is_empty() {
+            return 0;
+        }
+        let reaches_far = self.histories.as_ref().is_some_and(|h| h.broker_of(topic).is_some());
+        if told.are_many && reaches_far {
+            // How many are there now no machine knows alone.
+            for handle in them {
+                if let Some(Some(entry)) = self.members.get(handle as usize) {
+                    self.presence.want(topic, entry.id);
+                }
+            }
             return 0;
         }
         let mut line = Vec::new();
@@ -106,10 +121,11 @@ impl Local {
     /// A piece of an answer to a question of `ask_for_members` has come.
     pub(super) fn called_back(&mut self, to: &ConnId, node: NodeId, piece: &[u8]) {
         let Some(call) = self.presence.calls.get_mut(to) else { return };
-        for (number, info) in call.answers.take(piece).into_iter().flatten() {
+        let piece = call.roll.take(node, piece, clock::now_ms());
+        for (number, info) in piece.into_iter().flat_map(|(_, members)| members) {
             call.add(node, number, info);
         }
-        if call.answers.end().is_some() {
+        if end(&mut call.roll).is_some() {
             self.end_call(to);
         }
     }
@@ -118,7 +134,7 @@ impl Local {
     fn end_calls(&mut self) {
         let calls = self.presence.calls.iter_mut();
         let ended: Vec<ConnId> =
-            calls.filter_map(|(id, call)| call.answers.end().map(|_| *id)).collect();
+            calls.filter_map(|(id, call)| end(&mut call.roll).map(|_| *id)).collect();
         ended.iter().for_each(|id| self.end_call(id));
     }
 
@@ -128,15 +144,11 @@ impl Local {
         let members: Vec<_> = found
             .map(|(node, number, info)| json::Member { number: *number, node: *node, info })
             .collect();
-        let members = match members.len() {
-            0..=MOST_MEMBERS => Members::All(&members),
-            // One has come meanwhile.
-            n => Members::Count(n as u64),
-        };
+        let members = call.many().map_or(Members::All(&members), Members::Count);
         self.tell_members(&call.topic, members, &call.waiting);
     }
 
-    fn tell_members(&mut self, topic: &[u8], members: Members<'_>, waiting: &[ConnId]) {
+    fn tell_members(&mut self, topic: &[u8], members: Members<'_>, waiting: &HashSet<ConnId>) {
         let mut line = Vec::new();
         json::members(&mut line, topic, members);
         let them: Vec<u32> = waiting.iter().filter_map(|id| self.handle(id)).collect();
@@ -184,15 +196,6 @@ impl Local {
             }
         }
     }
-
-    /// Looks whether a worker has gone since this was last called: its members have gone with it.
-    pub(super) fn look_at_workers(&mut self) {
-        let Some(zone) = living_zone() else { return };
-        let now = zone.directory().departures();
-        if self.presence.departures.replace(now).is_some_and(|before| before != now) {
-            self.tell_all_members();
-        }
-    }
 }
 
 impl Hub {
@@ -208,16 +211,21 @@ impl Hub {
         for topic in topics {
             let waiting = self.local.presence.wanted.remove(&topic).unwrap_or_default();
             let count = self.subscribers(&topic);
+            // Too many to be listed: others are asked how many they have.
+            let is_list = count as usize <= MOST_MEMBERS;
+            let (most, more) = if is_list { (MOST_MEMBERS as u32, 0) } else { (0, count) };
             let to = self.new_id();
-            match (count as usize <= MOST_MEMBERS).then(|| self.put_question(&topic, to)) {
-                Some(Ok(answers)) => {
-                    let call = Call { topic, waiting, answers, members: Vec::new() };
+            let question = self.question(Kind::Ask { topic: &topic, id: to, most });
+            match self.put_question(&question, SILENCE_MS) {
+                Ok(roll) => {
+                    let call = Call { topic, waiting, roll, members: Vec::new(), more };
                     self.local.presence.calls.insert(to, call);
                 }
-                // Too many to be listed, or nobody can be asked.
-                _ => self.local.tell_members(&topic, Members::Count(count), &waiting),
+                // Nobody can be asked.
+                Err(_) => self.local.tell_members(&topic, Members::Count(count), &waiting),
             }
         }
+        self.local.end_calls();
         self.local.presence.gather();
     }
 
@@ -230,8 +238,38 @@ impl Hub {
             let most = self.bus.as_ref().map_or(MAX_CHANGES, |bus| bus.max_payload());
             let payload = changes.encode(self.subscribers(&topic), most.min(MAX_CHANGES));
             let message = message(Kind::Changes { topic: &topic }, false, &payload, None);
+            let message = Envelope { far: self.goes_far(&topic), ..message };
             // What cannot be put is missed, of which everybody hears.
             let _ = self.put(Target::Topic(TopicHash::of(&topic)), &message);
         }
+    }
+    /// Looks whether a worker or a machine has gone since this was last called, whose members have gone
+    /// with it, and whether a broker was away, by which we hear of others.
+    pub(super) fn look_at_others(&mut self) {
+        let (Some(zone), Some(bus)) = (living_zone(), &self.bus) else { return };
+        let (now, place) = (clock::now_ms(), bus.place());
+        let now = Seen {
+            departures: zone.directory().departures(),
+            machines: place.alive(now).collect(),
+            term: if place.away(0, now).is_some() { 0 } else { place.term(0) },
+        };
+        let Some(before) = self.local.presence.seen.replace(now.clone()) else { return };
+        let is_back = now.term != 0 && now.term != before.term;
+        let has_lost = before.departures != now.departures;
+        if is_back || has_lost || before.machines.iter().any(|one| !now.machines.contains(one)) {
+            self.local.tell_all_members();
+        }
+        if (is_back || has_lost) && bus.is_gateway() {
+            self.tell_untold();
+        }
+    }
+
+    /// Other machines are to ask anew who is here: what they were told may not be all.
+    pub(super) fn tell_untold(&mut self) {
+        if self.local.histories.as_ref().is_none_or(|histories| !histories.has_flag(PRESENCE)) {
+            return;
+        }
+        let _ = self
+            .send_by_gateway(&Envelope { far: true, ..message(Kind::Untold, false, &[], None) });
     }
 }

@@ -9,7 +9,7 @@
 //! * gateway.rs, link.rs, copies.rs: the worker that talks to brokers; handover.rs: and the next one;
 //! * pending.rs, errand.rs: who waits for it;
 //! * presence.rs, members.rs: who is there, for who asks and for subscribers in JSON format;
-//!   questions.rs: what of that is under way;
+//!   relay.rs: and for other machines; questions.rs: what of that is under way;
 //! * mailbox.rs: a subscriber that is no connection; numbers.rs, watch.rs: what who looks on is shown.
 
 mod bus;
@@ -32,6 +32,7 @@ mod presence;
 mod publish;
 mod questions;
 mod reach;
+mod relay;
 mod resume;
 mod subscribe;
 mod watch;
@@ -47,7 +48,7 @@ pub use local::OnGap;
 pub use mailbox::Mailbox;
 pub use numbers::{brokers, connections, sum, workers, Reached};
 pub use pending::{fetch, forget_afar, Pending};
-pub use presence::{ask, Answer, Roll};
+pub use presence::{ask, ask_how_many, Answer, Roll};
 pub use publish::{
     close, close_topic, publish, publish_confirmed, publish_from_client, publish_many, send,
     Publish, Receipt, Scope,

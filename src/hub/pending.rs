@@ -107,6 +107,6 @@ fn errand(topic: &[u8], errand: Errand) -> Result<Pending, Error> {
         far: false,
         payload: &[],
     };
-    with(|hub| hub.run_errand(&message))?;
+    with(|hub| hub.send_by_gateway(&message))?;
     Ok(pending)
 }

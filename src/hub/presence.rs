@@ -1,19 +1,22 @@
 //! Who is there: members live in their worker. A question goes to all workers, itself included, by
 //! the ring; each notes whom it has then and answers in pieces, one in a turn of the event loop. Who
-//! asks collects them in a mailbox; a worker that dies meanwhile, or is silent, holds nobody up.
+//! asks collects them in a mailbox; a worker that dies meanwhile, or is silent, holds nobody up. The
+//! gateway passes the question on to other machines, whose gateways answer (relay.rs).
 
 use ws_hub::envelope::Kind;
-use ws_hub::presence::{put_member, Head};
+use ws_hub::presence::{put_member, Head, Then};
+use ws_hub::roll_call::{Answered, RollCall};
 use ws_hub::topic::check_topic;
-use ws_hub::{ConnId, NodeId, Target};
+use ws_hub::{ConnId, Envelope, NodeId, Target};
 
 use super::error::Error;
 use super::local::{Entry, Local, Member};
 use super::mailbox::Mailbox;
 use super::numbers::living_zone;
 use super::publish::message;
-use super::questions::{Answers, Due, PRESENCE};
+use super::questions::{end, Due, PRESENCE, SILENCE_MS};
 use super::worker::{open_mailbox, with, Hub};
+use crate::ngx::clock;
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
 use crate::session::random;
@@ -29,7 +32,9 @@ const LOOK_MS: u64 = 50;
 /// Owned by a Lua userdata.
 pub struct Roll {
     mailbox: Mailbox,
-    answers: Answers,
+    roll: RollCall,
+    /// Subscribers here, where only their number was asked for.
+    here: u64,
 }
 
 /// What has come of a question.
@@ -38,8 +43,8 @@ pub enum Answer {
     Members(NodeId, Vec<(u64, String)>),
     /// There is more to wait for.
     Wait,
-    /// That was all; whether every worker has answered.
-    Done(bool),
+    /// That was all: how many subscribe, where that was asked, and who has answered.
+    Done(u64, Answered),
 }
 
 /// Asks who subscribes a topic.
@@ -49,24 +54,42 @@ pub fn ask(topic: &[u8]) -> Result<Roll, Error> {
         0 => Err(Error::NoPresence),
         _ => Ok(()),
     })?;
+    put(topic, u32::MAX)
+}
+
+/// Asks how many subscribe a topic.
+pub fn ask_how_many(topic: &[u8]) -> Result<Roll, Error> {
+    check_topic(topic).map_err(Error::Topic)?;
+    put(topic, 0)
+}
+
+fn put(topic: &[u8], most: u32) -> Result<Roll, Error> {
     let mailbox = open_mailbox()?;
-    let answers = with(|hub| hub.put_question(topic, *mailbox.id()))?;
-    Ok(Roll { mailbox, answers })
+    let kind = Kind::Ask { topic, id: *mailbox.id(), most };
+    let (roll, here) = with(|hub| {
+        let here = if most == 0 { hub.subscribers(topic) } else { 0 };
+        let question = hub.question(kind);
+        Ok((hub.put_question(&question, SILENCE_MS)?, here))
+    })?;
+    Ok(Roll { mailbox, roll, here })
 }
 
 impl Roll {
     /// The next piece, if there is one.
     pub fn take(&mut self) -> Answer {
         while let Some((node, piece)) = self.mailbox.take() {
-            let Some(members) = self.answers.take(&piece) else { continue };
             let node = NodeId(<[u8; 4]>::try_from(&*node).map_or(0, u32::from_le_bytes));
+            let Some((_, members)) = self.roll.take(node, &piece, clock::now_ms()) else {
+                continue;
+            };
             let owned = |(number, info): (u64, &str)| (number, info.into());
-            return Answer::Members(node, members.map(owned).collect());
+            let members: Vec<_> = members.map(owned).collect();
+            if !members.is_empty() {
+                return Answer::Members(node, members);
+            }
         }
-        if self.mailbox.lost() > 0 {
-            self.answers.complete = false;
-        }
-        self.answers.end().map_or(Answer::Wait, Answer::Done)
+        let all = self.here + self.roll.numbers();
+        end(&mut self.roll).map_or(Answer::Wait, |answered| Answer::Done(all, answered))
     }
 
     /// Parks the light thread that runs now in `r`: until a piece comes, or, after one, for a turn of
@@ -90,11 +113,16 @@ impl Local {
     }
 
     /// Somebody asks who subscribes a topic.
-    pub(super) fn asked(&mut self, topic: &[u8], to: ConnId) {
+    pub(super) fn asked(&mut self, topic: &[u8], to: ConnId, most: u32) {
+        // How many there are on a machine its census knows.
+        if most == 0 {
+            return;
+        }
         let handles = self.topics.subscribers(topic).to_vec();
         self.presence.answers.push_back(Due {
             topic: topic.into(),
             to,
+            most,
             handles,
             told: 0,
             pieces: 0,
@@ -112,6 +140,10 @@ impl Local {
         if self.presence.calls.contains_key(to) {
             self.called_back(to, from, piece);
             return true;
+        }
+        if self.presence.relays.contains_key(to) {
+            self.relay(to, from, piece);
+            return self.presence.relays.contains_key(to);
         }
         let Some(handle) = self.handle(to) else { return false };
         match self.members.get(handle as usize) {
@@ -137,6 +169,10 @@ impl Local {
     /// A piece of an answer: who has not been told of and still subscribes.
     fn piece(&mut self, due: &mut Due, row: u16, bytes: usize) -> Vec<u8> {
         let mut members = Vec::new();
+        let all = due.handles.len();
+        if all > due.most as usize {
+            due.told = all;
+        }
         let piece = &due.handles[due.told..];
         for &handle in &piece[..piece.len().min(PIECE_MEMBERS)] {
             if members.len() >= bytes {
@@ -150,9 +186,13 @@ impl Local {
                 put_member(&mut members, number, self.info(&due.topic, handle));
             }
         }
-        let is_last = due.told == due.handles.len();
+        let then = match due.told == all {
+            _ if all > due.most as usize => Then::Number(all as u64),
+            true => Then::End,
+            false => Then::More,
+        };
         let mut out = Vec::with_capacity(members.len() + 8);
-        Head { row, piece: due.pieces, is_last }.encode(&mut out);
+        Head { row, piece: due.pieces, then }.encode(&mut out);
         out.append(&mut members);
         due.pieces += 1;
         out
@@ -160,16 +200,39 @@ impl Local {
 }
 
 impl Hub {
-    /// Puts a question to all workers, whose answers go to `to`.
-    pub(super) fn put_question(&mut self, topic: &[u8], to: ConnId) -> Result<Answers, Error> {
+    /// A question of this worker's; it goes as far as its topic does.
+    pub(super) fn question<'a>(&self, kind: Kind<'a>) -> Envelope<'a> {
+        let far = matches!(kind, Kind::Ask { topic, .. } if self.goes_far(topic));
+        Envelope { far, ..message(kind, false, &[], None) }
+    }
+
+    /// Puts a question to all workers, and to other machines if it goes there. Who is silent for
+    /// `patience` milliseconds is not waited for.
+    pub(super) fn put_question(
+        &mut self,
+        question: &Envelope<'_>,
+        patience: u64,
+    ) -> Result<RollCall, Error> {
         let bus = self.bus.as_mut().ok_or(Error::NoRow)?;
         let directory = living_zone().ok_or(Error::NoRow)?.directory();
+        let (now, own, place) = (clock::now_ms(), bus.origin().node, bus.place());
+        let are_told = !matches!(question.kind, Kind::Ask { most: 0, .. });
         // Whoever joins later has nobody yet.
-        let answers =
-            Answers::of(directory.joined().filter_map(|row| Some((row, directory.worker(row)?.1))));
-        bus.put(Target::All, &message(Kind::Ask { topic, id: to }, false, &[], None))?;
-        bus.wake_self();
-        Ok(answers)
+        let workers = directory
+            .joined()
+            .filter(|_| are_told)
+            .filter_map(|row| Some((row, directory.worker(row)?.1)));
+        let machines = place.alive(now).filter(|_| question.far);
+        let mut roll = RollCall::new(own, workers, machines, patience, now);
+        let is_reachable = place.holder().is_some() && place.away(0, now).is_none();
+        if !is_reachable {
+            roll = roll.cut_off();
+        }
+        if are_told || question.far && is_reachable {
+            bus.put(Target::All, question)?;
+            bus.wake_self();
+        }
+        Ok(roll)
     }
 
     /// Gives one piece of one answer. Whether there is more to say.

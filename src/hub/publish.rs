@@ -274,7 +274,7 @@ impl Hub {
             return Err(Error::BrokerUnavailable);
         }
         let kind = Kind::Errand { topic, errand: Errand::Keep, key, id: *id };
-        self.run_errand(&message(kind, what.text, what.data, what.except))?;
+        self.send_by_gateway(&message(kind, what.text, what.data, what.except))?;
         stats::add(Counter::Published, 1);
         Ok(Receipt { subscribers: self.subscribers(topic), sequence: None, cursor: None })
     }

@@ -194,7 +194,7 @@ fn look() {
 fn tidy() {
     let _ = with(|hub| {
         hub.local.tidy();
-        hub.local.look_at_workers();
+        hub.look_at_others();
         hub.go_on();
         Ok(())
     });
@@ -274,6 +274,7 @@ impl Hub {
         self.answer_if_asked();
         self.ask_for_members();
         let more = self.answer_rolls();
+        self.send_answers();
         if self.local.go_on() | more {
             if let Some(bus) = &mut self.bus {
                 bus.wake_self();

@@ -8,7 +8,8 @@ import signal
 
 from lib.crowd import WORKERS, Line, empty, lines, room
 from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal
-from lib.peer import TEXT, Peer
+from lib.peer import TEXT
+from lib.watcher import LOCATIONS, Watcher, join
 
 tap = Tap()
 case = Cases()
@@ -23,11 +24,7 @@ case.handler("/who", """
     local members, answered = require("resty.websocket").presence(ngx.var.arg_topic)
     ngx.print(live.json({ members or false, answered }))
 """)
-case.server += """
-    location = /plain { websocket_subscribe $arg_topic info=$arg_info; websocket_shutdown_close off; }
-    location = /json {
-        websocket_subscribe $arg_topic info=$arg_info format=json; websocket_shutdown_close off;
-    }
+case.server += LOCATIONS + """
     location = /worker {
         websocket_subscribe $arg_topic info=$pid format=json; websocket_shutdown_close off;
     }
@@ -43,56 +40,10 @@ case.server += """
 KILLED = re.compile(r"exited on signal 9")
 
 
-class Watcher:
-    """A subscriber in JSON format, and whom it knows to be there."""
-
-    def __init__(self, ng, topic, info="", path="/json", **more):
-        self.peer = Peer(ng, f"{path}?topic={topic}&info={info}", **more)
-        self.topic, self.here, self.count, self.lists, self.data = topic, {}, None, 0, []
-        equal(self.line()["resumed"], False)
-        while not self.lists:
-            self.step()
-
-    def line(self):
-        first, payload = self.peer.frame()
-        equal(first, TEXT)
-        line = json.loads(payload)
-        equal(line["topic"], self.topic)
-        return line
-
-    def step(self):
-        line = self.line()
-        if "members" in line:
-            self.lists += 1
-            self.count = line["members"] if isinstance(line["members"], int) else None
-            self.here = {} if self.count else {one["member"]: one for one in line["members"]}
-        elif "data" in line:
-            self.data.append(line["data"])
-        else:
-            equal(sorted(line), ["joins", "leaves", "topic"])
-            for one in line["leaves"]:
-                self.here.pop(one["member"], None)
-            self.here.update((one["member"], one) for one in line["joins"])
-
-    def infos(self):
-        return sorted(one.get("info", "") for one in self.here.values())
-
-    def until(self, infos):
-        while self.infos() != sorted(infos):
-            self.step()
-
-    def close(self):
-        self.peer.close()
-
-
 def pids(line, topic):
     members, answered = json.loads(line.ask(f"/who?topic={topic}"))
     equal(answered, 1)
     return sorted(one["info"] for one in members)
-
-
-def join(ng, topic, info, path="/plain", **more):
-    return Peer(ng, f"{path}?topic={topic}&info={info}", **more)
 
 
 def comes_and_goes(ng):

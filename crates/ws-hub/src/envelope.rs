@@ -33,6 +33,7 @@ const ANSWER: u8 = 9;
 const CHANGES: u8 = 10;
 const ERRAND: u8 = 11;
 const HANDS_OVER: u8 = 12;
+const UNTOLD: u8 = 13;
 /// What a close frame has room for beside its code (RFC 6455 5.5).
 const MAX_REASON: usize = 123;
 
@@ -99,13 +100,18 @@ pub enum Kind<'a> {
     HandsOver,
     /// Every worker: it is to say what it listens for. There is no payload.
     WhoListens,
-    /// Every worker, to tell who subscribes a topic. There is no payload.
+    /// Every worker, or every machine, to tell who subscribes a topic. There is no payload.
     Ask {
         /// Which topic.
         topic: &'a [u8],
         /// Who asks.
         id: ConnId,
+        /// Of more than so many only their number is told.
+        most: u32,
     },
+    /// Every worker of every machine: who has come and gone on the origin's machine may have gone
+    /// untold. There is no payload.
+    Untold,
     /// Whoever asked: a piece of an answer, see [`crate::presence`].
     Answer {
         /// Who asked.
@@ -250,7 +256,8 @@ impl<'a> Envelope<'a> {
             Kind::Listens { topics } if self.payload.is_empty() => (LISTENS, topics.count, 0),
             Kind::WhoListens if self.payload.is_empty() => (WHO_LISTENS, 0, 0),
             Kind::HandsOver if self.payload.is_empty() => (HANDS_OVER, 0, 0),
-            Kind::Listens { .. } | Kind::WhoListens | Kind::HandsOver => {
+            Kind::Untold if self.payload.is_empty() => (UNTOLD, 0, 0),
+            Kind::Listens { .. } | Kind::WhoListens | Kind::HandsOver | Kind::Untold => {
                 return Err(EnvelopeError::Payload);
             }
             Kind::Errand { topic, key, .. } => {
@@ -287,7 +294,7 @@ impl<'a> Envelope<'a> {
                 out.extend(*topic);
             }
             Kind::PublishMany { topics } | Kind::Listens { topics } => out.extend(topics.bytes),
-            Kind::WhoListens | Kind::HandsOver => {}
+            Kind::WhoListens | Kind::HandsOver | Kind::Untold => {}
             Kind::Errand { topic, errand, key, id } => {
                 out.extend([*errand as u8, key.len() as u8]);
                 out.extend(*key);
@@ -295,9 +302,10 @@ impl<'a> Envelope<'a> {
                 out.extend(*topic);
             }
             Kind::ToConnection { id } | Kind::Answer { id } => out.extend(id.as_bytes()),
-            Kind::Ask { topic, id } => {
+            Kind::Ask { topic, id, most } => {
                 out.extend(*topic);
                 out.extend(id.as_bytes());
+                out.extend(most.to_le_bytes());
             }
             Kind::CloseConnection { id, reason, .. } => {
                 out.extend(id.as_bytes());
@@ -382,15 +390,20 @@ impl<'a> Envelope<'a> {
             },
             WHO_LISTENS if rest.is_empty() => (Kind::WhoListens, rest),
             HANDS_OVER if rest.is_empty() => (Kind::HandsOver, rest),
-            WHO_LISTENS | HANDS_OVER => return Err(EnvelopeError::Payload),
+            UNTOLD if rest.is_empty() => (Kind::Untold, rest),
+            WHO_LISTENS | HANDS_OVER | UNTOLD => return Err(EnvelopeError::Payload),
             CLOSE_TOPIC => {
                 let (topic, rest) = take_topic(topic_len, rest)?;
                 (Kind::CloseTopic { topic, code, reason: reason(rest)? }, &[][..])
             }
             ASK => {
                 let (topic, rest) = take_topic(topic_len, rest)?;
-                match take_id(rest)? {
-                    (id, []) => (Kind::Ask { topic, id }, &[][..]),
+                let (id, rest) = take_id(rest)?;
+                match rest.split_first_chunk().ok_or(EnvelopeError::Short)? {
+                    (most, []) => {
+                        let most = u32::from_le_bytes(*most);
+                        (Kind::Ask { topic, id, most }, &[][..])
+                    }
                     _ => return Err(EnvelopeError::Payload),
                 }
             }

@@ -176,7 +176,8 @@ impl<'m> Gateway<'m> {
         self.alive(now_ms).count()
     }
 
-    fn alive(&self, now_ms: u64) -> impl Iterator<Item = NodeId> + 'm {
+    /// Those.
+    pub fn alive(&self, now_ms: u64) -> impl Iterator<Item = NodeId> + 'm {
         let since = seconds(now_ms).saturating_sub(ALIVE).max(1);
         let words = self.nodes.iter().map(|word| word.load(Ordering::Relaxed));
         words.filter(move |&word| word as u32 >= since).map(|word| NodeId((word >> 32) as u32))

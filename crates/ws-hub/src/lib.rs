@@ -4,7 +4,7 @@
 //!
 //! * [`topic`]: the subscribers of this worker;
 //! * [`id`], [`envelope`]: a connection's id, and a message between workers as bytes;
-//! * [`presence`]: who subscribes a topic, as workers tell each other;
+//! * [`presence`]: who subscribes a topic, as workers tell each other; [`roll_call`]: who has yet to answer;
 //! * [`zone`]: the shared memory, cut into the parts below;
 //! * [`ring`]: the messages, written by every worker and read by every worker;
 //! * [`target`]: who a message in it is for;
@@ -46,6 +46,7 @@ pub mod json;
 pub mod memory;
 pub mod presence;
 pub mod ring;
+pub mod roll_call;
 pub mod samples;
 pub mod since;
 pub mod standing;

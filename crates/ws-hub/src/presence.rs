@@ -3,9 +3,10 @@
 //! every bound and never panics.
 //!
 //! Formats, little-endian. A member is its number (8), the length of its info (2) and that. A piece
-//! begins with the answering row (2), the number of the piece (4) and 1 for the last one. Changes
-//! begin with how many subscribe now (8) and 1 where too much has happened for telling; then of each
-//! member 1 if it has come, 0 if it has gone.
+//! begins with the answering row (2; another machine answers as a whole, and this is 0), the number
+//! of the piece (4) and what follows (1), see [`Then`]. Changes begin with how many subscribe now (8)
+//! and 1 where too much has happened for telling; then of each member 1 if it has come, 0 if it has
+//! gone.
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
@@ -27,8 +28,21 @@ pub struct Head {
     pub row: u16,
     /// How many pieces came before.
     pub piece: u32,
-    /// No piece follows.
-    pub is_last: bool,
+    /// What follows on it.
+    pub then: Then,
+}
+
+/// What follows on a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Another one.
+    More,
+    /// Nothing: that was all.
+    End,
+    /// Nothing, though there may be members that are not among them.
+    Cut,
+    /// Nothing. There are no members in it, for so many are more than were asked for.
+    Number(u64),
 }
 
 impl Head {
@@ -36,15 +50,30 @@ impl Head {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend(self.row.to_le_bytes());
         out.extend(self.piece.to_le_bytes());
-        out.push(u8::from(self.is_last));
+        match self.then {
+            Then::More => out.push(0),
+            Then::End => out.push(1),
+            Then::Cut => out.push(2),
+            Then::Number(n) => {
+                out.push(3);
+                out.extend(n.to_le_bytes());
+            }
+        }
     }
 
     /// The head of a piece, and its members. None: it is no piece.
     pub fn decode(bytes: &[u8]) -> Option<(Head, Members<'_>)> {
-        let (&[r0, r1, p0, p1, p2, p3, last], rest) = bytes.split_first_chunk::<HEAD>()?;
+        let (&[r0, r1, p0, p1, p2, p3, then], rest) = bytes.split_first_chunk::<HEAD>()?;
         let row = u16::from_le_bytes([r0, r1]);
         let piece = u32::from_le_bytes([p0, p1, p2, p3]);
-        Some((Head { row, piece, is_last: last == 1 }, Members(rest)))
+        let (then, members) = match then {
+            0 => (Then::More, rest),
+            1 => (Then::End, rest),
+            2 => (Then::Cut, rest),
+            3 => (Then::Number(u64::from_le_bytes(rest.try_into().ok()?)), &[][..]),
+            _ => return None,
+        };
+        Some((Head { row, piece, then }, Members(members)))
     }
 }
 
@@ -54,6 +83,14 @@ pub fn put_member(out: &mut Vec<u8>, number: u64, info: &str) {
     out.extend(number.to_le_bytes());
     out.extend((info.len() as u16).to_le_bytes());
     out.extend(info.as_bytes());
+}
+
+/// The members of a piece, from its bytes, behind another head.
+pub fn with_head(head: &Head, piece: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(piece.len());
+    head.encode(&mut out);
+    out.extend(piece.get(HEAD..).unwrap_or_default());
+    out
 }
 
 /// The members of a piece: numbers and infos. What is cut off or not UTF-8 ends it.
@@ -160,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_piece_comes_back() {
-        let head = Head { row: 513, piece: 70_000, is_last: true };
+        let head = Head { row: 513, piece: 70_000, then: Then::End };
         let mut bytes = Vec::new();
         head.encode(&mut bytes);
         let long = "x".repeat(MAX_INFO);
@@ -177,6 +214,24 @@ mod tests {
                 assert!(found.len() < members.len());
             }
         }
+    }
+
+    #[test]
+    fn what_follows_comes_back() {
+        for then in [Then::More, Then::End, Then::Cut, Then::Number(1 << 40)] {
+            let head = Head { row: 1, piece: 2, then };
+            let mut bytes = Vec::new();
+            head.encode(&mut bytes);
+            assert_eq!(Head::decode(&bytes).unwrap().0, head);
+            bytes[6] = 4;
+            assert!(Head::decode(&bytes).is_none());
+        }
+        let (mut piece, head) = (Vec::new(), Head { row: 0, piece: 9, then: Then::More });
+        Head { row: 5, piece: 1, then: Then::End }.encode(&mut piece);
+        put_member(&mut piece, 7, "x");
+        let again = with_head(&head, &piece);
+        let (got, mut members) = Head::decode(&again).unwrap();
+        assert_eq!((got, members.next(), members.next()), (head, Some((7, "x")), None));
     }
 
     #[test]

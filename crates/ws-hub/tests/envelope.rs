@@ -61,7 +61,7 @@ fn what_cannot_be_sent_is_refused() {
     assert_eq!(refused(close), EnvelopeError::BadReason);
     let close = plain(Kind::CloseConnection { id: ID, code: 1000, reason: "" });
     assert_eq!(refused(Envelope { payload: b"x", ..close }), EnvelopeError::Payload);
-    let ask = plain(Kind::Ask { topic: b"t", id: ID });
+    let ask = plain(Kind::Ask { topic: b"t", id: ID, most: 1 });
     assert_eq!(refused(Envelope { payload: b"x", ..ask }), EnvelopeError::Payload);
 }
 
@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn round_trip(
-        kind in 0..13, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
+        kind in 0..14, topic in prop::collection::vec(any::<u8>(), 1..256), id: [u8; 16],
         code: u16, reason in "[a-zé]{0,60}", binary: bool, origin: (u32, u16, u16), sequence: u64,
         stored in prop::option::of(any::<[u64; 3]>()), far: bool,
         many in 0..256usize, except in prop::option::of(any::<[u8; 16]>()),
@@ -114,10 +114,11 @@ proptest! {
             4 => Kind::PublishMany { topics },
             5 => Kind::Listens { topics },
             6 => Kind::WhoListens,
-            7 => Kind::Ask { topic: &topic, id },
+            7 => Kind::Ask { topic: &topic, id, most: u32::from(code) },
             8 => Kind::Answer { id },
             9 => Kind::Changes { topic: &topic },
             11 => Kind::HandsOver,
+            12 => Kind::Untold,
             10 => {
                 let key = &payload[..payload.len() % 65];
                 Kind::Errand { topic: &topic, errand: Errand::Keep, key, id }
@@ -131,6 +132,7 @@ proptest! {
                 | Kind::Listens { .. }
                 | Kind::WhoListens
                 | Kind::HandsOver
+                | Kind::Untold
                 | Kind::Ask { .. }
                 | Kind::CloseConnection { .. }
         );

@@ -167,14 +167,14 @@ function M.close_topic(topic, code, reason) end
 ---@field info? string
 ---@field node string its machine
 
----Who subscribes a topic with `presence`, on this machine. It waits.
+---Who subscribes a topic with `presence`, on all machines. It waits.
 ---@param topic string
 ---@return resty.websocket.Member[]? members
----@return integer|string nodes_answered 0 where a worker has not answered; or the error
+---@return integer|string nodes_answered those that have told all; or the error
 ---@return integer? nodes_known
 function M.presence(topic) end
 
----The subscribers of a topic. Other machines are not asked.
+---The subscribers of a topic, on all machines. It waits where there are others.
 ---@param topic string
 ---@return integer? count
 ---@return integer|string nodes_answered or the error

@@ -1,6 +1,6 @@
 -- The hub's half of resty.websocket: publish, send, close, count and info, what topics remember, and
 -- the methods by which a server's connection subscribes. Of these calls presence alone waits, and those
--- that need a broker.
+-- that need a broker or other machines.
 
 local natives, vm = ...
 
@@ -263,36 +263,38 @@ function _M.close_topic(topic, code, reason)
 end
 
 
--- Members come in pieces; after each the others get their turn.
-function _M.presence(topic)
-    local roll, err = natives.presence_ask(check_topic(topic))
+-- Collects the answers to a question who is there, or how many. They come in pieces; after each the
+-- others get their turn. `level` is for who cannot wait.
+local function call_roll(topic, only_number, level)
+    local roll, err = natives.presence_ask(topic, only_number)
     if not roll then
         return nil, err
     end
-    local members, piece, detail = {}
-    repeat
-        local woken, refusal = natives.presence_wait(roll, piece ~= nil)
-        if woken == nil then
-            error(refusal, 2)
-        end
-        -- Beside a piece its node, at the end whether all have answered.
-        piece, detail = natives.presence_take(roll)
+    local members = {}
+    local piece, detail, answered, known = natives.presence_take(roll)
+    while piece ~= false do
+        -- Beside a piece its node.
         for i = 1, piece and #piece or 0, 2 do
             local info = piece[i + 1]
             members[#members + 1] = { member = piece[i], info = info ~= "" and info or nil, node = detail }
         end
-    until piece == false
-    return members, detail and 1 or 0, 1
+        local woken, refusal = natives.presence_wait(roll, piece ~= nil)
+        if woken == nil then
+            error(refusal, level + 1)
+        end
+        piece, detail, answered, known = natives.presence_take(roll)
+    end
+    return only_number and detail or members, answered, known
 end
 
 
--- Other machines are not asked.
+function _M.presence(topic)
+    return call_roll(check_topic(topic), false, 2)
+end
+
+
 function _M.cluster_count(topic)
-    local n, err = natives.count(check_topic(topic))
-    if not n then
-        return nil, err
-    end
-    return n, 1, 1
+    return call_roll(check_topic(topic), true, 2)
 end
 
 

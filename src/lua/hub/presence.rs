@@ -1,4 +1,4 @@
-//! The natives behind `websocket.presence`.
+//! The natives behind `websocket.presence` and `websocket.cluster_count`.
 
 use std::cell::RefCell;
 
@@ -15,16 +15,17 @@ pub const NATIVES: &[Native] = &[
     native!(c"presence_wait", wait),
 ];
 
-/// `presence_ask(topic)` → roll | nil, err
+/// `presence_ask(topic, whether only their number is asked for)` → roll | nil, err
 pub fn ask(args: &Args) -> Outcome {
-    match hub::ask(args.bytes(1).unwrap_or_default()) {
+    let ask = if args.truth(2) { hub::ask_how_many } else { hub::ask };
+    match ask(args.bytes(1).unwrap_or_default()) {
         Ok(roll) => Outcome::one(Value::Object(Object::Roll(Box::new(RefCell::new(roll))))),
         Err(err) => refuse(err),
     }
 }
 
-/// `presence_take(roll)` → array (of each member id and info), node | false, whether every worker
-/// has answered | nothing: more is to come
+/// `presence_take(roll)` → array (of each member id and info), node | false, how many subscribe, how
+/// many machines have answered, how many there are | nothing: more is to come
 pub fn take(args: &Args) -> Outcome {
     let Some(roll) = roll(args) else { return Outcome::Raise(NOT_OURS.into()) };
     let answer = roll.borrow_mut().take();
@@ -37,7 +38,11 @@ pub fn take(args: &Args) -> Outcome {
             Outcome::two(Value::List(members.into_iter().flat_map(of).collect()), node)
         }
         Answer::Wait => Outcome::none(),
-        Answer::Done(complete) => Outcome::two(Value::Bool(false), Value::Bool(complete)),
+        Answer::Done(all, answered) => {
+            let count = |n: usize| Value::Int(n as i64);
+            let (told, known) = (count(answered.machines), count(answered.known));
+            Outcome::four(Value::Bool(false), Value::Int(all as i64), told, known)
+        }
     }
 }
 

@@ -28,13 +28,17 @@ pub enum Unfit {
 pub fn check<'a>(via: Via<'_>, bytes: &'a [u8], own: NodeId) -> Result<Envelope<'a>, Unfit> {
     let message = Envelope::decode(bytes).map_err(|_| Unfit::Bad)?;
     let fits = match (&message.kind, via) {
-        (Kind::Publish { topic } | Kind::CloseTopic { topic, .. }, Via::Topic(channel)) => {
-            *topic == channel
-        }
-        (Kind::PublishMany { .. }, Via::All) => true,
-        (Kind::ToConnection { id } | Kind::CloseConnection { id, .. }, Via::Node) => {
-            id.node() == own
-        }
+        (
+            Kind::Publish { topic } | Kind::CloseTopic { topic, .. } | Kind::Changes { topic },
+            Via::Topic(channel),
+        ) => *topic == channel,
+        (Kind::PublishMany { .. } | Kind::CloseTopic { .. } | Kind::Untold, Via::All) => true,
+        // Who is answered is a machine of the same name.
+        (Kind::Ask { id, .. }, Via::All) => id.node() == message.origin.node,
+        (
+            Kind::ToConnection { id } | Kind::CloseConnection { id, .. } | Kind::Answer { id },
+            Via::Node,
+        ) => id.node() == own,
         _ => false,
     };
     // Plain topics have no positions; a topic that has them would believe these.
@@ -84,7 +88,10 @@ mod tests {
 
     fn bytes(kind: Kind<'_>, node: NodeId, stored: Option<Stored>) -> Vec<u8> {
         let origin = Origin { node, row: 1, generation: 1 };
-        let payload: &[u8] = if matches!(kind, Kind::CloseConnection { .. }) { b"" } else { b"x" };
+        let payload: &[u8] = match kind {
+            Kind::CloseConnection { .. } | Kind::Ask { .. } | Kind::Untold => b"",
+            _ => b"x",
+        };
         let typ = Type::Text;
         let message =
             Envelope { kind, typ, origin, sequence: 1, stored, except: None, far: false, payload };
@@ -107,6 +114,26 @@ mod tests {
             assert_eq!(check(Via::Node, &close, OWN).is_ok(), good);
             assert_eq!(check(Via::Topic(b"a"), &to, OWN), Err(Unfit::Bad));
         }
+    }
+
+    #[test]
+    fn who_is_there_is_asked_of_all_and_answered_to_one() {
+        let id = |node| ConnId::new(node, 1, 1, [1; 9]);
+        let ask = |node| bytes(Kind::Ask { topic: b"a", id: id(node), most: 1 }, THEIRS, None);
+        assert!(check(Via::All, &ask(THEIRS), OWN).is_ok());
+        assert_eq!(check(Via::All, &ask(OWN), OWN), Err(Unfit::Bad), "in another's name");
+        assert_eq!(check(Via::Topic(b"a"), &ask(THEIRS), OWN), Err(Unfit::Bad));
+        for (node, good) in [(OWN, true), (THEIRS, false)] {
+            let answer = bytes(Kind::Answer { id: id(node) }, THEIRS, None);
+            assert_eq!(check(Via::Node, &answer, OWN).is_ok(), good);
+            assert_eq!(check(Via::All, &answer, OWN), Err(Unfit::Bad));
+        }
+        let changes = bytes(Kind::Changes { topic: b"a" }, THEIRS, None);
+        assert!(check(Via::Topic(b"a"), &changes, OWN).is_ok());
+        assert_eq!(check(Via::All, &changes, OWN), Err(Unfit::Bad));
+        let untold = bytes(Kind::Untold, THEIRS, None);
+        assert!(check(Via::All, &untold, OWN).is_ok());
+        assert_eq!(check(Via::Node, &untold, OWN), Err(Unfit::Bad));
     }
 
     #[test]
