@@ -425,11 +425,15 @@ impl Dialogue {
 
     /// The transport failed, or ended: whatever was to be read on for does not come.
     pub fn lost(&mut self, err: IoError) {
-        self.close = match std::mem::take(&mut self.close) {
-            Close::Draining(ended) => Close::Done(Box::new(ended.0)),
-            close => close,
-        };
-        self.finish(End::Lost(err));
+        match std::mem::take(&mut self.close) {
+            Close::Draining(ended) => self.close = Close::Done(Box::new(ended.0)),
+            // It has said how it ends, behind what nobody has taken yet.
+            Close::PeerClosed(farewell) => self.finish(farewell.end),
+            close => {
+                self.close = close;
+                self.finish(End::Lost(err));
+            }
+        }
     }
 }
 
