@@ -328,20 +328,8 @@ impl Inner {
         if c.is_null() {
             return;
         }
-        // SAFETY: open until now, and nginx touches an event after its handler no more. TLS says
-        // nothing and waits for nothing, so that it is freed at once.
-        unsafe {
-            if !(*c).ssl.is_null() {
-                (*(*c).ssl).set_no_wait_shutdown(1);
-                (*(*c).ssl).set_no_send_shutdown(1);
-                ffi::ngx_ssl_shutdown(c);
-            }
-            let pool = (*c).pool;
-            ffi::ngx_close_connection(c);
-            if !pool.is_null() {
-                ffi::ngx_destroy_pool(pool);
-            }
-        }
+        // SAFETY: open until now, and nobody else's.
+        unsafe { cut(c) };
     }
 }
 
@@ -403,4 +391,25 @@ unsafe extern "C" fn on_turn(ev: *mut ffi::ngx_event_t) {
         let happened = unsafe { (*(*ev).data.cast::<Inner>()).happened.clone() };
         happened();
     });
+}
+
+/// Closes a connection that nginx has made to somebody, and frees it at once: TLS says nothing and waits
+/// for nothing.
+///
+/// # Safety
+/// `c` must be open, and nobody else's.
+pub(super) unsafe fn cut(c: *mut ffi::ngx_connection_t) {
+    // SAFETY: by contract; nginx touches an event after its handler no more.
+    unsafe {
+        if !(*c).ssl.is_null() {
+            (*(*c).ssl).set_no_wait_shutdown(1);
+            (*(*c).ssl).set_no_send_shutdown(1);
+            ffi::ngx_ssl_shutdown(c);
+        }
+        let pool = (*c).pool;
+        ffi::ngx_close_connection(c);
+        if !pool.is_null() {
+            ffi::ngx_destroy_pool(pool);
+        }
+    }
 }

@@ -249,12 +249,28 @@ def _(ng):
 
 tap = Tap()
 run(case, tap=tap, server=server, main="worker_shutdown_timeout 20s;")
-# A handler that connects does not hear of its client.
-case.list = [(name, body, logs) for name, body, logs in case.list if "a client that is gone" not in name]
 for looks in "true", "false":
     case.list = [(re.sub(r"^(websocket.proxy.*?: )?", f"websocket.proxy, looks {looks}: ", name), body, logs)
                  for name, body, logs in case.list]
     run(case, tap=tap, server=lua.replace("LOOKS", looks))
+
+frames = f"""
+    lua_socket_log_errors off;
+    location / {{
+        content_by_lua_block {{
+            local proxy = require("resty.websocket.proxy").new()
+            local ok, err = proxy:connect("ws://127.0.0.1:{upstream.port}/x")
+            if not ok then
+                ngx.log(ngx.INFO, "said: ", err)
+                return ngx.exit(499)
+            end
+            proxy:execute()
+        }}
+    }}
+"""
+case.list = [("resty.websocket.proxy: " + name.split(": ")[-1], body, logs)
+             for name, body, logs in case.list if "while the upstream is asked" in name]
+run(case, tap=tap, server=frames)
 
 case = Cases()
 

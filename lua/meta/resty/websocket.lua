@@ -96,7 +96,8 @@ local M = {}
 function M.accept(opts) end
 
 ---@class resty.websocket.ProxyOptions: resty.websocket.ConnectOptions
----@field url string
+---@field url? string without one `upstream` says where
+---@field upstream? string name of an upstream block
 ---@field client? resty.websocket.AcceptOptions
 ---@field protocols? "pass"|string[]
 ---@field pass_headers? "all"|"none"|string[]

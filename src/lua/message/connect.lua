@@ -210,8 +210,8 @@ end
 
 
 -- `refused` is called where the server has answered in HTTP, with the socket and the answer's head,
--- before the socket is closed.
-local function dial(url, opts, refused)
+-- before the socket is closed. `at` is where to connect in place of the URL's host.
+local function dial(url, opts, refused, at)
     local opening, err = new_opening(url)
     if not opening then
         return nil, err
@@ -239,7 +239,7 @@ local function dial(url, opts, refused)
         -- A pooled connection has no handshake of ours: never one of another kind.
         pool = "resty.websocket:" .. (opts.pool or url),
         pool_size = opts.pool_size, backlog = opts.backlog,
-    })
+    }, at)
     if not ok then
         return nil, err
     end

@@ -1,11 +1,15 @@
 //! `websocket.proxy` of `resty.websocket`: a proxy whose messages a handler may look at.
 
+mod asking;
 mod natives;
 
 use super::vm::{module, Api, Shown};
 
 pub const API: Api = Api {
     name: c"proxy",
-    natives: &[natives::NATIVES],
-    modules: &[module!(c"resty.websocket.relay", "relay.lua", Shown::Never)],
+    natives: &[asking::NATIVES, natives::NATIVES],
+    modules: &[
+        module!(c"resty.websocket.leaving", "leaving.lua", Shown::Never),
+        module!(c"resty.websocket.relay", "relay.lua", Shown::Never),
+    ],
 };

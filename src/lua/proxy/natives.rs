@@ -1,29 +1,21 @@
-//! The natives behind `websocket.proxy`: which headers go on, and a pair whose messages are shown.
+//! The natives behind `websocket.proxy` once there are both sides: a pair whose messages are shown.
 
 use crate::conf::{limit, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::lua::vm::{native, Native};
 use crate::ngx::lua_wait::Wait;
-use crate::proxy::{self, Headers, Limits, Side, What};
+use crate::proxy::{self, Limits, Side, What};
 use crate::session::random;
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
     native!(c"close_both", close_both),
     native!(c"ends", ends),
-    native!(c"hops", hops),
     native!(c"join", join),
     native!(c"put", put),
     native!(c"take", take),
     native!(c"tell", tell),
 ];
-
-/// `hops(names or nil)` → lines of the client's headers for the upstream: of all, or of these names.
-pub fn hops(args: &Args) -> Outcome {
-    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let headers = args.strings(1).map_or(Headers::All, Headers::Named);
-    Outcome::one(Value::List(headers.lines(r, &r.headers())))
-}
 
 /// `join(session, connection, cosocket or nil, looks, send_timeout or nil, idle_timeout or nil)` → pair. A
 /// light thread waits in the cosocket's receiveany(); without one the stream has ended.

@@ -5,6 +5,7 @@
 local natives, vm = ...
 
 local dial = vm.module("resty.websocket.connect").dial
+local leaving = vm.module("resty.websocket.leaving")
 local options = vm.module("resty.websocket.options")
 local await = vm.module("resty.websocket.wait").call
 local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
@@ -77,7 +78,11 @@ local function sort_out(opts)
         end
         own[name], rest[name] = value, nil
     end
-    if type(rest.url) ~= "string" then
+    if rest.upstream ~= nil and type(rest.upstream) ~= "string" then
+        fail("upstream", "string", rest.upstream)
+    end
+    own.block, rest.upstream = rest.upstream, nil
+    if type(rest.url) ~= "string" and not (rest.url == nil and own.block) then
         fail("url", "string", rest.url)
     end
     own.url, rest.url = rest.url, nil
@@ -197,6 +202,47 @@ local function hand_on(sock, head)
     ngx.print(body)
     ngx.flush(true)
     return status
+end
+
+
+-- Asks the upstream, or one peer of its block after the other, as nginx's `proxy_next_upstream` has it: an
+-- answer in HTTP is one.
+local function ask(own, peers, lookout)
+    local function refused(sock, head)
+        leaving.stay(lookout)
+        own.refusal = hand_on(sock, head)
+    end
+    if not peers then
+        return dial(own.url, own.upstream, refused)
+    end
+    local upstream, failed
+    repeat
+        local host, port = natives.choose(peers)
+        if not host then
+            return nil, failed or port
+        end
+        upstream, failed = dial(own.url, own.upstream, refused, { host = host, port = port })
+        if upstream or own.refusal then
+            return upstream, failed
+        end
+    until not natives.let_go(peers, true)
+    return nil, failed
+end
+
+
+local function let_go(peers)
+    if peers then
+        natives.let_go(peers)
+    end
+end
+
+
+-- What a client is answered where its upstream cannot be asked.
+local function fitting_status(err)
+    if err == leaving.LEFT then
+        return 499
+    end
+    return err:find("timeout", 1, true) and 504 or 502
 end
 
 
@@ -320,16 +366,29 @@ return function (accept, judge)
             return nil, err, status
         end
 
+        local peers
+        if own.block then
+            peers, err = natives.peers(own.block)
+            if not peers then
+                if not err then
+                    error('bad "upstream" option: no upstream block "' .. own.block .. '"', 2)
+                end
+                return nil, err, 502
+            end
+            own.url = own.url or "ws://" .. own.block .. ngx.var.request_uri
+            -- The name of a block has no port to be told.
+            own.upstream.host = own.upstream.host or own.url:match("^%a+://([^/?:]+)[/?]")
+        end
         add_headers(own)
-        local refusal, upstream
-        upstream, err = dial(own.url, own.upstream, function (sock, head)
-            refusal = hand_on(sock, head)
+        local upstream
+        upstream, err = leaving.ask_for(function (lookout)
+            return ask(own, peers, lookout)
         end)
         if not upstream then
-            if refusal then
-                return nil, "upstream refused", refusal
+            if own.refusal then
+                return nil, "upstream refused", own.refusal
             end
-            return nil, err, err:find("timeout", 1, true) and 504 or 502
+            return nil, err, fitting_status(err)
         end
 
         own.client.protocols = upstream.protocol and { upstream.protocol }
@@ -337,6 +396,7 @@ return function (accept, judge)
         client, err, status = accept(own.client)
         if not client then
             upstream:shutdown()
+            let_go(peers)
             return nil, err, status
         end
 
@@ -348,6 +408,7 @@ return function (accept, judge)
         if thread then
             kill(thread)
         end
+        let_go(peers)
         return ok, err, info_of(pair)
     end
 end

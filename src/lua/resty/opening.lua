@@ -26,18 +26,20 @@ function _M.new(uri)
 end
 
 
--- Connects by the options pool, pool_size and backlog: as sock:connect().
-function _M.connect(self, sock, opts)
+-- Connects by the options pool, pool_size and backlog: as sock:connect(). To `at`, if it is given, a host
+-- and perhaps a port.
+function _M.connect(self, sock, opts, at)
+    at = at or self
     local pool = {
         pool = opts.pool or nil,
         pool_size = opts.pool_size or nil,
         backlog = opts.backlog or nil,
     }
     local ok, err
-    if self.port then
-        ok, err = sock:connect(self.host, self.port, pool)
+    if at.port then
+        ok, err = sock:connect(at.host, at.port, pool)
     else
-        ok, err = sock:connect(self.host, pool)
+        ok, err = sock:connect(at.host, pool)
     end
     if not ok then
         return nil, "failed to connect: " .. err

@@ -6,6 +6,7 @@ local _, vm = ...
 
 local client = vm.module("resty.websocket.client")
 local server = vm.module("resty.websocket.server")
+local ask_for = vm.module("resty.websocket.leaving").ask_for
 
 local concat = table.concat
 local error = error
@@ -104,7 +105,9 @@ function _M.connect_upstream(self, uri, opts)
     end
 
     self:dd('connecting to "', uri, '" upstream')
-    local ok, err, response = self.client:connect(uri, opts)
+    local ok, err, response = ask_for(function ()
+        return self.client:connect(uri, opts)
+    end)
     if not ok then
         return nil, err
     end

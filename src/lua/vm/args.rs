@@ -15,7 +15,9 @@ use super::number;
 use super::object::{Object, Slot};
 use crate::ffi;
 use crate::ngx::cosocket::Cosocket;
+use crate::ngx::leaving::Lookout;
 use crate::ngx::listener::Listener;
+use crate::ngx::peers::Peers;
 use crate::ngx::request::Request;
 use crate::proxy::Pair;
 use crate::session::{Callbacks, Carried, Runner, Session, Stream};
@@ -165,6 +167,22 @@ impl<'l> Args<'l> {
     pub fn shared_session(&self, index: c_int) -> Option<&'l Rc<Session>> {
         match self.object(index)? {
             Object::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The look-out at `index`.
+    pub fn lookout(&self, index: c_int) -> Option<&'l Rc<Lookout>> {
+        match self.object(index)? {
+            Object::Lookout(lookout) => Some(lookout),
+            _ => None,
+        }
+    }
+
+    /// The peers at `index`.
+    pub fn peers(&self, index: c_int) -> Option<&'l Rc<Peers>> {
+        match self.object(index)? {
+            Object::Peers(peers) => Some(peers),
             _ => None,
         }
     }

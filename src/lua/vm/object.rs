@@ -12,7 +12,9 @@ use ws_proto::FrameCheck;
 
 use crate::hub::{Errand, Mailbox, Roll};
 use crate::ngx::guard::guarded;
+use crate::ngx::leaving::Lookout;
 use crate::ngx::listener::Listener;
+use crate::ngx::peers::Peers;
 use crate::proxy::Pair;
 use crate::session::{Callbacks, Carried, Runner, Session, Stream};
 
@@ -36,6 +38,10 @@ pub enum Object {
     Stream(Rc<Stream>),
     /// A client and its upstream.
     Pair(Rc<Pair>),
+    /// Who looks whether a client leaves.
+    Lookout(Rc<Lookout>),
+    /// Whom an upstream block chooses.
+    Peers(Rc<Peers>),
     /// The connections of a location with callbacks.
     Callbacks(Rc<Callbacks>),
     /// A light thread that calls them.
