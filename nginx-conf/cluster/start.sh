@@ -30,6 +30,7 @@ chmod 755 "$sockets"
 "$redis" --port 0 --unixsocket "$sockets/redis" --unixsocketperm 777 --save '' --appendonly no \
     --dir "$sockets" >"$run/redis.log" 2>&1 &
 children+=($!)
+echo $! >"$run/redis.pid"
 for n in 0 1 2; do
     mkdir -p "$run/$n"
     printf 'websocket_broker main { server unix:%s; reconnect max=500ms; }\n' "$sockets/redis" >"$run/$n/broker.conf"

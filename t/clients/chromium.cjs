@@ -1,5 +1,6 @@
 // What the programs that drive Chromium share: a browser with a profile of its own, which is gone
-// afterwards, and what a page must not do. Used by browser.cjs, chat.cjs and feed.cjs.
+// afterwards, and what a page must not do. Used by browser.cjs, chat.cjs, feed.cjs
+// and cluster.cjs.
 "use strict";
 
 const assert = require("node:assert/strict");

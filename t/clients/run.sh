@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Real clients against the built module: Python's "websockets" and Node's "ws" against nginx.conf
-# in this folder, Chromium against the demo as `make run` starts it; and the module's own client
+# in this folder, Chromium against the demo as `make run` starts it and ("cluster") on three machines as
+# `make run-cluster` does; and the module's own client
 # ("lua") against servers of Python's "websockets", Node's "ws" and nchan; all three of them ("ports")
 # against programs that open ports by themselves, those of nginx-conf; Python's and Node's ("tarantool")
 # against programs of tarantool/websocket; Node's and Chromium ("proxy") through websocket_proxy and
 # websocket.proxy to servers of Python's and Node's. Installs what is missing
 # (into build/clients; Chromium from Debian), prints TAP lines and a last "N passed, N failed".
-#   run.sh [python|node|lua|chromium|ports|tarantool|proxy ...]   only these clients
+#   run.sh [python|node|lua|chromium|cluster|ports|tarantool|proxy ...]   only these clients
 #   run.sh --prepare       installs what is missing, and no more
 #   MODULE=PATH, NGINX_BIN=PATH, CHROMIUM=PATH   in place of the usual ones
 set -euo pipefail
@@ -19,7 +20,7 @@ module=${MODULE:-build/ngx_http_lua_websocket_module.so}
 prepare=
 if [ "${1:-}" = --prepare ]; then prepare=1; shift; fi
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium ports tarantool proxy)
+[ ${#clients[@]} -gt 0 ] || clients=(python node lua chromium cluster ports tarantool proxy)
 
 wants() { [[ " ${clients[*]} " == *" $1 "* ]]; }
 die() { echo "$here/run.sh: $*" >&2; exit 1; }
@@ -68,17 +69,18 @@ certificate() {
 }
 
 if wants python || wants lua || wants ports || wants tarantool || wants proxy; then install_once python "$here/requirements.txt" -- python_client; fi
-if wants node || wants chromium || wants lua || wants ports || wants tarantool || wants proxy; then
+if wants node || wants chromium || wants cluster || wants lua || wants ports || wants tarantool || wants proxy; then
     install_once node "$here/package.json" "$here/package-lock.json" -- node_clients
 fi
 if wants lua && [ ! -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then
     apt_install libnginx-mod-nchan
 fi
-if wants chromium || wants ports || wants proxy; then
+if wants chromium || wants cluster || wants ports || wants proxy; then
     chromium=${CHROMIUM:-$(command -v chromium || true)}
     [ -n "$chromium" ] || { apt_install chromium; chromium=$(command -v chromium); }
     command -v curl >/dev/null || apt_install curl
 fi
+if wants cluster && [ -z "$(command -v redis-server valkey-server)" ]; then tools/deps.sh brokers >&2 || true; fi
 [ -f "$work/cert.pem" ] || certificate
 [ -z "$prepare" ] || exit 0
 export NODE_PATH=$PWD/$work/node_modules
@@ -101,6 +103,23 @@ sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
 for s in sockets:
     s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in sockets))
+PYTHON
+}
+
+# The first of N free ports that follow each other.
+free_row() {
+    python3 - "$1" <<'PYTHON'
+import random, socket, sys
+while True:
+    first = random.randrange(20000, 32000)
+    sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
+    try:
+        for n, s in enumerate(sockets):
+            s.bind(("127.0.0.1", first + n))
+    except OSError:
+        continue
+    print(first)
+    break
 PYTHON
 }
 
@@ -196,6 +215,21 @@ if wants chromium; then
     client chat node "$here/chat.cjs" "http://127.0.0.1:$port/" "$work" "$chromium" "$work/run/nginx.pid"
     stop_servers
     quiet_log chromium "$work/demo.log"
+fi
+
+if wants cluster; then
+    if [ -n "$(command -v redis-server valkey-server)" ]; then
+        port=$(free_row 3)
+        start "$port" "$work/cluster.log" env LISTEN="$port" RUN="$work/cluster" \
+            nginx-conf/cluster/start.sh
+        client cluster node "$here/cluster.cjs" "$port" "$work" "$chromium" "$work/cluster"
+        stop_servers
+        # The broker's end is worth a warning.
+        grep -v 'broker main .*: connection lost' "$work/cluster.log" > "$work/cluster.rest" || true
+        quiet_log cluster "$work/cluster.rest"
+    else
+        echo "# cluster: skipped, neither redis-server nor valkey-server is here"
+    fi
 fi
 
 if wants ports; then
