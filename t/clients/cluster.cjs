@@ -28,6 +28,10 @@ const brokerIs = (page, ...cells) => page.waitForFunction(
   (wanted) => [...document.querySelectorAll("#brokers tbody tr")].some((row) =>
     [...row.cells].map((cell) => cell.textContent).join().startsWith(wanted)), cells.join());
 
+// Until exactly these are shown to be in the room.
+const here = (page, ...names) => page.waitForFunction((wanted) =>
+  [...document.querySelectorAll("#here li")].map((li) => li.textContent).sort().join() === wanted, names.join());
+
 async function checkCluster(browser) {
   const trouble = [];
   const foreign = [];
@@ -47,7 +51,7 @@ async function checkCluster(browser) {
     await screens(status, screenshots, "brokers");
   });
 
-  await check("what is said on one machine is read on another", async () => {
+  await check("what is said on one machine is read on another, and who is there is known on both", async () => {
     const [ann, bob] = [await openPage(browser, machines[0], trouble, foreign),
       await openPage(browser, machines[2], trouble, foreign)];
     for (const [talker, base, name] of [[ann, machines[0], "Ann"], [bob, machines[2], "Bob"]]) {
@@ -62,8 +66,11 @@ async function checkCluster(browser) {
       await to.waitForFunction((wanted) => [...document.querySelectorAll("#lines li")]
         .filter((li) => li.dataset.text === wanted).length === 1, text);
     }
-    await ann.close();
+    // Who is there, whichever machine serves them; and who has gone.
+    for (const talker of [ann, bob]) await here(talker, "Ann", "Bob");
     await bob.close();
+    await here(ann, "Ann");
+    await ann.close();
   });
 
   await check("numbers come, one after the other", async () => {
