@@ -206,8 +206,11 @@ impl Session {
         let io = &mut *io;
         if !self.link.is_open() {
             // With callbacks the request may have ended with the handshake, before its caller runs.
-            let done = again && matches!(io.driver.conn.end(), Some(End::Closed { .. }));
-            return Wait::Ready(if done { Ok(()) } else { Err(Unclosed::Ended) });
+            return Wait::Ready(match io.driver.conn.end() {
+                Some(End::Closed { .. }) if again => Ok(()),
+                Some(End::Unanswered) if again => Err(Unclosed::Timeout),
+                _ => Err(Unclosed::Ended),
+            });
         }
         // The rest of a message that was half read in frames makes no sense as one.
         io.driver.conn.begin(Style::Messages);
@@ -221,9 +224,11 @@ impl Session {
             self.flush_now(io);
         }
         self.converse(io);
-        if io.driver.conn.end().is_some() {
+        if let Some(end) = io.driver.conn.end() {
+            // The connection's own timer may have come first.
+            let unanswered = again && *end == End::Unanswered;
             self.flush_now(io);
-            return Wait::Ready(Ok(()));
+            return Wait::Ready(if unanswered { Err(Unclosed::Timeout) } else { Ok(()) });
         }
         match io.driver.conn.handle_timeout(&Worker) {
             Some(left) => self.waiting.closers.park(r, left),

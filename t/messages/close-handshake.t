@@ -409,3 +409,23 @@ close 1000 ""
 --- results
 true
 1000 "" true
+
+
+
+=== TEST 23: who closes as well is told of the time-out, too
+--- client
+    local p = peer.connect()
+    say(p:receive_close())
+    p:close()
+--- handler
+    local second = ngx.thread.spawn(function()
+        ngx.sleep(0.01)
+        return ws:close(4000, "", 60000)
+    end)
+    report(ws:close(1000, "", 100))
+    report(select(2, ngx.thread.wait(second)))
+--- response_body
+1000 "" "" "closed"
+--- results
+nil "timeout"
+nil "timeout"
