@@ -102,6 +102,23 @@ case.handler("/context", """
                                        on_add_fd = function(fd) return context, fd end }
         print(context, " ", context:canonical_hostname())
         error("on purpose")
+    elseif ngx.var.arg_do == "fails_serving" then
+        local function start()
+            local own = {}
+            own.context = websockets.context { port = port, protocols = { echo = function(ws)
+                ws:on_closed(function() print(own.context) end)
+                ws:on_receive(function(ws, data)
+                    own.over = data == "fail"
+                    ws:write(data)
+                end)
+            end }, on_add_fd = function(fd) return own.context, fd end }
+            return own
+        end
+        ngx.timer.at(0, function()
+            local own = start()
+            repeat own.context:service(60000) until own.over
+            error("on purpose")
+        end)
     elseif ngx.var.arg_do == "destroy" then
         kept:destroy()
     else
@@ -245,6 +262,10 @@ def failed(ng):
     except AssertionError as error:
         assert " 500 " in str(error), error
 
+    opens_again(ng)
+
+
+def opens_again(ng):
     def free():
         try:
             ng.get(f"/context?do=open&port={LOOP}")
@@ -257,6 +278,22 @@ def failed(ng):
     ng.get("/context?do=destroy")
 
 
+def failed_with_clients(ng):
+    """The same while clients are connected, whose callbacks know the context."""
+    seen.discard(LOOP)
+    ng.get(f"/context?do=fails_serving&port={LOOP}")
+    clients = [Ws(ng, "echo", LOOP) for _ in range(3)]
+    for ws in clients:
+        equal(ws.ask("x"), "x")
+    equal(clients[0].ask("fail"), "fail")
+    for ws in clients:
+        equal(ws.frame(), (CLOSE, b"\x03\xe9"))
+        ws.close()
+    with socket.socket() as s:
+        assert s.connect_ex(("127.0.0.1", LOOP)), "the port is still open"
+    opens_again(ng)
+
+
 def forgotten(ng):
     ng.get(f"/context?do=forgotten&port={LOOP}")
     with socket.socket() as s:
@@ -264,14 +301,14 @@ def forgotten(ng):
 
 
 for count, bodies in (2, (broadcast, publish, burst)), (1, (reloaded, handed_over, destroyed,
-                                                            forgotten, failed)):
+                                                            forgotten, failed, failed_with_clients)):
     ng = start(count)
     try:
         for body in bodies:
             def attempt(body=body):
                 body(ng)
                 await_(lambda: ng.sessions() == 0, "all sessions end")
-                loud = ng.loud("on purpose|could not create context" if body is failed else None)
+                loud = ng.loud("on purpose|could not create context" if "failed" in body.__name__ else None)
                 assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
             tap.attempt(f"{count} workers: {body.__name__.replace('_', ' ')}", attempt)
 

@@ -4,7 +4,10 @@
 --
 -- A context's state, as far as it is used here: ready (what service() has to run, by number),
 -- mailbox, members (established connections by protocol), by_fd, closing (of which an answer is
--- awaited), count, and the fields of the configuration.
+-- awaited), count, and the fields of the configuration. What of these is the program's, its callbacks,
+-- may hold the context, which the light threads of its connections must not: a context that nobody else
+-- holds goes. So the context alone holds them, in `program`, and all others find them there by `theirs`,
+-- a weak table.
 
 local natives, vm = ...
 
@@ -36,6 +39,24 @@ local WRITE_CAP = 16
 local WRITE_TEXT, WRITE_BINARY = 0, 1
 
 local connection = { CLOSE_WAIT = CLOSE_WAIT }
+
+local NOTHING = { protocols = {}, calls = {} }
+local NO_CALLS = {}
+
+
+-- What the program gave to the context: its functions, and in `calls` what each connection has of them.
+local function program_of(state)
+    return state.theirs.program or NOTHING
+end
+
+
+-- The callbacks of a connection.
+local function calls_of(conn)
+    return program_of(conn.state).calls[conn] or NO_CALLS
+end
+
+
+connection.program_of = program_of
 
 
 -- Telling service() ------------------------------------------------------------------------------
@@ -125,6 +146,7 @@ local function forget(conn)
     state.count = state.count - 1
     state.closing[conn] = nil
     state.connections[conn] = nil
+    program_of(state).calls[conn] = nil
     state.by_fd[conn.fd] = nil
     if conn.protocol then
         state.members[conn.protocol][conn] = nil
@@ -132,16 +154,17 @@ local function forget(conn)
     wake_reader(conn)
     wake(conn, "watchers")
     if conn.announced then
-        tell("on_del_fd", state.on_del_fd, conn.fd)
+        tell("on_del_fd", program_of(state).on_del_fd, conn.fd)
     end
     return failed
 end
 
 
 local function finish(conn)
+    local on_closed = calls_of(conn).on_closed
     local failed = forget(conn)
     if failed ~= nil and conn.established then
-        tell("on_closed", conn.on_closed, conn.ws)
+        tell("on_closed", on_closed, conn.ws)
     end
     return failed
 end
@@ -220,7 +243,8 @@ local function hand_out(conn, data, typ, from)
         local piece = size >= #data and data or sub(data, from, from + size - 1)
         from = from + #piece
         conn.remaining = #data - from + 1
-        if conn.on_receive and not call(conn, "on_receive", conn.on_receive, piece, typ) then
+        local callback = calls_of(conn).on_receive
+        if callback and not call(conn, "on_receive", callback, piece, typ) then
             return false
         end
         if conn.finished then
@@ -240,7 +264,7 @@ local function run_messages(conn)
     local session = conn.session
     if conn.wants_room and not conn.gated then
         conn.wants_room = nil
-        local callback = conn.on_server_writeable
+        local callback = calls_of(conn).on_server_writeable
         if callback and not call(conn, "on_server_writeable", callback) then
             return
         end
@@ -284,7 +308,7 @@ function connection.run_open(conn)
     conn.established = true
     local state = conn.state
     state.members[conn.protocol][conn] = true
-    local callback = state.protocols[conn.protocol]
+    local callback = program_of(state).protocols[conn.protocol]
     if type(callback) == "function" and not call(conn, "protocol " .. conn.protocol, callback) then
         return
     end
@@ -298,7 +322,10 @@ end
 function connection.run_http(conn)
     conn.run = finish
     conn.answer = {}
-    call(conn, "on_http", conn.state.on_http, conn.uri)
+    local callback = program_of(conn.state).on_http
+    if callback then
+        call(conn, "on_http", callback, conn.uri)
+    end
     conn.answered = true
     wake_reader(conn)
 end
@@ -330,7 +357,7 @@ end
 
 function connection.announce(conn)
     conn.announced = true
-    tell("on_add_fd", conn.state.on_add_fd, conn.fd)
+    tell("on_add_fd", program_of(conn.state).on_add_fd, conn.fd)
     if conn.late then
         conn.late = nil
         make_due(conn)
@@ -373,11 +400,22 @@ function connection.broadcast(conn, data)
     if conn.finished or conn.closing then
         return
     end
-    local mode = conn.on_broadcast
+    local mode = calls_of(conn).on_broadcast
     if type(mode) == "function" then
         call(conn, "on_broadcast", mode, data)
     else
         connection.forward(conn, data, mode or 0)
+    end
+end
+
+
+-- Gives a connection a callback; one that is over needs none.
+function connection.set(conn, name, callback)
+    local program = conn.state.theirs.program
+    if program and not conn.finished then
+        local calls = program.calls
+        calls[conn] = calls[conn] or {}
+        calls[conn][name] = callback
     end
 end
 

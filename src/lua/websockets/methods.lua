@@ -64,7 +64,7 @@ for _, name in ipairs { "on_receive", "on_closed", "on_server_writeable" } do
         if type(callback) ~= "function" then
             bad_argument(1, name, "function", callback)
         end
-        self[1][name] = callback
+        connection.set(self[1], name, callback)
     end
 end
 
@@ -74,7 +74,7 @@ function websocket.on_broadcast(self, mode)
     if type(mode) ~= "function" and type(mode) ~= "number" then
         error("websocket on_broadcast value not supported", 2)
     end
-    self[1].on_broadcast = mode
+    connection.set(self[1], "on_broadcast", mode)
 end
 
 

@@ -116,7 +116,7 @@ local function read_head(conn)
         local kind, first, protocol, length
         if look then
             kind, first, protocol, length = natives.request(bytes, state.names,
-                                                                       state.on_http)
+                                                             state.serves_http)
         end
         if kind == "refused" then
             return nil, first
@@ -167,7 +167,7 @@ function reader.serve(state, peer, methods)
     state.count = state.count + 1
     state.connections[conn] = true
     state.by_fd[conn.fd] = conn
-    if state.on_add_fd then
+    if state.tells_fds then
         local door = state.door
         door.came[#door.came + 1] = conn
         make_due(door)

@@ -192,8 +192,9 @@ end
 function context.destroy(self)
     local state = state_of(self)
     destroy(state)
-    if state.on_del_fd and state.listener then
-        state.on_del_fd(state.door.fd)
+    local on_del_fd = connection.program_of(state).on_del_fd
+    if on_del_fd and state.listener then
+        on_del_fd(state.door.fd)
     end
 end
 
@@ -399,18 +400,20 @@ end
 function _M.context(config)
     check_config(config)
     local max_message_size, send_buffer, close_slow = natives.settings()
+    local program = { protocols = config.protocols or {}, on_http = config.on_http,
+                      on_add_fd = config.on_add_fd, on_del_fd = config.on_del_fd, calls = {} }
     local state = {
-        protocols = config.protocols or {}, on_http = config.on_http,
-        on_add_fd = config.on_add_fd, on_del_fd = config.on_del_fd,
-        rx_buffer_size = config.rx_buffer_size, names = {}, members = {}, connections = {},
-        by_fd = {}, closing = {}, count = 0, ready = { first = 1, last = 0 },
+        theirs = setmetatable({ program = program }, { __mode = "v" }),
+        serves_http = config.on_http ~= nil, tells_fds = config.on_add_fd ~= nil,
+        rx_buffer_size = config.rx_buffer_size, names = {}, members = {}, connections = {}, by_fd = {},
+        closing = {}, count = 0, ready = { first = 1, last = 0 },
         max_message_size = config.max_message_size or max_message_size,
         handshake_timeout = config.handshake_timeout or HANDSHAKE_TIMEOUT,
         unmasked = bit.band(config.options or 0, 1) ~= 0, hostname = natives.host(),
         send_buffer = send_buffer, close_slow = close_slow,
     }
     state.bye, state.bye_reason = natives.goodbye()
-    for name in pairs(state.protocols) do
+    for name in pairs(program.protocols) do
         state.names[#state.names + 1] = name
         state.members[name] = {}
     end
@@ -435,16 +438,16 @@ function _M.context(config)
     end
 
     -- What waits for the collector is the program's object: a context that it forgot goes. So who
-    -- accepts connections must not hold it.
+    -- accepts connections must not hold it, nor what the program gave it.
     local guard = newproxy(true)
     getmetatable(guard).__gc = function()
         if not state.destroyed then
             -- The collector may come anywhere: not a place to call the program.
-            state.on_del_fd = nil
+            state.theirs.program = nil
             destroy(state, true)
         end
     end
-    local self = setmetatable({ [STATE] = state, guard }, context_mt)
+    local self = setmetatable({ [STATE] = state, guard, program }, context_mt)
     local weak = setmetatable({ state = state }, { __mode = "v" })
 
     if listener then
@@ -482,8 +485,8 @@ function _M.context(config)
             destroy(state, true)
             fail(err)
         end
-        if state.on_add_fd then
-            state.on_add_fd(fd)
+        if program.on_add_fd then
+            program.on_add_fd(fd)
         end
     end
     return self
