@@ -50,10 +50,10 @@ if [ "$kind" = asan ]; then
     binary=${TEST_NGINX_BINARY:-$(PATH=$PATH:/usr/sbin command -v nginx)}
     cat >"$said/nginx" <<END
 #!/bin/sh
-LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=$options exec $binary "\$@"
+LD_PRELOAD="$(gcc -print-file-name=libasan.so) \$LD_PRELOAD" ASAN_OPTIONS=$options exec $binary "\$@"
 END
     chmod +x "$said/nginx"
-    export TEST_NGINX_BINARY=$said/nginx TEST_NGINX_TIMEOUT=${TEST_NGINX_TIMEOUT:-15}
+    export TEST_NGINX_ASAN=1 TEST_NGINX_BINARY=$said/nginx TEST_NGINX_TIMEOUT=${TEST_NGINX_TIMEOUT:-15}
 
     printf 'load_module %s;\n' $TEST_NGINX_LOAD_MODULES >"$said/control.conf"
     echo 'events {} http {}' >>"$said/control.conf"

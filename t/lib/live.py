@@ -20,6 +20,8 @@ import sys
 import time
 import traceback
 
+from .memory import CHECKED, SKIPPED
+
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PORT = int(os.environ.get("TEST_NGINX_PORT", 1984))
 ROOT = os.environ.get("TEST_NGINX_SERVROOT", f"{REPO}/t/servroot_{PORT}")
@@ -244,6 +246,10 @@ class Tap:
             print("".join(f"#   {line}\n" for line in str(error).splitlines()), end="",
                   file=sys.stderr, flush=True)
 
+    def skip(self, name, why):
+        self.count += 1
+        print(f"ok {self.count} - {name} # SKIP {why}", flush=True)
+
     def attempt(self, name, body):
         try:
             body()
@@ -265,7 +271,7 @@ class Cases:
     """The cases of a file, in order, and the locations they talk to."""
 
     def __init__(self):
-        self.list, self.server = [], ""
+        self.list, self.skipped, self.server = [], {}, ""
 
     def handler(self, path, body, directives="", phase="content"):
         """A location whose Lua code finds t/lib/live.lua as `live`."""
@@ -279,11 +285,15 @@ class Cases:
         }}
 """
 
-    def __call__(self, name, logs=None, skip_valgrind=False):
-        """Decorator: a case by name; `logs` matches lines above notice that it causes itself."""
+    def __call__(self, name, logs=None, skip_valgrind=False, memory=False):
+        """Decorator: a case by name; `logs` matches lines above notice that it causes itself. `memory`
+        says that it is about how much memory there is."""
         def add(body):
-            if not (VALGRIND and skip_valgrind):
-                self.list.append((name, body, logs))
+            self.list.append((name, body, logs))
+            if VALGRIND and skip_valgrind:
+                self.skipped[name] = "too slow under valgrind"
+            elif CHECKED and memory:
+                self.skipped[name] = SKIPPED
             return body
         return add
 
@@ -308,6 +318,9 @@ def run(cases, tap=None, prepare=None, **sections):
         ng.start()
         for name, body, logs in cases.list:
             if only and only not in name:
+                continue
+            if name in cases.skipped:
+                tap.skip(name, cases.skipped[name])
                 continue
 
             def attempt():

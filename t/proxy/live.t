@@ -5,7 +5,8 @@ import re
 import socket
 import threading
 
-from lib.live import Cases, Nginx, Tap, VALGRIND, await_, equal, run
+from lib.live import Cases, Nginx, Tap, await_, equal, run
+from lib.memory import resident, within
 from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, frame, head
 from lib.upstream import Upstream
 
@@ -57,12 +58,6 @@ def close(code, reason=b""):
     return code.to_bytes(2, "big") + reason
 
 
-def memory(ng):
-    """Resident bytes of the worker."""
-    with open(f"/proc/{ng.workers()[0]}/statm") as f:
-        return int(f.read().split()[1]) * 4096
-
-
 @case("messages of 16 MiB both ways")
 def _(ng):
     peer, up = pair(ng)
@@ -101,13 +96,13 @@ def fill(sock, data):
 def _(ng):
     data = frame(BINARY_FRAME, b"x" * 60000) * 16
     peer, up = pair(ng, "/small", window=4096, upstream_window=4096)
-    before = memory(ng)
+    worker, = ng.workers()
+    before = resident(worker)
     sent = fill(peer.sock, data)
     assert sent < 32 * MIB, sent
     sent = fill(up.sock, frame(BINARY_FRAME, b"x" * 60000, key=b"") * 16)
     assert sent < 32 * MIB, sent
-    grown = memory(ng) - before
-    assert grown < 4 * MIB, f"{grown} bytes more"
+    within(resident(worker) - before, 4 * MIB)
     peer.rst()
     up.rst()
 
