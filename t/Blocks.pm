@@ -12,9 +12,12 @@ use Exporter qw(import);
 use Test::Nginx::Socket::Lua;
 
 our @EXPORT = qw(add_http add_location add_handler add_client add_send fill_in watch_log quietly
-  mock_port $QUIET);
+  mock_port $QUIET $SLOW);
 
 our $QUIET = 'lua_socket_log_errors off;';
+
+# What times are multiplied with that are made for a machine of usual speed; also in Lua code.
+our $SLOW = $ENV{TEST_NGINX_USE_VALGRIND} ? 5 : 1;
 
 sub mock_port { return server_port() + 1 }
 sub tls_port  { return server_port() + 2 }

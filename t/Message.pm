@@ -76,8 +76,9 @@ sub listed {
 }
 
 # Lua names of both sides.
-my $NAMES = <<'END';
+my $NAMES = <<"END";
             local peer = require "t.peer"
+            local SLOW = $SLOW
             local websocket = require "resty.websocket"
             local function report(...)
                 return peer.report(peer.trimmed(...))

@@ -105,8 +105,9 @@ sub log_above_info {
 my $MODULE = $ENV{TEST_NGINX_SERVER_MODULE} // 'resty.websocket.server';
 
 # Lua names of both sides.
-my $NAMES = <<'END';
+my $NAMES = <<"END";
             local peer = require "t.peer"
+            local SLOW = $SLOW
             local report = peer.report
 END
 

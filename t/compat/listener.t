@@ -645,7 +645,6 @@ def _(ng):
     equal(descriptors(ng), before)
 
 
-case.list[:0] = []
 run(case, prepare=lambda ng: (sections(ng), __import__("subprocess").run(
     ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out",
      f"{ROOT}/conf/other.key"], check=True, stderr=-3))[0])

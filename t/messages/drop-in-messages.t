@@ -394,8 +394,9 @@ nil "timeout"
 
 === TEST 17: client: time-out of frames inside a frame, then messages
 --- lua
-    local wb = require("resty.websocket.client"):new { timeout = 20 }
+    local wb = require("resty.websocket.client"):new { timeout = 30000 }
     assert(wb:connect("ws://127.0.0.1:" .. ngx.var.server_port .. "/slow"))
+    wb:set_timeout(20)
     local function say(...) peer.say(peer.trimmed(...)) end
     say(wb:recv_frame())
     say(select(2, pcall(wb.recv, wb)))

@@ -224,8 +224,7 @@ nil "timeout"
     local began = ngx.now()
     report(ws:recv(50))
     ngx.update_time()
-    local took = ngx.now() - began
-    report(took >= 0.045 and took < 2)
+    report(ngx.now() - began >= 0.045)
 --- response_body
 "over"
 --- results
@@ -382,7 +381,6 @@ nil "closed"
 === TEST 20: a receiver elsewhere wakes up when the request ends
 --- client
     local p = peer.connect()
-    waiting:wait(5)
     say(p:receive_close())
     ended:wait(5)
     p:close()
@@ -393,12 +391,13 @@ nil "closed"
     }
 --- handler
     ngx.timer.at(0, function()
+        -- Who is woken by this runs once recv() has parked.
         waiting:post()
         local ok, err, code = ws:recv()
         ngx.log(ngx.INFO, "result: ", ok, " ", err, " ", code, ", client: none")
         ended:post()
     end)
-    ngx.sleep(0.01)
+    waiting:wait(5)
 --- response_body
 1000 "" "" "closed"
 --- results

@@ -15,12 +15,12 @@ MIB = 1 << 20
 SLOW = 8 if VALGRIND else 1
 
 case.handler("/echo", """
-    local wb = live.open{ timeout = 60000 }
+    local wb = live.open{ timeout = 600000 }
     local why = live.echo(wb)
     ngx.log(ngx.NOTICE, "handler: ", why)
 """)
 case.handler("/echo-timer", """
-    local wb = live.open{ timeout = 60000 }
+    local wb = live.open{ timeout = 600000 }
     ngx.thread.spawn(function() ngx.log(ngx.NOTICE, "thread: ", select(3, wb:recv_frame())) end)
     ngx.sleep(1000)
 """)
@@ -30,15 +30,15 @@ case.handler("/sleep", """
     ngx.sleep(1000)
 """)
 case.handler("/writes", f"""
-    local wb = live.open{{ max_payload_len = 3 * {MIB}, timeout = 60000 }}
+    local wb = live.open{{ max_payload_len = 3 * {MIB}, timeout = 600000 }}
     local _, err = wb:send_text(("w"):rep(3 * {MIB}))
     ngx.log(ngx.NOTICE, "writer: ", err)
 """)
 case.handler("/pending", f"""
-    local wb = live.open{{ max_payload_len = 3 * {MIB}, timeout = 60000 }}
+    local wb = live.open{{ max_payload_len = 3 * {MIB}, timeout = 600000 }}
     ngx.thread.spawn(function() wb:send_text(("w"):rep(3 * {MIB})) end)
     ngx.exit(tonumber(ngx.var.arg_code))
-""", "send_timeout 60s;")
+""", "send_timeout 600s;")
 
 
 def nginx(name, main="", logs=None):
@@ -68,9 +68,10 @@ def opened(ng, path, count=1, **more):
     return peers
 
 
-def in_time(ng, began, least, most):
+def in_time(began, least):
+    """Not before the limit. What else could end them comes after stop() has lost its patience."""
     took = time.monotonic() - began
-    assert least * SLOW * 0.9 <= took <= most * SLOW, f"ended after {took:.2f} s"
+    assert took >= least * SLOW * 0.9, f"ended after {took:.2f} s"
 
 
 @nginx("worker_shutdown_timeout: reads end as closed", LIMIT)
@@ -78,7 +79,7 @@ def _(ng):
     peers = opened(ng, "/echo", 3)
     began = time.monotonic()
     equal(ng.stop(), 0)
-    in_time(ng, began, 0.3, 0.9)
+    in_time(began, 0.3)
     log = ng.read_log()
     equal(log.count("handler: failed to receive the first 2 bytes: closed,"), 3)
     for peer in peers:
@@ -91,7 +92,7 @@ def _(ng):
     peer, = opened(ng, "/writes", window=16384)
     began = time.monotonic()
     equal(ng.stop(), 0)
-    in_time(ng, began, 0.3, 0.9)
+    in_time(began, 0.3)
     assert "writer: failed to send frame: closed," in ng.read_log()
     peer.close()
 
@@ -102,7 +103,7 @@ def _(ng):
     await_(lambda: ng.connections() == 2, "both drain")
     began = time.monotonic()
     equal(ng.stop(), 0)
-    in_time(ng, began, 0.3, 0.9)
+    in_time(began, 0.3)
     for peer in peers:
         peer.close()
 
@@ -114,7 +115,7 @@ def _(ng):
     equal(peers[0].frame(), (TEXT, b"asleep"))
     began = time.monotonic()
     equal(ng.stop(), 0)
-    in_time(ng, began, 1.3 / SLOW, 2.5)
+    in_time(began, 1.3 / SLOW)
     log = ng.read_log()
     equal(log.count("websocket handler did not end in time"), 2)
     equal(log.count("thread: failed to receive the first 2 bytes: closed,"), 1)

@@ -336,7 +336,7 @@ Upgrade: websocket
             ngx.sleep(60)
         }
     }
---- timeout: 100ms
+--- timeout eval: $ENV{TEST_NGINX_USE_VALGRIND} ? 10 : 0.3
 --- abort
 --- ignore_response
 --- error_log
