@@ -305,3 +305,25 @@ nil nil "frame unmasked"
 --- error_log
 recv_frame: mask bit: 1
 recv_frame: mask bit: 0
+
+
+
+=== TEST 22: a frame that was waited for has one line, too
+--- skip_eval: 4: `$Test::Nginx::Util::NginxBinary -V 2>&1` !~ /--with-debug/
+--- handler
+    wb:send_text("waits")
+    report((wb:recv_frame()))
+--- client
+    local p = peer.connect()
+    local _, data = p:receive()
+    peer.say(data)
+    p:send(peer.frame(0x81, "a"))
+    peer.say(p:rest())
+--- response_body
+"waits"
+"" "closed"
+--- results
+"a"
+--- grep_error_log eval: qr/recv_frame: mask bit: \d/
+--- grep_error_log_out eval
+[("recv_frame: mask bit: 1\n") x 2]

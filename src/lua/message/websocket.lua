@@ -6,7 +6,9 @@ local natives, vm = ...
 
 local options = vm.module("resty.websocket.options")
 local methods = vm.module("resty.websocket.methods")
-local wait = vm.module("resty.websocket.wait").call
+local waiting = vm.module("resty.websocket.wait")
+local wait = waiting.call
+local wait_again = waiting.call_again
 local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
@@ -59,7 +61,7 @@ local server_mt = { __index = server }
 server.role = "server"
 
 
--- A message that is here: data, type, nil, nil.
+-- A message that is here for who was woken: data, type, nil, nil.
 local function here(self)
     if self.on_gap then
         tell_gaps(self)
@@ -76,11 +78,18 @@ function server.recv(self, timeout)
         check_time("timeout", timeout)
     end
     local session = self.session or server_session(self)
-    local data, typ = here(self)
-    if data then
-        return data, typ, nil, nil
+    if self.on_gap then
+        tell_gaps(self)
     end
-    return wait(native_receive, session, nil, timeout, nil, nil, here, self)
+    local kind = fast_receive(session)
+    if kind ~= 0 then
+        return copy(), kind == 2 and "text" or "binary", nil, nil
+    end
+    local data, typ, code, reason = native_receive(session, false, nil, timeout)
+    if data == true or data == false then
+        return wait_again(native_receive, session, nil, timeout, nil, nil, here, self)
+    end
+    return data, typ, code, reason
 end
 
 

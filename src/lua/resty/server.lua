@@ -5,7 +5,9 @@
 
 local natives, vm = ...
 
-local wait = vm.module("resty.websocket.wait").call
+local waiting = vm.module("resty.websocket.wait")
+local wait = waiting.call
+local wait_again = waiting.call_again
 local raw_stream = vm.module("resty.websocket.raw_stream")
 local take_socket = raw_stream.take
 local ASK_FIRST = raw_stream.ASK_FIRST
@@ -138,11 +140,12 @@ local function taken(kind)
 end
 
 
--- A frame that is here, as recv_frame returns it.
+-- A frame that is here for who was woken, as recv_frame returns it, and that its log line is written.
 local function here(session, max)
     local kind = fast_recv(session, max)
     if kind ~= 0 then
-        return taken(kind)
+        local data, typ, err = taken(kind)
+        return data, typ, err, true
     end
 end
 
@@ -167,11 +170,14 @@ function _M.recv_frame(self)
         return data, typ, err
     end
 
-    local data, typ, err = here(session, max)
-    if data then
-        return data, typ, err
+    local kind = fast_recv(session, max)
+    if kind ~= 0 then
+        return taken(kind)
     end
-    data, typ, err = wait(native_recv, session, nil, max, nil, nil, here, session)
+    local data, typ, err, logged = native_recv(session, false, nil, max)
+    if data == true or data == false then
+        data, typ, err, logged = wait_again(native_recv, session, nil, max, nil, nil, here, session)
+    end
     if err == MIXED then
         error(err, 2)
     end
@@ -182,7 +188,7 @@ function _M.recv_frame(self)
     end
 
     -- lua-resty-websocket's line, which its tests and its users' look for.
-    if debug and (data or err == "frame unmasked") then
+    if debug and not logged and (data or err == "frame unmasked") then
         ngx_log(DEBUG, "recv_frame: mask bit: ", data and 1 or 0)
     end
 

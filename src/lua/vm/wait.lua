@@ -8,25 +8,34 @@ local now = ngx.now
 -- Such natives are called as native(handle, again, left, ...): `again` from the second time on, `left`
 -- is what is left of the caller's own time in milliseconds, nil where others set it. A boolean as first
 -- result is a wake-up, which may be spurious: then look(owner, a), if it is given, is asked first. It
--- may have the answer, by a way that costs less than the native; nil otherwise.
-local function call(native, handle, ms, a, b, c, look, owner)
+-- may have the answer, by a way that costs less than the native; nil otherwise. `deadline` is on
+-- ngx.now's clock, in milliseconds.
+--
+-- Who receives every message makes the first call itself, and this one after a wake-up. LuaJIT
+-- compiles a handler from its own loop on, if that is hot before what it calls: hence no loop here.
+local function call_again(native, handle, deadline, a, b, c, look, owner)
+    local first, second, third, fourth
+    if look then
+        first, second, third, fourth = look(owner, a)
+        if first ~= nil then
+            return first, second, third, fourth
+        end
+    end
+    first, second, third, fourth = native(handle, true, deadline and deadline - now() * 1000, a, b, c)
+    if first ~= true and first ~= false then
+        return first, second, third, fourth
+    end
+    return call_again(native, handle, deadline, a, b, c, look, owner)
+end
+
+
+local function call(native, handle, ms, a, b, c)
     local first, second, third, fourth = native(handle, false, ms, a, b, c)
     if first ~= true and first ~= false then
         return first, second, third, fourth
     end
     -- The clock stands still while Lua runs: this is when the call began.
-    local deadline = ms and now() * 1000 + ms
-    repeat
-        if look then
-            first, second, third, fourth = look(owner, a)
-            if first ~= nil then
-                return first, second, third, fourth
-            end
-        end
-        first, second, third, fourth = native(handle, true, deadline and deadline - now() * 1000,
-                                              a, b, c)
-    until first ~= true and first ~= false
-    return first, second, third, fourth
+    return call_again(native, handle, ms and now() * 1000 + ms, a, b, c)
 end
 
 
@@ -51,4 +60,4 @@ local function wake(owner, name)
 end
 
 
-return { call = call, park = park, wake = wake }
+return { call = call, call_again = call_again, park = park, wake = wake }
