@@ -285,10 +285,13 @@ fn flush<T: Takeover>(session: &T) {
     if untold && session.knows_end() && is_abort(session) {
         return abort(session.link());
     }
-    if session.link().is_draining() && session.pending() {
-        session.link().extend_send_timer(session.drain_timeout());
+    if session.link().is_draining() {
+        if session.pending() {
+            session.link().extend_send_timer(session.drain_timeout());
+        } else {
+            end_request(session, ffi::NGX_OK as _);
+        }
     }
-    finish_if_drained(session, ffi::NGX_OK as _);
 }
 
 /// Ends a request whose handler has ended and whose output is all sent (or given up).

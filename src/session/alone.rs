@@ -19,6 +19,17 @@ impl Session {
     /// to this very connection.
     #[inline]
     pub(super) fn tend(&self) {
+        let has_handler = {
+            let io = self.io.borrow();
+            io.alone.is_none() && io.partner.is_none() && !self.waiting.is_served()
+        };
+        if !has_handler {
+            self.tend_alone();
+        }
+    }
+
+    #[inline(never)]
+    fn tend_alone(&self) {
         let (each, partner) = {
             let io = self.io.borrow();
             (io.alone.clone(), io.partner.clone())

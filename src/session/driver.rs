@@ -71,17 +71,23 @@ impl Driver {
         }
     }
 
-    /// Acts on what the last calls of the connection have brought. Whether they have brought any.
+    /// Acts on what the last calls of the connection have brought. Whether output may have left.
     #[inline]
     pub fn react(&mut self, on: &impl Transport, waiting: Option<&Waiting>) -> bool {
         let news = self.conn.take_news();
-        let any = !news.is_none();
-        if any {
-            self.act(on, waiting, news);
+        if news.is_none() {
+            return false;
         }
-        any
+        // What a message brings, as a rule.
+        if news == News::OUTPUT && self.conn.has_room() {
+            self.queued(on, waiting);
+            return false;
+        }
+        self.act(on, waiting, news);
+        true
     }
 
+    #[inline(never)]
     fn act(&mut self, on: &impl Transport, waiting: Option<&Waiting>, news: News) {
         if news.has(News::BROKEN) {
             if let Some(err) = self.conn.fault() {
@@ -122,6 +128,7 @@ impl Driver {
     }
 
     /// After frames were queued: they leave at the end of this turn, or now where much waits.
+    #[inline(never)]
     fn queued(&mut self, on: &impl Transport, waiting: Option<&Waiting>) {
         if self.conn.has_room() {
             on.note_output(true);

@@ -45,7 +45,8 @@ impl Takeover for Session {
         let over = {
             let mut io = self.io.borrow_mut();
             let io = &mut *io;
-            let reads = self.link.is_open() && io.partner.is_none();
+            let keeps = io.driver.conn.style() != Style::Frames;
+            let reads = keeps && io.partner.is_none() && self.link.is_open();
             io.driver.turn(&self.link, Some(&self.waiting), reads);
             self.await_return(io);
             io.driver.conn.is_over()

@@ -77,14 +77,14 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
         let plain = io.driver.conn.style() == Style::Frames
-            && !io.driver.conn.has_items()
+            && io.driver.conn.has_bytes(self.link.io())
             && self.link.is_open();
         if !plain || self.waiting.reader.waiters() > 0 {
             return None;
         }
-        let frame = io.driver.conn.poll_frame(&Worker, self.link.io(), max_frame as u64);
+        let frame = io.driver.conn.poll_frame_now(&Worker, self.link.io(), max_frame as u64);
         self.react(io);
-        frame?.ok()
+        frame
     }
 
     /// Sends an unmasked data frame where nobody has to wait or be told of anything. Returns its

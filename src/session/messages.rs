@@ -111,7 +111,10 @@ impl Session {
     pub fn receive_now(&self) -> Option<View> {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let plain = io.driver.conn.style() == Style::Messages && self.link.is_open();
+        let conn = &io.driver.conn;
+        let plain = conn.style() == Style::Messages
+            && (conn.has_bytes(self.link.io()) || conn.has_items())
+            && self.link.is_open();
         if !plain || self.waiting.is_awaited() {
             return None;
         }

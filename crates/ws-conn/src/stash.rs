@@ -48,7 +48,7 @@ impl Stash {
     pub fn room(&mut self, pool: &Pool) -> Result<&mut [u8], NoMemory> {
         debug_assert!(self.is_empty());
         if self.bytes.len() != READ || pool.is_lent() {
-            pool.give_back_read(std::mem::take(&mut self.bytes));
+            self.tidy(pool);
             self.bytes = pool.take_read()?;
         }
         (self.head, self.end) = (0, 0);

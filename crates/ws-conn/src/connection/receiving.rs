@@ -307,16 +307,27 @@ impl Connection {
     }
 
     /// Frame style: the next frame, if it is here. An error is final, and every later call repeats it.
-    #[inline(always)]
     pub fn poll_frame(
         &mut self,
         host: &impl Host,
         io: &impl Io,
         max_frame: u64,
     ) -> Option<Result<View, RecvError>> {
+        let view = self.poll_frame_now(host, io, max_frame);
+        view.map(Ok).or_else(|| self.read_end().map(Err))
+    }
+
+    /// As `poll_frame`, for a caller who asks that where none is here.
+    #[inline(always)]
+    pub fn poll_frame_now(
+        &mut self,
+        host: &impl Host,
+        io: &impl Io,
+        max_frame: u64,
+    ) -> Option<View> {
         self.free_lent(host);
         if self.has_items() {
-            return self.pop_frame(host).map(Ok);
+            return self.pop_frame(host);
         }
         if !self.receiver.may_bring(io) {
             return None;
@@ -328,7 +339,7 @@ impl Connection {
         self.dialogue.half_read = false;
         self.dialogue.count_in(host, len);
         self.note_held();
-        Some(Ok(View { fin: true, opcode, code: None, data, len }))
+        Some(View { fin: true, opcode, code: None, data, len })
     }
 
     #[cold]
@@ -340,11 +351,7 @@ impl Connection {
 
     /// The rest of `poll_frame`: of frames that are not plain, or not whole yet.
     #[inline(never)]
-    fn read_any_frame(
-        &mut self,
-        host: &impl Host,
-        io: &impl Io,
-    ) -> Option<Result<View, RecvError>> {
+    fn read_any_frame(&mut self, host: &impl Host, io: &impl Io) -> Option<View> {
         let Connection { receiver, lent, .. } = self;
         let next = receiver.next(host, io, |event| {
             let (fin, opcode, payload) = frame(event);
@@ -355,7 +362,7 @@ impl Connection {
             Err(err) => self.note_deaf(host, *err),
         }
         self.note_held();
-        Some(next)
+        next.ok()
     }
 
     /// Frame style: goes on with a frame that has begun to come, for a reader that waits for it.
