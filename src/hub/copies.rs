@@ -21,6 +21,9 @@ use crate::session::random;
 /// So long a topic that was asked for is followed though nobody subscribes it, in milliseconds.
 const LINGER: u64 = 10_000;
 
+/// Pieces of a history more than it may have messages.
+const MORE_PIECES: u32 = 16;
+
 /// What the others are to hear.
 pub enum News {
     /// There is something new in a topic's history, up to there; or its copy is up to date now.
@@ -35,8 +38,8 @@ pub struct Copies {
     term: u32,
     /// Topics that the broker has acknowledged.
     followed: HashSet<Box<[u8]>>,
-    /// Those of them that are being read.
-    reading: HashSet<Box<[u8]>>,
+    /// Those of them that are being read, and how many pieces more may come of each.
+    reading: HashMap<Box<[u8]>, u32>,
     /// Who waits until a copy is up to date.
     waiting: HashMap<Box<[u8]>, Vec<ConnId>>,
     /// When topics were asked for last.
@@ -52,7 +55,7 @@ impl Copies {
         Copies {
             term: new_term(),
             followed: HashSet::new(),
-            reading: HashSet::new(),
+            reading: HashMap::new(),
             waiting: HashMap::new(),
             asked: HashMap::new(),
             tickets: HashMap::new(),
@@ -84,7 +87,7 @@ impl Copies {
         if is_asked {
             self.asked.insert(topic.into(), clock::now_ms());
         }
-        if self.followed.contains(topic) && !self.reading.contains(topic) {
+        if self.followed.contains(topic) && !self.reading.contains_key(topic) {
             if histories.is_current(topic) {
                 return is_asked.then(|| News::Answer(id, up_to_date(topic, histories)));
             }
@@ -136,8 +139,9 @@ impl Copies {
     }
 
     fn read(&mut self, topic: &[u8], broker: &mut dyn Broker, histories: &Histories) {
-        self.reading.insert(topic.into());
         let most = histories.limits(topic).map_or(1, |limits| limits.count);
+        // One message at least is in each; some may come while it is read.
+        self.reading.entry(topic.into()).or_insert(most.saturating_add(MORE_PIECES));
         broker.read(topic, histories.position(topic), most);
     }
 
@@ -154,12 +158,16 @@ impl Copies {
             return self.answer(topic, &encode_outcome(&Err(Unkept::Refused)));
         };
         let (top, more) = (page.top, page.more);
-        // Without room the copy ends there, which its readers are told as a gap.
-        if copy(topic, page, histories).is_err() {
-            let _ = histories.begin_copy(topic, top);
-        } else if more {
-            self.read(topic, broker, histories);
-            return Vec::new();
+        let is_copied = copy(topic, page, histories).is_ok();
+        match self.reading.get_mut(topic) {
+            Some(left @ 1..) if is_copied && more => {
+                *left -= 1;
+                self.read(topic, broker, histories);
+                return Vec::new();
+            }
+            // Without room, or of a history without end, the copy ends there: its readers are told a gap.
+            _ if !is_copied || more => _ = histories.begin_copy(topic, top),
+            _ => {}
         }
         self.reading.remove(topic);
         histories.set_mark(topic, self.term);
@@ -182,7 +190,7 @@ impl Copies {
         broker: &mut dyn Broker,
         histories: &Histories,
     ) -> Option<News> {
-        if self.reading.contains(topic) || !self.followed.contains(topic) {
+        if self.reading.contains_key(topic) || !self.followed.contains(topic) {
             return None;
         }
         let at = Position { epoch, offset: message.offset };

@@ -101,7 +101,7 @@ impl Far {
             Role::Heir(_) if self.handed => self.pass_on(message, histories),
             Role::Heir(heir) => match message.kind {
                 Kind::Listens { .. } => self.pass_on(message, histories),
-                _ => heir.hear(message),
+                _ => heir.heard.pass(message),
             },
             Role::Holder | Role::Leaving(_) => self.forward(message),
         }

@@ -80,7 +80,9 @@ impl Local {
     pub(super) fn stored(&mut self, message: &Message<'_>, at: Position) -> usize {
         let Some((_, Some(extra))) = self.topics.get_mut(message.topic) else { return 0 };
         match &mut extra.at {
-            Some(last) if last.epoch == at.epoch && last.offset + 1 == at.offset => {
+            Some(last)
+                if last.epoch == at.epoch && last.offset.checked_add(1) == Some(at.offset) =>
+            {
                 *last = at;
                 self.fan_out(message, None)
             }

@@ -216,7 +216,7 @@ impl Gateway {
             link.turn();
             while let Some(action) = link.next() {
                 match action {
-                    Action::Deliver(message) => heir.keep(n, message),
+                    Action::Deliver(message) => heir.heard.keep(n, message),
                     Action::Follows(topic) => heir.follows.push((n, topic)),
                     _ => {}
                 }

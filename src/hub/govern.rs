@@ -118,7 +118,7 @@ impl Hub {
                 let was_held = place.was_held();
                 let role = match (bus.become_gateway(), bus.become_heir()) {
                     (true, _) => Role::Holder,
-                    (_, true) => Role::Heir(Heir::default()),
+                    (_, true) => Role::Heir(Heir::new(bus.origin().node)),
                     _ => return false,
                 };
                 if was_held && matches!(role, Role::Holder) {
@@ -172,7 +172,7 @@ impl Hub {
         if let Some(gateway) = &mut far.gateway {
             gateway.begin(follows, local.histories.as_ref());
         }
-        let (missed, lost) = heir.take();
+        let (missed, lost) = heir.heard.take();
         stats::add(Counter::BrokerGaps, u64::from(lost));
         for (broker, bytes) in missed {
             self.come(broker, &bytes);

@@ -195,7 +195,7 @@ impl<'a> Topics<'a> {
 }
 
 /// Whose message it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// Its node.
     pub node: NodeId,

@@ -7,6 +7,7 @@
 //! * incoming.rs: what is accepted from a broker, which nobody trusts;
 //! * outcome.rs: what became of a message for a history, as bytes;
 //! * wanted.rs: topics that are to be subscribed, against those that are;
+//! * heard_twice.rs: what comes by two ways while one worker takes over from another;
 //! * queue.rs, backoff.rs: what waits for a broker that is away, and when it is tried again;
 //! * one folder a broker: nothing outside of it knows its name, but the match arms of [`Server`].
 //!
@@ -14,6 +15,7 @@
 
 mod address;
 mod backoff;
+mod heard_twice;
 mod incoming;
 mod outcome;
 mod queue;
@@ -24,6 +26,7 @@ mod tally;
 mod wanted;
 
 pub use address::{Address, ServerError};
+pub use heard_twice::HeardTwice;
 pub use outcome::{decode_outcome, encode_outcome};
 pub use seam::{
     Action, Broker, Keep, Outcome, Page, Peer, Placed, Refused, State, Stored, To, Unkept,

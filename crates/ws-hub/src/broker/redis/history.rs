@@ -203,7 +203,6 @@ impl Op {
         page.after = page.top.offset;
         if let [after, messages, more] = rest {
             page.after = offset_of(after)?;
-            page.more = more.as_integer()? == 1;
             for (record, offset) in messages.as_array()?.iter().zip(page.after.saturating_add(1)..)
             {
                 let record = record.as_bytes()?;
@@ -212,6 +211,8 @@ impl Op {
                 check_stored(&self.topic, &bytes).ok()?;
                 page.messages.push(Stored { offset, before: offset - 1, time, bytes });
             }
+            // After nothing there is nothing more.
+            page.more = more.as_integer()? == 1 && !page.messages.is_empty();
             if page.after.checked_add(page.messages.len() as u64)? > page.top.offset {
                 return None;
             }
@@ -237,7 +238,12 @@ pub fn pushed(topic: &[u8], bytes: &Bytes) -> Option<Pushed> {
     }
     let message = bytes.slice(HEAD..);
     check_stored(topic, &message).ok()?;
-    (offset > 0).then_some(Pushed::Message(Position { epoch, offset }, time, message))
+    // As far as the server counts.
+    (1..=i64::MAX as u64).contains(&offset).then_some(Pushed::Message(
+        Position { epoch, offset },
+        time,
+        message,
+    ))
 }
 
 /// The replication id in an answer of INFO. Some services hide it: the run id says less, but sees

@@ -281,6 +281,30 @@ fn a_history_that_is_followed_again_before_it_was_given_up_is_told_again() {
 }
 
 #[test]
+fn what_a_server_says_of_a_history_is_not_believed_without_reason() {
+    let todo = Todo::Read { since: Position::NOWHERE, most: 9 };
+    let op = Op { topic: b"a"[..].into(), todo, len: 0, certain: false };
+    let page = |rest: &str| {
+        let bytes = format!("*5\r\n$8\r\nan epoch\r\n:7\r\n{rest}");
+        let (frame, _) = resp_rs::resp3::parse_frame(bytes.into()).unwrap();
+        match op.answer(&frame)? {
+            history::Answer::Page(page) => Some(page),
+            _ => panic!("a page"),
+        }
+    };
+    let empty = page(":7\r\n*0\r\n:1\r\n").expect("a page");
+    assert!(!empty.more, "after nothing");
+    assert_eq!(page(":8\r\n*0\r\n:0\r\n"), None, "beyond its end");
+    assert_eq!(page(":-1\r\n*0\r\n:0\r\n"), None);
+    let pushed = |offset: u64| {
+        let message = message(2, Kind::Publish { topic: b"a" }, b"x");
+        let head = [5, offset, 1].map(u64::to_le_bytes);
+        history::pushed(b"a", &[head.as_flattened(), &message].concat().into()).is_some()
+    };
+    assert_eq!([0, 1, i64::MAX as u64, u64::MAX].map(pushed), [false, true, true, false]);
+}
+
+#[test]
 fn who_waits_for_a_history_that_is_denied_is_told_each_time() {
     let (mut broker, mut server) = (machine(1), Redis7::default());
     server.denied.insert(b"ws:h:a".to_vec());
