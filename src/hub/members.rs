@@ -243,7 +243,7 @@ impl Hub {
             let _ = self.put(Target::Topic(TopicHash::of(&topic)), &message);
         }
     }
-    /// Looks whether a worker or a machine has gone since this was last called, whose members have gone
+    /// Looks whether a worker or a machine has come or gone since this was last called, and its members
     /// with it, and whether a broker was away, by which we hear of others.
     pub(super) fn look_at_others(&mut self) {
         let (Some(zone), Some(bus)) = (living_zone(), &self.bus) else { return };
@@ -256,7 +256,7 @@ impl Hub {
         let Some(before) = self.local.presence.seen.replace(now.clone()) else { return };
         let is_back = now.term != 0 && now.term != before.term;
         let has_lost = before.departures != now.departures;
-        if is_back || has_lost || before.machines.iter().any(|one| !now.machines.contains(one)) {
+        if is_back || has_lost || before.machines != now.machines {
             self.local.tell_all_members();
         }
         if (is_back || has_lost) && bus.is_gateway() {

@@ -43,14 +43,14 @@ pub(super) struct Presence {
     pub ticks: bool,
 }
 
-/// Workers and machines as they were seen: who has gone took its members along, and what is told
-/// while a broker is away is missed.
+/// Workers and machines as they were seen: who has gone took its members along, who has come is asked
+/// for them, and what is told while a broker is away is missed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// How many workers had gone.
     pub departures: u64,
     /// The other machines.
-    pub machines: Vec<NodeId>,
+    pub machines: HashSet<NodeId>,
     /// The term of the first broker; 0: it is away.
     pub term: u32,
 }
