@@ -170,6 +170,10 @@ impl Block {
         let Some(server) = self.server else {
             return Err(text(format!("no \"server\" in broker \"{}\"", self.name)));
         };
+        if matches!(server, Server::Cluster(_)) && self.settings.prefix.contains(&b'{') {
+            // It would decide about the slots of all names (Redis Cluster, "Hash tags").
+            return Err(text(format!("a brace in the prefix of broker \"{}\"", self.name)));
+        }
         let tls = match server.uses_tls() {
             true => {
                 let tls = TlsClient::new(&self.tls).map_err(|err| text(err.to_string()))?;

@@ -75,6 +75,14 @@ impl Copies {
         self.reading.clear();
     }
 
+    /// A topic is followed no more: its copy is not up to date.
+    pub fn lapse(&mut self, topic: &[u8], histories: &Histories) {
+        self.reading.remove(topic);
+        if self.followed.remove(topic) {
+            histories.set_mark(topic, 0);
+        }
+    }
+
     /// Somebody wants a copy to be up to date. Returns what to answer, if it is.
     pub fn fetch(
         &mut self,
@@ -126,9 +134,7 @@ impl Copies {
             return true;
         }
         self.asked.remove(topic);
-        if self.followed.remove(topic) {
-            histories.set_mark(topic, 0);
-        }
+        self.lapse(topic, histories);
         false
     }
 

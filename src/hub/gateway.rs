@@ -218,6 +218,9 @@ impl Gateway {
                 match action {
                     Action::Deliver(message) => heir.heard.keep(n, message),
                     Action::Follows(topic) => heir.follows.push((n, topic)),
+                    Action::Lapsed(topic) => {
+                        heir.follows.retain(|(of, one)| (*of, one) != (n, &topic))
+                    }
                     _ => {}
                 }
             }
@@ -276,6 +279,10 @@ fn about_histories(
     let news = link.with_copies(|copies, broker| match action {
         Action::Follows(topic) => {
             copies.follows(&topic, broker, histories);
+            Vec::new()
+        }
+        Action::Lapsed(topic) => {
+            copies.lapse(&topic, histories);
             Vec::new()
         }
         Action::Page { topic, page } => copies.page(&topic, page, broker, histories),

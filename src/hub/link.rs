@@ -45,6 +45,8 @@ pub struct Link {
     /// How it stands with it, and since when; until it is there since when it is not.
     pub stands: Stands,
     pub since: u64,
+    /// It is away only in part.
+    is_partly_there: bool,
     clients: Vec<(Peer, Client)>,
     /// What to call when something may have happened.
     happened: Rc<dyn Fn()>,
@@ -61,7 +63,19 @@ impl Link {
         let (copies, clients) = (Copies::new(), Vec::new());
         let (stands, since) = (Stands::Connecting, now);
         let (lost, denied) = (RateLimiter::default(), RateLimiter::default());
-        Link { configured, broker, copies, stands, since, clients, happened, lost, denied }
+        let is_partly_there = false;
+        Link {
+            configured,
+            broker,
+            copies,
+            stands,
+            since,
+            is_partly_there,
+            clients,
+            happened,
+            lost,
+            denied,
+        }
     }
 
     /// Its name in the configuration.
@@ -69,9 +83,9 @@ impl Link {
         &self.configured.name
     }
 
-    /// Since when it is away.
+    /// Since when it is away, not only a part of it.
     pub fn away_since(&self) -> Option<u64> {
-        (self.stands != Stands::Connected).then_some(self.since)
+        (self.stands != Stands::Connected && !self.is_partly_there).then_some(self.since)
     }
 
     /// Has `happened` called in this turn of the event loop. False: there is no connection that could.
@@ -190,12 +204,15 @@ impl Link {
     fn note(&mut self, state: State, now: u64) {
         match state {
             State::Up { .. } => (self.stands, self.since) = (Stands::Connected, now),
-            State::Down { .. } => {
+            State::Down { .. } | State::Impaired { .. } => {
                 if self.stands == Stands::Connected {
                     self.since = now;
                 }
                 self.stands = Stands::Away;
-                self.copies.lose();
+                self.is_partly_there = matches!(state, State::Impaired { .. });
+                if !self.is_partly_there {
+                    self.copies.lose();
+                }
             }
             State::Denied { .. } => {}
         }
@@ -223,11 +240,16 @@ impl Link {
                     "websocket: broker {name} ({at}): connection lost ({why}), trying again in {again_in} ms"
                 ));
             }
+            State::Impaired { why, again_in } if self.lost.may_log() => {
+                log::warn(&format!(
+                    "websocket: broker {name} ({at}): away in part ({why}), trying again in {again_in} ms"
+                ));
+            }
             State::Denied { topic, why } if self.denied.may_log() => {
                 let topic = String::from_utf8_lossy(&topic);
                 log::warn(&format!("websocket: broker {name} ({at}): topic \"{}\" is denied: {why}", topic.escape_debug()));
             }
-            State::Down { .. } | State::Denied { .. } => {}
+            State::Down { .. } | State::Impaired { .. } | State::Denied { .. } => {}
         }
     }
 }

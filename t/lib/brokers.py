@@ -12,6 +12,7 @@ import threading
 from lib.live import PATIENCE, VALGRIND, Nginx, await_
 
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
+CLI = shutil.which("redis-cli") or shutil.which("valkey-cli")
 
 
 def skip_without(program, name):
@@ -19,6 +20,14 @@ def skip_without(program, name):
     if not program or VALGRIND:
         print("1..0 # SKIP " + ("takes long under valgrind" if VALGRIND else f"no {name} here"))
         raise SystemExit
+
+
+def one(f):
+    """One answer, of those that are no array."""
+    answer = f.readline().decode().strip()
+    if answer.startswith("$") and answer != "$-1":
+        return f.read(int(answer[1:]) + 2).decode(errors="replace")[:-2]
+    return answer
 
 
 class Redis:
@@ -49,26 +58,148 @@ class Redis:
 
     def ask(self, *words):
         """The first line of the answer; of a text the text."""
+        return self.answer(words, one)
+
+    def list(self, *words):
+        """An answer that is an array of texts."""
+        return self.answer(words, lambda f: [one(f) for _ in range(int(f.readline()[1:]))])
+
+    def answer(self, words, read):
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as s:
             if self.tls:
                 context = ssl.create_default_context(cafile=self.tls.authority)
                 s = context.wrap_socket(s, server_hostname=self.tls.name)
             f = s.makefile("rwb")
-            for command in ([("AUTH", self.word)] if self.word else []) + [words]:
+            commands = ([("AUTH", self.word)] if self.word else []) + [words]
+            for n, command in enumerate(commands, 1):
                 f.write(b"*%d\r\n" % len(command))
                 for word in command:
                     word = word if isinstance(word, bytes) else str(word).encode()
                     f.write(b"$%d\r\n%s\r\n" % (len(word), word))
                 f.flush()
-                answer = f.readline().decode().strip()
-            if answer.startswith("$") and answer != "$-1":
-                answer = f.read(int(answer[1:])).decode(errors="replace")
+                answer = read(f) if n == len(commands) else f.readline()
             s.close()
         return answer
 
     def kill(self, how=signal.SIGKILL):
         self.child.send_signal(how)
         self.child.wait()
+
+
+class RedisCluster:
+    """Masters and as many replicas, on ports from `port` on; their bus is 10 000 above. A server that
+    fails is found within a second, and its replica takes its place."""
+
+    SLOTS = 16384
+
+    def __init__(self, port, folder, masters=3, replicas=3, word="", options=()):
+        self.folder, self.word = folder, word
+        shutil.rmtree(folder, ignore_errors=True)
+        self.options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+                        "--cluster-replica-validity-factor", "0", *options,
+                        *(["--masterauth", word] if word else [])]
+        self.servers = [self.server(port + n) for n in range(masters + replicas)]
+        self.masters, self.replicas = self.servers[:masters], self.servers[masters:]
+        share = -(-self.SLOTS // masters)
+        for n, server in enumerate(self.masters):
+            last = min((n + 1) * share, self.SLOTS) - 1
+            server.ask("CLUSTER", "ADDSLOTSRANGE", n * share, last)
+            server.ask("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for server in self.servers:
+            self.meet(server)
+        await_(lambda: all(self.known(server) == len(self.servers) for server in self.servers), "all know all")
+        for replica, master in zip(self.replicas, self.masters):
+            await_(lambda: replica.ask("CLUSTER", "REPLICATE", self.name(master)) == "+OK", "replicated")
+        self.whole()
+
+    def server(self, port, wait=True):
+        folder = f"{self.folder}/{port}"
+        os.makedirs(folder, exist_ok=True)
+        return Redis(port, self.word, ["--dir", folder, *self.options], wait=wait)
+
+    def meet(self, server):
+        server.ask("CLUSTER", "MEET", "127.0.0.1", self.masters[0].port)
+
+    def known(self, server):
+        return int(server.ask("CLUSTER", "INFO").split("cluster_known_nodes:")[1].split()[0])
+
+    @staticmethod
+    def name(server):
+        return server.ask("CLUSTER", "MYID")
+
+    @staticmethod
+    def role(server):
+        """Its role, or nothing while it is away."""
+        try:
+            return server.ask("INFO", "replication").split("role:")[1].split()[0]
+        except (OSError, IndexError):
+            return None
+
+    def whole(self):
+        """All slots are served, in the eyes of all who live, and each replica has its master's data."""
+        def is_whole():
+            alive = [server for server in self.servers if self.role(server)]
+            return all("cluster_state:ok" in server.ask("CLUSTER", "INFO")
+                       and (self.role(server) == "master" or "master_link_status:up" in
+                            server.ask("INFO", "replication")) for server in alive)
+        await_(is_whole, "the cluster is whole")
+
+    def nodes(self, server):
+        return [line.split() for line in server.ask("CLUSTER", "NODES").splitlines()]
+
+    def owner(self, key):
+        """The server that has a key's slot, and the slot."""
+        alive = next(server for server in self.servers if self.role(server))
+        slot = int(alive.ask("CLUSTER", "KEYSLOT", key)[1:])
+        return self.owner_of(slot), slot
+
+    def owner_of(self, slot):
+        alive = next(server for server in self.servers if self.role(server))
+        for fields in self.nodes(alive):
+            for part in fields[8:]:
+                first, _, last = part.partition("-")
+                if not part.startswith("[") and int(first) <= slot <= int(last or first):
+                    port = int(fields[1].split(":")[1].split("@")[0])
+                    return next(server for server in self.servers if server.port == port)
+        return None
+
+    def move(self, slot, to, pause=lambda: None, whole=True):
+        """Moves a slot with its keys, as redis-cli does; `pause` is called while it is on its way."""
+        source, number = self.owner_of(slot), str(slot)
+        if source is to:
+            return
+        to.ask("CLUSTER", "SETSLOT", number, "IMPORTING", self.name(source))
+        source.ask("CLUSTER", "SETSLOT", number, "MIGRATING", self.name(to))
+        pause()
+        while keys := source.list("CLUSTER", "GETKEYSINSLOT", number, 100):
+            auth = ["AUTH", self.word] if self.word else []
+            for key in keys:
+                answer = source.ask("MIGRATE", "127.0.0.1", to.port, key, 0, 5000, *auth)
+                assert answer in ("+OK", "+NOKEY"), answer
+        pause()
+        for server in (to, source):
+            answer = server.ask("CLUSTER", "SETSLOT", number, "NODE", self.name(to))
+            # Who has given its last slot away becomes a replica.
+            assert answer == "+OK" or server is source and "only with masters" in answer, answer
+        if whole:
+            for server in self.servers:
+                if self.role(server) == "master":
+                    server.ask("CLUSTER", "SETSLOT", number, "NODE", self.name(to))
+
+    def replica_of(self, master):
+        """A server that follows this one."""
+        name = self.name(master)
+        for server in self.servers:
+            if self.role(server) == "slave" and any(
+                    fields[3] == name for fields in self.nodes(server) if "myself" in fields[2]):
+                return server
+        return None
+
+    def kill(self):
+        for server in self.servers:
+            server.child.kill()
+            server.child.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def machine(number, http, server, workers=2, files=None):

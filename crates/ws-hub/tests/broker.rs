@@ -28,13 +28,23 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"$21\r\nmaster_replid:ghijkl\n\r\n",
         b">3\r\n$9\r\nsubscribe\r\n$6\r\nws:h:a\r\n:0\r\n",
         b">3\r\n$7\r\nmessage\r\n$6\r\nws:h:a\r\n$24\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n",
+        b">3\r\n$12\r\nsunsubscribe\r\n$11\r\nws:t:{460}:a\r\n:0\r\n",
+        b"-MOVED 1 b:7\r\n",
+        b"-ASK 1 b:7\r\n",
+        b"-TRYAGAIN no\r\n",
+        b"-CLUSTERDOWN no\r\n",
+        b"+PONG\r\n",
+        // The map: one server has it all.
+        b"*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$1\r\nb\r\n:7\r\n$1\r\ny\r\n",
+        b"$16\r\ncluster_state:ok\r\n",
+        b"$18\r\ncluster_state:fail\r\n",
         b":1\r\n",
         b"$536870912\r\n",
         b">3\r\n$7\r\nmessage\r\n$6\r\nws:all\r\n$5\r\n\x01\x08\0\0\0\r\n",
     ];
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-    let said = (0..words.len()).prop_map(move |n| {
-        let mut step = vec![7, words[n].len() as u8];
+    let said = (0..3u8, 0..words.len()).prop_map(move |(who, n)| {
+        let mut step = vec![7 + 8 * who, words[n].len() as u8];
         step.extend(&words[n]);
         step
     });
@@ -52,6 +62,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         Just(vec![0, 0]),
         Just(vec![2, 0]),
         Just(vec![6, 0]),
+        Just(vec![14, 0]),
         vec(any::<u8>(), 2..40)
     ]
 }
@@ -60,6 +71,6 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_server_does_harm(pieces in vec(piece(), 0..60)) {
-        broker::run(&[vec![0, 0, 6, 0], pieces.concat()].concat());
+        broker::run(&[vec![0, 0, 6, 0, 0, 0, 0, 0, 6, 0, 14, 0], pieces.concat()].concat());
     }
 }

@@ -41,17 +41,25 @@ pub enum Server {
     Redis(redis::Server),
     /// See `redis::sentinel`.
     Sentinel(redis::sentinel::Server),
+    /// See `redis::cluster`.
+    Cluster(redis::cluster::Server),
 }
 
 impl Server {
     /// What an address in a configuration means.
     pub fn parse(text: &str) -> Result<Self, ServerError> {
-        let sentinel = |scheme| text.strip_prefix(scheme);
-        match (sentinel("redis+sentinel://"), sentinel("rediss+sentinel://")) {
-            (Some(rest), _) => redis::sentinel::Server::parse(rest, false).map(Self::Sentinel),
-            (_, Some(rest)) => redis::sentinel::Server::parse(rest, true).map(Self::Sentinel),
-            (None, None) => redis::Server::parse(text).map(Self::Redis),
+        if let Some((scheme @ ("redis+sentinel" | "rediss+sentinel"), rest)) =
+            text.split_once("://")
+        {
+            let tls = scheme.starts_with("rediss");
+            return redis::sentinel::Server::parse(rest, tls).map(Self::Sentinel);
         }
+        if let Some((scheme @ ("redis+cluster" | "rediss+cluster"), rest)) = text.split_once("://")
+        {
+            let tls = scheme.starts_with("rediss");
+            return redis::cluster::Server::parse(rest, tls).map(Self::Cluster);
+        }
+        redis::Server::parse(text).map(Self::Redis)
     }
 
     /// A broker that talks to it.
@@ -61,6 +69,9 @@ impl Server {
             Self::Sentinel(server) => {
                 Box::new(redis::sentinel::Sentinel::new(server.clone(), settings, driver))
             }
+            Self::Cluster(server) => {
+                Box::new(redis::cluster::Cluster::new(server.clone(), settings, driver))
+            }
         }
     }
 
@@ -69,6 +80,7 @@ impl Server {
         match self {
             Self::Redis(server) => server.tls,
             Self::Sentinel(server) => server.tls,
+            Self::Cluster(server) => server.tls,
         }
     }
 }
@@ -78,6 +90,7 @@ impl std::fmt::Display for Server {
         match self {
             Self::Redis(server) => server.address.fmt(f),
             Self::Sentinel(server) => write!(f, "{} of {}", server.master, server.sentinels[0]),
+            Self::Cluster(server) => write!(f, "cluster of {}", server.seeds[0]),
         }
     }
 }

@@ -199,6 +199,8 @@ pub enum Action {
         /// What.
         page: Option<Page>,
     },
+    /// This topic is followed no more, until `Follows` says so again. `State::Down` says it of all.
+    Lapsed(Vec<u8>),
     /// A history was dropped by somebody: what comes next follows on this position.
     Dropped {
         /// Whose.
@@ -231,6 +233,14 @@ pub enum State {
     },
     /// It is away.
     Down {
+        /// Why, without secrets.
+        why: String,
+        /// It is tried again in so many milliseconds.
+        again_in: u64,
+    },
+    /// A part of it is away, or it cannot do anything now. What is followed at the rest of it is
+    /// followed still.
+    Impaired {
         /// Why, without secrets.
         why: String,
         /// It is tried again in so many milliseconds.

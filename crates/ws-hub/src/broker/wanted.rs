@@ -87,9 +87,10 @@ impl Wanted {
         }
     }
 
-    /// What is to be asked for next, at most `most` topics. They count as asked for.
-    pub fn next(&mut self, most: usize) -> Option<Batch> {
-        let mut names = Vec::new();
+    /// What is to be asked for next, at most `most` topics, of which no two are such that they must
+    /// not be asked for together. They count as asked for.
+    pub fn next(&mut self, most: usize, together: impl Fn(&[u8], &[u8]) -> bool) -> Option<Batch> {
+        let mut names: Vec<Rc<[u8]>> = Vec::new();
         let mut subscribing = true;
         while let Some(name) = self.due.pop_front() {
             let Some(topic) = self.topics.get_mut(&name) else { continue };
@@ -103,11 +104,17 @@ impl Wanted {
                 // Done, or looked at again when it is acknowledged.
                 _ => continue,
             };
-            if names.is_empty() {
-                subscribing = subscribe;
-            } else if names.len() == most || subscribing != subscribe {
-                self.due.push_front(name);
-                break;
+            match names.first() {
+                None => subscribing = subscribe,
+                Some(first)
+                    if names.len() == most
+                        || subscribing != subscribe
+                        || !together(first, &name) =>
+                {
+                    self.due.push_front(name);
+                    break;
+                }
+                Some(_) => {}
             }
             if subscribe {
                 topic.stage = Stage::Subscribing;
@@ -158,6 +165,36 @@ impl Wanted {
         }
     }
 
+    /// The broker cannot subscribe these now: they are asked for again.
+    pub fn put_off(&mut self, names: &[Rc<[u8]>]) {
+        for name in names {
+            let Some(topic) = self.topics.get_mut(name) else { continue };
+            if topic.stage == Stage::Subscribing {
+                self.asked -= 1;
+                topic.stage = Stage::Unsubscribed;
+                self.due.push_back(name.clone());
+            }
+        }
+    }
+
+    /// It has been asked to unsubscribe this, and has done so.
+    pub fn left(&mut self, name: &[u8]) {
+        if self.topics.get(name).is_some_and(|topic| topic.stage == Stage::Unsubscribing) {
+            self.acknowledged(name, false);
+        }
+    }
+
+    /// What is due is asked for in the order of names.
+    pub fn sort(&mut self) {
+        self.due.make_contiguous().sort_unstable();
+    }
+
+    /// Those that are subscribed.
+    pub fn all_subscribed(&self) -> impl Iterator<Item = &[u8]> {
+        let are = self.topics.iter().filter(|(_, topic)| topic.stage == Stage::Subscribed);
+        are.map(|(name, _)| &**name)
+    }
+
     /// The connection is lost: nothing is subscribed any more.
     pub fn reset(&mut self) {
         (self.subscribed, self.asked) = (0, 0);
@@ -174,6 +211,11 @@ impl Wanted {
         self.due.is_empty() && self.asked == 0
     }
 
+    /// How many have been asked for, and not acknowledged.
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
     /// How many topics are wanted.
     pub fn wanted(&self) -> usize {
         self.wanted
@@ -188,6 +230,10 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn next(set: &mut Wanted, most: usize) -> Option<Batch> {
+        set.next(most, |_, _| true)
+    }
 
     fn names(batch: Option<Batch>) -> (bool, Vec<String>) {
         let (subscribe, names) = match batch {
@@ -206,22 +252,22 @@ mod tests {
     fn what_changes_while_it_is_asked_for_is_done_after_the_answer() {
         let mut set = Wanted::default();
         set.want(b"a", true);
-        assert_eq!(names(set.next(9)), (true, all(&["a"])));
+        assert_eq!(names(next(&mut set, 9)), (true, all(&["a"])));
         set.want(b"a", false);
-        assert_eq!(set.next(9), None, "not before the answer");
+        assert_eq!(next(&mut set, 9), None, "not before the answer");
         assert!(!set.is_level());
         set.acknowledged(b"a", true);
-        assert_eq!(names(set.next(9)), (false, all(&["a"])));
+        assert_eq!(names(next(&mut set, 9)), (false, all(&["a"])));
         set.want(b"a", true);
         set.acknowledged(b"a", false);
-        assert_eq!(names(set.next(9)), (true, all(&["a"])));
+        assert_eq!(names(next(&mut set, 9)), (true, all(&["a"])));
         set.acknowledged(b"a", true);
-        assert_eq!((set.next(9), set.wanted(), set.subscribed()), (None, 1, 1));
+        assert_eq!((next(&mut set, 9), set.wanted(), set.subscribed()), (None, 1, 1));
         assert!(set.is_level());
         set.want(b"a", false);
-        set.next(9);
+        next(&mut set, 9);
         set.acknowledged(b"a", false);
-        assert_eq!((set.next(9), set.wanted(), set.topics.len()), (None, 0, 0));
+        assert_eq!((next(&mut set, 9), set.wanted(), set.topics.len()), (None, 0, 0));
     }
 
     #[test]
@@ -230,12 +276,12 @@ mod tests {
         for name in ["a", "b", "c"] {
             set.want(name.as_bytes(), true);
         }
-        assert_eq!(names(set.next(2)), (true, all(&["a", "b"])));
+        assert_eq!(names(next(&mut set, 2)), (true, all(&["a", "b"])));
         set.acknowledged(b"a", true);
         set.acknowledged(b"b", true);
         set.want(b"a", false);
-        assert_eq!(names(set.next(2)), (true, all(&["c"])));
-        assert_eq!(names(set.next(2)), (false, all(&["a"])));
+        assert_eq!(names(next(&mut set, 2)), (true, all(&["c"])));
+        assert_eq!(names(next(&mut set, 2)), (false, all(&["a"])));
         assert_eq!((set.wanted(), set.subscribed()), (2, 1));
     }
 
@@ -244,11 +290,11 @@ mod tests {
         let mut set = Wanted::default();
         set.want(b"a", true);
         set.want(b"b", true);
-        set.next(9);
+        next(&mut set, 9);
         set.acknowledged(b"a", true);
         set.want(b"a", false);
         set.reset();
-        assert_eq!(names(set.next(9)), (true, all(&["b"])));
+        assert_eq!(names(next(&mut set, 9)), (true, all(&["b"])));
         assert_eq!((set.wanted(), set.subscribed()), (1, 0));
     }
 
@@ -256,10 +302,10 @@ mod tests {
     fn a_topic_that_the_broker_drops_is_asked_for_again() {
         let mut set = Wanted::default();
         set.want(b"a", true);
-        set.next(9);
+        next(&mut set, 9);
         set.acknowledged(b"a", true);
         set.acknowledged(b"a", false);
-        assert_eq!(names(set.next(9)), (true, all(&["a"])));
+        assert_eq!(names(next(&mut set, 9)), (true, all(&["a"])));
         set.acknowledged(b"unknown", true);
         assert_eq!(set.subscribed(), 0);
     }
@@ -270,16 +316,16 @@ mod tests {
         for name in ["a", "b"] {
             set.want(name.as_bytes(), true);
         }
-        let Some(Batch::Subscribe(both)) = set.next(9) else { panic!("a batch") };
+        let Some(Batch::Subscribe(both)) = next(&mut set, 9) else { panic!("a batch") };
         assert_eq!(set.refused(&both), None);
-        let Some(Batch::Subscribe(first)) = set.next(1) else { panic!("a batch") };
+        let Some(Batch::Subscribe(first)) = next(&mut set, 1) else { panic!("a batch") };
         assert_eq!(set.refused(&first).map(|name| &**name), Some(&b"a"[..]));
-        assert_eq!(names(set.next(1)), (true, all(&["b"])));
+        assert_eq!(names(next(&mut set, 1)), (true, all(&["b"])));
         set.acknowledged(b"b", true);
-        assert_eq!(set.next(1), None);
+        assert_eq!(next(&mut set, 1), None);
         assert!(set.is_level());
         set.reset();
-        assert_eq!(names(set.next(9)).1.len(), 2, "another connection may have more rights");
+        assert_eq!(names(next(&mut set, 9)).1.len(), 2, "another connection may have more rights");
     }
 
     #[test]
@@ -288,11 +334,26 @@ mod tests {
         for name in ["a", "b"] {
             set.want(name.as_bytes(), true);
         }
-        set.next(9);
+        next(&mut set, 9);
         set.acknowledged(b"a", true);
         set.acknowledged(b"b", true);
         set.retain(&mut |name| name == b"b");
-        assert_eq!(names(set.next(9)), (false, all(&["a"])));
+        assert_eq!(names(next(&mut set, 9)), (false, all(&["a"])));
         assert!(set.wants(b"b") && !set.wants(b"a"));
+    }
+    #[test]
+    fn what_must_not_be_together_is_not() {
+        let mut set = Wanted::default();
+        for name in ["b1", "a1", "b2", "a2"] {
+            set.want(name.as_bytes(), true);
+        }
+        set.sort();
+        for expected in [["a1", "a2"], ["b1", "b2"]] {
+            assert_eq!(names(set.next(9, |a, b| a[0] == b[0])).1, all(&expected));
+        }
+        set.put_off(&[b"a1"[..].into()]);
+        assert_eq!((set.asked(), names(next(&mut set, 9)).1), (3, all(&["a1"])));
+        set.acknowledged(b"b1", true);
+        assert_eq!(set.all_subscribed().collect::<Vec<_>>(), [b"b1"]);
     }
 }

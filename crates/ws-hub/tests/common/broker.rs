@@ -2,6 +2,8 @@
 //! comes, what is delivered is a message of another machine for here, nothing is kept beyond bounds,
 //! every deadline lies ahead once it was served, and the connection is never used after its end.
 
+use std::collections::BTreeMap;
+
 use ws_hub::broker::{Action, Address, Broker, Driver, Keep, Number, Peer, Server, Settings, To};
 use ws_hub::envelope::{Kind, Origin, Type};
 use ws_hub::history::{Limits, Position};
@@ -13,8 +15,9 @@ const QUEUE: usize = 4096;
 struct World {
     broker: Box<dyn Broker>,
     now: u64,
-    asked: bool,
-    connected: bool,
+    /// Connections: those that were asked for, and of them those that are there.
+    peers: BTreeMap<u16, bool>,
+    cluster: bool,
 }
 
 impl World {
@@ -23,15 +26,20 @@ impl World {
         while let Some(action) = self.broker.poll() {
             match action {
                 Action::Connect { peer, to } => {
-                    assert_eq!((peer, to), (Peer(0), Address::Tcp("a".to_string(), 6379)));
-                    assert!(!self.connected, "the old one is closed before");
-                    self.asked = true;
+                    if !self.cluster {
+                        assert_eq!((peer, to), (Peer(0), Address::Tcp("a".to_string(), 6379)));
+                    }
+                    let before = self.peers.insert(peer.0, false);
+                    assert!(before.is_none(), "the old one is closed before");
+                    assert!(self.peers.len() <= 1 + 256);
                 }
-                Action::Close { .. } => {
-                    assert!(self.connected || self.asked);
-                    (self.connected, self.asked) = (false, false);
+                Action::Close { peer } => {
+                    // A Cluster's server may be left while there is no connection.
+                    assert!(self.peers.remove(&peer.0).is_some() || self.cluster);
                 }
-                Action::Send { bytes, .. } => assert!(self.connected && !bytes.is_empty()),
+                Action::Send { peer, bytes } => {
+                    assert!(self.peers.get(&peer.0) == Some(&true) && !bytes.is_empty());
+                }
                 Action::Deliver(bytes) => {
                     let message = Envelope::decode(&bytes).expect("a message");
                     assert_ne!(message.origin.node, OWN);
@@ -54,13 +62,28 @@ impl World {
                     }
                     assert!(before <= page.top.offset);
                 }
-                Action::Page { page: None, .. } | Action::Dropped { .. } => {}
+                Action::Page { page: None, .. } | Action::Dropped { .. } | Action::Lapsed(_) => {}
                 Action::Follows(topic) => self.broker.read(&topic, Position::NOWHERE, 10),
                 Action::Kept { ticket, .. } => assert_ne!(ticket, 0),
                 Action::State(_) => {}
             }
         }
-        assert!(self.broker.tally().get(Number::QueueBytes) <= QUEUE as u64);
+        // What was sent, and is to be sent again, waits beyond the bound.
+        let most = if self.cluster { 2 * QUEUE } else { QUEUE };
+        assert!(self.broker.tally().get(Number::QueueBytes) <= most as u64);
+    }
+
+    /// One of the connections that are there, or are not yet.
+    fn pick(&self, connected: bool, n: u8) -> Option<u16> {
+        let mut peers = self.peers.iter().filter(|(_, there)| **there == connected);
+        let count = peers.clone().count();
+        (count > 0).then(|| peers.nth(usize::from(n) % count)).flatten().map(|(peer, _)| *peer)
+    }
+
+    fn received(&mut self, n: u8, bytes: &[u8]) {
+        if let Some(peer) = self.pick(true, n) {
+            self.broker.received(Peer(peer), bytes, self.now);
+        }
     }
 
     fn message(&self, topic: &[u8], payload: &[u8]) -> Vec<u8> {
@@ -86,25 +109,36 @@ impl World {
     }
 }
 
-/// Runs a script: what happens, how much of it, and its bytes.
-pub fn run(mut data: &[u8]) {
+/// Runs a script: what happens, how much of it, and its bytes; at one server, and at a Cluster.
+pub fn run(data: &[u8]) {
+    run_at("redis://a", data);
+    run_at("redis+cluster://a", data);
+}
+
+fn run_at(address: &str, mut data: &[u8]) {
     let settings = Settings { queue: QUEUE, ..Settings::default() };
     let driver = Driver { node: OWN, max_message: 1000, keeps: true, seed: data.len() as u64 };
-    let broker = Server::parse("redis://a").expect("an address").open(settings, driver);
-    let mut world = World { broker, now: 0, asked: false, connected: false };
+    let broker = Server::parse(address).expect("an address").open(settings, driver);
+    let (cluster, peers) = (address.contains("cluster"), BTreeMap::new());
+    let mut world = World { broker, now: 0, peers, cluster };
     world.broker.start(0);
     world.serve();
     while let [what, len, rest @ ..] = data {
         let (part, rest) = rest.split_at(usize::from(*len).min(rest.len()));
         data = rest;
+        let n = what / 8;
         match what % 8 {
-            0 if world.asked => {
-                (world.asked, world.connected) = (false, true);
-                world.broker.connected(Peer(0), world.now);
+            0 => {
+                if let Some(peer) = world.pick(false, n) {
+                    world.peers.insert(peer, true);
+                    world.broker.connected(Peer(peer), world.now);
+                }
             }
-            1 if world.asked || world.connected => {
-                (world.asked, world.connected) = (false, false);
-                world.broker.closed(Peer(0), "gone", world.now);
+            1 => {
+                if let Some(peer) = world.pick(len % 2 == 0, n) {
+                    world.peers.remove(&peer);
+                    world.broker.closed(Peer(peer), "gone", world.now);
+                }
             }
             2 => {
                 world.now = world.broker.due().unwrap_or(world.now).max(world.now);
@@ -123,10 +157,10 @@ pub fn run(mut data: &[u8]) {
             5 if part.len() == 2 => world.broker.follow(&part[..1]),
             5 => world.broker.retain(&mut |topic| topic != part),
             // A server that keeps to the rules, up to the subscriptions of this machine.
-            6 if world.connected => {
-                world.broker.received(Peer(0), GREETED, world.now);
-            }
-            _ if world.connected => world.broker.received(Peer(0), part, world.now),
+            6 if cluster && world.pick(true, n) == Some(0) => world.received(n, MAP),
+            6 if cluster => world.received(n, GREETED_IN_CLUSTER),
+            6 => world.received(n, GREETED),
+            7 => world.received(n, part),
             _ => {}
         }
         world.serve();
@@ -138,3 +172,13 @@ const GREETED: &[u8] = b"%1\r\n$5\r\nproto\r\n:3\r\n*1\r\n$6\r\nmaster\r\n\
     >3\r\n$9\r\nsubscribe\r\n$13\r\nws:n:00000007\r\n:1\r\n\
     >3\r\n$9\r\nsubscribe\r\n$6\r\nws:all\r\n:2\r\n\
     >3\r\n$9\r\nsubscribe\r\n$13\r\nws:p:00000007\r\n:3\r\n";
+
+const GREETED_IN_CLUSTER: &[u8] = b"%1\r\n$5\r\nproto\r\n:3\r\n*1\r\n$6\r\nmaster\r\n\
+    $16\r\ncluster_state:ok\r\n$21\r\nmaster_replid:abcdef\n\r\n\
+    $2\r\naa\r\n$2\r\nbb\r\n$2\r\ncc\r\n\
+    >3\r\n$9\r\nsubscribe\r\n$13\r\nws:p:00000007\r\n:1\r\n";
+
+/// Two servers have the slots.
+const MAP: &[u8] = b"%1\r\n$5\r\nproto\r\n:3\r\n*2\r\n\
+    *3\r\n:0\r\n:8191\r\n*3\r\n$1\r\na\r\n:7\r\n$1\r\nx\r\n\
+    *3\r\n:8192\r\n:16383\r\n*3\r\n$1\r\nb\r\n:7\r\n$1\r\ny\r\n";

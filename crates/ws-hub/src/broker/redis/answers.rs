@@ -1,16 +1,20 @@
 //! What the server sends: answers, and what it pushes. Whatever is not what was asked for ends the
 //! connection: a stream that is out of step would never be in step again.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::asked::{Asked, What};
+use super::elsewhere::Elsewhere;
 use super::history::{pushed, replication_id, Answer, Op, Pushed};
-use super::names::{KEPT, PLAIN};
+use super::item::Item;
+use super::names::KEPT;
 use super::wire::Frame;
-use super::{Lost, Phase, Redis, BATCH};
+use super::{Lost, Redis, BATCH};
 use crate::broker::incoming::{check, heard, Unfit, Via};
 use crate::broker::seam::{Action, State, Stored, Unkept};
-use crate::broker::tally::Number;
+use crate::broker::tally::{Number, Tally};
 use crate::history::Position;
 
 /// What a server says that is not the right one, or not yet: nothing was done.
@@ -41,13 +45,19 @@ impl Redis {
         };
         let Some(Asked { what, .. }) = self.asked.pop_front() else {
             return Err(match error {
-                Some(why) => refused(why),
+                Some(why) => Lost::refused(why),
                 None => garbage("an answer to nothing"),
             });
         };
+        if let (true, Frame::Error(text)) = (self.names.are_sharded(), frame) {
+            if let Some(place) = Elsewhere::parse(text) {
+                let why = error.unwrap_or_default();
+                return self.is_elsewhere(what, place, why, now);
+            }
+        }
         match (what, error) {
-            (What::Message(len), error) => {
-                self.in_flight -= len;
+            (What::Message(message), error) => {
+                self.in_flight -= message.bytes.len();
                 match (frame, error) {
                     (Frame::Integer(_), _) => self.tally.add(Number::Published, 1),
                     (_, Some(_)) => {
@@ -60,24 +70,41 @@ impl Redis {
             (What::Subscribe(names), Some(why)) => {
                 self.batch = (names.len() / 2).max(1);
                 if let Some(name) = self.wanted.refused(&names) {
-                    let topic = name[PLAIN.len()..].to_vec();
-                    if name.starts_with(KEPT) {
-                        self.actions.push_back(Action::Page { topic: topic.clone(), page: None });
+                    // What is none of a topic belongs to all.
+                    let Some((kind, topic)) = self.names.topic(name) else {
+                        return Err(Lost::refused(why));
+                    };
+                    if kind == KEPT {
+                        let topic = topic.to_vec();
+                        self.actions.push_back(Action::Page { topic, page: None });
                     }
                     self.tally.add(Number::ErrorRefused, 1);
+                    let topic = topic.to_vec();
                     self.actions.push_back(Action::State(State::Denied { topic, why }));
                 }
             }
+            // Until PING is answered.
+            (What::Unsubscribe(names), Some(_)) => {
+                self.asked.push_front(Asked { what: What::Unsubscribe(names), at: now, done: 0 })
+            }
+            (What::Unsubscribe(names), None) if matches!(frame, Frame::SimpleString(_)) => {
+                names.iter().for_each(|name| self.wanted.left(name));
+            }
             (What::Op(op), error) => return self.op_answered(op, frame, error, now),
-            (_, Some(why)) => return Err(refused(why)),
+            (_, Some(why)) => return Err(Lost::refused(why)),
             (What::Info, None) => {
                 let id = replication_id(frame).ok_or_else(out_of_step)?;
                 self.questions -= 1;
                 let certain = self.replication.now == id;
-                self.held.iter_mut().for_each(|op| op.certain = certain);
+                for item in &mut self.held {
+                    if let Item::Op(op) = item {
+                        op.certain = certain;
+                    }
+                }
                 if !certain {
                     let before = std::mem::replace(&mut self.replication.now, id);
                     self.replication.before = before;
+                    self.kin.clear();
                 }
             }
             (What::Load(n), None) => {
@@ -88,9 +115,15 @@ impl Redis {
             (What::Hello, None) if matches!(frame, Frame::Map(_)) => {}
             (What::Select, None) if matches!(frame, Frame::SimpleString(_)) => {}
             (What::Word, None) if matches!(frame, Frame::Integer(_)) => {}
+            (What::Asking, None) if matches!(frame, Frame::SimpleString(_)) => {}
+            (What::Whole, None) => self.is_whole(frame, now).ok_or_else(out_of_step)?,
+            (What::Map, None) => {
+                self.questions -= 1;
+                self.returned.map = Some(frame.clone());
+            }
             (What::Role, None) => match frame.as_array().and_then(|role| role.first()) {
                 Some(role) if role.as_bytes().is_some_and(|role| &role[..] == b"master") => {}
-                Some(_) => return Err(refused("not a master".to_string())),
+                Some(_) => return Err(Lost::refused("not a master".to_string())),
                 None => return Err(out_of_step()),
             },
             _ => return Err(out_of_step()),
@@ -109,15 +142,15 @@ impl Redis {
         self.in_flight -= op.len;
         if let Some(why) = error {
             if why.starts_with("NOSCRIPT") {
-                self.held.push_back(op);
+                self.held.push_back(Item::Op(op));
                 if self.questions == 0 {
                     self.load_scripts(now);
                 }
                 return Ok(());
             }
             if ELSEWHERE.iter().any(|start| why.starts_with(start)) {
-                self.held.push_back(op);
-                return Err(refused(why));
+                self.held.push_back(Item::Op(op));
+                return Err(Lost::refused(why));
             }
             self.tally.add(Number::DroppedRefused, op.messages());
             self.tally.add(Number::ErrorRefused, 1);
@@ -131,7 +164,7 @@ impl Redis {
         }
         match op.answer(frame).ok_or_else(out_of_step)? {
             Answer::Doubt => {
-                self.held.push_back(op);
+                self.held.push_back(Item::Op(op));
                 if self.questions == 0 {
                     self.ask_info(now);
                 }
@@ -154,12 +187,12 @@ impl Redis {
             return Ok(());
         };
         match (&kind[..], value.as_bytes()) {
-            (b"message", Some(message)) => {
+            (b"message" | b"smessage", Some(message)) => {
                 self.heard(channel, message, now);
                 Ok(())
             }
-            (b"subscribe", _) => self.acknowledged(channel, true, now),
-            (b"unsubscribe", _) => self.acknowledged(channel, false, now),
+            (b"subscribe" | b"ssubscribe", _) => self.acknowledged(channel, true, now),
+            (b"unsubscribe" | b"sunsubscribe", _) => self.acknowledged(channel, false, now),
             _ => Ok(()),
         }
     }
@@ -168,16 +201,24 @@ impl Redis {
         let topic = channel.strip_prefix(&self.names.prefix[..]);
         if let Some(name) = topic {
             self.wanted.acknowledged(name, subscribed);
-            let follows = subscribed && self.wanted.wants(name);
-            if let (true, Some(topic)) = (follows, name.strip_prefix(KEPT)) {
-                self.actions.push_back(Action::Follows(topic.to_vec()));
+            let is_wanted = self.wanted.wants(name);
+            // Its slot has left.
+            self.returned.doubts |= is_wanted && !subscribed;
+            if let (true, Some((KEPT, topic))) = (is_wanted, self.names.topic(name)) {
+                let topic = topic.to_vec();
+                self.actions.push_back(match subscribed {
+                    true => Action::Follows(topic),
+                    false => Action::Lapsed(topic),
+                });
             }
         }
         let Some(asked) = self.asked.front_mut() else { return Ok(()) };
         let (names, name, expected) = match &asked.what {
             What::Own(names) => (names, channel, true),
             What::Subscribe(names) => (names, topic.unwrap_or_default(), true),
-            What::Unsubscribe(names) => (names, topic.unwrap_or_default(), false),
+            What::Unsubscribe(names) if !self.names.are_sharded() => {
+                (names, topic.unwrap_or_default(), false)
+            }
             _ => return Ok(()),
         };
         if expected != subscribed || names.get(asked.done).is_none_or(|next| &**next != name) {
@@ -187,28 +228,18 @@ impl Redis {
         if asked.done == names.len() {
             match self.asked.pop_front() {
                 Some(Asked { what: What::Own(_), .. }) => self.ready(now),
-                Some(asked) if asked.is_batch() => self.batch = (2 * self.batch).min(BATCH),
-                _ => {}
+                _ => self.batch = (2 * self.batch).min(BATCH),
             }
         }
         Ok(())
     }
 
-    fn ready(&mut self, now: u64) {
-        self.phase = Phase::Ready;
-        self.tally.set(Number::Connected, 1);
-        if self.away_since.is_some() {
-            self.tally.add(Number::Reconnects, 1);
-        }
-        self.try_the_way(now);
-        self.beat(now);
-    }
-
     fn heard(&mut self, channel: &[u8], message: &Bytes, now: u64) {
         let name = channel.strip_prefix(&self.names.prefix[..]).unwrap_or_default();
-        let via = if let Some(topic) = name.strip_prefix(KEPT) {
-            return self.heard_stored(topic, message);
-        } else if let Some(topic) = name.strip_prefix(PLAIN) {
+        let via = if let Some((kind, topic)) = self.names.topic(name) {
+            if kind == KEPT {
+                return heard_stored(topic, message, &mut self.actions, &mut self.tally);
+            }
             Via::Topic(topic)
         } else if channel == self.names.node {
             Via::Node
@@ -237,21 +268,21 @@ impl Redis {
             Err(Unfit::Bad) => self.tally.add(Number::BadMessages, 1),
         }
     }
+}
 
-    fn heard_stored(&mut self, topic: &[u8], message: &Bytes) {
-        let topic = topic.to_vec();
-        match pushed(&topic, message) {
-            Some(Pushed::Message(at, time, message)) => {
-                self.tally.add(Number::Received, 1);
-                let Position { epoch, offset } = at;
-                let message = Stored { offset, before: offset - 1, time, bytes: message };
-                self.actions.push_back(Action::Stored { topic, epoch, message });
-            }
-            Some(Pushed::Dropped) => {
-                self.actions.push_back(Action::Dropped { topic, at: Position::NOWHERE });
-            }
-            None => self.tally.add(Number::BadMessages, 1),
+fn heard_stored(topic: &[u8], message: &Bytes, actions: &mut VecDeque<Action>, tally: &mut Tally) {
+    let topic = topic.to_vec();
+    match pushed(&topic, message) {
+        Some(Pushed::Message(at, time, message)) => {
+            tally.add(Number::Received, 1);
+            let Position { epoch, offset } = at;
+            let message = Stored { offset, before: offset - 1, time, bytes: message };
+            actions.push_back(Action::Stored { topic, epoch, message });
         }
+        Some(Pushed::Dropped) => {
+            actions.push_back(Action::Dropped { topic, at: Position::NOWHERE });
+        }
+        None => tally.add(Number::BadMessages, 1),
     }
 }
 
@@ -262,10 +293,6 @@ pub(super) fn shown(text: &[u8], secret: &[u8]) -> String {
     }
     let printable = |&byte: &u8| if (b' '..=b'~').contains(&byte) { byte as char } else { '?' };
     text.iter().take(SHOWN).map(printable).collect()
-}
-
-fn refused(why: String) -> Lost {
-    Lost { kind: Number::ErrorRefused, why, open: true }
 }
 
 fn garbage(why: &str) -> Lost {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::history::Op;
+use super::item::Message;
 
 /// A command under way.
 pub struct Asked {
@@ -22,8 +23,8 @@ pub enum What {
     Select,
     /// ROLE, answered by an array that begins with the role.
     Role,
-    /// PUBLISH of a message; bytes of the command.
-    Message(usize),
+    /// PUBLISH of a message.
+    Message(Message),
     /// INFO, for the replication id.
     Info,
     /// SCRIPT LOAD of one of the scripts.
@@ -36,13 +37,13 @@ pub enum What {
     Own(Vec<Rc<[u8]>>),
     /// SUBSCRIBE of topics. One push for each name, in their order, or one error for all.
     Subscribe(Vec<Rc<[u8]>>),
-    /// UNSUBSCRIBE of topics, answered alike.
+    /// UNSUBSCRIBE of topics, answered alike. In a Cluster the server may say the same of its own
+    /// accord, when a slot leaves it, and then answers by an error: PING behind it tells that it is done.
     Unsubscribe(Vec<Rc<[u8]>>),
-}
-
-impl Asked {
-    /// Whether it is about topics.
-    pub fn is_batch(&self) -> bool {
-        matches!(self.what, What::Subscribe(_) | What::Unsubscribe(_))
-    }
+    /// In a Cluster: CLUSTER INFO, for whether it is whole.
+    Whole,
+    /// CLUSTER SLOTS.
+    Map,
+    /// ASKING, before a script.
+    Asking,
 }

@@ -13,13 +13,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::names::{Names, KEPT};
 use super::wire::{command, Frame};
 use crate::broker::incoming::check_stored;
 use crate::broker::seam::{Outcome, Page, Placed, Stored};
 use crate::history::{Limits, Position, KEY_MS, POSITION_MS};
 
-/// The scripts, in the order in which they are loaded.
-pub const SCRIPTS: [&str; 3] =
+/// The scripts, in the order of their digests. What publishes for them is `PUBLISH`.
+const SCRIPTS: [&str; 3] =
     [include_str!("publish.lua"), include_str!("read.lua"), include_str!("forget.lua")];
 /// Messages and bytes of one call at most.
 const MESSAGES: usize = 64;
@@ -29,6 +30,12 @@ pub const PIECE: usize = 256 * 1024;
 /// Before a message on a history's channel: epoch, offset, time. Before one in the stream: time.
 const HEAD: usize = 24;
 const TIME: usize = 8;
+
+/// The scripts as they are loaded, with the command that publishes.
+pub fn scripts(publish: &[u8]) -> [String; SCRIPTS.len()] {
+    let publish = String::from_utf8_lossy(publish);
+    SCRIPTS.map(|script| format!("local PUBLISH = '{publish}'\n{script}"))
+}
 
 /// What is to be done with a topic's history.
 #[derive(Debug)]
@@ -41,6 +48,13 @@ pub struct Op {
     pub len: usize,
     /// The replication id was asked for again, and is right.
     pub certain: bool,
+    /// It waits until then at most.
+    pub until: u64,
+    /// In a Cluster: it is sent to a server that is about to have its keys' slot, and may have the
+    /// keys by now; they come from the server with this replication id.
+    pub asking: bool,
+    /// See `asking`.
+    pub kin: Option<Rc<[u8]>>,
 }
 
 /// What is to be done.
@@ -71,6 +85,12 @@ pub enum Answer {
 }
 
 impl Op {
+    /// Something of so many bytes, when it is queued.
+    pub fn new(topic: &[u8], todo: Todo, len: usize) -> Self {
+        let (until, asking, kin) = (u64::MAX, false, None);
+        Self { topic: topic.into(), todo, len, certain: false, until, asking, kin }
+    }
+
     /// Takes another of the same kind and topic along, if that is allowed.
     pub fn takes(&self, other: &Op) -> bool {
         match (&self.todo, &other.todo) {
@@ -121,11 +141,6 @@ impl Op {
         }
     }
 
-    /// Whether it only reads.
-    pub fn is_read(&self) -> bool {
-        matches!(self.todo, Todo::Read { .. })
-    }
-
     /// How many messages.
     pub fn messages(&self) -> usize {
         match &self.todo {
@@ -134,24 +149,27 @@ impl Op {
         }
     }
 
-    /// The command, by the scripts' digests.
+    /// The command, by the scripts' digests, for a server with this replication id; those with the
+    /// one before are its own, too.
     pub fn command(
         &self,
-        prefix: &[u8],
+        names: &Names,
         digests: &[Bytes],
-        id: &Replication,
+        id: &[u8],
+        id_before: &[u8],
         epoch: u64,
     ) -> Vec<u8> {
-        let name = |kind: &str| [prefix, kind.as_bytes(), &self.topic].concat();
-        let (stream, meta, channel) = (name("s:"), name("m:"), name("h:"));
+        let (prefix, mark) = (&names.prefix[..], names.mark(&self.topic));
+        let name = |kind: &[u8]| [prefix, kind, &mark, &self.topic].concat();
+        let (stream, meta, channel) = (name(b"s:"), name(b"m:"), name(KEPT));
         let digest = |n: usize| -> &[u8] { digests.get(n).map_or(b"", |digest| digest) };
         let certain: &[u8] = if self.certain { b"1" } else { b"0" };
         let text = |n: u64| n.to_string().into_bytes();
         match &self.todo {
             Todo::Keep { messages, key, limits } => {
                 let key = key.as_ref().map(|key| {
-                    let len = format!("i:{}:", self.topic.len());
-                    [prefix, len.as_bytes(), &self.topic, b":", key].concat()
+                    let len = format!("{}:", self.topic.len());
+                    [prefix, b"i:", &mark, len.as_bytes(), &self.topic, b":", key].concat()
                 });
                 let (epoch, count, ttl) =
                     (epoch.to_le_bytes(), text(limits.count.into()), text(limits.ttl));
@@ -159,7 +177,7 @@ impl Op {
                 let keys: &[u8] = if key.is_some() { b"3" } else { b"2" };
                 let mut words: Vec<&[u8]> = vec![b"EVALSHA", digest(0), keys, &stream, &meta];
                 words.extend(key.as_deref());
-                words.extend([&id.now[..], &id.before, certain, &epoch, &count, &ttl]);
+                words.extend([id, id_before, certain, &epoch, &count, &ttl]);
                 words.extend([&meta_ttl[..], &key_ttl, &channel]);
                 words.extend(messages.iter().map(|(message, _)| &message[..]));
                 command(&words)
@@ -167,7 +185,7 @@ impl Op {
             Todo::Read { since, most } => {
                 let (epoch, offset) = (since.epoch.to_le_bytes(), text(since.offset));
                 let (most, piece) = (text((*most).into()), text(PIECE as u64));
-                let head = [&b"EVALSHA"[..], digest(1), b"2", &stream, &meta, &id.now, &id.before];
+                let head = [&b"EVALSHA"[..], digest(1), b"2", &stream, &meta, id, id_before];
                 command(&[&head[..], &[certain, &epoch, &offset, &most, &piece]].concat())
             }
             Todo::Forget { .. } => {

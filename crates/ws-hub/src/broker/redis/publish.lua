@@ -34,7 +34,7 @@ for i = 1, count do
     local offset = top - count + i
     local record = time .. ARGV[9 + i]
     call('xadd', KEYS[1], 'MAXLEN', how, ARGV[5], ('%.0f-0'):format(offset), 'd', record)
-    call('publish', ARGV[9], concat({ epoch, pack('<I8', offset), record }))
+    call(PUBLISH, ARGV[9], concat({ epoch, pack('<I8', offset), record }))
 end
 call('pexpire', KEYS[1], ARGV[6])
 call('pexpire', KEYS[2], ARGV[7])

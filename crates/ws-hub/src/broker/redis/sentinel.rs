@@ -2,15 +2,14 @@
 //! connection, and the connection that asked stays, to hear when another one takes its place. What is
 //! then done with the master is the machine's of mod.rs.
 //!
-//! A Sentinel that does not answer, or does not know the master, is passed over for the next one; when
-//! all were asked in vain the machine hears that there is no connection, and tries again in its way.
+//! When all Sentinels were asked in vain (scout.rs) the machine hears that there is no connection,
+//! and tries again in its way.
 
-use super::answers::shown;
+use super::scout::{Errand, Scout};
 use super::server::{split_host, Server as Master};
-use super::wire::{command, Frame, Incoming};
+use super::wire::{command, Frame};
 use super::{Redis, PEER};
 use crate::broker::address::{Address, ServerError};
-use crate::broker::backoff::Backoff;
 use crate::broker::seam::{Action, Broker, Keep, Peer, Refused, To};
 use crate::broker::settings::{Driver, Settings};
 use crate::broker::tally::Tally;
@@ -24,8 +23,6 @@ const PORT: u16 = 26379;
 const SWITCH: &[u8] = b"+switch-master";
 /// More than anything that a Sentinel says to us.
 const MOST: usize = 64 * 1024;
-/// Milliseconds until a Sentinel that has gone is missed, at least.
-const PAUSE: u64 = 1000;
 
 /// Which Sentinels, and which master of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,109 +58,57 @@ impl Server {
     }
 }
 
-/// How it stands with the Sentinel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// There is no connection, and one is tried then, if none is needed before.
-    Away(u64),
-    /// It must be there by then.
-    Connecting(u64),
-    /// It must have said who is the master by then.
-    Asking(u64),
-    /// It has, and says when that changes.
-    Watching,
-}
-
 /// The state machine.
 pub struct Sentinel {
-    server: Server,
-    settings: Settings,
+    name: String,
     master: Redis,
-    phase: Phase,
-    /// Which one is asked, and how many have been asked in vain.
-    at: usize,
-    vain: usize,
-    /// The master is to be connected to.
-    wanted: bool,
-    incoming: Incoming,
-    backoff: Backoff,
+    scout: Scout,
+    /// Close and connect, for the master.
     actions: Vec<Action>,
 }
 
 impl Sentinel {
     /// Not started yet.
     pub fn new(server: Server, settings: Settings, driver: Driver) -> Self {
+        let Server { sentinels, master: name, database, tls } = server;
+        let errand = Errand {
+            user: settings.sentinel_user.clone(),
+            password: settings.sentinel_password.clone(),
+            before: command(&[b"SUBSCRIBE", SWITCH]),
+            question: command(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name.as_bytes()]),
+            stays: true,
+            timeout: settings.connect_timeout,
+        };
         // Where it is comes from a Sentinel each time.
-        let address = server.sentinels[0].clone();
-        let master = Master { address, database: server.database, tls: server.tls };
+        let master = Master { address: sentinels[0].clone(), database, tls };
+        let pause = settings.reconnect;
         Self {
-            master: Redis::new(master, settings.clone(), driver),
-            phase: Phase::Away(0),
-            at: driver.seed as usize % server.sentinels.len(),
-            vain: 0,
-            wanted: false,
-            incoming: Incoming::new(MOST),
-            backoff: Backoff::new(settings.reconnect.max(PAUSE), driver.seed),
+            master: Redis::new(master, settings, driver),
+            scout: Scout::new(sentinels, SENTINEL, errand, pause, MOST, driver.seed),
             actions: Vec::new(),
-            server,
-            settings,
+            name,
         }
     }
 
-    fn connect(&mut self, now: u64) {
-        let to = self.server.sentinels[self.at % self.server.sentinels.len()].clone();
-        self.phase = Phase::Connecting(now + self.settings.connect_timeout);
-        self.incoming.clear();
-        self.actions.push(Action::Connect { peer: SENTINEL, to });
-    }
-
-    /// Asks who the master is.
-    fn ask(&mut self, now: u64) {
-        self.phase = Phase::Asking(now + self.settings.connect_timeout);
-        let bytes =
-            command(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.server.master.as_bytes()]);
-        self.actions.push(Action::Send { peer: SENTINEL, bytes });
-    }
-
-    /// This one is of no use: the next one, unless nobody waits, or all were asked in vain.
-    fn pass_over(&mut self, why: &str, is_open: bool, now: u64) {
-        if is_open {
-            self.actions.push(Action::Close { peer: SENTINEL });
-        }
-        self.at += 1;
-        self.phase = Phase::Away(now + PAUSE + self.backoff.pause());
-        if !self.wanted {
-            return;
-        }
-        self.vain += 1;
-        if self.vain < self.server.sentinels.len() {
-            return self.connect(now);
-        }
-        (self.vain, self.wanted) = (0, false);
+    /// All were asked in vain.
+    fn give_up(&mut self, why: &str, now: u64) {
         self.master.closed(PEER, &format!("no sentinel knows the master: {why}"), now);
     }
 
     fn take_frames(&mut self, now: u64) -> Result<(), String> {
-        while let Some(frame) = self.incoming.next().map_err(|_| "not a sentinel".to_string())? {
-            match frame {
-                Frame::Push(items) => {
-                    let [_, channel, what, ..] = &items[..] else { continue };
-                    let (Some(channel), Some(what)) = (channel.as_bytes(), what.as_bytes()) else {
-                        continue;
-                    };
-                    let name = [self.server.master.as_bytes(), b" "].concat();
-                    if &channel[..] == SWITCH && what.starts_with(&name) && !self.wanted {
-                        self.actions.push(Action::Close { peer: PEER });
-                        self.master.closed(PEER, "there is another master", now);
-                    }
-                }
-                // HELLO's answer.
-                Frame::Map(_) => {}
-                Frame::Error(text) | Frame::BlobError(text) => {
-                    return Err(shown(&text, &self.settings.sentinel_password.0));
-                }
-                Frame::Null => return Err("it does not know it".to_string()),
-                frame => self.found(&frame)?,
+        while let Some(frame) = self.scout.next()? {
+            let Frame::Push(items) = frame else {
+                self.found(&frame)?;
+                continue;
+            };
+            let [_, channel, what, ..] = &items[..] else { continue };
+            let (Some(channel), Some(what)) = (channel.as_bytes(), what.as_bytes()) else {
+                continue;
+            };
+            let name = [self.name.as_bytes(), b" "].concat();
+            if &channel[..] == SWITCH && what.starts_with(&name) && !self.scout.is_wanted() {
+                self.actions.push(Action::Close { peer: PEER });
+                self.master.closed(PEER, "there is another master", now);
             }
         }
         Ok(())
@@ -176,14 +121,9 @@ impl Sentinel {
             _ => None,
         };
         let Some((host, port)) = place else { return Err("it does not know it".to_string()) };
-        if matches!(self.phase, Phase::Asking(_)) {
-            self.phase = Phase::Watching;
-            self.vain = 0;
-            self.backoff.reset();
-            if std::mem::take(&mut self.wanted) {
-                let to = Address::Tcp(host.to_string(), port);
-                self.actions.push(Action::Connect { peer: PEER, to });
-            }
+        if self.scout.answered() {
+            let to = Address::Tcp(host.to_string(), port);
+            self.actions.push(Action::Connect { peer: PEER, to });
         }
         Ok(())
     }
@@ -230,45 +170,32 @@ impl Broker for Sentinel {
         if peer == PEER {
             return self.master.connected(peer, now);
         }
-        let Settings { sentinel_user: user, sentinel_password: password, .. } = &self.settings;
-        let user: &[u8] = if user.is_empty() { b"default" } else { user };
-        let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-        if !password.0.is_empty() {
-            hello.extend([&b"AUTH"[..], user, &password.0]);
-        }
-        let bytes = [command(&hello), command(&[b"SUBSCRIBE", SWITCH])].concat();
-        self.actions.push(Action::Send { peer: SENTINEL, bytes });
-        self.ask(now);
+        self.scout.connected(now);
     }
 
     fn received(&mut self, peer: Peer, bytes: &[u8], now: u64) {
         if peer == PEER {
             return self.master.received(peer, bytes, now);
         }
-        if !matches!(self.phase, Phase::Asking(_) | Phase::Watching) {
-            return;
-        }
-        self.incoming.feed(bytes);
+        self.scout.received(bytes);
         if let Err(why) = self.take_frames(now) {
-            self.pass_over(&why, true, now);
+            if self.scout.pass_over(true, now) {
+                self.give_up(&why, now);
+            }
         }
     }
 
     fn closed(&mut self, peer: Peer, why: &str, now: u64) {
-        match peer {
-            PEER => self.master.closed(peer, why, now),
-            _ if matches!(self.phase, Phase::Away(_)) => {}
-            _ => self.pass_over(why, false, now),
+        if peer == PEER {
+            self.master.closed(peer, why, now);
+        } else if self.scout.closed(now) {
+            self.give_up(why, now);
         }
     }
 
     fn timer(&mut self, now: u64) {
-        match self.phase {
-            Phase::Connecting(until) | Phase::Asking(until) if until <= now => {
-                self.pass_over("no answer in time", true, now);
-            }
-            Phase::Away(until) if until <= now => self.connect(now),
-            _ => {}
+        if self.scout.timer(now) {
+            self.give_up("no answer in time", now);
         }
         if self.master.due().is_some_and(|due| due <= now) {
             self.master.timer(now);
@@ -276,11 +203,7 @@ impl Broker for Sentinel {
     }
 
     fn due(&self) -> Option<u64> {
-        let own = match self.phase {
-            Phase::Connecting(until) | Phase::Asking(until) | Phase::Away(until) => Some(until),
-            Phase::Watching => None,
-        };
-        own.into_iter().chain(self.master.due()).min()
+        self.scout.due().into_iter().chain(self.master.due()).min()
     }
 
     fn poll(&mut self) -> Option<Action> {
@@ -288,18 +211,13 @@ impl Broker for Sentinel {
             if !self.actions.is_empty() {
                 return Some(self.actions.remove(0));
             }
+            if let Some(action) = self.scout.poll() {
+                return Some(action);
+            }
             match self.master.poll()? {
-                Action::Connect { .. } => {
-                    (self.wanted, self.vain) = (true, 0);
-                    let now = self.master.last_call();
-                    match self.phase {
-                        Phase::Away(_) => self.connect(now),
-                        Phase::Watching => self.ask(now),
-                        Phase::Connecting(_) | Phase::Asking(_) => {}
-                    }
-                }
+                Action::Connect { .. } => self.scout.want(self.master.last_call()),
                 Action::Close { peer } => {
-                    self.wanted = false;
+                    self.scout.forget();
                     return Some(Action::Close { peer });
                 }
                 other => return Some(other),

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::broker::backoff::Backoff;
+use crate::broker::seam::State;
 use crate::broker::settings::Secret;
 use crate::envelope::{Envelope, Kind, Origin, Type};
 use crate::id::NodeId;
