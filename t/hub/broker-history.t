@@ -1,16 +1,15 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Topics that remember, over three machines and one Redis: stored and sent in one step, read by each
 # machine once, resumed anywhere; what the broker may have lost is told, and nothing else.
-import http.client
 import json
 import os
 import re
 import signal
 import time
 
-from lib.brokers import REDIS, Redis, machine, metric, skip_without
+from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
 from lib.feed import Feed, position
-from lib.live import PATIENCE, PORT, Cases, Tap, await_, equal
+from lib.live import PORT, Cases, Tap, await_, equal
 
 skip_without(REDIS, "redis-server")
 
@@ -59,15 +58,6 @@ case.handler("/subscribe", """
 LOST = r"broker main \(127.0.0.1:\d+\): connection lost"
 KILLED = re.compile(r"exited on signal 9")
 topics = (f"h:{n}" for n in range(1000))
-
-
-def ask(ng, path, method="GET", body=None, **headers):
-    web = http.client.HTTPConnection("127.0.0.1", ng.port, timeout=PATIENCE)
-    web.request(method, path, body, headers)
-    answer = web.getresponse()
-    text = answer.read().decode()
-    web.close()
-    return answer.status, text
 
 
 def put(ng, topic, data, **headers):

@@ -1,6 +1,7 @@
 """What the tests over real brokers share: Redis as our child, machines (nginx with zones of their own) and
 their numbers, a name server, and certificates."""
 
+import http.client
 import os
 import shutil
 import signal
@@ -210,6 +211,16 @@ def machine(number, http, server, workers=2, files=None):
             out.write(text + "\n")
         os.chmod(f"{ng.root}/conf/{name}", 0o600)
     return ng
+
+
+def ask(ng, path, method="GET", body=None, **headers):
+    """Status and body of an answer."""
+    web = http.client.HTTPConnection("127.0.0.1", ng.port, timeout=PATIENCE)
+    web.request(method, path, body, headers)
+    answer = web.getresponse()
+    text = answer.read().decode()
+    web.close()
+    return answer.status, text
 
 
 def metric(ng, name):
