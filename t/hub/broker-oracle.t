@@ -1,7 +1,8 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # The oracle over three machines and one Redis, to which faults happen at random: it is killed and comes
-# back with what it had or empty, stopped, flushed, its clients are killed and its scripts forgotten;
-# workers are killed and machines reloaded. ORACLE=seconds and ORACLE_CLIENTS=n make it long.
+# back with what it had or empty, stopped, paused, flushed, its keys are evicted, its clients are killed and
+# its scripts forgotten; one machine's way there is cut in a frame, stalls, or leads nowhere; workers are
+# killed and machines reloaded. ORACLE=seconds and ORACLE_CLIENTS=n make it long.
 import os
 import random
 import re
@@ -12,13 +13,14 @@ import time
 from lib.brokers import REDIS, Redis, machine, metric, skip_without
 from lib.live import PORT, ROOT, Tap, await_, equal
 from lib.oracle import run_oracle
+from lib.shim import Shim
 
 skip_without(REDIS, "redis-server")
 
 SECONDS = float(os.environ.get("ORACLE", 12))
 CLIENTS = int(os.environ.get("ORACLE_CLIENTS", 60))
 SEED = int(os.environ.get("ORACLE_SEED", time.time_ns() % 10**6))
-DOOR, MACHINES, WORKERS = PORT + 10, 3, 2
+DOOR, WAY, MACHINES, WORKERS = PORT + 10, PORT + 11, 3, 2
 HTTP = """
     websocket_broker main {
         server redis://127.0.0.1:%d;
@@ -27,7 +29,7 @@ HTTP = """
     websocket_topic feed history=5000 ttl=10m;
     websocket_history_zone 8m;
     websocket_resume_limit 0;
-""" % DOOR
+"""
 SERVER = """
     location = /feed { websocket_subscribe feed since=$arg_since format=json; websocket_shutdown_close 1001 "bye" over=300ms; }
     location = /publish { websocket_publish feed; }
@@ -44,13 +46,15 @@ folder = f"{ROOT}-redis"
 shutil.rmtree(folder, ignore_errors=True)
 os.makedirs(folder)
 redis = Redis(DOOR, options=["--dir", folder, "--appendonly", "yes", "--appendfsync", "always"])
-ngs = [machine(n, HTTP, SERVER, WORKERS) for n in range(MACHINES)]
+shim = Shim(WAY, DOOR)
+ngs = [machine(n, HTTP % (DOOR if n else WAY), SERVER, WORKERS) for n in range(MACHINES)]
 
 
 class Disturber:
     def __init__(self):
         self.next, self.counts, self.stopped = time.monotonic() + 1, {}, None
-        self.faults = (self.killed, self.emptied, self.stop, self.flushed, self.cut, self.forgot,
+        self.faults = (self.killed, self.emptied, self.stop, self.paused, self.flushed, self.evicted,
+                       self.cut, self.forgot, self.cut_in_a_frame, self.stalled, self.leads_nowhere,
                        self.worker, self.worker, self.reload)
 
     def __call__(self, now):
@@ -65,7 +69,7 @@ class Disturber:
     def go_on(self):
         if self.stopped:
             redis.child.send_signal(signal.SIGCONT)
-            self.stopped = None
+            self.stopped, shim.mode = None, "open"
 
     def killed(self, _):
         redis.kill()
@@ -88,6 +92,21 @@ class Disturber:
 
     def flushed(self, _):
         self.ask("FLUSHALL")
+
+    def paused(self, _):
+        self.ask("CLIENT", "PAUSE", "800")
+
+    def evicted(self, _):
+        self.ask("DEL", "ws:m:feed", "ws:s:feed")
+
+    def cut_in_a_frame(self, _):
+        shim.cutting = True
+
+    def stalled(self, now):
+        shim.mode, self.stopped = "stalled", now + chance.uniform(0.1, 2)
+
+    def leads_nowhere(self, now):
+        shim.mode, self.stopped = "stuck", now + chance.uniform(0.2, 2)
 
     def cut(self, _):
         self.ask("CLIENT", "KILL", "TYPE", "pubsub")
