@@ -9,10 +9,9 @@ use crate::ngx::lua_wait::Wait;
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
+    native!(c"errand_answer", answer),
     native!(c"errand_fetch", fetch),
     native!(c"errand_forget", forget),
-    native!(c"errand_take", take),
-    native!(c"errand_wait", wait),
 ];
 
 /// As an object for Lua.
@@ -42,34 +41,30 @@ fn forget(args: &Args) -> Outcome {
     }
 }
 
-/// `errand_take(errand)` → nothing: not yet | what the call answers
-fn take(args: &Args) -> Outcome {
-    let Some(errand) = errand(args) else { return Outcome::Raise(NOT_OURS.into()) };
-    match errand {
-        Errand::Publish(confirm) => confirm.take().map_or_else(Outcome::none, published),
-        // Who reads has nothing to repeat, however it failed.
-        Errand::Fetch(pending) => match pending.take() {
-            None => Outcome::none(),
-            Some(Ok(_)) => Outcome::one(Value::Bool(true)),
-            Some(Err(_)) => refuse(Error::BrokerUnavailable),
-        },
-        Errand::Forget(pending) => match pending.take() {
-            None => Outcome::none(),
-            Some(Ok(placed)) => Outcome::one(Value::Bool(!placed.repeated)),
-            Some(Err(why)) => refuse(why.into()),
-        },
-    }
-}
-
-/// `errand_wait(errand)`: until there is an answer. A boolean | nil, err where the phase cannot wait.
-fn wait(args: &Args) -> Outcome {
+/// `errand_answer(errand)` → what the call answers: of `publish` its results, else 1 or 0 | nil, err, whether
+/// that is misuse, as to ask where the phase cannot wait; or yields: see wait.lua.
+fn answer(args: &Args) -> Outcome {
     let Some(errand) = errand(args) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match errand.pending().park(r) {
+    let answer = match errand {
+        Errand::Publish(confirm) => confirm.take().map(published),
+        // Who reads has nothing to repeat, however it failed.
+        Errand::Fetch(pending) => pending.take().map(|fetched| match fetched {
+            Ok(_) => Outcome::one(Value::Int(1)),
+            Err(_) => refuse(Error::BrokerUnavailable),
+        }),
+        Errand::Forget(pending) => pending.take().map(|forgotten| match forgotten {
+            Ok(placed) => Outcome::one(Value::Int(i64::from(!placed.repeated))),
+            Err(why) => refuse(why.into()),
+        }),
+    };
+    answer.unwrap_or_else(|| match errand.pending().park(r) {
         Wait::Ready(never) => match never {},
         Wait::Parked => Outcome::Yield,
-        Wait::Denied(text) => Outcome::nil_err(text),
-    }
+        Wait::Denied(text) => {
+            Outcome::three(Value::Nil, Value::Bytes(text.into_bytes()), Value::Bool(true))
+        }
+    })
 }
 
 fn errand<'l>(args: &Args<'l>) -> Option<&'l Errand> {

@@ -5,6 +5,7 @@
 local natives, vm = ...
 
 local methods = vm.module("resty.websocket.methods")
+local wait = vm.module("resty.websocket.wait").call
 
 local check_data = methods.check_data
 local check_type = methods.check_type
@@ -72,15 +73,11 @@ local function check_since(since, level)
 end
 
 
--- What an errand of the worker that talks to brokers brings. `level` is for who cannot wait.
+-- What an errand of the worker that talks to brokers brings. `level` is for misuse, as by who cannot wait.
 local function await(errand, level)
-    local first, second, third = natives.errand_take(errand)
-    while first == nil and second == nil do
-        local woken, refusal = natives.errand_wait(errand)
-        if woken == nil then
-            error(refusal, level + 1)
-        end
-        first, second, third = natives.errand_take(errand)
+    local first, second, third = wait(natives.errand_answer, errand)
+    if first == nil and third then
+        error(second, level + 1)
     end
     return first, second, third
 end
@@ -246,13 +243,17 @@ end
 
 function _M.forget(topic)
     local errand, err = natives.errand_forget(check_topic(topic))
+    if not errand and not err then
+        return natives.forget(topic)
+    end
+    local forgotten
     if errand then
-        return await(errand, 2)
+        forgotten, err = await(errand, 2)
     end
     if err then
         return nil, err
     end
-    return natives.forget(topic)
+    return forgotten == 1
 end
 
 
