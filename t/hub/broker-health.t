@@ -5,12 +5,11 @@ import http.client
 import itertools
 import json
 import os
-import re
 import signal
 
 from lib.brokers import REDIS, Redis, machine, metric, skip_without
 from lib.crowd import Crowd, Line, lines, room
-from lib.live import PATIENCE, PORT, Cases, Tap, await_, equal
+from lib.live import KILLED, PATIENCE, PORT, Cases, Tap, await_, equal
 
 skip_without(REDIS, "redis-server")
 
@@ -35,7 +34,6 @@ BROKERS = "".join("""
 """ % broker for broker in (("main", MAIN), (ODD, SPARE))) + f"""
     websocket_topic "spare:*" 'broker={ODD}';
 """
-KILLED = re.compile(r"exited on signal 9")
 LOST = r"broker .* \(127.0.0.1:\d+\): connection lost"
 
 

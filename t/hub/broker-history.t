@@ -3,13 +3,12 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # machine once, resumed anywhere; what the broker may have lost is told, and nothing else.
 import json
 import os
-import re
 import signal
 import time
 
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
 from lib.feed import Feed, position
-from lib.live import PORT, Cases, Tap, await_, equal
+from lib.live import KILLED, PORT, Cases, Tap, await_, equal
 
 skip_without(REDIS, "redis-server")
 
@@ -56,7 +55,6 @@ case.handler("/subscribe", """
     for _ in ws:messages() do end
 """)
 LOST = r"broker main \(127.0.0.1:\d+\): connection lost"
-KILLED = re.compile(r"exited on signal 9")
 topics = (f"h:{n}" for n in range(1000))
 
 

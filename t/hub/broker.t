@@ -14,7 +14,7 @@ import time
 
 from lib.brokers import REDIS, Redis, level, machine, metric, skip_without
 from lib.crowd import Crowd, Line, room
-from lib.live import PATIENCE, PORT, Cases, Nginx, Tap, await_, equal
+from lib.live import KILLED, PATIENCE, PORT, Cases, Nginx, Tap, await_, equal
 from lib.peer import TEXT
 
 skip_without(REDIS, "redis-server")
@@ -36,7 +36,6 @@ BROKER = """
     }
     websocket_topic "home:*" broker=off;
 """ % DOOR
-KILLED = re.compile(r"exited on signal 9")
 LOST = r"broker main \(127.0.0.1:\d+\): connection lost"
 
 

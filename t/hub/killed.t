@@ -9,7 +9,7 @@ import signal
 import time
 
 from lib.crowd import WORKERS, Crowd, Line, empty, lines, room
-from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal
+from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal, run_on
 from lib.peer import TEXT
 
 chance = random.Random(14)
@@ -42,7 +42,6 @@ case.handler("/store", """
         if n % 20 == 0 then ngx.sleep(0.001) end
     end
 """)
-KILLED = re.compile(r"exited on signal 9")
 
 
 def numbers(one, who):
@@ -182,19 +181,4 @@ def in_a_reload(ng):
 
 
 ng = Nginx(server=case.server, http="websocket_zone 64m; websocket_topic kept history=100;", workers=WORKERS, listen="reuseport")
-try:
-    ng.start()
-    for body in (mid_publish, while_quitting, in_a_reload) if not VALGRIND else ():
-        def attempt(body=body):
-            body(ng)
-            loud = [line for line in ng.loud() if not KILLED.search(line)]
-            assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
-        tap.attempt(body.__name__.replace("_", " "), attempt)
-
-    def end():
-        equal(ng.stop(), 0, "exit code of nginx")
-        assert not ng.loud(), "nginx logged something"
-    tap.attempt("nginx ends without a word", end)
-finally:
-    ng.kill()
-tap.done()
+run_on(ng, tap, () if VALGRIND else (mid_publish, while_quitting, in_a_reload))

@@ -3,11 +3,10 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # names and whom it only counts, who comes and goes; slow readers, killed workers, reloads.
 import json
 import os
-import re
 import signal
 
 from lib.crowd import WORKERS, Line, empty, lines, room
-from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal
+from lib.live import VALGRIND, Cases, Nginx, Tap, await_, equal, run_on
 from lib.peer import TEXT
 from lib.watcher import LOCATIONS, Watcher, join
 
@@ -37,7 +36,6 @@ case.server += LOCATIONS + """
         websocket_slow_consumer close;
     }
 """
-KILLED = re.compile(r"exited on signal 9")
 
 
 def pids(line, topic):
@@ -171,21 +169,5 @@ def killed_workers(ng):
 
 
 ng = Nginx(server=case.server, http=HTTP, workers=WORKERS, listen="reuseport sndbuf=16k")
-try:
-    ng.start()
-    for body in (comes_and_goes, many_are_a_number, only_asked_for, slow_readers, killed_workers):
-        if VALGRIND and body is killed_workers:
-            continue
-        def attempt(body=body):
-            body(ng)
-            loud = [line for line in ng.loud() if not KILLED.search(line)]
-            assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
-        tap.attempt(body.__name__.replace("_", " "), attempt)
-
-    def end():
-        equal(ng.stop(), 0, "exit code of nginx")
-        assert not ng.loud(), "nginx logged something"
-    tap.attempt("nginx ends without a word", end)
-finally:
-    ng.kill()
-tap.done()
+run_on(ng, tap, (comes_and_goes, many_are_a_number, only_asked_for, slow_readers)
+       + (() if VALGRIND else (killed_workers,)))

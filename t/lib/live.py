@@ -33,6 +33,7 @@ BINARY = os.environ.get("TEST_NGINX_BINARY") or shutil.which(
     "nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 EVENT_TYPE = os.environ.get("TEST_NGINX_EVENT_TYPE")
 LOUD = re.compile(r"\[(?:warn|error|crit|alert|emerg)\]")
+KILLED = re.compile(r"exited on signal 9")
 
 
 def modules():
@@ -305,6 +306,33 @@ def settled(ng, logs):
     assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
 
 
+def ended(ng):
+    equal(ng.stop(), 0, "exit code of nginx")
+    loud = ng.loud()
+    assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
+    found = ng.valgrind_findings()
+    assert not found, "valgrind:\n" + "\n".join(found[:200])
+
+
+def run_on(ng, tap, bodies, idle=False):
+    """Starts `ng`, calls each of `bodies` with it and ends it; the file ends here. nginx logs nothing
+    but the end of workers that were killed. `idle`: each body leaves no session."""
+    try:
+        ng.start()
+        for body in bodies:
+            def attempt(body=body):
+                body(ng)
+                if idle:
+                    await_(lambda: ng.sessions() == 0, "all sessions end")
+                loud = [line for line in ng.loud() if not KILLED.search(line)]
+                assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
+            tap.attempt(body.__name__.replace("_", " "), attempt)
+        tap.attempt("nginx ends without a word", lambda: ended(ng))
+    finally:
+        ng.kill()
+    tap.done()
+
+
 def run(cases, tap=None, prepare=None, **sections):
     """Starts one nginx, runs the cases against it and ends it. With `tap` given there is more to
     come; otherwise the file ends here. `prepare` may change the sections once there is a root."""
@@ -328,13 +356,7 @@ def run(cases, tap=None, prepare=None, **sections):
                 settled(ng, logs)
             tap.attempt(name, attempt)
 
-        def end():
-            equal(ng.stop(), 0, "exit code of nginx")
-            loud = ng.loud()
-            assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
-            found = ng.valgrind_findings()
-            assert not found, "valgrind:\n" + "\n".join(found[:200])
-        tap.attempt("nginx ends without a word", end)
+        tap.attempt("nginx ends without a word", lambda: ended(ng))
     finally:
         ng.kill()
     if last:

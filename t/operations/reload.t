@@ -3,7 +3,7 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # new connections go to the new worker.
 import os
 
-from lib.live import Cases, Nginx, Tap, await_, equal
+from lib.live import Cases, Nginx, Tap, await_, equal, run_on
 from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, frame
 
 tap = Tap()
@@ -142,22 +142,5 @@ def failed_reload(ng):
 
 
 ng = Nginx(server=case.server, listen="sndbuf=32k")
-try:
-    ng.start()
-    for body in served_to_the_end, told_by_exiting, output_pending, writer_waiting, failed_reload:
-        def attempt(body=body):
-            body(ng)
-            await_(lambda: ng.sessions() == 0, "all sessions end")
-            loud = ng.loud()
-            assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
-        tap.attempt(body.__name__.replace("_", " "), attempt)
-
-    def end():
-        equal(ng.stop(), 0, "exit code of nginx")
-        assert not ng.loud(), "nginx logged something"
-        found = ng.valgrind_findings()
-        assert not found, "valgrind:\n" + "\n".join(found[:200])
-    tap.attempt("nginx ends without a word", end)
-finally:
-    ng.kill()
-tap.done()
+run_on(ng, tap, (served_to_the_end, told_by_exiting, output_pending, writer_waiting, failed_reload),
+       idle=True)
