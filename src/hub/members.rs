@@ -105,13 +105,12 @@ impl Local {
             return 0;
         }
         let mut line = Vec::new();
-        if !told.are_many {
+        let are_listed = !told.are_many && {
             let member = |&(number, info)| json::Member { number, node, info };
-            let joins: Vec<_> = told.joins.iter().map(member).collect();
-            let leaves: Vec<_> = told.leaves.iter().map(member).collect();
-            json::changes(&mut line, topic, &joins, &leaves);
-        }
-        if told.are_many || line.len() > MAX_CHANGES {
+            let lists = collected(&told.joins, member).zip(collected(&told.leaves, member));
+            lists.is_some_and(|(joins, leaves)| json::changes(&mut line, topic, &joins, &leaves))
+        };
+        if !are_listed || line.len() > MAX_CHANGES {
             line.clear();
             json::members(&mut line, topic, Members::Count(told.subscribers));
         }
@@ -140,17 +139,23 @@ impl Local {
 
     fn end_call(&mut self, id: &ConnId) {
         let Some(call) = self.presence.calls.remove(id) else { return };
-        let found = call.members.iter();
-        let members: Vec<_> = found
-            .map(|(node, number, info)| json::Member { number: *number, node: *node, info })
-            .collect();
-        let members = call.many().map_or(Members::All(&members), Members::Count);
+        let members = collected(&call.members, |(node, number, info)| json::Member {
+            number: *number,
+            node: *node,
+            info,
+        });
+        let members = match (call.many(), &members) {
+            (None, Some(members)) => Members::All(members),
+            (many, _) => Members::Count(many.unwrap_or(call.members.len() as u64)),
+        };
         self.tell_members(&call.topic, members, &call.waiting);
     }
 
     fn tell_members(&mut self, topic: &[u8], members: Members<'_>, waiting: &HashSet<ConnId>) {
         let mut line = Vec::new();
-        json::members(&mut line, topic, members);
+        if let (false, Members::All(all)) = (json::members(&mut line, topic, members), members) {
+            json::members(&mut line, topic, Members::Count(all.len() as u64));
+        }
         let them: Vec<u32> = waiting.iter().filter_map(|id| self.handle(id)).collect();
         self.tell_line(topic, &line, &them);
     }
@@ -272,4 +277,12 @@ impl Hub {
         let _ = self
             .send_by_gateway(&Envelope { far: true, ..message(Kind::Untold, false, &[], None) });
     }
+}
+
+/// A list made of another one; none where there is no memory for it, and a count has to do.
+fn collected<'a, T, U>(list: &'a [T], make: impl Fn(&'a T) -> U) -> Option<Vec<U>> {
+    let mut made = Vec::new();
+    made.try_reserve_exact(list.len()).ok()?;
+    made.extend(list.iter().map(make));
+    Some(made)
 }

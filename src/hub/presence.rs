@@ -4,7 +4,7 @@
 //! gateway passes the question on to other machines, whose gateways answer (relay.rs).
 
 use ws_hub::envelope::Kind;
-use ws_hub::presence::{put_member, Head, Then};
+use ws_hub::presence::{put_member, Head, Then, MAX_INFO};
 use ws_hub::roll_call::{Answered, RollCall};
 use ws_hub::topic::check_topic;
 use ws_hub::{ConnId, Envelope, NodeId, Target};
@@ -168,9 +168,13 @@ impl Local {
 
     /// A piece of an answer: who has not been told of and still subscribes.
     fn piece(&mut self, due: &mut Due, row: u16, bytes: usize) -> Vec<u8> {
-        let mut members = Vec::new();
+        let (mut members, mut out) = (Vec::new(), Vec::new());
         let all = due.handles.len();
-        if all > due.most as usize {
+        // The last of a piece may be longer than what is left of it. Without memory their number has to do.
+        let room = bytes.min(all * (MAX_INFO + 16)) + 2 * MAX_INFO;
+        let has_room = members.try_reserve(room).and(out.try_reserve(room)).is_ok();
+        let are_many = all > due.most as usize || !has_room;
+        if are_many {
             due.told = all;
         }
         let piece = &due.handles[due.told..];
@@ -187,11 +191,10 @@ impl Local {
             }
         }
         let then = match due.told == all {
-            _ if all > due.most as usize => Then::Number(all as u64),
+            _ if are_many => Then::Number(all as u64),
             true => Then::End,
             false => Then::More,
         };
-        let mut out = Vec::with_capacity(members.len() + 8);
         Head { row, piece: due.pieces, then }.encode(&mut out);
         out.append(&mut members);
         due.pieces += 1;

@@ -83,7 +83,8 @@ impl Call {
         if self.members.iter().any(is_known) {
             return;
         }
-        if self.members.len() <= MOST_MEMBERS {
+        // Without memory for a list it is a count.
+        if self.members.len() <= MOST_MEMBERS && self.members.try_reserve(1).is_ok() {
             self.members.push((node, number, info.into()));
         } else {
             self.more += 1;
@@ -98,10 +99,10 @@ impl Call {
         }
     }
 
-    /// How many are there, if they are more than are listed.
+    /// How many are there, if they are more than are listed, or not all are known.
     pub fn many(&self) -> Option<u64> {
-        let all = self.members.len() as u64 + self.more + self.roll.numbers();
-        (all > MOST_MEMBERS as u64).then_some(all)
+        let (known, beside) = (self.members.len(), self.more + self.roll.numbers());
+        (known > MOST_MEMBERS || beside > 0).then_some(known as u64 + beside)
     }
 }
 

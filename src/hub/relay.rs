@@ -62,7 +62,9 @@ impl Local {
         let Some(relay) = self.presence.relays.get_mut(id) else { return };
         let head = Head { row: 0, piece: relay.pieces, then };
         relay.pieces += 1;
-        self.presence.outgoing.push((relay.to, with_head(&head, piece)));
+        // Who asked does not wait for ever for one that there is no memory for.
+        let piece = with_head(&head, piece).map(|piece| (relay.to, piece));
+        self.presence.outgoing.extend(piece);
         if then != Then::More {
             self.presence.relays.remove(id);
         }

@@ -49,37 +49,40 @@ impl Inbox {
         Ok(())
     }
 
-    /// Takes at most `n` of the bytes received.
-    pub fn take(&mut self, n: usize) -> Vec<u8> {
-        let n = n.min(self.bytes.len() - self.head);
-        let bytes = if self.head == 0 && n == self.bytes.len() {
-            std::mem::take(&mut self.bytes)
-        } else {
-            self.bytes[self.head..self.head + n].to_vec()
-        };
-        self.head += n;
-        if self.head >= self.bytes.len() {
-            // An idle connection holds no buffer.
-            self.bytes = Vec::new();
-            self.head = 0;
+    /// Takes all bytes received. An idle connection holds no buffer.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        self.bytes.drain(..std::mem::take(&mut self.head));
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Takes at most `n` of them.
+    fn take(&mut self, n: usize) -> Result<Vec<u8>, NoMemory> {
+        if n >= self.len() {
+            return Ok(self.take_all());
         }
-        bytes
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(n).map_err(|_| NoMemory)?;
+        bytes.extend_from_slice(&self.bytes[self.head..self.head + n]);
+        self.head += n;
+        Ok(bytes)
     }
 
     /// What is wanted, if it has come.
-    pub fn taken(&mut self, want: Want) -> Option<Vec<u8>> {
+    pub fn taken(&mut self, want: Want) -> Result<Option<Vec<u8>>, NoMemory> {
         let have = self.len();
         match want {
-            Want::Any(n) if have > 0 => Some(self.take(n)),
-            Want::Exactly(n) if have >= n => Some(self.take(n)),
+            Want::Any(n) if have > 0 => self.take(n).map(Some),
+            Want::Exactly(n) if have >= n => self.take(n).map(Some),
             Want::Line => {
                 let rest = &self.bytes[self.head..];
-                let end = rest.iter().take(MAX_LINE + 1).position(|&b| b == b'\n')?;
-                let mut line = self.take(end + 1);
+                let Some(end) = rest.iter().take(MAX_LINE + 1).position(|&b| b == b'\n') else {
+                    return Ok(None);
+                };
+                let mut line = self.take(end + 1)?;
                 line.retain(|&b| b != b'\n' && b != b'\r');
-                Some(line)
+                Ok(Some(line))
             }
-            _ => None,
+            _ => Ok(None),
         }
     }
 }

@@ -121,8 +121,10 @@ impl Stream {
             return Wait::Ready(Got::Data(Vec::new()));
         }
         loop {
-            if let Some(data) = io.inbox.taken(want) {
-                return Wait::Ready(Got::Data(data));
+            match io.inbox.taken(want) {
+                Ok(Some(data)) => return Wait::Ready(Got::Data(data)),
+                Ok(None) => {}
+                Err(NoMemory) => return Wait::Ready(Got::Failed(IoError::NoMemory, Vec::new())),
             }
             if want == Want::Line && io.inbox.len() > MAX_LINE {
                 return Wait::Ready(Got::LineTooLong);
@@ -131,7 +133,7 @@ impl Stream {
                 return Wait::Ready(Got::Failed(IoError::Closed, Vec::new()));
             }
             if let Some(err) = io.read_end {
-                let rest = io.inbox.take(usize::MAX);
+                let rest = io.inbox.take_all();
                 return Wait::Ready(match (want, err) {
                     (Want::All, IoError::Closed) => Got::Data(rest),
                     _ => Got::Failed(err, rest),
@@ -145,7 +147,7 @@ impl Stream {
         let own = self.waiting.read_deadline(again, 0, self.waiting.recv_timeout.get());
         let deadline = left.map_or(own, |left| now.saturating_add(left));
         if now >= deadline {
-            return Wait::Ready(Got::Failed(IoError::Timeout, io.inbox.take(usize::MAX)));
+            return Wait::Ready(Got::Failed(IoError::Timeout, io.inbox.take_all()));
         }
         self.waiting.reader.park(r, deadline.saturating_sub(now))
     }
@@ -245,7 +247,7 @@ impl Stream {
         }
         if side != Side::Write {
             io.read_end.get_or_insert(IoError::Closed);
-            io.inbox.take(usize::MAX);
+            io.inbox.take_all();
             self.waiting.reader.wake_all();
         }
         if side != Side::Read {

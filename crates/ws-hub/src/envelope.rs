@@ -163,6 +163,8 @@ impl<'a> Topics<'a> {
     pub fn new(topics: &[&[u8]], bytes: &'a mut Vec<u8>) -> Result<Self, EnvelopeError> {
         let count = u8::try_from(topics.len()).map_err(|_| EnvelopeError::Topics)?;
         bytes.clear();
+        let len = topics.iter().map(|topic| 1 + topic.len()).sum();
+        bytes.try_reserve(len).map_err(|_| EnvelopeError::NoMemory)?;
         for topic in topics {
             bytes.push(checked_len(topic)?);
             bytes.extend_from_slice(topic);
@@ -332,6 +334,7 @@ impl<'a> Envelope<'a> {
     /// Appends the whole message to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
         self.encode_head(out)?;
+        out.try_reserve(self.payload.len()).map_err(|_| EnvelopeError::NoMemory)?;
         out.extend(self.payload);
         Ok(())
     }
@@ -486,6 +489,8 @@ pub enum EnvelopeError {
     BadReason,
     /// A payload where there is none.
     Payload,
+    /// There is no memory for it.
+    NoMemory,
 }
 
 impl From<TopicError> for EnvelopeError {
@@ -505,6 +510,7 @@ impl fmt::Display for EnvelopeError {
             Self::Topics => "too many topics",
             Self::BadReason => "bad close reason",
             Self::Payload => "a message of this kind carries no payload",
+            Self::NoMemory => "no memory",
         })
     }
 }

@@ -114,8 +114,18 @@ pub enum Members<'a> {
     Count(u64),
 }
 
-/// Appends who subscribes a topic.
-pub fn members(out: &mut Vec<u8>, topic: &[u8], members: Members<'_>) {
+/// Bytes of a list beside its topic and members: the longest names, a number, quotes and brackets.
+const AROUND_LISTS: usize = 60;
+
+/// Appends who subscribes a topic. False: there is no memory for it.
+pub fn members(out: &mut Vec<u8>, topic: &[u8], members: Members<'_>) -> bool {
+    let len = match members {
+        Members::All(members) => list_len(members),
+        Members::Count(_) => 0,
+    };
+    if out.try_reserve(AROUND_LISTS + string_len(topic) + len).is_err() {
+        return false;
+    }
     begin(out, topic, None);
     out.extend_from_slice(b",\"members\":");
     match members {
@@ -123,16 +133,34 @@ pub fn members(out: &mut Vec<u8>, topic: &[u8], members: Members<'_>) {
         Members::Count(n) => out.extend_from_slice(n.to_string().as_bytes()),
     }
     out.push(b'}');
+    true
 }
 
-/// Appends who has come and gone.
-pub fn changes(out: &mut Vec<u8>, topic: &[u8], joins: &[Member<'_>], leaves: &[Member<'_>]) {
+/// Appends who has come and gone. False: there is no memory for it.
+pub fn changes(
+    out: &mut Vec<u8>,
+    topic: &[u8],
+    joins: &[Member<'_>],
+    leaves: &[Member<'_>],
+) -> bool {
+    let len = string_len(topic) + list_len(joins) + list_len(leaves);
+    if out.try_reserve(AROUND_LISTS + len).is_err() {
+        return false;
+    }
     begin(out, topic, None);
     out.extend_from_slice(b",\"joins\":");
     list(out, joins);
     out.extend_from_slice(b",\"leaves\":");
     list(out, leaves);
     out.push(b'}');
+    true
+}
+
+/// Bytes of a member beside its info: `,{"member":"...","node":"...","info":...}`.
+const AROUND_MEMBER: usize = 60;
+
+fn list_len(members: &[Member<'_>]) -> usize {
+    members.iter().map(|member| AROUND_MEMBER + string_len(member.info.as_bytes())).sum()
 }
 
 fn list(out: &mut Vec<u8>, members: &[Member<'_>]) {

@@ -85,12 +85,13 @@ pub fn put_member(out: &mut Vec<u8>, number: u64, info: &str) {
     out.extend(info.as_bytes());
 }
 
-/// The members of a piece, from its bytes, behind another head.
-pub fn with_head(head: &Head, piece: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(piece.len());
+/// The members of a piece, from its bytes, behind another head. None: there is no memory for it.
+pub fn with_head(head: &Head, piece: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(piece.len().max(HEAD)).ok()?;
     head.encode(&mut out);
     out.extend(piece.get(HEAD..).unwrap_or_default());
-    out
+    Some(out)
 }
 
 /// The members of a piece: numbers and infos. What is cut off or not UTF-8 ends it.
@@ -147,8 +148,10 @@ impl Changes {
 
     /// As bytes of at most so many, beside how many subscribe now.
     pub fn encode(&self, subscribers: u64, most: usize) -> Vec<u8> {
-        let are_many = self.are_many || CHANGES_HEAD + self.bytes > most;
-        let mut out = Vec::with_capacity(CHANGES_HEAD + self.bytes);
+        let len = CHANGES_HEAD + self.bytes;
+        let mut out = Vec::new();
+        // Without memory for all of them their number has to do.
+        let are_many = self.are_many || len > most || out.try_reserve_exact(len).is_err();
         out.extend(subscribers.to_le_bytes());
         out.push(u8::from(are_many));
         if !are_many {
@@ -184,7 +187,16 @@ impl<'a> Told<'a> {
         while let Some((&has_come, member)) = rest.split_first() {
             let mut members = Members(member);
             let Some(member) = members.next() else { break };
-            if has_come == 1 { &mut joins } else { &mut leaves }.push(member);
+            let list = if has_come == 1 { &mut joins } else { &mut leaves };
+            if list.try_reserve(1).is_err() {
+                return Some(Told {
+                    subscribers,
+                    are_many: true,
+                    joins: Vec::new(),
+                    leaves: Vec::new(),
+                });
+            }
+            list.push(member);
             rest = members.0;
         }
         Some(Told { subscribers, are_many: many == 1, joins, leaves })
@@ -229,7 +241,7 @@ mod tests {
         let (mut piece, head) = (Vec::new(), Head { row: 0, piece: 9, then: Then::More });
         Head { row: 5, piece: 1, then: Then::End }.encode(&mut piece);
         put_member(&mut piece, 7, "x");
-        let again = with_head(&head, &piece);
+        let again = with_head(&head, &piece).unwrap();
         let (got, mut members) = Head::decode(&again).unwrap();
         assert_eq!((got, members.next(), members.next()), (head, Some((7, "x")), None));
     }

@@ -266,7 +266,12 @@ pub fn decode(args: &Args) -> Outcome {
     if missing > 0 {
         return Outcome::one(Value::Int((bytes.len() + missing) as i64));
     }
-    let mut data = rest[key_len..key_len + len as usize].to_vec();
+    let payload = &rest[key_len..key_len + len as usize];
+    let mut data = Vec::new();
+    if data.try_reserve_exact(payload.len()).is_err() {
+        return Outcome::nil_err("no memory");
+    }
+    data.extend_from_slice(payload);
     if let (true, Some(key)) = (head.masked, rest.first_chunk()) {
         mask::apply(*key, 0, &mut data);
     }
