@@ -217,19 +217,23 @@ impl Session {
         }
         // The rest of a message that was half read in frames makes no sense as one.
         io.driver.conn.begin(Style::Messages);
+        let mut begun = again;
         if !again {
             if self.waiting.is_served() {
                 // Whoever closes asks for nothing more, and what waits would hold the close frame up.
                 while io.driver.conn.take_item(&Worker).is_some() {}
             }
-            io.driver.conn.close(&Worker, code, reason, timeout);
+            begun = io.driver.conn.close(&Worker, code, reason, timeout);
+            if begun && timeout == 0 {
+                io.driver.conn.end_unanswered(&Worker);
+            }
             self.react(io);
             self.flush_now(io);
         }
         self.converse(io);
         if let Some(end) = io.driver.conn.end() {
             // The connection's own timer may have come first.
-            let unanswered = again && *end == End::Unanswered;
+            let unanswered = begun && *end == End::Unanswered;
             self.flush_now(io);
             return Wait::Ready(if unanswered { Err(Unclosed::Timeout) } else { Ok(()) });
         }

@@ -276,5 +276,22 @@ def _(ng):
     equal(peer.report(), "nil | closed")
 
 
+case.handler("/leaves", OPEN % "()" + """
+    live.report("sent", ws:send(("f"):rep(1048576), "binary"))
+    live.report(ws:close(4000, "bye", 0))
+""", "websocket_send_buffer 2m;")
+
+
+@case("who closes and does not wait leaves output and close frame to a peer that reads later")
+def _(ng):
+    peer = Peer(ng, "/leaves", window=4096)
+    equal(peer.report(), "sent | 1048586")
+    equal(peer.report(), "nil | timeout")
+    equal(peer.frame(), (BINARY_FRAME, b"f" * MIB))
+    equal(peer.frame(), (CLOSE, b"\x0f\xa0bye"))
+    equal(peer.rest(), b"")
+    peer.close()
+
+
 # valgrind lets nobody raise it.
 run(case, listen="sndbuf=64k", main="" if VALGRIND else "worker_rlimit_nofile 4096;")

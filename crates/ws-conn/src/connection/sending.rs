@@ -375,6 +375,13 @@ impl Connection {
         self.dialogue.close(host, code, reason, until)
     }
 
+    /// Does not wait for the answer to a close frame, which still leaves, behind what was queued before it.
+    pub fn end_unanswered(&mut self, host: &impl Host) {
+        if self.dialogue.end().is_none() {
+            self.end_output(host, End::Unanswered);
+        }
+    }
+
     /// Closes without waiting for the peer's answer: what was queued before goes out first. Where the
     /// peer's own close frame waits behind what nobody has taken, that one is answered.
     pub fn end_with(&mut self, host: &impl Host, code: u16, reason: &[u8]) {
