@@ -229,6 +229,11 @@ impl Local {
         }
     }
 
+    /// Where a topic's history ends.
+    pub(super) fn position(&self, topic: &[u8]) -> Option<Position> {
+        self.histories.as_ref().map(|histories| histories.position(topic))
+    }
+
     /// Whether a topic has a history.
     pub(super) fn keeps(&self, topic: &[u8]) -> bool {
         self.histories.as_ref().is_some_and(|histories| histories.keeps(topic))

@@ -57,9 +57,8 @@ pub(super) struct Special {
     pub wants_members: bool,
     /// Set until it is live.
     pub behind: Option<Behind>,
-    /// What it has had of a copy that is not up to date, and how many messages more it may be sent
-    /// when that is: then it goes on from there.
-    pub waits: Option<(Position, usize)>,
+    /// It waits for a copy of what it has had more of.
+    pub waits: Option<Waits>,
 }
 
 impl Special {
@@ -75,6 +74,17 @@ pub(super) struct Behind {
     pub at: Position,
     /// What it is to be told before it gets more.
     pub say: Option<State>,
+}
+
+/// Who has had something of a history of which this machine's copy is not up to date, or behind.
+#[derive(Clone, Copy)]
+pub(super) struct Waits {
+    /// What it has had: from there it goes on.
+    pub at: Position,
+    /// It may be sent so many messages more.
+    pub limit: usize,
+    /// Since when the copy should have been there.
+    pub since: Option<u64>,
 }
 
 /// What becomes of messages that a raw subscriber cannot get any more. JSON has a line for it.

@@ -13,13 +13,17 @@ use ws_hub::{ConnId, Counter, TopicHash};
 
 use super::follow::{PIECE, UNKNOWN};
 use super::history::{cursor, Item};
-use super::local::{as_text, Behind, Extra, Local, Member, Message, OnGap, Special};
+use super::local::{as_text, Behind, Extra, Local, Member, Message, OnGap, Special, Waits};
 use super::numbers::delivered;
 use super::questions::PRESENCE;
+use crate::ngx::clock;
 use crate::session::{stats, Delivery, Session};
 
 /// Output that waits for one subscriber while it is being filled.
 const ROOM: usize = 64 * 1024;
+/// Who has had more than this machine's copy has waits for so long, in milliseconds: longer than a
+/// connection that leads nowhere is believed in. No history has its cursor then.
+const PATIENCE_MS: u64 = 20_000;
 /// One message, to see whether it is there.
 const ONE: Limit = Limit { records: 1, bytes: 1 };
 
@@ -66,7 +70,8 @@ impl Local {
             (Some(Reason::Unavailable), Since::Cursor(text)) => Cursor::decode(text),
             _ => None,
         };
-        let waits = waits.map(|cursor| (cursor.position, wanted.limit));
+        let limit = wanted.limit;
+        let waits = waits.map(|cursor| Waits { at: cursor.position, limit, since: None });
         let behind = from.is_some() || wanted.json;
         if !behind && wanted.on_gap == OnGap::Close && waits.is_none() {
             return state;
@@ -107,7 +112,8 @@ impl Local {
                 _ => return now(Some(Reason::Cursor)),
             },
         };
-        if !self.is_current(topic) {
+        let is_ahead = matches!(from, From::After(at) if self.is_ahead(topic, at, live));
+        if is_ahead || !self.is_current(topic) {
             let mut unavailable = now(Some(Reason::Unavailable));
             if let Since::Cursor(text) = wanted.since {
                 unavailable.1.cursor = text.try_into().ok();
@@ -139,6 +145,12 @@ impl Local {
         (Some(at), State { cursor, recovered: true, count, reason: None })
     }
 
+    /// Whether somebody has had more of a history than this machine's copy has: another machine's is
+    /// further, and what is between is on its way here.
+    pub(super) fn is_ahead(&self, topic: &[u8], at: Position, here: Position) -> bool {
+        at.epoch == here.epoch && at.offset > here.offset && self.keeper(topic).is_some()
+    }
+
     /// A copy is up to date: whoever has waited for that goes on from where it was.
     pub(super) fn resume_waiting(&mut self, topic: &[u8]) {
         let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
@@ -150,10 +162,25 @@ impl Local {
             return;
         }
         let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
-        let take = |(handle, special): (&u32, &mut Special)| Some((*handle, special.waits.take()?));
-        let waiting: Vec<(u32, (Position, usize))> =
-            extra.special.iter_mut().filter_map(take).collect();
-        for (handle, (at, limit)) in waiting {
+        let now = clock::now_ms();
+        let of = |(handle, special): (&u32, &mut Special)| Some((*handle, special.waits?));
+        let waiting: Vec<(u32, Waits)> = extra.special.iter_mut().filter_map(of).collect();
+        for (handle, Waits { at, limit, since }) in waiting {
+            let is_ahead = self.is_ahead(topic, at, live);
+            let since = since.unwrap_or(now);
+            let goes_on_waiting = is_ahead && now < since + PATIENCE_MS;
+            if let Some((_, Some(extra))) = self.topics.get_mut(topic) {
+                let Some(special) = extra.special.get_mut(&handle) else { continue };
+                let waits = Waits { at, limit, since: is_ahead.then_some(since) };
+                special.waits = goes_on_waiting.then_some(waits);
+            }
+            if is_ahead {
+                if !goes_on_waiting {
+                    self.tell(topic, handle, Reason::Epoch, live);
+                    self.fill(handle);
+                }
+                continue;
+            }
             let text = cursor(topic, at);
             let (since, json, on_gap) = (Since::Cursor(&text), false, OnGap::Ignore);
             let wanted = Wanted { since, limit, most_topics: 0, json, on_gap, info: b"" };

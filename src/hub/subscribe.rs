@@ -154,6 +154,12 @@ pub fn history(
                 _ => return Err(Error::Cursor),
             },
         };
+        if let From::After(at) = from {
+            let here = hub.local.position(topic);
+            if here.is_some_and(|here| hub.local.is_ahead(topic, at, here)) {
+                return Err(Error::BrokerUnavailable);
+            }
+        }
         if reverse {
             let newest = match from {
                 From::Newest(n) => n,

@@ -3,10 +3,12 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # replicas, it pauses, it keeps its data over a kill -9, it lets a user do less than that needs, it
 # cuts a slow reader, it lies; bytes come one by one, connections lead nowhere, a frame is cut. Live
 # subscribers of a history get every message over all of it, or are told; plain topics go on.
+import base64
 import os
 import re
 import shutil
 import signal
+import struct
 import time
 
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
@@ -229,6 +231,39 @@ def evicts(story):
     redis.ask("FLUSHALL")
 
 
+def ahead():
+    """Who has had more on one machine than another has heard of yet waits there, and hears nothing
+    twice; who only says so is told after a while."""
+    story = Story()
+    shim.mode = "stalled"
+    story.put(3)
+    while story.feeds[1].line()["data"] != f"{story.sent:05d}":
+        pass
+    cursor = story.feeds[1].cursor
+    feed = Feed(ngs[0], story.topic, cursor)
+    line = feed.line()
+    equal((line["resumed"], line["reason"], line["cursor"]), (False, "unavailable", cursor))
+    equal(ask(ngs[0], f"/topic?t={story.topic}&since={cursor}")[0], 503)
+    shim.mode = "open"
+    line = feed.line()
+    equal((line["resumed"], line["cursor"]), (True, cursor))
+    story.put()
+    equal(feed.line()["data"], f"{story.sent:05d}")
+    up()
+    raw = base64.urlsafe_b64decode(cursor[1:])
+    beyond = "c" + base64.urlsafe_b64encode(raw[:16] + struct.pack(">Q", 1 << 40)).decode().rstrip("=")
+    liar = Feed(ngs[0], story.topic, beyond)
+    equal(liar.line()["reason"], "unavailable")
+    story.put()
+    equal(feed.line()["data"], f"{story.sent:05d}")
+    equal(liar.line()["reason"], "epoch")
+    story.put()
+    for one in feed, liar:
+        equal(one.line()["data"], f"{story.sent:05d}")
+        one.close()
+    story.close()
+
+
 def denied():
     """A user who may publish plainly, and run no scripts: histories are refused, plain topics are not."""
     redis.ask("ACL", "SETUSER", "default", "-evalsha")
@@ -291,6 +326,7 @@ try:
             ("its disk is full", disk_is_full),
             ("it is killed, and keeps its data", killed_with_its_data, True),
             ("it evicts", evicts, True),
+            ("a machine is behind what a client has had", ahead, None),
             ("a user may do less", denied, None),
             ("it lies", lies, None)):
         if os.environ.get("ONLY", name) in name:
