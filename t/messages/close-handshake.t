@@ -80,7 +80,7 @@ qq{nil "closed" 4000 } . ::brief("r" x 120 . "\xe2\x82\xac") . "\n"
 --- http_config
     init_by_lua_block { go = require("ngx.semaphore").new() }
 --- handler
-    go:wait(5)
+    go:wait(60)
     report(ws:state())
     report(ws:send("x"))
     report(ws:recv())
@@ -128,7 +128,7 @@ nil "closed" 1000 ""
     say(p:rest())
     p:close()
 --- handler
-    report(ws:close(4000, "enough"))
+    report(ws:close(4000, "enough", 60000))
     report(ws:close_info())
 --- response_body eval
 qq{136 } . ::brief("\x0f\xa0enough") . qq{\n"" "closed"\n}
@@ -402,7 +402,7 @@ close 1000 ""
     say(p:rest())
     p:close()
 --- handler
-    report(ws:close())
+    report(ws:close(1000, "", 60000))
     report(ws:close_info())
 --- response_body
 "" "closed"

@@ -155,7 +155,7 @@ no more
 
 
 
-=== TEST 12: ngx.exit(ngx.OK) is a return, ngx.exit(ngx.ERROR) says that the handler failed
+=== TEST 12: ngx.exit(ngx.OK) is a return; ngx.exit(ngx.ERROR), 408 and 499 say that the handler failed
 --- client
     local function ended(path)
         local p = peer.connect(nil, path)
@@ -163,7 +163,9 @@ no more
         p:close()
     end
     ended("/ok")
-    ended("/error")
+    for _, status in ipairs { ngx.ERROR, 408, 499 } do
+        ended("/fails?" .. status)
+    end
 --- config
     location = /ok {
         content_by_lua_block {
@@ -171,14 +173,16 @@ no more
             ngx.exit(ngx.OK)
         }
     }
-    location = /error {
+    location = /fails {
         content_by_lua_block {
             assert(require("resty.websocket").accept())
-            ngx.exit(ngx.ERROR)
+            ngx.exit(tonumber(ngx.var.args))
         }
     }
 --- response_body
 1000 "" "" "closed"
+1011 "" "" "closed"
+1011 "" "" "closed"
 1011 "" "" "closed"
 
 

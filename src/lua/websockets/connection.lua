@@ -215,6 +215,11 @@ local function call(conn, name, callback, ...)
 end
 
 
+-- A trace through these would hold the program's functions, and by them its context, for good.
+jit.off(tell)
+jit.off(call)
+
+
 -- The program's side of service() ----------------------------------------------------------------
 
 local function wait_for_peer(_, conn)
