@@ -8,7 +8,7 @@ MODULE := build/ngx_http_lua_websocket_module.so
 # Where nginx's headers are: the variables given, or Debian's nginx-dev configured into build/nginx.
 HEADERS = lines=$$(tools/nginx-headers.sh build/nginx); export $$lines
 
-.PHONY: help run run-cluster test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll test-brokers soak build check reference licences bench oracle conformance fuzz \
+.PHONY: help run run-cluster test test-unit test-nginx test-clients test-valgrind test-assertions test-rust test-asan test-all test-poll test-attached test-brokers soak build check reference licences bench oracle conformance fuzz \
 	fresh image matrix deb test-deb dist clean
 
 help: ## list the commands
@@ -50,6 +50,10 @@ test-poll: build ## t/*/*.t with nginx on poll, a part with select and a byte at
 	@tools/deps.sh test
 	@tools/test-poll.sh $(T)
 
+test-attached: build ## what has connections without a request (T=...) once more, with websocket_detach off
+	@tools/deps.sh test
+	@TEST_NGINX_DETACH=off t/prove.sh $(or $(T),t/callbacks/*.t t/hub/*.t t/operations/*.t)
+
 test-brokers: build ## t/hub/broker*.t (T=... for some): several nginx over real servers, which it installs where it can
 	@tools/deps.sh test
 	@tools/test-brokers.sh $(T)
@@ -71,7 +75,7 @@ test-asan: ## t/*/*.t (or T=...) with the module built with AddressSanitizer; a 
 	@tools/checked.sh asan $(T)
 
 test-all: ## everything in full, an hour and more: check, test, the three builds above, valgrind, poll, Autobahn, the image, Debian 13
-	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll test-brokers conformance image "matrix ROWS=trixie"; do \
+	@for part in check test-rust test test-assertions test-asan test-valgrind test-poll test-attached test-brokers conformance image "matrix ROWS=trixie"; do \
 		$(MAKE) --no-print-directory $$part || exit; done
 
 check: ## formatting, clippy with warnings as errors, layering, no circles, crates by deny.toml, documents

@@ -61,7 +61,7 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
 ];
 
 /// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 26] = [
+pub static mut COMMANDS: [ffi::ngx_command_t; 27] = [
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -84,6 +84,12 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 26] = [
         ffi::NGX_CONF_FLAG,
         ffi::ngx_conf_set_flag_slot,
         offset_of!(Location, handler_close),
+    ),
+    row(
+        c"websocket_detach",
+        ffi::NGX_CONF_FLAG,
+        ffi::ngx_conf_set_flag_slot,
+        offset_of!(Location, detach),
     ),
     row(
         c"websocket_publish_from_client",

@@ -46,6 +46,8 @@ pub struct Location {
     pub shutdown_close: Option<Option<Rc<ShutdownClose>>>,
     /// `websocket_handler_close`: 0 is off.
     pub handler_close: usize,
+    /// `websocket_detach`: 0 is off.
+    pub detach: usize,
     /// `websocket_publish_from_client`: 0 is off.
     pub publish_from_client: usize,
     /// `websocket_resume_limit`; 0 is none.
@@ -155,6 +157,7 @@ impl Location {
             deflate: deflate::Config::default(),
             shutdown_close: None,
             handler_close: UNSET,
+            detach: UNSET,
             publish_from_client: UNSET,
             resume_limit: UNSET,
             max_subscriptions: UNSET,
@@ -181,6 +184,7 @@ impl Location {
         pick(&mut self.ping_timeout, prev.ping_timeout, 10_000);
         pick(&mut self.slow_consumer, prev.slow_consumer, 1);
         pick(&mut self.handler_close, prev.handler_close, 1);
+        pick(&mut self.detach, prev.detach, 1);
         pick(&mut self.publish_from_client, prev.publish_from_client, 0);
         pick(&mut self.resume_limit, prev.resume_limit, 300);
         pick(&mut self.max_subscriptions, prev.max_subscriptions, 0);
@@ -214,6 +218,7 @@ impl Location {
             lifetime: self.lifetime.flatten(),
             shutdown: self.goodbye(),
             handler_close: self.handler_close != 0,
+            detach: self.detach != 0,
         }
     }
 

@@ -5,8 +5,8 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::mem;
-use std::sync::OnceLock;
 
+use super::stub_status;
 use super::wire::idle_handler;
 use crate::ffi;
 
@@ -134,7 +134,8 @@ pub(super) unsafe fn close(c: *mut ffi::ngx_connection_t) {
             }
         }
         LIVE.with_borrow_mut(|live| live.remove(&c));
-        uncount();
+        // nginx counted it when it accepted it (ngx_event_accept).
+        stub_status::ACTIVE.take_one();
         (*c).set_destroyed(1);
         let pool = (*c).pool;
         ffi::ngx_close_connection(c);
@@ -145,22 +146,4 @@ pub(super) unsafe fn close(c: *mut ffi::ngx_connection_t) {
 unsafe extern "C" fn close_event(c: *mut ffi::ngx_connection_t) {
     // SAFETY: nginx calls this when the TLS shutdown it had put off is over.
     unsafe { close(c) };
-}
-
-/// Takes one off the open connections of stub_status, where nginx has that: it counted this one
-/// when it accepted it (ngx_event_accept).
-fn uncount() {
-    static ACTIVE: OnceLock<usize> = OnceLock::new();
-    let active = *ACTIVE.get_or_init(|| {
-        // SAFETY: looks a symbol up; null where nginx was built without stub_status.
-        unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ngx_stat_active".as_ptr()) as usize }
-    });
-    if active != 0 {
-        // SAFETY: the symbol is a pointer to a counter in memory shared by all workers, which
-        // nginx changes atomically too.
-        unsafe {
-            let counter = *(active as *const *const std::sync::atomic::AtomicUsize);
-            (*counter).fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! Our hold on the connection of a request: events, and the two ways of leaving it. Created by a
 //! session, tied to a request by `takeover::take`, and dead (every call a no-op or an error) from
-//! the moment nginx frees the request.
+//! the moment nginx frees the request; unless it was *parted* from it before (`parting`), which leaves
+//! it the connection alone until the end, when it gets a request once more.
+
+mod parted;
 
 use std::cell::Cell;
 use std::mem;
@@ -23,16 +26,44 @@ const BUFFERED: u32 = 0x08;
 /// Owned by its session (which is reference-counted and may outlive the request). The pointers are
 /// cleared in `release`, called from the request's own cleanup, so they are never followed into a
 /// freed request; the posted flush event and the timer are unlinked there too, and freed.
+///
+/// Of a link that was parted nginx has freed the request, and keeps the connection: `r` is null, the
+/// connection's own events stand in for ours (the posted write event is the flush, the read event's
+/// timer is the timer), and the connection's data is the session, with one count of it.
 pub struct Link {
     c: Wire,
     r: Cell<*mut ffi::ngx_http_request_t>,
-    /// In the request's pool, or on the heap; null from `release` on, and before `attach`.
+    /// In the request's pool, or on the heap; null from `release` on, before `attach` and while
+    /// parted.
     events: Cell<*mut Events>,
     on_heap: Cell<bool>,
     handlers: Cell<(ffi::ngx_event_handler_pt, ffi::ngx_event_handler_pt)>,
     held: Cell<bool>,
     stay: Cell<Stay>,
     checks_abort: Cell<bool>,
+    parts: Cell<Parts>,
+    /// What the end needs of the request, while parted.
+    parted: Cell<Option<Box<dyn Parted>>>,
+}
+
+/// What is kept of a request that was freed before its connection.
+pub(in crate::ngx) trait Parted {
+    /// Gives the connection a request again, and the link to it.
+    ///
+    /// # Safety
+    /// To be called once, by the link, for the connection that was parted with this.
+    unsafe fn rejoin(&self, c: *mut ffi::ngx_connection_t);
+}
+
+/// Whether the request may be freed before the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// It is needed.
+    Never,
+    /// As soon as nothing else holds it.
+    Wanted,
+    /// It has been.
+    Done,
 }
 
 /// What the return of its handler means to a request.
@@ -64,6 +95,8 @@ impl Link {
             held: Cell::new(false),
             stay: Cell::new(Stay::Ends),
             checks_abort: Cell::new(false),
+            parts: Cell::new(Parts::Never),
+            parted: Cell::new(None),
         }
     }
 
@@ -127,8 +160,11 @@ impl Link {
     /// is sent first. The link may be dead afterwards.
     pub fn end_with_handler(&self) {
         self.note_return();
-        if self.stay.replace(Stay::Ends) == Stay::Kept {
-            self.finish_request();
+        match self.stay.replace(Stay::Ends) {
+            Stay::Kept => self.finish_request(),
+            // It may go on for long, with its request.
+            Stay::Awaits => self.never_part(),
+            Stay::Ends => {}
         }
     }
 
@@ -248,11 +284,15 @@ impl Link {
     /// Has the session's `flush` called once, after the events at hand: everything sent in one
     /// turn of the event loop leaves together.
     pub fn post_flush(&self) {
-        if !self.c.get().is_null() {
-            // SAFETY: while there is a connection there are events, unlinked in `release`; the
-            // queue is nginx's own.
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: while there is a connection there are events, unlinked in `release`, or the
+            // connection's own, unlinked when it is closed; the queue is nginx's own.
             unsafe {
-                let flush = ptr::addr_of_mut!((*self.events.get()).flush);
+                let flush = match self.is_parted() {
+                    true => (*c).write,
+                    false => ptr::addr_of_mut!((*self.events.get()).flush),
+                };
                 ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events))
             };
         }
@@ -261,10 +301,14 @@ impl Link {
     /// Has the session's `timer` called in `ms` milliseconds, instead of when it was due before.
     /// The timer does not keep a quitting worker alive, unless `must_run`.
     pub fn set_timer(&self, ms: u64, must_run: bool) {
-        if !self.c.get().is_null() {
-            // SAFETY: while there is a connection there are events, disarmed in `release`.
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: as for `post_flush`, disarmed at the same places.
             unsafe {
-                let ev = ptr::addr_of_mut!((*self.events.get()).timer);
+                let ev = match self.is_parted() {
+                    true => (*c).read,
+                    false => ptr::addr_of_mut!((*self.events.get()).timer),
+                };
                 (*ev).set_cancelable(u32::from(!must_run));
                 // No limit is as long as nginx's timers go.
                 ffi::ngx_add_timer(ev, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
@@ -272,9 +316,11 @@ impl Link {
         }
     }
 
-    /// Ends a request that `Request::hold` keeps alive. Output that is still pending is sent first.
-    /// The link may be dead afterwards.
+    /// Ends a request that `Request::hold` keeps alive, or has one made anew to end. Output that is
+    /// still pending is sent first. The link may be dead afterwards.
     pub fn finish_request(&self) {
+        self.rejoin();
+        self.never_part();
         let (c, r) = (self.c.get(), self.r.get());
         if !r.is_null() {
             // SAFETY: not null means alive. c stays readable after its request is gone, as nginx

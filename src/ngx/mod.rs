@@ -2,6 +2,7 @@
 //! free of raw pointers to nginx's structures, but for nginx's tables in `conf` and lib.rs.
 
 pub mod accepted;
+mod access_log;
 pub mod ahead;
 #[cfg(asan)]
 pub mod asan_control;
@@ -25,6 +26,7 @@ pub mod log;
 pub mod lua_conf;
 pub mod lua_wait;
 pub mod ngx_lua;
+pub mod parting;
 pub mod peers;
 pub mod per_worker;
 pub mod pooled;
@@ -34,6 +36,7 @@ pub mod request;
 pub mod resolve;
 pub mod respond;
 pub mod running;
+mod stub_status;
 pub mod switch;
 pub mod takeover;
 pub mod timer;
@@ -42,6 +45,7 @@ pub mod tls;
 pub mod tls_client;
 pub mod upstream;
 pub mod upstream_conf;
+mod variable_names;
 pub mod wake;
 pub mod wire;
 pub mod zone;

@@ -46,9 +46,13 @@ pub trait Takeover: 'static {
     fn drain_timeout(&self) -> u64;
     /// The request has ended: wake whoever waits; the link is dead or draining.
     fn ended(&self);
-    /// The request's pool is about to go, and somebody still holds the session: take what lies in
-    /// the pool out of it (`Pooled::leave`).
-    fn leave_pool(&self);
+    /// The request is about to be freed, and the session lives on: take what lies in the request's
+    /// pool out of it (`Pooled::leave`).
+    fn leave_request(&self);
+    /// As that, after the end: nothing more comes or goes, but somebody still holds the session.
+    fn outlive_end(&self);
+    /// A turn is over, and nothing is borrowed: what wants the request freed may do so now.
+    fn after_turn(self: &Rc<Self>);
 }
 
 /// Binds `session` to `r`, whose end it is told of from now on, before its connection is taken
@@ -82,9 +86,7 @@ pub fn bind<T: Takeover>(r: Request, session: Rc<T>) -> bool {
 /// left. Returns the bytes that came behind the request head.
 pub fn take<T: Takeover>(r: Request, session: &Rc<T>) -> Vec<u8> {
     let r = r.as_ptr();
-    let data = Rc::as_ptr(session) as *mut c_void;
-    // SAFETY: r is alive (Request's contract). The events' data is the session that `bind` gave a
-    // count of to the request's pool.
+    // SAFETY: r is alive (Request's contract).
     unsafe {
         let head = (*r).header_in;
         let mut first = Vec::new();
@@ -103,14 +105,7 @@ pub fn take<T: Takeover>(r: Request, session: &Rc<T>) -> Vec<u8> {
             // send timer when the handler ends (ngx_http_set_write_handler).
             (*ev).set_delayed(0);
         }
-        session.link().attach(
-            r,
-            Some(read_handler::<T>),
-            Some(write_handler::<T>),
-            Some(flush_handler::<T>),
-            Some(timer_handler::<T>),
-            data,
-        );
+        attach(r, session);
         ffi::ngx_handle_read_event((*c).read, 0);
         // As nginx does for the WebSockets it proxies: a message must not wait until the peer has
         // acknowledged the one before (RFC 896). It does nothing on a Unix socket.
@@ -120,6 +115,22 @@ pub fn take<T: Takeover>(r: Request, session: &Rc<T>) -> Vec<u8> {
         }
         first
     }
+}
+
+/// Puts our handlers on the connection of `r`.
+///
+/// # Safety
+/// `r` must be alive, and `session` bound to it: the events' data is the session of which `bind` gave
+/// a count to the request's pool.
+pub(super) unsafe fn attach<T: Takeover>(r: *mut ffi::ngx_http_request_t, session: &Rc<T>) {
+    session.link().attach(
+        r,
+        Some(read_handler::<T>),
+        Some(write_handler::<T>),
+        Some(flush_handler::<T>),
+        Some(timer_handler::<T>),
+        Rc::as_ptr(session) as *mut c_void,
+    );
 }
 
 /// The session of a request whose connection was taken over.
@@ -243,7 +254,7 @@ unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
             // SAFETY: as above.
             unsafe { (*ev).set_timedout(0) };
         }
-        flush(&*session);
+        flush(&session);
     });
 }
 
@@ -251,19 +262,22 @@ unsafe extern "C" fn flush_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: the event's data is the Rc that `bind` stored; `Link::release` unlinks the event
     // before the pool gives that count back.
     let Some(session) = (unsafe { borrow::<T>((*ev).data) }) else { return };
-    event("flush", &*session, || flush(&*session));
+    event("flush", &*session, || flush(&session));
 }
 
 /// Runs an event's body; a panic (a bug of ours) ends this one request.
-fn event<T: Takeover>(what: &str, session: &T, body: impl FnOnce()) {
+pub(super) fn event<T: Takeover>(what: &str, session: &T, body: impl FnOnce()) {
     let done = guarded(what, false, || {
         body();
         true
     });
-    if !done && !session.link().request().is_null() {
+    if !done {
         guarded("end of a request", (), || {
             session.discard();
-            end_request(session, ffi::NGX_ERROR as _);
+            session.link().rejoin();
+            if !session.link().request().is_null() {
+                end_request(session, ffi::NGX_ERROR as _);
+            }
         });
     }
 }
@@ -274,7 +288,7 @@ unsafe extern "C" fn timer_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     event("timer", &*session, || session.timer());
 }
 
-fn flush<T: Takeover>(session: &T) {
+fn flush<T: Takeover>(session: &Rc<T>) {
     session.link().note_return();
     if session.link().has_returned() {
         session.handler_ended(false);
@@ -282,16 +296,17 @@ fn flush<T: Takeover>(session: &T) {
     let untold = session.link().checks_abort() && !session.knows_end();
     session.flush();
     // Reading may be put off to a flush.
-    if untold && session.knows_end() && is_abort(session) {
+    if untold && session.knows_end() && is_abort(&**session) {
         return abort(session.link());
     }
     if session.link().is_draining() {
         if session.pending() {
             session.link().extend_send_timer(session.drain_timeout());
         } else {
-            end_request(session, ffi::NGX_OK as _);
+            end_request(&**session, ffi::NGX_OK as _);
         }
     }
+    session.after_turn();
 }
 
 /// Ends a request whose handler has ended and whose output is all sent (or given up).
@@ -332,6 +347,9 @@ unsafe extern "C" fn request_ended<T: Takeover>(data: *mut c_void) {
         // SAFETY: the pool cleanup still holds its count, see `bind`.
         let Some(session) = (unsafe { borrow::<T>(data) }) else { return };
         let link = session.link();
+        if link.is_parted() {
+            return;
+        }
         let r = link.request();
         // SAFETY: we are called for this request, so it is alive; null where it ends before its
         // connection was taken over.
@@ -358,10 +376,14 @@ unsafe extern "C" fn pool_destroyed<T: Takeover>(data: *mut c_void) {
     guarded("pool cleanup", (), || {
         // SAFETY: gives back the count that `bind` left here; nginx runs a cleanup once.
         let session = unsafe { Rc::from_raw(data as *const T) };
+        if session.link().is_parted() {
+            return;
+        }
         // After a drain that `r->blocked` held, the request cleanup has run long ago.
         session.link().release();
         if Rc::strong_count(&session) > 1 {
-            session.leave_pool();
+            session.leave_request();
+            session.outlive_end();
         }
     });
 }

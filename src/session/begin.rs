@@ -52,6 +52,7 @@ impl Session {
             alone: None,
             partner: None,
             handler_close: options.handler_close,
+            detach: options.detach,
             stays: false,
         };
         let session = Rc::new(Session::new(waiting, Pooled::new(r, io)));
@@ -74,6 +75,9 @@ impl Session {
         }
         if io.shutdown.is_some() || io.alone.is_some() {
             self.link.want_quit_notice();
+        }
+        if io.detach && io.alone.is_some() {
+            self.link.want_parting();
         }
         // Too late for nginx's notice.
         if process::is_quitting() {

@@ -1,11 +1,14 @@
 //! What nginx's events do with a session whose request was taken over.
 
+use std::rc::Rc;
+
 use ws_conn::{IoError, Style};
 
 use super::server::{Session, State};
 use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::link::Link;
+use crate::ngx::parting;
 use crate::ngx::takeover::Takeover;
 
 impl Session {
@@ -112,12 +115,19 @@ impl Takeover for Session {
         }
     }
 
-    fn leave_pool(&self) {
+    fn leave_request(&self) {
         if self.io.leave().is_err() {
             // What is borrowed now would be used after its memory is gone.
             std::process::abort();
         }
+    }
+
+    fn outlive_end(&self) {
         // Hundreds of kilobytes, which Lua's collector knows nothing of.
         self.io.borrow_mut().driver.free_codecs();
+    }
+
+    fn after_turn(self: &Rc<Session>) {
+        parting::part(self);
     }
 }

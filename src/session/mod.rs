@@ -43,7 +43,7 @@ pub use worker::{recycle, Worker};
 /// field has a reason. bench/RESULTS.md shows these lines.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
-    assert!(size_of::<Session>() <= 208);
+    assert!(size_of::<Session>() <= 224);
     assert!(size_of::<server::State>() <= 608);
     assert!(size_of::<ws_conn::Connection>() <= 544);
     assert!(size_of::<Carried>() <= 552);

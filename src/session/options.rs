@@ -36,6 +36,8 @@ pub struct Options {
     pub shutdown: Option<Rc<ShutdownClose>>,
     /// Whether the end of the handler closes what is still open: 1000, or 1011 where it failed.
     pub handler_close: bool,
+    /// Whether the request is freed once no handler needs it.
+    pub detach: bool,
 }
 
 /// The goodbye of a worker that has been told to quit.

@@ -15,8 +15,12 @@ impl Session {
     /// Has `sink` told of what comes to a connection that has begun. There is one.
     pub(super) fn serve(&self, sink: Rc<dyn Sink>, number: u32) {
         self.waiting.serve(sink, number);
-        self.io.borrow_mut().handler_close = false;
+        let mut io = self.io.borrow_mut();
+        io.handler_close = false;
         self.link.outlive_handler();
+        if io.detach {
+            self.link.want_parting();
+        }
     }
 
     /// After bytes have been worked on: ends the request where the conversation is over.

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub partner: Option<Rc<dyn Partner>>,
     /// The peer is told that the handler has ended.
     pub handler_close: bool,
+    /// The request is freed once no handler needs it.
+    pub detach: bool,
     /// The worker quits, and this connection keeps it until the peer ends it.
     pub stays: bool,
 }

@@ -32,6 +32,8 @@ PATIENCE = 180 if VALGRIND else 60
 BINARY = os.environ.get("TEST_NGINX_BINARY") or shutil.which(
     "nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 EVENT_TYPE = os.environ.get("TEST_NGINX_EVENT_TYPE")
+# "off": connections keep their requests, whatever a test says nothing of.
+DETACH = os.environ.get("TEST_NGINX_DETACH")
 LOUD = re.compile(r"\[(?:warn|error|crit|alert|emerg)\]")
 KILLED = re.compile(r"exited on signal 9")
 
@@ -92,6 +94,8 @@ class Nginx:
         # The default heartbeat would ping at random: no case waits for that without saying so.
         quiet = "" if s["load"] != modules() or "websocket_ping_interval" in s["http"] else (
             "websocket_ping_interval 0;")
+        if DETACH and s["load"] == modules() and "websocket_detach" not in s["http"]:
+            quiet += f" websocket_detach {DETACH};"
         connections = "" if "worker_connections" in s["events"] else "worker_connections 1024;"
         use = f"use {EVENT_TYPE};" if EVENT_TYPE and "use " not in s["events"] else ""
         with open(self.conf, "w") as out:

@@ -36,6 +36,7 @@ our $UseValgrind        = $ENV{TEST_NGINX_USE_VALGRIND};
 our $CheckAccumErrLog   = $ENV{TEST_NGINX_CHECK_ACCUM_ERR_LOG};
 our $ForceRestartOnTest = $ENV{TEST_NGINX_FORCE_RESTART_ON_TEST} // 1;
 our $ReusePort          = $ENV{TEST_NGINX_REUSE_PORT};
+our $Detach             = $ENV{TEST_NGINX_DETACH};
 our $EventType          = $ENV{TEST_NGINX_EVENT_TYPE};
 our $PostponeOutput     = $ENV{TEST_NGINX_POSTPONE_OUTPUT};
 our $WorkerUser         = $ENV{TEST_NGINX_WORKER_USER};

@@ -105,6 +105,12 @@ sub write_config ($$$$) {
         $http .= "\n    postpone_output $postpone;\n";
     }
 
+    # "off": connections keep their requests, where the module is loaded and nothing else is said.
+    my $detach = $Test::Nginx::Util::Detach;
+    if (defined $detach && $http !~ /\bwebsocket_detach\b/ && $Test::Nginx::Util::LoadModules =~ /websocket/) {
+        $http .= "\n    websocket_detach $detach;\n";
+    }
+
     # Behind the block's own text, as Test::Nginx from CPAN has it: a main_config that opens
     # a block of a dynamic module fails there, so it must not work here.
     $main .= join ' ', map { "load_module $_;" } split ' ', $Test::Nginx::Util::LoadModules;
