@@ -12,7 +12,7 @@ use super::gateway::Gateway;
 use super::handover::Role;
 use super::history::Histories;
 use super::link::Configured;
-use super::questions::JOIN_LEAVE;
+use super::reach::JOIN_LEAVE;
 
 thread_local! {
     // Those of the configuration loaded last: set in the master before it forks.

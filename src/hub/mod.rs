@@ -53,8 +53,7 @@ pub use publish::{
     close, close_topic, publish, publish_confirmed, publish_from_client, publish_many, send,
     Publish, Receipt, Scope,
 };
-pub use questions::{JOIN_LEAVE, PRESENCE};
-pub use reach::Reach;
+pub use reach::{Reach, JOIN_LEAVE, PRESENCE};
 pub use resume::Wanted;
 pub use subscribe::{
     check_info, forget, history, subscribe, subscribers, take_gap, topics, unsubscribe, Found,

@@ -10,13 +10,8 @@ use ws_hub::roll_call::{Answered, RollCall};
 use ws_hub::{ConnId, NodeId};
 
 use super::numbers::living_zone;
-use super::relay::Relay;
 use crate::ngx::clock;
 
-/// In a rule's flags: members of such topics may be asked for.
-pub const PRESENCE: u32 = 2;
-/// In a rule's flags: subscribers in JSON format are told who comes and goes.
-pub const JOIN_LEAVE: u32 = 4;
 /// More members are a number.
 pub(super) const MOST_MEMBERS: usize = 100;
 /// A worker or a machine that says nothing for so long is not waited for, in milliseconds.
@@ -53,6 +48,14 @@ pub(super) struct Seen {
     pub machines: HashSet<NodeId>,
     /// The term of the first broker; 0: it is away.
     pub term: u32,
+}
+
+/// A question that was put for another machine.
+pub(super) struct Relay {
+    /// Who asks there.
+    pub to: ConnId,
+    pub roll: RollCall,
+    pub pieces: u32,
 }
 
 /// A question for those who wait for a topic's members.

@@ -1,4 +1,4 @@
-//! How far a topic reaches, as its rule's flags have it.
+//! What a rule's flags say of its topics: how far they reach, and who is told of their members.
 
 /// How far a topic reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,11 @@ pub enum Reach {
     Here,
 }
 
-/// Where it stands in a rule's flags.
+/// In a rule's flags: members of such topics may be asked for.
+pub const PRESENCE: u32 = 2;
+/// In a rule's flags: subscribers in JSON format are told who comes and goes.
+pub const JOIN_LEAVE: u32 = 4;
+/// In a rule's flags: where `Reach` stands.
 const SHIFT: u32 = 8;
 const HERE: u32 = 0xff;
 

@@ -4,12 +4,12 @@
 
 use ws_hub::envelope::Kind;
 use ws_hub::presence::{with_head, Head, Then};
-use ws_hub::roll_call::{Answered, RollCall};
+use ws_hub::roll_call::Answered;
 use ws_hub::{ConnId, Envelope, NodeId};
 
 use super::local::Local;
 use super::publish::message;
-use super::questions;
+use super::questions::{self, Relay};
 use super::worker::Hub;
 use crate::ngx::clock;
 
@@ -18,14 +18,6 @@ use crate::ngx::clock;
 pub(super) const SILENCE_MS: u64 = 1000;
 /// Questions that are under way at once. More are not answered in full.
 const MOST_RELAYS: usize = 256;
-
-/// A question that was put for another machine.
-pub(super) struct Relay {
-    /// Who asks there.
-    to: ConnId,
-    roll: RollCall,
-    pieces: u32,
-}
 
 impl Local {
     /// A worker has answered a question that was put for another machine.

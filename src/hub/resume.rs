@@ -15,7 +15,7 @@ use super::follow::{PIECE, UNKNOWN};
 use super::history::{cursor, Item};
 use super::local::{as_text, Behind, Extra, Local, Member, Message, OnGap, Special, Waits};
 use super::numbers::delivered;
-use super::questions::PRESENCE;
+use super::reach::PRESENCE;
 use crate::ngx::clock;
 use crate::session::{stats, Delivery, Session};
 
