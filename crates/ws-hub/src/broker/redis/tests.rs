@@ -284,7 +284,7 @@ fn a_history_that_is_followed_again_before_it_was_given_up_is_told_again() {
 #[test]
 fn what_a_server_says_of_a_history_is_not_believed_without_reason() {
     let todo = Todo::Read { since: Position::NOWHERE, most: 9 };
-    let op = Op { topic: b"a"[..].into(), todo, len: 0, certain: false };
+    let op = Op::new(b"a", todo, 0);
     let page = |rest: &str| {
         let bytes = format!("*5\r\n$8\r\nan epoch\r\n:7\r\n{rest}");
         let (frame, _) = resp_rs::resp3::parse_frame(bytes.into()).unwrap();
