@@ -184,6 +184,13 @@ impl Wanted {
         }
     }
 
+    /// It has been asked to, and has not.
+    pub fn stayed(&mut self, name: &[u8]) {
+        if self.topics.get(name).is_some_and(|topic| topic.stage == Stage::Unsubscribing) {
+            self.acknowledged(name, true);
+        }
+    }
+
     /// What is due is asked for in the order of names.
     pub fn sort(&mut self) {
         self.due.make_contiguous().sort_unstable();

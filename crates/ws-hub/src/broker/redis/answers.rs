@@ -84,11 +84,12 @@ impl Redis {
                 }
             }
             // Until PING is answered.
-            (What::Unsubscribe(names), Some(_)) => {
-                self.asked.push_front(Asked { what: What::Unsubscribe(names), at: now, done: 0 })
-            }
+            (What::Unsubscribe(names), Some(_)) => self.ask_first(What::Unsubscribe(names), now),
             (What::Unsubscribe(names), None) if matches!(frame, Frame::SimpleString(_)) => {
                 names.iter().for_each(|name| self.wanted.left(name));
+            }
+            (What::Stay(names), None) if matches!(frame, Frame::SimpleString(_)) => {
+                names.iter().for_each(|name| self.wanted.stayed(name));
             }
             (What::Op(op), error) => return self.op_answered(op, frame, error, now),
             (_, Some(why)) => return Err(Lost::refused(why)),

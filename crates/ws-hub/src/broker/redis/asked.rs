@@ -40,6 +40,8 @@ pub enum What {
     /// UNSUBSCRIBE of topics, answered alike. In a Cluster the server may say the same of its own
     /// accord, when a slot leaves it, and then answers by an error: PING behind it tells that it is done.
     Unsubscribe(Vec<Rc<[u8]>>),
+    /// The same, which the server has refused.
+    Stay(Vec<Rc<[u8]>>),
     /// In a Cluster: CLUSTER INFO, for whether it is whole.
     Whole,
     /// CLUSTER SLOTS.

@@ -164,9 +164,16 @@ impl Redis {
                 }
                 return Ok(());
             }
+            // Until PING is answered.
             What::Unsubscribe(names) => {
-                // Until PING is answered.
-                self.asked.push_front(Asked { what: What::Unsubscribe(names), at: now, done: 0 });
+                let moved = place == Elsewhere::Moved;
+                self.ask_first(
+                    if moved { What::Unsubscribe(names) } else { What::Stay(names) },
+                    now,
+                );
+                if !moved {
+                    self.refuse(why, now);
+                }
                 return Ok(());
             }
             What::Word if place != Elsewhere::Moved => {
@@ -190,6 +197,11 @@ impl Redis {
             }
         }
         Ok(())
+    }
+
+    /// What has been answered in part only waits for the rest.
+    pub(super) fn ask_first(&mut self, what: What, now: u64) {
+        self.asked.push_front(Asked { what, at: now, done: 0 });
     }
 
     /// The Cluster is not whole: all waits until it is.
