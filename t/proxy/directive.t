@@ -302,15 +302,20 @@ HTTP/1.1 502 Bad Gateway
 
 
 
-=== TEST 14: a client's fault closes it with its code, and the upstream with 1001
+=== TEST 14: a client's fault closes it with its code, and the upstream with 1001; what was answered comes first
 --- pass
 --- upstream
-    report(ws:recv())
+    local data, typ, code, reason = ws:recv()
+    report(data, typ, code, reason)
+    if data then
+        ws:send("answer")
+    end
     report(ws:recv())
 --- client
     listen(peer.connect(peer.frame(0x81, "fine") .. peer.frame(0x81, "\255")))
     listen(peer.connect(peer.frame(0x83, "")))
 --- response_body
+text answer
 close 1007 invalid utf-8
 closed
 close 1002 reserved non-control frames

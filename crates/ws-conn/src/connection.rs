@@ -110,13 +110,14 @@ impl Connection {
     }
 
     /// Leaves it to the owner to answer the peer's close frame, by `close`: in message style, where
-    /// somebody else has to be heard first. What comes after our own close frame is handed out too.
+    /// somebody else has to be heard first. Of a broken rule it is the time that is the owner's, not the
+    /// code. What comes after our own close frame is handed out too.
     pub fn hold_close(&mut self) {
         self.dialogue.holds_close = true;
         self.dialogue.late = true;
     }
 
-    /// The peer's close frame, where it waits for the owner's.
+    /// How the peer has ended, where that waits for the owner's close frame.
     pub fn held_close(&self) -> Option<&End> {
         self.dialogue.held()
     }

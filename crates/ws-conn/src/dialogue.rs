@@ -98,7 +98,7 @@ struct Fragments {
 pub(crate) struct Dialogue {
     pub style: Style,
     pub late: bool,
-    /// The peer's close frame is answered by the owner's.
+    /// The peer's close frame, or the rule it broke, is answered when the owner closes.
     pub holds_close: bool,
     /// In frame style: the data frame last handed out was not its message's last.
     pub half_read: bool,
@@ -299,7 +299,7 @@ impl Dialogue {
         }
     }
 
-    /// The peer's close frame, which the owner is to answer.
+    /// How the peer has ended, which the owner is to answer.
     pub fn held(&self) -> Option<&End> {
         match &self.close {
             Close::PeerClosed(farewell) if self.inbox.is_empty() && self.holds(farewell) => {
@@ -318,9 +318,20 @@ impl Dialogue {
         }
     }
 
-    /// Whether the owner answers it. A fault is nobody's to answer but ours.
+    /// Whether it waits for the owner to close.
     fn holds(&self, farewell: &Farewell) -> bool {
-        self.holds_close && matches!(farewell.end, End::Closed { .. })
+        self.holds_close && matches!(farewell.end, End::Closed { .. } | End::Broken(_))
+    }
+
+    /// The close frame that tells the peer which rule it broke, where that has waited for the owner:
+    /// it says that whatever the owner's says.
+    fn held_fault(&self) -> Option<&[u8]> {
+        match &self.close {
+            Close::PeerClosed(farewell) if self.holds(farewell) => {
+                matches!(farewell.end, End::Broken(_)).then_some(&farewell.answer)
+            }
+            _ => None,
+        }
     }
 
     /// It is over: queues our close frame if it is not sent yet.
@@ -363,7 +374,9 @@ impl Dialogue {
     ) -> bool {
         let can = !self.is_closing();
         if can {
-            self.sender.close(host, &close::encode(code, end::cut(reason)));
+            let frame = self.held_fault().map(<[u8]>::to_vec);
+            let frame = frame.unwrap_or_else(|| close::encode(code, end::cut(reason)));
+            self.sender.close(host, &frame);
             if self.style == Style::Frames {
                 self.closes.sent = Some(code.unwrap_or(1005));
             }

@@ -133,10 +133,21 @@ fn what_is_passed_on_waits_for_the_end_of_a_stream() {
 }
 
 #[test]
-fn a_broken_rule_is_not_held() {
+fn a_broken_rule_is_told_once_what_is_on_its_way_has_come() {
     let (world, wire, mut conn) = server(Style::Messages);
     conn.hold_close();
-    wire.bring(&text(b"\xff"));
-    conn.pass(&world, &wire, |_, _| true);
-    assert!(conn.is_over());
+    wire.bring(&[text(b"asks"), text(b"\xff"), text(b"unheard")].concat());
+    let mut seen = 0;
+    conn.pass(&world, &wire, |_, _| {
+        seen += 1;
+        true
+    });
+    conn.handle_flush(&world, &wire);
+    assert_eq!((seen, conn.held_close().map(|end| end.code())), (1, Some(1007)));
+    assert!(conn.pass_on(&world, &wire, true, b"answer").is_ok());
+    assert!(conn.close(&world, Some(1001), b"gone", 0));
+    conn.handle_flush(&world, &wire);
+    assert_eq!(conn.end().map(|end| end.code()), Some(1007));
+    let fault = plain(true, opcode::CLOSE, &close(1007, b"invalid utf-8"));
+    assert_eq!(wire.sent(), [plain(true, opcode::TEXT, b"answer"), fault].concat());
 }
