@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ws_conn::{End, SendError};
 
-use super::looks::{Looks, Seen, Side};
+use super::looks::{Looks, Seen, Side, What};
 use super::pair::{Limits, Pair};
 use crate::ngx::cosocket::Cosocket;
 use crate::ngx::lua_wait::Wait;
@@ -33,13 +33,18 @@ pub fn join(
 }
 
 impl Pair {
-    /// What comes next, or parks the light thread that runs in `r`. None: both sides have ended.
+    /// What comes next, which may be a view, or parks the light thread that runs in `r`. None: both sides have ended.
     pub fn take(&self, r: Request) -> Wait<Option<Seen>> {
         let Some(looks) = &self.looks else { return Wait::Ready(None) };
         if let Some(seen) = looks.next() {
             return Wait::Ready(Some(seen));
         }
         if !self.is_done() {
+            if looks.at_messages {
+                if let Some((from, view)) = self.take_view(looks) {
+                    return Wait::Ready(Some(Seen { from, what: What::Here(view) }));
+                }
+            }
             self.tend();
         }
         if let Some(seen) = looks.next() {
@@ -52,9 +57,15 @@ impl Pair {
         looks.park(r)
     }
 
-    /// Sends a message to the side across from `from`.
-    pub fn pass_on(&self, from: Side, text: bool, data: &[u8]) -> Result<(), SendError> {
-        self.send(from.other(), text, data)
+    /// Sends a message to the side across from `from`; `known` says that it is as it came from there.
+    pub fn pass_on(
+        &self,
+        from: Side,
+        text: bool,
+        data: &[u8],
+        known: bool,
+    ) -> Result<(), SendError> {
+        self.send(from.other(), text, data, known)
     }
 
     /// Tells the side across from `from` how that has ended.

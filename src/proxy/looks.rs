@@ -1,8 +1,10 @@
 //! What waits for a handler that looks at a pair's messages, and the handler that waits for it. One message
 //! of each side waits at a time, so what a slow handler holds is bounded.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+
+use ws_conn::{Passing, View};
 
 use crate::ngx::lua_wait::{Wait, Waiters};
 use crate::ngx::request::Request;
@@ -40,23 +42,31 @@ pub struct Seen {
 pub enum What {
     /// A message: whether it is text, and its bytes.
     Message(bool, Vec<u8>),
+    /// A message that lies where it was read: to be copied before any connection is used again.
+    Here(View),
     /// It has ended, before the other; the other side is to be told this.
     Ended(Option<u16>, Vec<u8>),
 }
 
 /// The handler's part of a pair.
-#[derive(Default)]
 pub(super) struct Looks {
     /// Whether it looks at messages, or waits for the end alone.
     pub at_messages: bool,
     seen: RefCell<VecDeque<Seen>>,
     waiter: Waiters,
+    /// Whose turn it is.
+    turn: Cell<Side>,
 }
 
 impl Looks {
     /// Nothing is to be seen yet.
     pub fn new(at_messages: bool) -> Looks {
-        Looks { at_messages, ..Looks::default() }
+        Looks {
+            at_messages,
+            seen: RefCell::default(),
+            waiter: Waiters::default(),
+            turn: Cell::new(Side::Client),
+        }
     }
 
     /// Whether a message of this side may come: none of it waits.
@@ -71,14 +81,29 @@ impl Looks {
     }
 
     /// A message has come. False: there is no memory for it.
-    pub fn see_message(&self, from: Side, text: bool, data: &[u8]) -> bool {
+    pub fn see_message(&self, from: Side, message: Passing<'_>) -> bool {
         let mut copy = Vec::new();
-        if copy.try_reserve_exact(data.len()).is_err() {
+        if copy.try_reserve_exact(message.data.len()).is_err() {
             return false;
         }
-        copy.extend_from_slice(data);
-        self.see(from, What::Message(text, copy));
+        copy.extend_from_slice(message.data);
+        self.see(from, What::Message(message.text, copy));
         true
+    }
+
+    /// Whether the handler waits, and nothing is to be seen yet.
+    pub fn is_awaited(&self) -> bool {
+        self.waiter.waiters() > 0 && self.seen.borrow().is_empty()
+    }
+
+    /// Which side's message is looked for first: that whose was not the last.
+    pub fn next_side(&self) -> Side {
+        self.turn.get()
+    }
+
+    /// A message of this side has been taken.
+    pub fn note_side(&self, side: Side) {
+        self.turn.set(side.other());
     }
 
     /// A side has ended.

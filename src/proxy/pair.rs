@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ws_conn::{Config, End, IoError, SendError};
+use ws_conn::{Config, Connection, End, IoError, Passing, SendError, View};
 
 use super::looks::{Looks, Side};
 use crate::ngx::clock::now_ms;
@@ -104,17 +104,20 @@ impl Pair {
         let conn = &mut driver.conn;
         let mut fits = true;
         if let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_messages) {
+            if self.hands_over(looks, conn) {
+                return;
+            }
             if conn.may_pass() && looks.wants(Side::Client) {
-                self.client.pass(|text, data| {
+                self.client.pass(|message| {
                     *last = now_ms();
-                    fits &= looks.see_message(Side::Client, text, data);
+                    fits &= looks.see_message(Side::Client, message);
                     false
                 });
             }
             if self.client.may_pass() && looks.wants(Side::Upstream) {
-                conn.pass(&Worker, self.leg.io(), |text, data| {
+                conn.pass(&Worker, self.leg.io(), |message| {
                     *last = now_ms();
-                    fits &= looks.see_message(Side::Upstream, text, data);
+                    fits &= looks.see_message(Side::Upstream, message);
                     false
                 });
             }
@@ -125,16 +128,16 @@ impl Pair {
                 fits && sent.unwrap_or(true)
             };
             if conn.may_pass() {
-                self.client.pass(|text, data| {
+                self.client.pass(|message| {
                     *last = now_ms();
-                    let sent = conn.pass_on(&Worker, self.leg.io(), text, data);
+                    let sent = conn.pass_on(&Worker, self.leg.io(), message);
                     goes_on(sent.map(|_| conn.may_pass()))
                 });
             }
             if self.client.may_pass() {
-                conn.pass(&Worker, self.leg.io(), |text, data| {
+                conn.pass(&Worker, self.leg.io(), |message| {
                     *last = now_ms();
-                    goes_on(self.client.pass_on(text, data))
+                    goes_on(self.client.pass_on(message))
                 });
             }
         }
@@ -203,18 +206,76 @@ impl Pair {
         }
     }
 
-    /// Sends a message to a side.
-    pub(super) fn send(&self, side: Side, text: bool, data: &[u8]) -> Result<(), SendError> {
+    /// Sends a message to a side; `known` says that it is one that came from the other, as it came.
+    pub(super) fn send(
+        &self,
+        side: Side,
+        text: bool,
+        data: &[u8],
+        known: bool,
+    ) -> Result<(), SendError> {
+        let driver = &mut self.upstream.borrow_mut().driver;
+        self.check(driver);
+        let conn = &mut driver.conn;
         match side {
-            Side::Client => self.client.send_own(text, data),
+            Side::Client => {
+                let more = conn.has_items() || conn.has_bytes(self.leg.io());
+                let message = Passing { text, data, more };
+                match known {
+                    true => self.client.pass_on(message).map(|_| ()),
+                    false => self.client.send_own(message),
+                }
+            }
             Side::Upstream => {
-                let driver = &mut self.upstream.borrow_mut().driver;
-                self.check(driver);
-                let sent = driver.conn.send_message(&Worker, self.leg.io(), text, data);
+                if !known {
+                    conn.admit(text, data)?;
+                }
+                let message = Passing { text, data, more: self.client.has_more() };
+                let sent = conn.pass_on(&Worker, self.leg.io(), message);
                 driver.react(&self.leg, None);
                 sent.map(|_| ())
             }
         }
+    }
+
+    /// Where the handler waits, it is woken to take by itself what has come, without a copy between;
+    /// should it be gone when its turn comes, the flush at the end of this one carries.
+    fn hands_over(&self, looks: &Looks, conn: &Connection) -> bool {
+        if !looks.is_awaited() || !self.leg.is_attached() {
+            return false;
+        }
+        let up = conn.may_pass() && self.client.may_hand_over();
+        let down = conn.may_hand_over() && conn.has_bytes(self.leg.io()) && self.client.may_pass();
+        if up || down {
+            looks.wake();
+            self.leg.post_flush();
+        }
+        up || down
+    }
+
+    /// The next message of a side that the other has room for, to be copied before any connection is
+    /// used again. The sides take turns.
+    pub(super) fn take_view(&self, looks: &Looks) -> Option<(Side, View)> {
+        let Upstream { driver, last, .. } = &mut *self.upstream.borrow_mut();
+        self.check(driver);
+        let first = looks.next_side();
+        for side in [first, first.other()] {
+            let view = match side {
+                Side::Client if driver.conn.may_pass() => self.client.take_view(),
+                Side::Upstream if self.client.may_pass() => {
+                    let view = driver.conn.poll_message(&Worker, self.leg.io());
+                    driver.react(&self.leg, None);
+                    view
+                }
+                _ => None,
+            };
+            if let Some(view) = view {
+                *last = now_ms();
+                looks.note_side(side);
+                return Some((side, view));
+            }
+        }
+        None
     }
 
     /// How the upstream has ended.

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use ws_conn::{End, SendError};
+use ws_conn::{End, Passing, SendError, View};
 
 use super::partner::Partner;
 use super::server::Session;
@@ -22,7 +22,7 @@ impl Session {
     }
 
     /// Hands every message that is here to `sink`, until that answers that it has no room for more.
-    pub fn pass(&self, sink: impl FnMut(bool, &[u8]) -> bool) {
+    pub fn pass(&self, sink: impl FnMut(Passing<'_>) -> bool) {
         if self.link.is_open() {
             let mut io = self.io.borrow_mut();
             io.driver.conn.pass(&Worker, self.link.io(), sink);
@@ -31,25 +31,44 @@ impl Session {
     }
 
     /// Sends a message that another connection has received. Whether there is room for more.
-    pub fn pass_on(&self, text: bool, data: &[u8]) -> Result<bool, SendError> {
+    pub fn pass_on(&self, message: Passing<'_>) -> Result<bool, SendError> {
         if !self.link.is_open() {
             return Err(SendError::Closed);
         }
         let mut io = self.io.borrow_mut();
-        let sent = io.driver.conn.pass_on(&Worker, self.link.io(), text, data);
+        let sent = io.driver.conn.pass_on(&Worker, self.link.io(), message);
         self.react(&mut io);
         sent.map(|_| io.driver.conn.may_pass())
     }
 
-    /// Sends a message of our own, whatever waits.
-    pub fn send_own(&self, text: bool, data: &[u8]) -> Result<(), SendError> {
+    /// The next message, to be copied before any connection is used again. None: none is here.
+    pub fn take_view(&self) -> Option<View> {
         if !self.link.is_open() {
-            return Err(SendError::Closed);
+            return None;
         }
         let mut io = self.io.borrow_mut();
-        let sent = io.driver.conn.send_message(&Worker, self.link.io(), text, data);
+        let view = io.driver.conn.poll_message(&Worker, self.link.io());
         self.react(&mut io);
-        sent.map(|_| ())
+        view
+    }
+
+    /// Whether a handler that waits may as well read by itself what has come.
+    pub fn may_hand_over(&self) -> bool {
+        let io = self.io.borrow();
+        let conn = &io.driver.conn;
+        self.link.is_open() && conn.may_hand_over() && conn.has_bytes(self.link.io())
+    }
+
+    /// Whether more has come of it than was taken.
+    pub fn has_more(&self) -> bool {
+        let conn = &self.io.borrow().driver.conn;
+        conn.has_items() || conn.has_bytes(self.link.io())
+    }
+
+    /// Sends a message of our own, whatever waits.
+    pub fn send_own(&self, message: Passing<'_>) -> Result<(), SendError> {
+        self.io.borrow().driver.conn.admit(message.text, message.data)?;
+        self.pass_on(message).map(|_| ())
     }
 
     /// Whether a message may be passed on now.

@@ -15,7 +15,7 @@ use crate::receiver::{Receiver, RecvError};
 use crate::sender::Sender;
 use crate::{End, IoError};
 
-pub use receiving::View;
+pub use receiving::{Passing, View};
 
 /// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
 pub const MAX_FRAGMENTS: u32 = 1 << 20;

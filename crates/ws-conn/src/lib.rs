@@ -30,7 +30,7 @@ mod shared;
 mod stash;
 
 pub use config::{Config, Style, Words};
-pub use connection::{Connection, View, MAX_FRAGMENTS};
+pub use connection::{Connection, Passing, View, MAX_FRAGMENTS};
 pub use dialogue::{check_frame, News, Phase, Tally};
 pub use end::{End, SendError, MAX_REASON, SLOW_CONSUMER};
 pub use frame_reader::{FrameReader, FrameRules, Piece};

@@ -104,14 +104,14 @@ impl Receiver {
         self.end
     }
 
-    /// Reads until one event is whole and hands it to `sink`; its payload stays where it is in
-    /// memory until the next call. `None`: nothing more is there now. An error is final, and
+    /// Reads until one event is whole and hands it to `sink`, with whether bytes have come behind it; its
+    /// payload stays where it is in memory until the next call. `None`: nothing more is there now. An error is final, and
     /// every later call repeats it.
     pub fn next<R>(
         &mut self,
         host: &impl Host,
         io: &impl Io,
-        sink: impl FnOnce(Event<'_>) -> R,
+        sink: impl FnOnce(Event<'_>, bool) -> R,
     ) -> Option<Result<R, RecvError>> {
         if let Some(end) = self.end {
             return Some(Err(end));
@@ -179,7 +179,7 @@ impl Receiver {
         &mut self,
         host: &impl Host,
         io: &impl Io,
-        sink: impl FnOnce(Event<'_>) -> R,
+        sink: impl FnOnce(Event<'_>, bool) -> R,
     ) -> Result<Option<R>, RecvError> {
         loop {
             if !self.stash.is_empty() {
@@ -188,7 +188,7 @@ impl Receiver {
                 let event = self.conn.feed(&mut input).map_err(RecvError::Protocol)?;
                 let taken = before - input.len();
                 if let Some(event) = event {
-                    let done = sink(event);
+                    let done = sink(event, taken < before || io.read_ready());
                     self.stash.consume(taken);
                     return Ok(Some(done));
                 }
@@ -203,7 +203,7 @@ impl Receiver {
                 let got = io.recv_into(body, missing);
                 let Some(n) = self.arrived(host, got)? else { return Ok(None) };
                 match self.conn.body_filled(n).map_err(RecvError::Protocol)? {
-                    Some(event) => return Ok(Some(sink(event))),
+                    Some(event) => return Ok(Some(sink(event, io.read_ready()))),
                     None => continue,
                 }
             }

@@ -4,13 +4,13 @@
 mod common;
 
 use common::{close, config, masked, plain, server, text, with, Wire, World};
-use ws_conn::{Connection, Role, Style};
+use ws_conn::{Connection, Passing, Role, Style};
 use ws_proto::opcode;
 
 /// Passes on what is there while the other side has room.
 fn pass(world: &World, from: (&mut Connection, &Wire), to: (&mut Connection, &Wire)) {
-    from.0.pass(world, from.1, |text, data| {
-        to.0.pass_on(world, to.1, text, data).expect("an open connection");
+    from.0.pass(world, from.1, |message| {
+        to.0.pass_on(world, to.1, message).expect("an open connection");
         to.0.has_room()
     });
 }
@@ -37,7 +37,7 @@ fn messages_go_on_as_they_came_however_they_were_cut() {
         let (_, peer_wire, mut peer) = server(Style::Messages);
         peer_wire.bring(&wire.sent());
         let mut seen = Vec::new();
-        peer.pass(&world, &peer_wire, |text, data| {
+        peer.pass(&world, &peer_wire, |Passing { text, data, .. }| {
             seen.push((text, data.to_vec()));
             true
         });
@@ -93,7 +93,7 @@ fn a_broken_rule_ends_the_side_that_broke_it() {
     let (world, client_wire, mut client) = server(Style::Messages);
     client_wire.bring(&[text(b"fine"), text(b"\xff")].concat());
     let mut seen = 0;
-    client.pass(&world, &client_wire, |_, _| {
+    client.pass(&world, &client_wire, |_| {
         seen += 1;
         true
     });
@@ -107,13 +107,13 @@ fn a_close_frame_that_is_held_waits_for_the_answer_from_elsewhere() {
     wire.bring(&[text(b"last"), masked(true, opcode::CLOSE, &close(4000, b"bye"))].concat());
     conn.handle_flush(&world, &wire);
     assert!(conn.held_close().is_none(), "a message waits before it");
-    conn.pass(&world, &wire, |_, _| true);
+    conn.pass(&world, &wire, |_| true);
     for _ in 0..3 {
         conn.handle_flush(&world, &wire);
         assert_eq!(conn.held_close().map(|end| end.code()), Some(4000));
         assert!(!conn.is_over());
     }
-    assert!(conn.pass_on(&world, &wire, true, b"still").is_ok());
+    assert!(conn.send_message(&world, &wire, true, b"still").is_ok());
     assert!(conn.close(&world, Some(4001), b"", 0));
     conn.handle_flush(&world, &wire);
     assert!(conn.is_over());
@@ -138,13 +138,13 @@ fn a_broken_rule_is_told_once_what_is_on_its_way_has_come() {
     conn.hold_close();
     wire.bring(&[text(b"asks"), text(b"\xff"), text(b"unheard")].concat());
     let mut seen = 0;
-    conn.pass(&world, &wire, |_, _| {
+    conn.pass(&world, &wire, |_| {
         seen += 1;
         true
     });
     conn.handle_flush(&world, &wire);
     assert_eq!((seen, conn.held_close().map(|end| end.code())), (1, Some(1007)));
-    assert!(conn.pass_on(&world, &wire, true, b"answer").is_ok());
+    assert!(conn.send_message(&world, &wire, true, b"answer").is_ok());
     assert!(conn.close(&world, Some(1001), b"gone", 0));
     conn.handle_flush(&world, &wire);
     assert_eq!(conn.end().map(|end| end.code()), Some(1007));

@@ -1,5 +1,7 @@
 //! The natives behind `websocket.proxy` once there are both sides: a pair whose messages are shown.
 
+use ws_proto::opcode;
+
 use crate::conf::{limit, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::lua::vm::{native, Native};
@@ -61,10 +63,11 @@ pub fn take(args: &Args) -> Outcome {
         Wait::Denied(text) => return Outcome::denied(text),
     };
     let from = Value::Str(name(seen.from));
+    let typ = |text| Value::Str(if text { "text" } else { "binary" });
     match seen.what {
-        What::Message(text, data) => {
-            let typ = if text { "text" } else { "binary" };
-            Outcome::three(from, Value::Payload(data), Value::Str(typ))
+        What::Message(text, data) => Outcome::three(from, Value::Payload(data), typ(text)),
+        What::Here(view) => {
+            Outcome::three(from, Value::View(view.data, view.len), typ(view.opcode == opcode::TEXT))
         }
         What::Ended(code, reason) => {
             let code = code.map_or(Value::Nil, |code| Value::Int(code.into()));
@@ -73,12 +76,13 @@ pub fn take(args: &Args) -> Outcome {
     }
 }
 
-/// `put(pair, from, data, is_text)` → true | nil, err: sends a message to the side across from `from`.
+/// `put(pair, from, data, is_text, known)` → true | nil, err: sends a message to the side across from `from`;
+/// `known` says that it is as it came from there.
 pub fn put(args: &Args) -> Outcome {
     let (Some(pair), Some(data)) = (args.pair(1), args.bytes(3)) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    match pair.pass_on(side(args, 2), args.truth(4), data) {
+    match pair.pass_on(side(args, 2), args.truth(4), data, args.truth(5)) {
         Ok(()) => Outcome::one(Value::Bool(true)),
         Err(err) => Outcome::nil_err(err.to_string()),
     }

@@ -269,7 +269,7 @@ end
 
 local function decide(self, from, data, typ, ...)
     if select("#", ...) == 0 or (...) == nil then
-        return native_put(self.pair, from, data, typ == "text")
+        return native_put(self.pair, from, data, typ == "text", true)
     end
     local changed, second, reason = ...
     if changed == false then
@@ -282,7 +282,8 @@ local function decide(self, from, data, typ, ...)
     if type(changed) ~= "string" or kind ~= "text" and kind ~= "binary" then
         error("on_message: bad value returned (data and type, false, or nothing expected)", 0)
     end
-    local ok, err = native_put(self.pair, from, changed, kind == "text")
+    local known = changed == data and kind == typ
+    local ok, err = native_put(self.pair, from, changed, kind == "text", known)
     if not ok and err == "invalid utf-8" then
         error("on_message: invalid utf-8 returned as text", 0)
     end
@@ -317,7 +318,7 @@ local function relay(self)
         elseif on_message then
             decide(self, from, data, typ, on_message(from, data, typ))
         else
-            native_put(pair, from, data, typ == "text")
+            native_put(pair, from, data, typ == "text", true)
         end
     end
 end

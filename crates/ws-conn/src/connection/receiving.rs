@@ -27,6 +27,17 @@ pub struct View {
     pub len: usize,
 }
 
+/// A message on its way from one connection to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Passing<'a> {
+    /// Text, or binary.
+    pub text: bool,
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// More has come behind it: they had better leave together.
+    pub more: bool,
+}
+
 impl View {
     fn new(fin: bool, opcode: u8, payload: &[u8]) -> View {
         // The codec has refused a close frame of one byte, the only one that does not parse.
@@ -137,7 +148,7 @@ impl Connection {
         let lend = lend && !dialogue.is_closing();
         let (mut view, mut read, mut any) = (None, 0, false);
         while view.is_none() && read < most && !dialogue.is_over() && !dialogue.is_full() {
-            let next = receiver.next(host, io, |event| match event {
+            let next = receiver.next(host, io, |event, _| match event {
                 Event::Message { text, payload } if lend => {
                     dialogue.count_in(host, payload.len());
                     dialogue
@@ -162,18 +173,19 @@ impl Connection {
         view
     }
 
-    /// Message style: hands every message that is here to `sink`, whether it is text and its bytes,
-    /// until that answers that it has no room for more, or none is left.
+    /// Message style: hands every message that is here to `sink`, until that answers that it has no room
+    /// for more, or none is left.
     pub fn pass(
         &mut self,
         host: &impl Host,
         io: &impl Io,
-        mut sink: impl FnMut(bool, &[u8]) -> bool,
+        mut sink: impl FnMut(Passing<'_>) -> bool,
     ) {
         let mut room = true;
         while room {
             let Some(Item { opcode, data, .. }) = self.dialogue.inbox.pop() else { break };
-            room = sink(opcode == opcode::TEXT, &data);
+            let more = self.has_items() || self.receiver.has_bytes(io);
+            room = sink(Passing { text: opcode == opcode::TEXT, data: &data, more });
             host.recycle(data);
         }
         if !room || self.is_ending() {
@@ -185,12 +197,12 @@ impl Connection {
         let Connection { receiver, dialogue, .. } = self;
         let mut any = false;
         while room && !dialogue.is_over() && !dialogue.is_full() && receiver.may_bring(io) {
-            let next = receiver.next(host, io, |event| match event {
+            let next = receiver.next(host, io, |event, more| match event {
                 Event::Message { text, payload } if !dialogue.is_closing() || dialogue.late => {
                     let len = payload.len();
                     dialogue.count_in(host, len);
                     dialogue.admit(host).map_err(|err| (err, FrameHeader::default(), len))?;
-                    room = sink(text, payload.as_ref());
+                    room = sink(Passing { text, data: payload.as_ref(), more });
                     if let Payload::Owned(bytes) = payload {
                         host.recycle(bytes);
                     }
@@ -353,7 +365,7 @@ impl Connection {
     #[inline(never)]
     fn read_any_frame(&mut self, host: &impl Host, io: &impl Io) -> Option<View> {
         let Connection { receiver, lent, .. } = self;
-        let next = receiver.next(host, io, |event| {
+        let next = receiver.next(host, io, |event, _| {
             let (fin, opcode, payload) = frame(event);
             lend_out(lent, fin, opcode, payload)
         })?;
@@ -372,7 +384,7 @@ impl Connection {
         if !self.receiver.is_mid_frame() {
             return true;
         }
-        let next = self.receiver.next(host, io, |event| {
+        let next = self.receiver.next(host, io, |event, _| {
             let (fin, opcode, payload) = frame(event);
             owned(payload).map(|data| Item { fin, opcode, data })
         });

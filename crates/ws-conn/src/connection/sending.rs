@@ -3,7 +3,7 @@
 use ws_proto::header::FrameHeader;
 use ws_proto::{header, opcode, utf8, Error};
 
-use super::Connection;
+use super::{Connection, Passing};
 use crate::config::Style;
 use crate::dialogue::News;
 use crate::host::{Counted, Host, Io, Sent};
@@ -75,23 +75,29 @@ impl Connection {
         text: bool,
         data: &[u8],
     ) -> Result<usize, SendError> {
-        self.check()?;
-        self.dialogue.sender.admit(text, data)?;
-        self.pass_on(host, io, text, data)
+        self.admit(text, data)?;
+        self.pass_on(host, io, Passing { text, data, more: false })
     }
 
-    /// The same for what has been a message already, and whose text is therefore known to be UTF-8.
+    /// Whether a message of ours may be sent now, and is one.
+    pub fn admit(&self, text: bool, data: &[u8]) -> Result<(), SendError> {
+        self.check()?;
+        self.dialogue.sender.admit(text, data)
+    }
+
+    /// The same for what has been a message already, and whose text is therefore known to be UTF-8, or
+    /// for what `admit` has looked at.
     pub fn pass_on(
         &mut self,
         host: &impl Host,
         io: &impl Io,
-        text: bool,
-        data: &[u8],
+        message: Passing<'_>,
     ) -> Result<usize, SendError> {
         self.check()?;
+        let Passing { text, data, more } = message;
         let op = if text { opcode::TEXT } else { opcode::BINARY };
         let bytes = if self.dialogue.sender.is_plain() {
-            self.put(host, io, true, op, data)?
+            self.put(host, io, true, op, data, more)?
         } else {
             self.dialogue.sender.message(host, op, data)?
         };
@@ -143,7 +149,7 @@ impl Connection {
         }
         if data.len() >= DIRECT_SEND {
             let head = header::encode(true, 0, op, data.len() as u64, None);
-            self.put_large(host, io, head.as_ref(), data).ok()?;
+            self.put_large(host, io, head.as_ref(), data, false).ok()?;
             if self.write_end.is_some() {
                 return None;
             }
@@ -168,28 +174,30 @@ impl Connection {
         fin: bool,
         op: u8,
         data: &[u8],
+        more: bool,
     ) -> Result<usize, NoMemory> {
         let head = header::encode(fin, 0, op, data.len() as u64, None);
         let head = head.as_ref();
         if data.len() < DIRECT_SEND {
             self.dialogue.sender.outbox.push(host.pool(), head, data, None)?;
         } else {
-            self.put_large(host, io, head, data)?;
+            self.put_large(host, io, head, data, more)?;
         }
         Ok(head.len() + data.len())
     }
 
-    /// A larger one is offered to the kernel at once, from where it lies; but where the peer has sent
-    /// several and each is answered, a system call for each costs more than a copy of each, and they
-    /// leave together.
+    /// A larger one is offered to the kernel at once, from where it lies; but where `more` follow, or the
+    /// peer has sent several and each is answered, a system call for each costs more than a copy of
+    /// each, and they leave together.
     fn put_large(
         &mut self,
         host: &impl Host,
         io: &impl Io,
         head: &[u8],
         data: &[u8],
+        more: bool,
     ) -> Result<(), NoMemory> {
-        let burst = self.receiver.has_bytes(io) || self.has_items();
+        let burst = more || self.receiver.has_bytes(io) || self.has_items();
         if data.len() < NEVER_COPIED && (burst || self.has_pending(io)) {
             self.dialogue.sender.outbox.push_burst(host.pool(), head, data)?;
             self.dialogue.news |= News::OUTPUT;
@@ -255,7 +263,7 @@ impl Connection {
             let key = Some(host.masking_key());
             self.dialogue.sender.push_masked(host, fin, 0, op, data, key)?
         } else {
-            self.put(host, io, fin, op, data)?
+            self.put(host, io, fin, op, data, false)?
         };
         self.note_sent(host, fin, op, data);
         self.sound(bytes)
