@@ -14,17 +14,21 @@ use crate::session::{Carried, Partner, Session};
 
 /// Has messages go between a client and the connection that a cosocket of this handler's has made,
 /// and nobody uses meanwhile: somebody waits there for bytes, and its buffer is empty. `looks` says
-/// whether the handler looks at each. Without a cosocket the upstream's stream has ended.
+/// how the handler looks at each. Without a cosocket the upstream's stream has ended.
 pub fn join(
     client: &Rc<Session>,
     upstream: &mut Carried,
     socket: Option<&Cosocket<'_>>,
     limits: Limits,
-    looks: bool,
+    looks: Looks,
     random: u32,
 ) -> Rc<Pair> {
-    let looks = Looks::new(looks);
-    let pair = Pair::with(client.clone(), upstream.take_driver(), limits, Some(looks));
+    let mut driver = upstream.take_driver();
+    if looks.at_pings {
+        client.show_pings();
+        driver.conn.show_pings();
+    }
+    let pair = Pair::with(client.clone(), driver, limits, Some(looks));
     if let Some(socket) = socket {
         socket.lend_events(&pair);
     }
@@ -66,6 +70,11 @@ impl Pair {
         known: bool,
     ) -> Result<(), SendError> {
         self.send(from.other(), text, data, known)
+    }
+
+    /// Sends a ping to the side across from `from`.
+    pub fn ping(&self, from: Side, data: &[u8]) -> Result<(), SendError> {
+        self.send_ping(from.other(), data)
     }
 
     /// Tells the side across from `from` how that has ended.

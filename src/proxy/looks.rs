@@ -42,6 +42,8 @@ pub struct Seen {
 pub enum What {
     /// A message: whether it is text, and its bytes.
     Message(bool, Vec<u8>),
+    /// A ping, which has been answered.
+    Ping(Vec<u8>),
     /// A message that lies where it was read: to be copied before any connection is used again.
     Here(View),
     /// It has ended, before the other; the other side is to be told this.
@@ -49,9 +51,11 @@ pub enum What {
 }
 
 /// The handler's part of a pair.
-pub(super) struct Looks {
+pub struct Looks {
     /// Whether it looks at messages, or waits for the end alone.
     pub at_messages: bool,
+    /// Whether it looks at pings.
+    pub at_pings: bool,
     seen: RefCell<VecDeque<Seen>>,
     waiter: Waiters,
     /// Whose turn it is.
@@ -60,9 +64,10 @@ pub(super) struct Looks {
 
 impl Looks {
     /// Nothing is to be seen yet.
-    pub fn new(at_messages: bool) -> Looks {
+    pub fn new(at_messages: bool, at_pings: bool) -> Looks {
         Looks {
             at_messages,
+            at_pings,
             seen: RefCell::default(),
             waiter: Waiters::default(),
             turn: Cell::new(Side::Client),
@@ -104,6 +109,11 @@ impl Looks {
     /// A message of this side has been taken.
     pub fn note_side(&self, side: Side) {
         self.turn.set(side.other());
+    }
+
+    /// A ping has come.
+    pub fn see_ping(&self, from: Side, data: Vec<u8>) {
+        self.see(from, What::Ping(data));
     }
 
     /// A side has ended.

@@ -12,5 +12,5 @@ mod pair;
 pub use dial::{ask, Wanted};
 pub use handled::join;
 pub use hops::Headers;
-pub use looks::{Side, What};
+pub use looks::{Looks, Side, What};
 pub use pair::{Limits, Pair};

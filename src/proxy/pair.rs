@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ws_conn::{Config, Connection, End, IoError, Passing, SendError, View};
+use ws_proto::opcode;
 
 use super::looks::{Looks, Side};
 use crate::ngx::clock::now_ms;
@@ -238,6 +239,35 @@ impl Pair {
         }
     }
 
+    /// Shows the handler the pings that have come, one of each side at a time.
+    fn show_pings(&self, upstream: &mut Upstream) {
+        let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_pings) else { return };
+        for side in [Side::Client, Side::Upstream] {
+            let ping = match side {
+                _ if !looks.wants(side) => None,
+                Side::Client => self.client.take_ping(),
+                Side::Upstream => upstream.driver.conn.take_ping(),
+            };
+            if let Some(ping) = ping {
+                looks.see_ping(side, ping);
+            }
+        }
+    }
+
+    /// Sends a ping to a side.
+    pub(super) fn send_ping(&self, side: Side, data: &[u8]) -> Result<(), SendError> {
+        let driver = &mut self.upstream.borrow_mut().driver;
+        self.check(driver);
+        match side {
+            Side::Client => self.client.send_ping(data),
+            Side::Upstream => {
+                let sent = driver.conn.send_control(&Worker, opcode::PING, data);
+                driver.react(&self.leg, None);
+                sent.map(|_| ())
+            }
+        }
+    }
+
     /// Where the handler waits, it is woken to take by itself what has come, without a copy between;
     /// should it be gone when its turn comes, the flush at the end of this one carries.
     fn hands_over(&self, looks: &Looks, conn: &Connection) -> bool {
@@ -329,6 +359,7 @@ impl Partner for Pair {
             let mut upstream = self.upstream.borrow_mut();
             self.check(&mut upstream.driver);
             self.carry(&mut upstream);
+            self.show_pings(&mut upstream);
             self.settle(&mut upstream)
         };
         if !done || self.done.replace(true) {

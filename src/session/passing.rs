@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use ws_conn::{End, Passing, SendError, View};
+use ws_proto::opcode;
 
 use super::partner::Partner;
 use super::server::Session;
@@ -19,6 +20,27 @@ impl Session {
         io.partner = Some(partner);
         io.driver.conn.hold_close();
         self.link.want_quit_notice();
+    }
+
+    /// Keeps the peer's pings for `take_ping`.
+    pub fn show_pings(&self) {
+        self.io.borrow_mut().driver.conn.show_pings();
+    }
+
+    /// The payload of a ping that has come.
+    pub fn take_ping(&self) -> Option<Vec<u8>> {
+        self.io.borrow_mut().driver.conn.take_ping()
+    }
+
+    /// Sends a ping with a payload.
+    pub fn send_ping(&self, data: &[u8]) -> Result<(), SendError> {
+        if !self.link.is_open() {
+            return Err(SendError::Closed);
+        }
+        let mut io = self.io.borrow_mut();
+        let sent = io.driver.conn.send_control(&Worker, opcode::PING, data);
+        self.react(&mut io);
+        sent.map(|_| ())
     }
 
     /// Hands every message that is here to `sink`, until that answers that it has no room for more.

@@ -390,3 +390,41 @@ closed
 --- results
 "go" "text"
 "done" true nil 1000 "" 1000 ""
+
+
+
+=== TEST 17: on_ping sees pings, which are answered, and sends others
+--- lua
+    { url = url, on_ping = function (from, data)
+        report(from, data)
+        if data == "up" then
+            return "from above"
+        elseif data == "bad" then
+            return ("x"):rep(126)
+        end
+    end }
+--- upstream
+    report(ws:recv())
+    ws:ping("up")
+    report(ws:recv())
+--- client
+    local p = peer.connect(peer.frame(0x89, "down"))
+    say(p:receive())
+    p:send(peer.frame(0x81, "go"))
+    say(p:receive())
+    p:send(peer.frame(0x89, "bad"))
+    listen(p)
+--- response_body
+138 "down"
+137 "from above"
+pong bad
+close 1011 
+closed
+--- error_log
+result: "client" "down"
+result: "upstream" "up"
+result: "go" "text"
+result: nil "closed" 1011 ""
+on_ping: bad value returned (nothing, or a text of at most 125 bytes, expected)
+--- no_error_log
+[alert]

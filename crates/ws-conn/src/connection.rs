@@ -117,6 +117,16 @@ impl Connection {
         self.dialogue.late = true;
     }
 
+    /// Keeps pings for `take_ping`, of several the latest. They are answered nevertheless.
+    pub fn show_pings(&mut self) {
+        self.dialogue.shows_pings = true;
+    }
+
+    /// The payload of a ping that has come.
+    pub fn take_ping(&mut self) -> Option<Vec<u8>> {
+        self.dialogue.sender.take_ping()
+    }
+
     /// How the peer has ended, where that waits for the owner's close frame.
     pub fn held_close(&self) -> Option<&End> {
         self.dialogue.held()

@@ -100,6 +100,8 @@ pub(crate) struct Dialogue {
     pub late: bool,
     /// The peer's close frame, or the rule it broke, is answered when the owner closes.
     pub holds_close: bool,
+    /// The owner is shown pings, which are answered nevertheless.
+    pub shows_pings: bool,
     /// In frame style: the data frame last handed out was not its message's last.
     pub half_read: bool,
     /// In frame style: the owner was told that nothing more will come.
@@ -131,6 +133,7 @@ impl Dialogue {
             style: config.style,
             late: config.late,
             holds_close: false,
+            shows_pings: false,
             half_read: false,
             deaf: false,
             news: News::default(),
@@ -269,6 +272,9 @@ impl Dialogue {
 
     fn ping(&mut self, host: &impl Host, payload: &[u8]) {
         if !self.is_closing() {
+            if self.shows_pings {
+                self.sender.note_ping(payload);
+            }
             self.sender.answer(host, payload, self.mark);
             self.news |= News::OUTPUT;
         }

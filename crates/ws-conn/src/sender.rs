@@ -27,6 +27,8 @@ struct Rare {
     deferred: Vec<Bytes>,
     /// The latest ping that had to wait for its pong.
     ping: Option<Vec<u8>>,
+    /// The latest ping that the owner has not been shown.
+    unseen: Option<Vec<u8>>,
 }
 
 /// Owned by one connection.
@@ -234,9 +236,22 @@ impl Sender {
         Ok(head.as_ref().len() + payload.len())
     }
 
+    /// Keeps a ping for `take_ping`.
+    pub fn note_ping(&mut self, payload: &[u8]) {
+        self.rare.get_or_insert_default().unseen = Some(payload.to_vec());
+    }
+
+    /// The ping that was kept.
+    pub fn take_ping(&mut self) -> Option<Vec<u8>> {
+        let ping = self.rare.as_mut()?.unseen.take();
+        self.free_rare();
+        ping
+    }
+
     fn free_rare(&mut self) {
         if let Some(rare) = &self.rare {
-            if rare.stream.is_none() && rare.ping.is_none() && rare.deferred.is_empty() {
+            let pings = rare.ping.is_some() || rare.unseen.is_some();
+            if rare.stream.is_none() && !pings && rare.deferred.is_empty() {
                 self.rare = None;
             }
         }

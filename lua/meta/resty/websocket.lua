@@ -104,6 +104,7 @@ function M.accept(opts) end
 ---@field idle_timeout? number milliseconds
 ---@field on_open? fun(client: resty.websocket.Connection, upstream: resty.websocket.ClientConnection)
 ---@field on_message? fun(from: "client"|"upstream", data: string, typ: "text"|"binary"): string|false|nil, string|integer|nil, string?
+---@field on_ping? fun(from: "client"|"upstream", data: string): string?
 ---@field on_close? fun(from: "client"|"upstream", code?: integer, reason: string): integer?, string?
 
 ---@class resty.websocket.ProxyInfo

@@ -6,7 +6,7 @@ use crate::conf::{limit, location_of};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::lua::vm::{native, Native};
 use crate::ngx::lua_wait::Wait;
-use crate::proxy::{self, Limits, Side, What};
+use crate::proxy::{self, Limits, Looks, Side, What};
 use crate::session::random;
 
 /// The natives of this file.
@@ -14,13 +14,14 @@ pub const NATIVES: &[Native] = &[
     native!(c"close_both", close_both),
     native!(c"ends", ends),
     native!(c"join", join),
+    native!(c"ping", ping),
     native!(c"put", put),
     native!(c"take", take),
     native!(c"tell", tell),
 ];
 
-/// `join(session, connection, cosocket or nil, looks, send_timeout or nil, idle_timeout or nil)` → pair. A
-/// light thread waits in the cosocket's receiveany(); without one the stream has ended.
+/// `join(session, connection, cosocket or nil, looks, send_timeout or nil, idle_timeout or nil, at_pings)` →
+/// pair. A light thread waits in the cosocket's receiveany(); without one the stream has ended.
 pub fn join(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     let (Some(client), Some(upstream)) = (args.shared_session(1), args.carried(2)) else {
@@ -32,7 +33,8 @@ pub fn join(args: &Args) -> Outcome {
     let limits = Limits { stuck: limit(stuck), idle: limit(idle) };
     let random = u32::from_le_bytes(random::bytes());
     let upstream = &mut upstream.borrow_mut();
-    let pair = proxy::join(client, upstream, socket.as_ref(), limits, args.truth(4), random);
+    let looks = Looks::new(args.truth(4), args.truth(7));
+    let pair = proxy::join(client, upstream, socket.as_ref(), limits, looks, random);
     Outcome::one(Value::Object(Object::Pair(pair)))
 }
 
@@ -51,7 +53,7 @@ fn side(args: &Args, index: std::ffi::c_int) -> Side {
     }
 }
 
-/// `take(pair, again)` → from, data, typ | from, reason, "close", code | nothing when both have ended; or
+/// `take(pair, again)` → from, data, typ (a message's, or "ping") | from, reason, "close", code | nothing when both have ended; or
 /// yields: see wait.lua.
 pub fn take(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
@@ -66,6 +68,7 @@ pub fn take(args: &Args) -> Outcome {
     let typ = |text| Value::Str(if text { "text" } else { "binary" });
     match seen.what {
         What::Message(text, data) => Outcome::three(from, Value::Payload(data), typ(text)),
+        What::Ping(data) => Outcome::three(from, Value::Bytes(data), Value::Str("ping")),
         What::Here(view) => {
             Outcome::three(from, Value::View(view.data, view.len), typ(view.opcode == opcode::TEXT))
         }
@@ -83,6 +86,17 @@ pub fn put(args: &Args) -> Outcome {
         return Outcome::Raise(NOT_OURS.into());
     };
     match pair.pass_on(side(args, 2), args.truth(4), data, args.truth(5)) {
+        Ok(()) => Outcome::one(Value::Bool(true)),
+        Err(err) => Outcome::nil_err(err.to_string()),
+    }
+}
+
+/// `ping(pair, from, data)` → true | nil, err: sends a ping to the side across from `from`.
+pub fn ping(args: &Args) -> Outcome {
+    let (Some(pair), Some(data)) = (args.pair(1), args.bytes(3)) else {
+        return Outcome::Raise(NOT_OURS.into());
+    };
+    match pair.ping(side(args, 2), data) {
         Ok(()) => Outcome::one(Value::Bool(true)),
         Err(err) => Outcome::nil_err(err.to_string()),
     }

@@ -32,6 +32,8 @@ local spawn = ngx.thread.spawn
 
 -- Of a refusal's body, in bytes.
 local MAX_BODY = 65536
+-- Of a ping, in bytes (RFC 6455 5.5).
+local MAX_PING = 125
 -- Headers of a refusal that are one hop's, that nginx writes itself, or that are said to an nginx.
 local OURS = {
     ["connection"] = true, ["keep-alive"] = true, ["transfer-encoding"] = true, ["te"] = true,
@@ -39,7 +41,7 @@ local OURS = {
     ["date"] = true, ["x-accel-redirect"] = true, ["x-accel-expires"] = true,
     ["x-accel-limit-rate"] = true, ["x-accel-buffering"] = true, ["x-accel-charset"] = true,
 }
-local CALLBACKS = { "on_open", "on_message", "on_close" }
+local CALLBACKS = { "on_open", "on_message", "on_ping", "on_close" }
 -- Options of connect() that hold for the client as well, unless `client` has its own.
 local SHARED = { "max_message_size", "max_frame_size", "send_timeout" }
 
@@ -302,6 +304,19 @@ local function tell(self, from, reason, code)
 end
 
 
+-- A ping goes nowhere, unless the callback returns one for the other side.
+local function ping(self, from, data)
+    local changed = self.own.on_ping(from, data)
+    if changed == nil then
+        return
+    end
+    if type(changed) ~= "string" or #changed > MAX_PING then
+        error("on_ping: bad value returned (nothing, or a text of at most 125 bytes, expected)", 0)
+    end
+    natives.ping(self.pair, from, changed)
+end
+
+
 -- Until both sides have ended.
 local function relay(self)
     local own, pair = self.own, self.pair
@@ -315,6 +330,8 @@ local function relay(self)
             return
         elseif typ == "close" then
             tell(self, from, data, code)
+        elseif typ == "ping" then
+            ping(self, from, data)
         elseif on_message then
             decide(self, from, data, typ, on_message(from, data, typ))
         else
@@ -404,7 +421,7 @@ return function (accept, judge)
         local thread = park_reader(upstream)
         local looks = own.on_message ~= nil or own.on_close ~= nil
         local pair = natives.join(client.session, upstream.session, thread and upstream.sock, looks,
-                                  own.client.send_timeout, own.idle_timeout)
+                                  own.client.send_timeout, own.idle_timeout, own.on_ping ~= nil)
         ok, err = run({ own = own, pair = pair, client = client, upstream = upstream })
         if thread then
             kill(thread)
