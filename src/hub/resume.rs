@@ -112,13 +112,17 @@ impl Local {
                 _ => return now(Some(Reason::Cursor)),
             },
         };
-        let is_ahead = matches!(from, From::After(at) if self.is_ahead(topic, at, live));
-        if is_ahead || !self.is_current(topic) {
+        let unavailable = || {
             let mut unavailable = now(Some(Reason::Unavailable));
             if let Since::Cursor(text) = wanted.since {
                 unavailable.1.cursor = text.try_into().ok();
             }
-            return unavailable;
+            unavailable
+        };
+        let is_ahead = matches!(from, From::After(at) if self.is_ahead(topic, at, live));
+        // It may have become so this moment: it is not live here yet.
+        if is_ahead || live == UNKNOWN || !self.is_current(topic) {
+            return unavailable();
         }
         if from == From::After(Position::NOWHERE) {
             // Of a topic that was empty where it is kept: what has come since may have gone again.
@@ -127,6 +131,11 @@ impl Local {
         let Local { histories: Some(histories), batch, .. } = self else { return now(None) };
         let all = match histories.read(topic, from, ONE, batch) {
             Err(gap) => return now(Some(gap.into())),
+            // Another epoch has begun this moment, and is not live yet.
+            Ok(page) if page.top.epoch != live.epoch => match from {
+                From::After(_) => return unavailable(),
+                From::Newest(_) => return now(None),
+            },
             Ok(page) => page.all,
         };
         let offset = match (from, batch.get(0)) {
@@ -158,35 +167,35 @@ impl Local {
         else {
             return;
         };
-        if !self.is_current(topic) {
+        let is_current = self.is_current(topic);
+        let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
+        if !is_current {
+            extra
+                .special
+                .values_mut()
+                .filter_map(|s| s.waits.as_mut())
+                .for_each(|w| w.since = None);
             return;
         }
-        let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
         let now = clock::now_ms();
         let of = |(handle, special): (&u32, &mut Special)| Some((*handle, special.waits?));
         let waiting: Vec<(u32, Waits)> = extra.special.iter_mut().filter_map(of).collect();
-        for (handle, Waits { at, limit, since }) in waiting {
-            let is_ahead = self.is_ahead(topic, at, live);
-            let since = since.unwrap_or(now);
-            let goes_on_waiting = is_ahead && now < since + PATIENCE_MS;
-            if let Some((_, Some(extra))) = self.topics.get_mut(topic) {
-                let Some(special) = extra.special.get_mut(&handle) else { continue };
-                let waits = Waits { at, limit, since: is_ahead.then_some(since) };
-                special.waits = goes_on_waiting.then_some(waits);
-            }
-            if is_ahead {
-                if !goes_on_waiting {
-                    self.tell(topic, handle, Reason::Epoch, live);
-                    self.fill(handle);
-                }
-                continue;
-            }
-            let text = cursor(topic, at);
+        for (handle, waits) in waiting {
+            let text = cursor(topic, waits.at);
             let (since, json, on_gap) = (Since::Cursor(&text), false, OnGap::Ignore);
+            let Waits { limit, .. } = waits;
             let wanted = Wanted { since, limit, most_topics: 0, json, on_gap, info: b"" };
             let (from, state) = self.stand(topic, live, &wanted);
+            let is_ahead = state.reason == Some(Reason::Unavailable);
+            let since = waits.since.unwrap_or(now);
+            let goes_on = is_ahead && now < since + PATIENCE_MS;
+            let Some((_, Some(extra))) = self.topics.get_mut(topic) else { return };
+            let Some(special) = extra.special.get_mut(&handle) else { continue };
+            special.waits = goes_on.then_some(Waits { since: Some(since), ..waits });
             match (from, state.reason) {
+                _ if goes_on => continue,
                 (Some(at), _) => self.go_on_from(topic, handle, at, state),
+                (None, Some(_)) if is_ahead => self.tell(topic, handle, Reason::Epoch, live),
                 (None, Some(reason)) => self.tell(topic, handle, reason, live),
                 (None, None) => {}
             }

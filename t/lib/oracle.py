@@ -92,8 +92,14 @@ class Client:
         return frame
 
     def take(self, line):
+        if "cursor" not in line:
+            # It came for the first time, while the broker was away: nobody knows where it stands.
+            assert self.first and self.last is None and "data" not in line, (line, self.last)
+            self.first = False
+            return
         epoch, offset = position(line["cursor"])
         if "data" in line:
+            self.last = self.last or (epoch, offset - 1)
             assert not self.first, "a message before the line that says where they begin"
             # Of a topic that was empty at its broker the first message begins an epoch.
             expected = epoch if self.last == (0, 0) else self.last[0]

@@ -142,6 +142,8 @@ pub struct Redis {
     actions: VecDeque<Action>,
     /// Something may have to be sent; the time of the last call.
     stirred: bool,
+    /// What is wanted may have changed: `timer` is to be called, for its time.
+    has_changed: bool,
     now: u64,
     tally: Tally,
 }
@@ -192,6 +194,7 @@ impl Redis {
             out: Vec::new(),
             actions: VecDeque::new(),
             stirred: false,
+            has_changed: false,
             now: 0,
             tally: Tally::default(),
             server,
@@ -221,12 +224,14 @@ impl Broker for Redis {
         if !wanted {
             self.wanted.want(&self.names.name(KEPT, topic), false);
         }
+        self.has_changed = true;
     }
 
     fn follow(&mut self, topic: &[u8]) {
         let name = self.names.name(KEPT, topic);
         let was_wanted = self.wanted.wants(&name);
         self.wanted.want(&name, true);
+        self.has_changed = true;
         let topic = topic.to_vec();
         match self.wanted.answered(&name) {
             // Given up a moment ago, and subscribed still: it is not acknowledged again.
@@ -263,6 +268,7 @@ impl Broker for Redis {
     fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
         let names = &self.names;
         self.wanted.retain(&mut |name| names.topic(name).is_none_or(|(_, topic)| keep(topic)));
+        self.has_changed = true;
     }
 
     fn publish(&mut self, to: To<'_>, message: &[u8], now: u64) -> Result<(), Refused> {
@@ -349,7 +355,8 @@ impl Broker for Redis {
                 let beat = self.beats.then_some(self.next_heartbeat);
                 let held = self.held.iter().map(|_| self.held_until).find(|_| self.can_send());
                 let whole = self.refuses.filter(|&until| until != u64::MAX);
-                [probe, beat, held, whole].into_iter().flatten().min()
+                let changed = self.has_changed.then_some(0);
+                [probe, beat, held, whole, changed].into_iter().flatten().min()
             }
             _ => None,
         };

@@ -19,7 +19,7 @@ impl Redis {
 
     /// Sends whatever may leave now.
     pub(super) fn go_on(&mut self, now: u64) {
-        (self.stirred, self.now) = (false, now);
+        (self.stirred, self.has_changed, self.now) = (false, false, now);
         self.expire(now);
         if self.phase == Phase::Ready && self.refuses.is_none() {
             self.subscribe_more(now);

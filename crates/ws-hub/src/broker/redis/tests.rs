@@ -181,6 +181,29 @@ fn it_says_who_it_is_and_subscribes_what_is_wanted() {
 }
 
 #[test]
+fn what_is_wanted_later_is_asked_for_at_once() {
+    let (mut broker, mut server) = (machine(7), Redis7::default());
+    broker.start(0);
+    settle(&mut broker, &mut server, 0, 0);
+    for (name, wanted) in [("news", true), ("more", true), ("news", false)] {
+        broker.want(name.as_bytes(), wanted);
+        assert!(broker.due().is_some_and(|due| due <= 900), "{name}");
+        broker.timer(900);
+        settle(&mut broker, &mut server, 0, 900);
+        let command = if wanted { "SUBSCRIBE" } else { "UNSUBSCRIBE" };
+        let last = server.clients[&0].commands.last().cloned();
+        assert_eq!(last, Some(format!("{command} ws:t:{name}")));
+        assert!(broker.due().is_some_and(|due| due > 900), "and that is all");
+    }
+    broker.follow(b"kept");
+    assert!(broker.due().is_some_and(|due| due <= 950));
+    broker.timer(950);
+    settle(&mut broker, &mut server, 0, 950);
+    broker.retain(&mut |_| false);
+    assert!(broker.due().is_some_and(|due| due <= 960));
+}
+
+#[test]
 fn messages_reach_other_machines_and_not_their_own() {
     let mut server = Redis7::default();
     let (mut here, mut there) = (machine(1), machine(2));
