@@ -225,7 +225,7 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     refused("$_;\n$name $url;", qq{"$name" directive cannot share a location: $name answers every request}, 2)
       for 'websocket_subscribe a', 'websocket_publish a', 'websocket_status';
     like(nginx_says('', '', "$name wss://127.0.0.1/ ssl_trusted_certificate=/nowhere;"),
-        qr{\A1 .*"/nowhere"\) failed}, 'a file that is not there');
+        qr{\A1 .*"/nowhere".* failed}, 'a file that is not there');
     like(nginx_says('', '', "$name ws://nowhere.invalid/;"), qr{\A1 host not found in upstream "nowhere.invalid"}, 'a name that is none');
 }
 
