@@ -65,6 +65,13 @@ class Redis:
         """An answer that is an array of texts."""
         return self.answer(words, lambda f: [one(f) for _ in range(int(f.readline()[1:]))])
 
+    def pairs(self, *words):
+        """An answer that is an array of names and numbers."""
+        def read(f):
+            items = [one(f) for _ in range(int(f.readline()[1:]))]
+            return dict(zip(items[::2], (int(n.lstrip(":")) for n in items[1::2])))
+        return self.answer(words, read)
+
     def answer(self, words, read):
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as s:
             if self.tls:
@@ -147,12 +154,6 @@ class RedisCluster:
 
     def nodes(self, server):
         return [line.split() for line in server.ask("CLUSTER", "NODES").splitlines()]
-
-    def owner(self, key):
-        """The server that has a key's slot, and the slot."""
-        alive = next(server for server in self.servers if self.role(server))
-        slot = int(alive.ask("CLUSTER", "KEYSLOT", key)[1:])
-        return self.owner_of(slot), slot
 
     def owner_of(self, slot):
         alive = next(server for server in self.servers if self.role(server))

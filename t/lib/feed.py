@@ -15,11 +15,11 @@ def position(cursor):
 
 
 class Feed:
-    """Subscribes by the location /feed and reads lines."""
+    """Subscribes by the location /feed, or another one, and reads lines."""
 
-    def __init__(self, ng, topic, since=""):
+    def __init__(self, ng, topic, since="", path="/feed"):
         self.sock = socket.create_connection(("127.0.0.1", ng.port), PATIENCE)
-        self.sock.sendall(head(f"/feed?t={topic}&since={since}"))
+        self.sock.sendall(head(f"{path}?t={topic}&since={since}"))
         self.file = self.sock.makefile("rb")
         self.answer = self.file.readline().decode().strip()
         while self.file.readline().strip():
@@ -27,15 +27,19 @@ class Feed:
         self.cursor = None
 
     def line(self):
+        line = json.loads(self.message())
+        self.cursor = line.get("cursor", self.cursor)
+        return line
+
+    def message(self):
+        """A message as it came."""
         kind, size = self.file.read(2)
         if size == 126:
             size = struct.unpack(">H", self.file.read(2))[0]
         data = self.file.read(size)
         if kind != 0x81:
             raise EOFError(f"closed: {data!r}")
-        line = json.loads(data)
-        self.cursor = line.get("cursor", self.cursor)
-        return line
+        return data.decode()
 
     def data(self, n):
         return [self.line()["data"] for _ in range(n)]
