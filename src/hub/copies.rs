@@ -163,6 +163,10 @@ impl Copies {
             self.reading.remove(topic);
             return self.answer(topic, &encode_outcome(&Err(Unkept::Refused)));
         };
+        // What has lapsed since it was asked for is read anew once it is followed again.
+        if !self.followed.contains(topic) {
+            return Vec::new();
+        }
         let (top, more) = (page.top, page.more);
         let is_copied = copy(topic, page, histories).is_ok();
         match self.reading.get_mut(topic) {

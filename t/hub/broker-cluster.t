@@ -34,6 +34,7 @@ location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
 location = /stay { websocket_subscribe $arg_t; websocket_shutdown_close off; }
 location = /topic { websocket_publish $arg_t get delete; }
 """
+case.handler("/forget", 'ngx.print(tostring(require("resty.websocket").forget(ngx.var.arg_t)))')
 TOPICS = 15
 LOST = r"broker main \(cluster of 127.0.0.1:\d+\): (connection lost|away in part)"
 names = (f"h:{n}" for n in range(1000))
@@ -365,6 +366,8 @@ def spoken():
     put(guest, topic, "by the guest")
     put(guest, "p" + topic, "by the guest")
     equal([feed.line()["data"] for feed in feeds], ["by the guest"] * len(feeds))
+    equal(ask(guest, f"/forget?t={topic}")[1], "true")
+    equal([feed.line().get("reason") for feed in feeds[::2]], ["epoch"] * len(ngs))
     equal(ask(guest, f"/topic?t={topic}", "DELETE")[0], 200)
     equal(metric(guest, "broker_errors_total"), 0)
     ngs.remove(guest)
