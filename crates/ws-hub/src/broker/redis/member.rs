@@ -23,6 +23,11 @@ impl Redis {
         self.phase == Phase::Ready
     }
 
+    /// Whether `poll` may have something.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.stirred || !self.actions.is_empty()
+    }
+
     /// Whether nothing that was handed to it is under way.
     pub(super) fn is_done(&self) -> bool {
         !self.is_ready() || self.asked.is_empty() && self.wanted.is_level() && self.held.is_empty()

@@ -129,21 +129,25 @@ impl Cluster {
         counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
-    /// What the members say, until they have nothing more to say.
+    /// What the members say, until they have nothing more to say: what one gives back another may send
+    /// at once.
     pub(super) fn serve_all(&mut self) {
-        for n in 0..self.members.len() {
-            self.serve(n as u16);
+        loop {
+            for n in 0..self.members.len() {
+                self.serve(n as u16);
+            }
+            self.actions.extend(std::iter::from_fn(|| self.homeless.poll()));
+            self.actions.extend(std::iter::from_fn(|| self.scout.poll()));
+            if self.asked.is_none() && self.next_ask <= self.now {
+                self.ask();
+            }
+            self.leave_idle();
+            let mut members = self.alive().map(|member| &member.redis);
+            if !members.any(Redis::is_stirred) && !self.homeless.is_stirred() {
+                break;
+            }
         }
-        while let Some(action) = self.homeless.poll() {
-            self.actions.push_back(action);
-        }
-        while let Some(action) = self.scout.poll() {
-            self.actions.push_back(action);
-        }
-        if self.asked.is_none() && self.next_ask <= self.now {
-            self.ask();
-        }
-        self.leave_idle();
+        self.actions.extend(std::iter::from_fn(|| self.scout.poll()));
         self.look();
     }
 
