@@ -3,7 +3,7 @@
 
 --quick     a short run (about a minute), to see that everything works; its figures say little
 --only X,Y  these tables alone (echo, tls, curve, broadcast, memory, connect, client, reload,
-            syscalls, history, presence, proxy); the others keep the figures of the last run
+            syscalls, history, presence, proxy, broker); the others keep the figures of the last run
 """
 import argparse
 import json

@@ -36,7 +36,7 @@ def ratio(top, bottom):
 
 def all_goals(results):
     return [goal for part in (echo, tls, curve, broadcast, memory, connect, reload, client,
-                                                     history, presence, proxy)
+                                                     history, presence, proxy, broker)
             for goal in part(results)]
 
 
@@ -181,3 +181,27 @@ def proxy(results):
             yield Goal(f"{name}: CPU of {message} / {before}", ratio(cpu(row, message), cpu(row, before)), 1)
     memory = found["memory"]
     yield Goal("a silent pair: memory of websocket_proxy / the tunnel", ratio(memory["websocket_proxy"], memory["tunnel"]), 1.3)
+
+
+def broker(results):
+    found = results.get("broker")
+    if not found:
+        return
+    alone, burst = found["plain"]["1"], found["plain"]["16"]
+    for name, key in ("out", "out_us"), ("in", "in_us"):
+        yield Goal(f"broker, a plain message alone, {name}: CPU of the gateway / floor", ratio(alone[key], found["floor_us"]), 1.3)
+        yield Goal(f"broker, plain messages in bursts of 16, {name}: CPU of the gateway", burst[key], 3, unit="µs")
+    for row, name in (alone, "alone"), (burst, "in bursts of 16"):
+        yield Goal(f"broker, local delivery {name}: CPU with a broker / without", ratio(row["local_with_us"], row["local_us"]), 1.05)
+    server = found["server"]
+    yield Goal("broker, a history message: CPU of Redis / PUBLISH", ratio(server["script, one message"], server["PUBLISH"]), 18)
+    yield Goal("broker, ten history messages a turn, each: CPU of Redis / PUBLISH", ratio(server["script, ten messages"], server["PUBLISH"]), 8)
+    wanted = found["wanted"]
+    yield Goal(f"broker, {wanted['topics']} topics subscribed again after a lost connection", wanted["seconds"], 10, unit="s")
+    yield Goal("broker, memory of the gateway for a topic beyond its name", wanted["bytes"], 150, unit="B")
+    late = found["latency"]
+    yield Goal("broker, publish to delivery, idle, median / Redis alone", ratio(late["far_us"], late["bare_us"]), 2)
+    for burst, row in found["nchan"]["cpu_us"].items():
+        for name in "plain", "kept":
+            yield Goal(f"broker, {name} topics, {burst} in a burst: CPU of a delivery, Redis included / nchan", ratio(row[name], row["nchan"]), 1)
+    yield Goal("broker, plain topics go on at home without Redis", float(found["nchan"]["goes_on"]["plain"]), 1, least=True, unit="")

@@ -56,6 +56,9 @@ REASONS = [
      "one send for each subscriber, in both servers, is nine tenths of the cost: of about 600 instructions in user "
      "space a delivery no part stands out. Tried and kept: a frame is sent from where it lies, without a copy "
      "or a buffer for each connection, and by send() instead of writev()."),
+    (r"^broker, publish to delivery",
+     "a message wakes four processes in turn (nginx, Redis, nginx, the client), where Redis alone wakes two, and each of the "
+     "two more has an event loop, a frame and a connection of its own to look after."),
     (r"^broadcast: 100 topics",
      "a connection's other topics are not looked at when it gets a message; they only take memory, and with it cache."),
     (r"^memory with deflate",

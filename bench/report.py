@@ -80,7 +80,7 @@ def by_server(rows, first, label, figure="cpu_us", names=None):
 
 def document(results):
     parts = [head(results["machine"]), goal_table(results)]
-    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls, history, presence, proxy):
+    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls, history, presence, proxy, broker):
         if results.get(part.__name__):
             parts.append(part(results[part.__name__]))
     return "\n".join(parts)
@@ -256,3 +256,24 @@ def presence(found):
             f"1000 other requests a second meanwhile take {number(found['p99_ms'])} ms (p99), {number(found['max_ms'])} at most "
             f"({number(found['quiet_max_ms'])} without). Coming and going costs {number(few)} µs\n"
             f"among 100 members and {number(many)} µs among {found['members']}, handshake included.\n")
+
+
+def broker(found):
+    names = {"out_us": "out, at the publisher's", "in_us": "in, at the listener's", "local_us": "delivery at home, no broker",
+             "local_with_us": "delivery at home, with a broker"}
+    plain = table(["µs"] + ["alone", "bursts of 16"],
+                  [[text] + [number(found["plain"][n][key]) for n in ("1", "16")] for key, text in names.items()])
+    server = table([""] + list(found["server"]), [["µs of Redis"] + [number(n) for n in found["server"].values()]])
+    runs, goes_on = found["nchan"]["cpu_us"], found["nchan"]["goes_on"]
+    kinds = {"plain": "plain topics", "kept": "topics with a history", "nchan": "nchan"}
+    beside = table(["µs a delivery"] + list(kinds.values()),
+                   [[f"{burst} in a burst"] + [number(row[name]) for name in kinds] for burst, row in runs.items()]
+                   + [["without Redis"] + ["goes on at home" if goes_on[name] else "nothing" for name in kinds]])
+    late, wanted = found["latency"], found["wanted"]
+    return ("## Between machines\n\nTwo nginx with a worker each over one Redis; messages of 100 B. CPU of the gateway for a plain message, beyond what one costs that stays at home\n"
+            f"(the floor of one small message, received and sent, is {number(found['floor_us'])} µs):\n\n{plain}"
+            f"\nCPU of Redis for a message that one machine hears, commands pipelined:\n\n{server}"
+            f"\n{wanted['topics']} topics are subscribed again {number(wanted['seconds'])} s after a lost connection; the gateway has {number(wanted['bytes'])} B for each beyond its name.\n"
+            f"From publishing on one machine to delivery on the other, idle: {number(late['far_us'])} µs (median); PUBLISH to a subscriber of Redis alone {number(late['bare_us'])} µs.\n"
+            "\nBeside Nchan over a Redis of its own: 20 subscribers on each of two machines, CPU of Redis and both nginx for a delivery, and what becomes of a message while Redis is down:\n\n"
+            + beside)

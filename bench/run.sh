@@ -11,7 +11,7 @@ needs=(
     /usr/lib/nginx/modules/ngx_http_lua_module.so:libnginx-mod-http-lua
     /usr/lib/nginx/modules/ngx_nchan_module.so:libnginx-mod-nchan
     /usr/share/lua/5.1/nginx/websocket/server.lua:lua-nginx-websocket
-    openssl:openssl python3:python3 taskset:util-linux strace:strace perf:linux-perf
+    redis-server:redis-server openssl:openssl python3:python3 taskset:util-linux strace:strace perf:linux-perf
 )
 missing=()
 for need in "${needs[@]}"; do

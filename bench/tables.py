@@ -14,6 +14,7 @@ import subprocess
 import time
 import urllib.parse
 
+import brokered
 import history
 import proxied
 from servers import CLIENT_CORE, SERVER_CORE, TARGET, Contender, Nginx, Peer, cpu_ns, pinned
@@ -282,4 +283,5 @@ def calls(contender, pace, row):
 TABLES = {"echo": echo, "tls": tls, "curve": curve, "broadcast": broadcast, "memory": memory,
           "connect": connect, "client": client, "reload": reload, "syscalls": syscalls,
           "history": history.history, "presence": history.presence,
-          "proxy": lambda pace: proxied.proxy(pace, load, interleaved)}
+          "proxy": lambda pace: proxied.proxy(pace, load, interleaved),
+          "broker": lambda pace: brokered.broker(pace, load)}

@@ -83,8 +83,9 @@ end
 function _M.hub_publisher()
     local websocket = require "resty.websocket"
     local ws = assert(websocket.accept({ timeout = TIMEOUT }))
+    local topic = ngx.var.arg_topic or TOPIC
     for data, typ in ws:messages() do
-        websocket.publish(TOPIC, data, { type = typ })
+        websocket.publish(topic, data, { type = typ })
     end
 end
 
