@@ -60,7 +60,7 @@ pub fn part<T: Takeover>(session: &Rc<T>) {
             }
         };
         let c = (*r).connection;
-        let kept = Kept::<T> {
+        let mut kept = Kept::<T> {
             hc: (*r).http_connection,
             srv_conf: (*r).srv_conf,
             loc_conf: (*r).loc_conf,
@@ -72,13 +72,16 @@ pub fn part<T: Takeover>(session: &Rc<T>) {
             saved,
             session: PhantomData,
         };
-        let hc = kept.hc;
         session.leave_request();
-        link.part(Box::new(kept), Some(read_handler::<T>), Some(write_handler::<T>));
+        link.part(Some(read_handler::<T>), Some(write_handler::<T>));
         free_request(r);
         (*c).data = Rc::into_raw(session.clone()) as *mut c_void;
+        free_buffers(c, kept.hc);
+        if let Some(hc) = small_pool(c, kept.hc) {
+            kept.hc = hc;
+        }
+        link.keep(Box::new(kept));
         (*(*c).log).action = c"serving a websocket".as_ptr().cast_mut();
-        free_buffers(c, hc);
         link.shrink();
         if link.read_ready() {
             link.post_flush();
@@ -181,6 +184,78 @@ unsafe fn free_buffers(c: *mut ffi::ngx_connection_t, hc: *mut ffi::ngx_http_con
     }
 }
 
+/// Moves what a plain connection has in its pool of `connection_pool_size` to one that is as large as
+/// that. Returns where its HTTP part lies then; None, and all stays as it is, where there is more in the
+/// pool than is known, or no memory.
+///
+/// # Safety
+/// `c` must be alive, without a request and without buffers, and `hc` its own.
+unsafe fn small_pool(
+    c: *mut ffi::ngx_connection_t,
+    hc: *mut ffi::ngx_http_connection_t,
+) -> Option<*mut ffi::ngx_http_connection_t> {
+    // SAFETY: by contract. Of what lies in the old pool nothing is pointed to afterwards: log, its data,
+    // the client's address and the HTTP part are copied (ngx_event_accept, ngx_http_init_connection);
+    // our own address is asked for anew where somebody wants it (ngx_connection_local_sockaddr).
+    unsafe {
+        let (old, log) = ((*c).pool, (*c).log);
+        let context = (*log).data.cast::<ffi::ngx_http_log_ctx_t>();
+        let more =
+            !(*c).ssl.is_null() || !(*c).proxy_protocol.is_null() || !(*old).cleanup.is_null();
+        if more || context.is_null() || !ptr::eq((*context).connection, c) {
+            return None;
+        }
+        let (address, text) = ((*c).socklen as usize, (*c).addr_text);
+        let size = size_of::<ffi::ngx_pool_t>()
+            + size_of::<ffi::ngx_log_t>()
+            + size_of::<ffi::ngx_http_log_ctx_t>()
+            + size_of::<ffi::ngx_http_connection_t>()
+            + address.next_multiple_of(ffi::NGX_ALIGNMENT)
+            + text.len.next_multiple_of(ffi::NGX_ALIGNMENT);
+        let pool = ffi::ngx_create_pool(size, log);
+        if pool.is_null() {
+            return None;
+        }
+        let copies = copy(pool, log, 1)
+            .zip(copy(pool, context, 1))
+            .zip(copy(pool, hc, 1))
+            .zip(copy(pool, (*c).sockaddr.cast::<u8>(), address))
+            .zip(copy(pool, text.data, text.len));
+        let Some(((((log, context), hc), address), text)) = copies else {
+            ffi::ngx_destroy_pool(pool);
+            return None;
+        };
+        (*log).data = context.cast();
+        (*pool).log = log;
+        (*c).log = log;
+        (*(*c).read).log = log;
+        (*(*c).write).log = log;
+        (*c).sockaddr = address.cast();
+        (*c).addr_text.data = text;
+        (*c).local_sockaddr = (*(*c).listening).sockaddr;
+        (*c).local_socklen = (*(*c).listening).socklen;
+        (*c).buffer = ptr::null_mut();
+        (*c).pool = pool;
+        ffi::ngx_destroy_pool(old);
+        Some(hc)
+    }
+}
+
+/// A copy of `count` of `T` in a pool, where it has room for them. None: no memory.
+///
+/// # Safety
+/// `from` must point to as many, and `pool` be alive.
+unsafe fn copy<T>(pool: *mut ffi::ngx_pool_t, from: *const T, count: usize) -> Option<*mut T> {
+    // SAFETY: by contract; the memory is aligned as any of C's structs.
+    unsafe {
+        let to = ffi::ngx_palloc(pool, (count * size_of::<T>()).max(1)).cast::<T>();
+        if !to.is_null() {
+            ptr::copy_nonoverlapping(from, to, count);
+        }
+        (!to.is_null()).then_some(to)
+    }
+}
+
 impl<T: Takeover> Parted for Kept<T> {
     /// Without memory the connection is closed instead.
     unsafe fn rejoin(&self, c: *mut ffi::ngx_connection_t) {
@@ -190,7 +265,13 @@ impl<T: Takeover> Parted for Kept<T> {
         // SAFETY: by contract the connection is alive. nginx makes a request of what lies in its data.
         unsafe {
             (*c).data = self.hc.cast();
-            let r = ffi::ngx_http_create_request(c);
+            if (*c).buffer.is_null() {
+                (*c).buffer = ffi::ngx_pcalloc((*c).pool, size_of::<ffi::ngx_buf_t>()).cast();
+            }
+            let r = match (*c).buffer.is_null() {
+                true => ptr::null_mut(),
+                false => ffi::ngx_http_create_request(c),
+            };
             let bound = !r.is_null() && {
                 (*c).data = r.cast();
                 restore(r, self);

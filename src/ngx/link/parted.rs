@@ -39,7 +39,6 @@ impl Link {
     /// events from here on, whose handlers are these.
     pub(in crate::ngx) fn part(
         &self,
-        parted: Box<dyn Parted>,
         read: ffi::ngx_event_handler_pt,
         write: ffi::ngx_event_handler_pt,
     ) {
@@ -71,8 +70,12 @@ impl Link {
         }
         self.handlers.set((read, write));
         self.r.set(ptr::null_mut());
-        self.parted.set(Some(parted));
         self.parts.set(Parts::Done);
+    }
+
+    /// What there is to `rejoin` by.
+    pub(in crate::ngx) fn keep(&self, parted: Box<dyn Parted>) {
+        self.parted.set(Some(parted));
     }
 
     /// Gives a parted link a request again, to end by. The link is dead afterwards where there is no
