@@ -2,7 +2,7 @@
 """Runs the tables and writes RESULTS.md and results.svg. Started by run.sh.
 
 --quick     a short run (about a minute), to see that everything works; its figures say little
---only X,Y  these tables alone (echo, tls, curve, broadcast, memory, connect, client, reload,
+--only X,Y  these tables alone (echo, tls, curve, broadcast, memory, light, connect, client, reload,
             syscalls, history, presence, proxy, broker); the others keep the figures of the last run
 """
 import argparse

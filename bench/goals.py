@@ -35,7 +35,7 @@ def ratio(top, bottom):
 
 
 def all_goals(results):
-    return [goal for part in (echo, tls, curve, broadcast, memory, connect, reload, client,
+    return [goal for part in (echo, callbacks, tls, curve, broadcast, memory, light, connect, reload, client,
                                                      history, presence, proxy, broker)
             for goal in part(results)]
 
@@ -60,6 +60,17 @@ def echo(results):
             name = f"{label(row['row'])}, {api}"
             yield Goal(f"{name}: CPU / {peer}", ratio(cpu(row, api), cpu(row, peer)), limit)
             yield Goal(f"{name}: stock / CPU", ratio(cpu(row, "stock"), cpu(row, api)), stock, least=True)
+
+
+def callbacks(results):
+    limits = {(32, 1): ("fastwebsockets", 1.05), (KIB, 1): ("fastwebsockets", 1.05),
+              (32, 16): ("tungstenite", 0.9), (KIB, 16): ("tungstenite", 1.25)}
+    for row in results.get("echo", []):
+        size, _, depth = row["row"]
+        if (size, depth) in limits and "callbacks" in row["servers"]:
+            peer, limit = limits[size, depth]
+            value = ratio(cpu(row, "callbacks"), cpu(row, peer))
+            yield Goal(f"{label(row['row'])}, callbacks: CPU / {peer}", value, limit)
 
 
 def tls(results):
@@ -111,6 +122,15 @@ def memory(results):
     if fresh:
         left = fresh[f"after_{16 * KIB}_kb"] / fresh["fresh_kb"]
         yield Goal("memory with deflate without context takeover, after a compressed message / fresh", left, 1.1)
+
+
+def light(results):
+    limits = {"subscriber": 1.5, "subscriber, access log": 1.8, "subscriber, TLS": 15.6,
+              "subscriber, access log, TLS": 15.9, "callbacks, access log": 2.3}
+    for name, counts in results.get("light", {}).items():
+        if name in limits:
+            most = max(counts, key=int)
+            yield Goal(f"memory of {most} idle connections, {name}", counts[most], limits[name], unit="KB")
 
 
 def connect(results):

@@ -11,7 +11,7 @@ import reasons
 import servers
 
 NAMES = {"floor": "floor", "fastwebsockets": "fastwebsockets", "tungstenite": "tokio-tungstenite",
-         "stock": "pure Lua", "drop-in": "**`resty.websocket.server`**", "messages": "**`resty.websocket`**",
+         "stock": "pure Lua", "drop-in": "**`resty.websocket.server`**", "messages": "**`resty.websocket`**", "callbacks": "**`serve()`**",
          "nchan": "nchan", "hub": "**hub**"}
 
 
@@ -80,7 +80,7 @@ def by_server(rows, first, label, figure="cpu_us", names=None):
 
 def document(results):
     parts = [head(results["machine"]), goal_table(results)]
-    for part in (echo, tls, curve, broadcast, memory, connect, client, reload, syscalls, history, presence, proxy, broker):
+    for part in (echo, tls, curve, broadcast, memory, light, connect, client, reload, syscalls, history, presence, proxy, broker):
         if results.get(part.__name__):
             parts.append(part(results[part.__name__]))
     return "\n".join(parts)
@@ -146,7 +146,7 @@ def beyond(rows):
 
 
 def echo(rows):
-    quick = ["fastwebsockets", "tungstenite", "stock", "drop-in", "messages"]
+    quick = ["fastwebsockets", "tungstenite", "stock", "drop-in", "messages", "callbacks"]
     names = [name for name in quick if name in columns(rows)]
     return ("## Echo\n\nCPU per message:\n\n" + by_server(rows, "echo", goals.label) + beyond(rows)
             + "\nMessages a second:\n\n" + by_server(rows, "echo", goals.label, "rate", names)
@@ -189,6 +189,13 @@ def memory(found):
     count = next(iter(found.values()))["connections"]
     return (f"## Memory\n\nResident memory of the worker, KB a connection, {count} connections:\n\n"
             + table([""] + [names[key] for key in keys], lines) + "\n" + sizes())
+
+
+def light(found):
+    counts = list(next(iter(found.values())))
+    rows = [[name] + [number(line[count]) for count in counts] for name, line in found.items()]
+    return ("## Connections without a request\n\nMemory of the worker, KB an idle connection, by how many there "
+            "are:\n\n" + table([""] + [f"{count} connections" for count in counts], rows))
 
 
 def sizes():

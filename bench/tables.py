@@ -82,6 +82,8 @@ def ours(server):
     found = [Contender("drop-in", server, "/dropin")]
     if "accept" in server.features():
         found.append(Contender("messages", server, "/messages"))
+    if "serve" in server.features():
+        found.append(Contender("callbacks", server, "/callbacks"))
     return found
 
 
@@ -215,6 +217,25 @@ def memory(pace):
     return found
 
 
+# What an idle connection without a request takes, by what it is, and whether by TLS.
+LIGHT = {"subscriber": ("/light/subscriber", False), "subscriber, access log": ("/light/logged", False),
+         "subscriber, access log, TLS": ("/light/logged", True), "subscriber, TLS": ("/light/subscriber", True),
+         "callbacks, access log": ("/light/callbacks", False), "callbacks, access log, TLS": ("/light/callbacks", True),
+         "subscriber that keeps its request": ("/light/kept", False)}
+
+
+def light(pace):
+    counts = [n for n in (1000, 10000) if n <= pace.crowd]
+    found = {}
+    for name, (path, tls) in LIGHT.items():
+        found[name] = {}
+        for count in counts:
+            with Nginx() as server:
+                line = load("idle", Contender(name, server, path), pace, "--connections", count, tls=tls, seconds=0.5)
+                found[name][count] = line["fresh_kb"]
+    return found
+
+
 def connect(pace):
     pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
     with contextlib.ExitStack() as stack:
@@ -280,7 +301,7 @@ def calls(contender, pace, row):
     return {name: value for name, value in found.items() if value >= 0.02}
 
 
-TABLES = {"echo": echo, "tls": tls, "curve": curve, "broadcast": broadcast, "memory": memory,
+TABLES = {"echo": echo, "tls": tls, "curve": curve, "broadcast": broadcast, "memory": memory, "light": light,
           "connect": connect, "client": client, "reload": reload, "syscalls": syscalls,
           "history": history.history, "presence": history.presence,
           "proxy": lambda pace: proxied.proxy(pace, load, interleaved),

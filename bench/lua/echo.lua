@@ -49,4 +49,19 @@ function _M.messages(compression)
 end
 
 
+local function echo(ws, data, typ)
+    ws:send(data, typ)
+end
+
+
+-- The same without a handler that waits.
+function _M.callbacks()
+    local ok, err, status = require("resty.websocket").serve({ max_message_size = MAX, on_message = echo })
+    if not ok then
+        ngx.log(ngx.ERR, "failed to serve: ", err)
+        return ngx.exit(status)
+    end
+end
+
+
 return _M
