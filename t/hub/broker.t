@@ -316,7 +316,7 @@ def refused():
             ("server redis+sentinel://a;", "no name of a master"),
             ("server redis+cluster://a/1;", "invalid database in the address"),
             ("server redis+cluster://a,;", "no host in the address"),
-            ("server redis+cluster://a; prefix {x}:;", 'a brace in the prefix of broker "main"'),
+            ("server redis+cluster://a; prefix '{x}:';", 'a brace in the prefix of broker "main"'),
             ("server redis://me:word@127.0.0.1;", "a user or password in the address"),
             ("server redis://127.0.0.1:99999;", "invalid port"),
             ("user a;", 'no "server" in broker "main"'),
