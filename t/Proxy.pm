@@ -11,7 +11,9 @@ package t::Proxy;
 #   options   Lua source of the table handed to proxy.new()
 #   proxy     Lua code of the proxy's handler instead of connect() and execute(); `proxy` is the module
 #   client    Lua code of the client: `peer` is t/peer.lua, say(...) a line of the response, and
-#             listen(p) says each frame to the end of the stream
+#             listen(p) says each frame to the end of the stream; talk(frames, bye, answers) is a client
+#             that says good-bye in one packet with its frames, or, where the proxy's three seconds for
+#             what comes before the answer to that are short (SLOW), after so many answers
 #   results   the lines that report(...) gave, in order, from whichever side
 #   info      a line of the info log that has to be there
 # Unless a block says otherwise nothing above info may be logged.
@@ -23,16 +25,20 @@ use Exporter qw(import);
 use t::Blocks;
 use t::Wire qw(masked plain brief pattern log_above_info);
 
-our @EXPORT = qw(masked plain brief pattern complete_proxy_block);
+our @EXPORT = qw(masked plain brief pattern complete_proxy_block $SLOW);
 
-my $NAMES = <<'END';
+my $NAMES = "            local SLOW = $SLOW\n" . <<'END';
             local peer = require "t.peer"
             local report = function (...) return peer.report(peer.trimmed(...)) end
             local say = function (...) return peer.say(peer.trimmed(...)) end
             local kinds = { [0] = "continuation", "text", "binary", [8] = "close", [9] = "ping", [10] = "pong" }
-            local function listen(p)
+            local function listen(p, bye, answers)
                 local first, payload = p:receive()
                 while first do
+                    answers = answers and answers - 1
+                    if answers == 0 then
+                        p:send(bye)
+                    end
                     local kind = kinds[first % 16] .. (first < 128 and " ..." or "")
                     if first == 0x88 and polite then
                         p.sock:send(peer.frame(0x88, payload:sub(1, 2)))
@@ -46,6 +52,12 @@ my $NAMES = <<'END';
                 end
                 ngx.say(payload)
                 p:close()
+            end
+            local function talk(frames, bye, answers)
+                if SLOW == 1 then
+                    return listen(peer.connect(frames .. bye))
+                end
+                listen(peer.connect(frames), bye, answers)
             end
             local url = "ws://127.0.0.1:HTTP_PORT/up"
 END

@@ -13,6 +13,9 @@ local peer = { __index = _M }
 local HEAD = "GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              .. "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n"
 
+-- How long is waited for what must come, in seconds: a busy machine with valgrind takes its time.
+local PATIENCE = 60
+
 local running = 0
 local ended = semaphore.new()
 
@@ -31,7 +34,7 @@ end
 
 function _M.await_handlers()
     while running > 0 do
-        if not ended:wait(5) then
+        if not ended:wait(PATIENCE) then
             running = 0
             error("a handler did not end")
         end
@@ -102,7 +105,7 @@ end
 -- each with its end.
 function _M.connect(rest, path, address, lines)
     local sock = ngx.socket.tcp()
-    sock:settimeout(5000)
+    sock:settimeout(PATIENCE * 1000)
     if address then
         assert(sock:connect(address))
     else

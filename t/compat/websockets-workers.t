@@ -104,6 +104,18 @@ case.handler("/context", """
         error("on purpose")
     elseif ngx.var.arg_do == "collect" then
         collectgarbage()
+    elseif ngx.var.arg_do == "traces" then
+        -- Functions of programs that compiled code holds: their constants.
+        local util, n = require "jit.util", 0
+        for tr = 1, 4000 do
+            local info = util.traceinfo(tr)
+            for k = 1, info and info.nk or 0 do
+                local held = util.tracek(tr, -k)
+                local from = type(held) == "function" and debug.getinfo(held, "S").source or ""
+                n = n + (from:find("content_by_lua", 1, true) and 1 or 0)
+            end
+        end
+        ngx.print(n)
     elseif ngx.var.arg_do == "fails_serving" then
         local function start()
             local own = {}
@@ -291,6 +303,7 @@ def failed_with_clients(ng):
         ws.send(frame(TEXT, "x") * 1000)
         for _ in range(1000):
             equal(ws.text(), "x")
+    equal(ng.get("/context?do=traces"), "0", "functions that traces hold")
     equal(clients[0].ask("fail"), "fail")
 
     def refused():

@@ -22,8 +22,8 @@ __DATA__
     end
     report(ws:close_info())
 --- client
-    listen(peer.connect(peer.frame(0x81, "a") .. peer.frame(0x02, "b") .. peer.frame(0x80, "c")
-                        .. peer.frame(0x88, "\15\160bye")))
+    talk(peer.frame(0x81, "a") .. peer.frame(0x02, "b") .. peer.frame(0x80, "c"),
+         peer.frame(0x88, "\15\160bye"), 2)
 --- response_body
 text text a
 binary binary bc
@@ -39,9 +39,9 @@ closed
 --- upstream
     ws:send("x")
     if ngx.var.args == "with" then
-        report(ws:close(4001, "why"))
+        report(ws:close(4001, "why", 60000))
     else
-        report(ws:close())
+        report(ws:close(1000, "", 60000))
     end
     report(ws:close_info())
 --- client
@@ -488,7 +488,7 @@ closed
 
 
 === TEST 21: idle_timeout
---- pass: idle_timeout=60ms
+--- pass eval: "idle_timeout=" . ($::SLOW > 1 ? "3s" : "60ms")
 --- upstream
     ws:recv()
     report(ws:recv())
@@ -725,6 +725,7 @@ closed
                       .. (ngx.var.arg_refuse and "no way" or "\129\126\0\200" .. ("x"):rep(200) .. "\136\2\3\232"))
         }
     }
+    keepalive_timeout 0;
     location = /refused { websocket_proxy ws://127.0.0.1:HTTP_PORT/up?refuse=1; }
     location = /elsewhere { return 200 "elsewhere"; }
 --- client

@@ -19,8 +19,8 @@ __DATA__
     end
     report("upstream", ws:close_info())
 --- client
-    listen(peer.connect(peer.frame(0x81, "a") .. peer.frame(0x02, "b") .. peer.frame(0x80, "c")
-                        .. peer.frame(0x88, "\15\160bye")))
+    talk(peer.frame(0x81, "a") .. peer.frame(0x02, "b") .. peer.frame(0x80, "c"),
+         peer.frame(0x88, "\15\160bye"), 2)
 --- response_body
 text text a
 binary binary bc
@@ -49,8 +49,8 @@ closed
         ws:send(typ == "binary" and #data .. "" or data)
     end
 --- client
-    listen(peer.connect(peer.frame(0x81, "drop") .. peer.frame(0x81, "change") .. peer.frame(0x81, "x")
-                        .. peer.frame(0x81, "binary") .. peer.frame(0x88, "")))
+    talk(peer.frame(0x81, "drop") .. peer.frame(0x81, "change") .. peer.frame(0x81, "x")
+         .. peer.frame(0x81, "binary"), peer.frame(0x88, ""), 3)
 --- response_body
 text changed
 text x
@@ -121,7 +121,7 @@ closed
     end }
 --- upstream
     ws:send("x")
-    ws:close(4002, "up")
+    ws:close(4002, "up", 60000)
 --- client
     listen(peer.connect())
 --- response_body
@@ -375,7 +375,7 @@ nil "connection lost" 1006 "connection lost"
 --- upstream
     report(ws:recv())
     ws:send("x")
-    ws:close()
+    ws:close(1000, "", 60000)
 --- client
     local p = peer.connect()
     say(p:receive())
