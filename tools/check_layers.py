@@ -10,7 +10,7 @@ import re
 import sys
 
 ORDER = ["ffi", "ngx", "session", "hub", "upgrade", "proxy", "conf", "lua"]
-UNSAFE = ["src/ffi/", "src/ngx/", "src/lua/vm/", "src/conf/commands.rs", "src/conf/handlers.rs", "src/conf/lookup.rs", "src/conf/variables.rs", "src/lib.rs"]
+UNSAFE = ["src/ffi/", "src/ngx/", "src/lua/vm/", "src/conf/commands.rs", "src/conf/handlers.rs", "src/conf/lookup.rs", "src/conf/start_checks.rs", "src/conf/variables.rs", "src/lib.rs"]
 RAW = UNSAFE
 
 root = pathlib.Path(__file__).resolve().parent.parent

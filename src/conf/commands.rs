@@ -16,8 +16,6 @@ use super::main::{LuaModules, Main};
 use crate::ffi;
 use crate::hub;
 use crate::ngx::block;
-use crate::ngx::ngx_lua;
-use crate::ngx::running;
 use crate::ngx::zone;
 
 const EVERYWHERE: u32 = ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_HTTP_SRV_CONF | ffi::NGX_HTTP_LOC_CONF;
@@ -158,57 +156,6 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 27] = [
     },
     ffi::ngx_command_t::empty(),
 ];
-
-/// Refuses an ngx_lua that is too old. False: the reason has been logged.
-///
-/// # Safety
-/// `cf` must be the configuration being read.
-pub unsafe fn check_ngx_lua(cf: *mut ffi::ngx_conf_t) -> bool {
-    let supported = ngx_lua::is_supported();
-    if !supported {
-        ngx_conf_log_error!(
-            ffi::NGX_LOG_EMERG,
-            cf,
-            "nginx-lua-websocket needs ngx_lua 0.10.19 or newer, this one is older"
-        );
-    }
-    supported
-}
-
-/// Refuses a build in which bit fields of nginx's structs lie elsewhere. False: it has been logged.
-///
-/// # Safety
-/// `cf` must be the configuration being read.
-pub unsafe fn check_bit_fields(cf: *mut ffi::ngx_conf_t) -> bool {
-    let misplaced = ffi::misplaced_bit_field();
-    if let Some(name) = misplaced {
-        ngx_conf_log_error!(
-            ffi::NGX_LOG_EMERG,
-            cf,
-            "nginx-lua-websocket was built with {} elsewhere than in C",
-            name
-        );
-    }
-    misplaced.is_none()
-}
-
-/// Refuses to run in another nginx than the one this module was built for. False: it has been logged.
-///
-/// # Safety
-/// `cf` must be the configuration being read, in preconfiguration.
-pub unsafe fn check_running(cf: *mut ffi::ngx_conf_t) -> bool {
-    // SAFETY: by contract.
-    let difference = unsafe { running::difference(cf) };
-    if let Some(difference) = &difference {
-        ngx_conf_log_error!(
-            ffi::NGX_LOG_EMERG,
-            cf,
-            "nginx-lua-websocket was built for another nginx ({}): build it again",
-            difference
-        );
-    }
-    difference.is_none()
-}
 
 /// `create_main_conf` hook.
 ///

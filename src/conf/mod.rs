@@ -13,6 +13,7 @@ mod main;
 mod proxied;
 mod proxy;
 mod push;
+mod start_checks;
 mod status;
 mod subscribe;
 mod time;
@@ -20,11 +21,12 @@ mod topics;
 mod variables;
 
 pub use commands::{
-    check_bit_fields, check_ngx_lua, check_running, create_loc_conf, create_main_conf,
-    merge_loc_conf, provides, request_zone, topic_rules, COMMANDS,
+    create_loc_conf, create_main_conf, merge_loc_conf, provides, request_zone, topic_rules,
+    COMMANDS,
 };
 pub use location::Location;
 pub use lookup::location_of;
 pub use main::LuaModules;
+pub use start_checks::{check_bit_fields, check_ngx_lua, check_running};
 pub use time::{heartbeat, limit};
 pub use variables::register as register_variables;
