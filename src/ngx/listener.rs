@@ -9,24 +9,22 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ffi::c_void;
-use std::fmt;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::ptr;
 use std::rc::Rc;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::SockAddr;
 
 use super::accepted::{is_room, local_address, Accepted};
 use super::clock::now_ms;
-use super::errno;
 use super::goodbye;
 use super::guard::guarded;
 use super::handover;
 use super::log;
 use super::lua_wait::{Semaphore, Wait};
-use super::process::is_worker;
+use super::port::{self, ListenError};
 use super::request::Request;
 use super::tls::Tls;
 use crate::ffi;
@@ -41,40 +39,6 @@ const LOOK_MS: u64 = 10;
 const RETRY_MS: u64 = 500;
 /// First pool of a connection: its log and addresses, no more.
 const POOL_SIZE: usize = 512;
-
-thread_local! {
-    /// Addresses this worker listens on: SO_REUSEPORT would let it open one twice.
-    static OPEN: RefCell<Vec<SocketAddr>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Why a port was not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenError {
-    /// What the system says.
-    Errno(i32),
-    /// nginx has no connection left (worker_connections).
-    Connections,
-    /// There is no event loop here: init_by_lua, `nginx -t`.
-    Phase,
-    /// The worker has been told to quit.
-    Exiting,
-    /// ngx_lua has no memory.
-    Memory,
-}
-
-impl fmt::Display for ListenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenError::Errno(errno) => f.write_str(&errno::text(*errno)),
-            ListenError::Connections => f.write_str("worker_connections are not enough"),
-            ListenError::Phase => f.write_str("no event loop in this phase"),
-            ListenError::Exiting => f.write_str("process exiting"),
-            ListenError::Memory => f.write_str("no memory"),
-        }
-    }
-}
-
-impl std::error::Error for ListenError {}
 
 /// Result of asking for a connection.
 pub enum Accept {
@@ -128,21 +92,9 @@ impl Listener {
         handshake_ms: u64,
         early: bool,
     ) -> Result<Listener, ListenError> {
-        // SAFETY: plain integers set by nginx.
-        if !is_worker() || unsafe { (*ptr::addr_of!(ffi::ngx_event_actions)).add.is_none() } {
-            return Err(ListenError::Phase);
-        }
-        // SAFETY: as above.
-        if unsafe { ffi::ngx_exiting != 0 || ffi::ngx_quit != 0 } {
-            return Err(ListenError::Exiting);
-        }
-        if addr.port() != 0 && OPEN.with_borrow(|open| open.contains(&addr)) {
-            return Err(ListenError::Errno(libc::EADDRINUSE));
-        }
+        port::check(addr)?;
         let taker = Semaphore::new().ok_or(ListenError::Memory)?;
-        let socket = bind(addr, limit)
-            .map_err(|err| ListenError::Errno(err.raw_os_error().unwrap_or_default()))?;
-        let fd = socket.into_raw_fd();
+        let fd = port::bind(addr, limit)?.into_raw_fd();
         let local = local_address(fd).unwrap_or(addr);
         let inner = Rc::new(Inner {
             lc: Cell::new(ptr::null_mut()),
@@ -167,7 +119,7 @@ impl Listener {
             unsafe { libc::close(fd) };
             return Err(ListenError::Connections);
         }
-        OPEN.with_borrow_mut(|open| open.push(local));
+        port::note_open(local);
         handover::opened(local);
         Ok(Listener(inner))
     }
@@ -236,22 +188,6 @@ impl Listener {
     pub fn close(&self) {
         self.0.close();
     }
-}
-
-fn bind(addr: SocketAddr, backlog: usize) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if addr.port() != 0 {
-        // With any free port the kernel might choose one that is shared this way.
-        socket.set_reuse_port(true)?;
-    }
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&SockAddr::from(addr))?;
-    socket.listen(backlog.clamp(1, i32::MAX as usize) as i32)?;
-    Ok(socket)
 }
 
 impl Inner {
@@ -325,7 +261,7 @@ impl Inner {
     fn close(&self) {
         let lc = self.lc.replace(ptr::null_mut());
         if !lc.is_null() {
-            OPEN.with_borrow_mut(|open| open.retain(|addr| *addr != self.local));
+            port::note_closed(self.local);
             // SAFETY: lc was alive until now; this closes the socket too.
             unsafe { ffi::ngx_close_connection(lc) };
         }
@@ -448,14 +384,7 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
             (*c).local_socklen = 0;
             (*(*c).log).connection = (*c).number;
             (*c).set_log_error(ffi::ngx_connection_log_error_e_NGX_ERROR_INFO);
-            let on: i32 = 1;
-            libc::setsockopt(
-                (*c).fd,
-                libc::IPPROTO_TCP,
-                libc::TCP_NODELAY,
-                ptr::addr_of!(on).cast(),
-                mem::size_of_val(&on) as libc::socklen_t,
-            );
+            port::no_delay((*c).fd);
             if !log::soften(c) {
                 return false;
             }

@@ -30,6 +30,7 @@ pub mod parting;
 pub mod peers;
 pub mod per_worker;
 pub mod pooled;
+pub mod port;
 pub mod posted;
 pub mod process;
 pub mod request;
