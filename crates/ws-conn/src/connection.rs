@@ -3,6 +3,7 @@
 
 mod receiving;
 mod sending;
+mod view;
 
 use ws_proto::{Conn, Error, Settings};
 
@@ -15,7 +16,7 @@ use crate::receiver::{Receiver, RecvError};
 use crate::sender::Sender;
 use crate::{End, IoError};
 
-pub use receiving::{Passing, View};
+pub use view::{Passing, View};
 
 /// Fragments of one message: enough for any honest peer, and no way to make us work for nothing.
 pub const MAX_FRAGMENTS: u32 = 1 << 20;
