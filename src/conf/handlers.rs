@@ -94,38 +94,60 @@ unsafe extern "C" fn handler(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t 
     })
 }
 
+/// A content directive: `fill` reads its words, which follow the directive's name, into what stands for
+/// the location, where `is_there` says that an earlier one has. Returns what the setter returns, as
+/// `fill` does where it fails.
+///
+/// # Safety
+/// The pointers must be what nginx passes to a setter of a directive of `Location`.
+unsafe fn set(
+    cf: *mut ffi::ngx_conf_t,
+    conf: *mut c_void,
+    is_there: fn(&Content) -> bool,
+    fill: impl FnOnce(&mut Content, &mut [ffi::ngx_str_t]) -> Result<(), *mut c_char>,
+) -> *mut c_char {
+    // SAFETY: by contract.
+    unsafe {
+        let content = &mut (*conf.cast::<Location>()).content;
+        if is_there(content) {
+            return DUPLICATE.as_ptr().cast_mut();
+        }
+        match fill(content, &mut words(cf)[1..]) {
+            Ok(()) => set_handler(cf, content),
+            Err(rc) => rc,
+        }
+    }
+}
+
 /// Setter of `websocket_status [json|prometheus|html] [health=broker]`.
 pub unsafe extern "C" fn set_status(
     cf: *mut ffi::ngx_conf_t,
     _cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx passes our struct and the directive's words.
-    unsafe {
-        let content = &mut (*conf.cast::<Location>()).content;
-        if content.status.is_some() {
-            return DUPLICATE.as_ptr().cast_mut();
-        }
+    let fill = |content: &mut Content, words: &mut [ffi::ngx_str_t]| {
         let mut form = None;
-        for word in &words(cf)[1..] {
+        for word in words {
             let named = match word.as_bytes() {
                 b"health=broker" if !content.health => {
                     content.health = true;
                     continue;
                 }
                 text if form.is_some() || text.starts_with(b"health=") => {
-                    return refuse(cf, text, "websocket_status");
+                    return Err(refuse(cf, text, "websocket_status"));
                 }
                 b"json" => Form::Json,
                 b"prometheus" => Form::Prometheus,
                 b"html" => Form::Html,
-                _ => return c"must be json, prometheus or html".as_ptr().cast_mut(),
+                _ => return Err(c"must be json, prometheus or html".as_ptr().cast_mut()),
             };
             form = Some(named);
         }
         content.status = Some(form.unwrap_or(Form::Json));
-        set_handler(cf, content)
-    }
+        Ok(())
+    };
+    // SAFETY: nginx passes our struct and the directive's words.
+    unsafe { set(cf, conf, |content| content.status.is_some(), fill) }
 }
 
 /// Setter of `websocket_publish topic [get] [delete]`.
@@ -134,23 +156,21 @@ pub unsafe extern "C" fn set_publish(
     _cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx passes our struct and the directive's words.
-    unsafe {
-        let content = &mut (*conf.cast::<Location>()).content;
-        if content.publish.is_some() {
-            return DUPLICATE.as_ptr().cast_mut();
-        }
-        let Some(topic) = compile(cf, &mut words(cf)[1]) else { return ERROR };
-        content.publish = Some(topic);
-        for word in &words(cf)[2..] {
+    let fill = |content: &mut Content, words: &mut [ffi::ngx_str_t]| {
+        let [topic, options @ ..] = words else { return Err(ERROR) };
+        // SAFETY: the configuration is being read, and the word one of the directive's.
+        content.publish = Some(unsafe { compile(cf, topic) }.ok_or(ERROR)?);
+        for word in options {
             match word.as_bytes() {
                 b"get" => content.gets = true,
                 b"delete" => content.deletes = true,
-                text => return refuse(cf, text, "websocket_publish"),
+                text => return Err(refuse(cf, text, "websocket_publish")),
             }
         }
-        set_handler(cf, content)
-    }
+        Ok(())
+    };
+    // SAFETY: nginx passes our struct and the directive's words.
+    unsafe { set(cf, conf, |content| content.publish.is_some(), fill) }
 }
 
 /// Setter of `websocket_subscribe topic ... [since=value] [info=value] [format=raw|json|auto] [gap=ignore]`.
@@ -159,13 +179,8 @@ pub unsafe extern "C" fn set_subscribe(
     _cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as above.
-    unsafe {
-        let content = &mut (*conf.cast::<Location>()).content;
-        if !content.subscribe.is_empty() {
-            return DUPLICATE.as_ptr().cast_mut();
-        }
-        for word in &mut words(cf)[1..] {
+    let fill = |content: &mut Content, words: &mut [ffi::ngx_str_t]| {
+        for word in words {
             // Options are known by the word as written, never by what a variable holds.
             match word.as_bytes() {
                 b"format=raw" => content.format = Format::Raw,
@@ -173,27 +188,32 @@ pub unsafe extern "C" fn set_subscribe(
                 b"format=auto" => content.format = Format::Auto,
                 b"gap=ignore" => content.ignores_gaps = true,
                 text if text.starts_with(SINCE) => {
-                    let Some(since) = compile_rest(cf, word, SINCE) else { return ERROR };
-                    content.since = Some(since);
+                    // SAFETY: the configuration is being read, and the word begins so.
+                    let since = unsafe { compile_rest(cf, word, SINCE) };
+                    content.since = Some(since.ok_or(ERROR)?);
                 }
                 text if text.starts_with(INFO) => {
-                    let Some(info) = compile_rest(cf, word, INFO) else { return ERROR };
-                    content.info = Some(info);
+                    // SAFETY: as above.
+                    let info = unsafe { compile_rest(cf, word, INFO) };
+                    content.info = Some(info.ok_or(ERROR)?);
                 }
                 text if [&b"format="[..], b"gap="].iter().any(|name| text.starts_with(name)) => {
-                    return refuse(cf, text, "websocket_subscribe");
+                    return Err(refuse(cf, text, "websocket_subscribe"));
                 }
                 _ => {
-                    let Some(topic) = compile(cf, word) else { return ERROR };
-                    content.subscribe.push(topic);
+                    // SAFETY: as above.
+                    let topic = unsafe { compile(cf, word) };
+                    content.subscribe.push(topic.ok_or(ERROR)?);
                 }
             }
         }
         if content.subscribe.is_empty() {
-            return c"needs a topic".as_ptr().cast_mut();
+            return Err(c"needs a topic".as_ptr().cast_mut());
         }
-        set_handler(cf, content)
-    }
+        Ok(())
+    };
+    // SAFETY: nginx passes our struct and the directive's words.
+    unsafe { set(cf, conf, |content| !content.subscribe.is_empty(), fill) }
 }
 
 /// Compiles what a word has after its beginning.
@@ -218,28 +238,23 @@ pub unsafe extern "C" fn set_proxy(
     _cmd: *mut ffi::ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as above.
-    unsafe {
-        let content = &mut (*conf.cast::<Location>()).content;
-        if content.proxy.is_some() {
-            return DUPLICATE.as_ptr().cast_mut();
-        }
-        let given: Vec<&[u8]> = words(cf)[1..].iter().map(|word| word.as_bytes()).collect();
-        match Given::parse(&given).map(|given| make_proxy(cf, given)) {
-            Ok(Some(proxy)) => content.proxy = Some(Rc::new(proxy)),
-            Ok(None) => return ERROR,
-            Err(text) => {
-                ngx_conf_log_error!(
-                    ffi::NGX_LOG_EMERG,
-                    cf,
-                    "{} in \"websocket_proxy\" directive",
-                    text
-                );
-                return ERROR;
-            }
-        }
-        set_handler(cf, content)
-    }
+    let fill = |content: &mut Content, words: &mut [ffi::ngx_str_t]| {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let given = Given::parse(&words).map_err(|text| {
+            ngx_conf_log_error!(
+                ffi::NGX_LOG_EMERG,
+                cf,
+                "{} in \"websocket_proxy\" directive",
+                text
+            );
+            ERROR
+        })?;
+        // SAFETY: the configuration is being read, in a location.
+        content.proxy = Some(Rc::new(unsafe { make_proxy(cf, given) }.ok_or(ERROR)?));
+        Ok(())
+    };
+    // SAFETY: nginx passes our struct and the directive's words.
+    unsafe { set(cf, conf, |content| content.proxy.is_some(), fill) }
 }
 
 /// Makes of the words what nginx needs. None: the reason has been logged.
@@ -267,10 +282,7 @@ unsafe fn make_proxy(cf: *mut ffi::ngx_conf_t, mut given: Given) -> Option<Proxi
 }
 
 /// Says that a parameter is none. Returns what the setter returns.
-///
-/// # Safety
-/// `cf` must be what nginx passes to a setter.
-unsafe fn refuse(cf: *mut ffi::ngx_conf_t, word: &[u8], name: &str) -> *mut c_char {
+fn refuse(cf: *mut ffi::ngx_conf_t, word: &[u8], name: &str) -> *mut c_char {
     let word = String::from_utf8_lossy(word);
     ngx_conf_log_error!(
         ffi::NGX_LOG_EMERG,
