@@ -219,7 +219,7 @@ impl Callbacks {
     /// Puts a connection that a runner leaves back into the queue, if there is more to tell.
     fn leave(&self, number: u32) {
         self.with(number, |slot| {
-            slot.session.settle();
+            slot.session.end_turn();
             if slot.session.may_have_more() || slot.has_gap.get() {
                 self.enqueue(number, slot);
             }
@@ -359,7 +359,7 @@ impl Runner {
         if matches!(event, Event::Nothing) {
             set.with(number, |slot| {
                 slot.running.set(false);
-                slot.session.settle();
+                slot.session.end_turn();
             });
         } else {
             self.serving.set(Some(number));

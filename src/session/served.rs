@@ -74,7 +74,7 @@ impl Session {
     }
 
     /// Gives the worker's buffer back, so that the next connection need not take another.
-    pub(super) fn settle(&self) {
+    pub(super) fn end_turn(&self) {
         self.io.borrow_mut().driver.conn.end_turn(&Worker);
     }
 
