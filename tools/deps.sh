@@ -23,7 +23,7 @@ nginx=(nginx-light:nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache
 # With NGINX_SOURCE_DIR nginx is the caller's own, and none is installed beside it.
 [ -z "${NGINX_SOURCE_DIR:-}" ] || nginx=("${headers[@]}")
 test=(libtest-base-perl perl openssl python3 curl)
-brokers=(redis-server redis-sentinel)
+brokers=(redis-server redis-sentinel nats-server)
 
 groups=("$@")
 want=()

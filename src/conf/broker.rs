@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ws_hub::broker::{Secret, Server, Settings};
+use ws_hub::broker::{nats, Login, Secret, Server, Settings, Signer, Stream};
 
 use super::arguments::ArgumentError;
 use super::main::Main;
 use super::time::parse_time;
-use super::topics::parse_size;
+use super::topics::{no_history, number, parse_size};
 use crate::hub::{self, MOST_BROKERS};
+use crate::ngx::ed25519::PrivateKey;
 use crate::ngx::tls_client::{TlsClient, TlsClientOptions};
 
 /// A block that is being read.
@@ -52,6 +53,9 @@ impl Main {
     /// Ends it. Returns what nginx is to warn of.
     pub fn end_broker(&mut self, block: Block) -> Result<Vec<String>, ArgumentError> {
         let (broker, warnings) = block.finish()?;
+        if self.lacks_history(&broker) {
+            return Err(text(no_history(&broker.name)));
+        }
         self.brokers.push(Rc::new(broker));
         Ok(warnings)
     }
@@ -76,11 +80,31 @@ impl Block {
                 self.server = Some(Server::parse(&address).map_err(wrong)?);
             }
             b"user" => self.settings.user = one()?.to_vec(),
-            b"password_file" => self.settings.password = self.password_file(one()?)?,
+            b"password_file" => {
+                self.settings.password = self.password_file("password_file", one()?)?;
+            }
             b"sentinel_user" => self.settings.sentinel_user = one()?.to_vec(),
             b"sentinel_password_file" => {
-                self.settings.sentinel_password = self.password_file(one()?)?;
+                let name = "sentinel_password_file";
+                self.settings.sentinel_password = self.password_file(name, one()?)?;
             }
+            b"token_file" => {
+                self.settings.login = Login::Token(self.password_file("token_file", one()?)?);
+            }
+            b"nkey_file" => {
+                let Secret(seed) = self.password_file("nkey_file", one()?)?;
+                let signer = signer(&shown(&seed)).ok_or_else(|| self.no_key("nkey_file", args))?;
+                self.settings.login = Login::Key(signer);
+            }
+            b"creds_file" => {
+                let file = self.secret_file("creds_file", one()?)?;
+                let (file, no_key) = (shown(&file), || self.no_key("creds_file", args));
+                let (jwt, seed) = nats::nkey::credentials(&file).ok_or_else(no_key)?;
+                let signer = signer(seed).ok_or_else(no_key)?;
+                let jwt = Secret(jwt.as_bytes().to_vec());
+                self.settings.login = Login::Credentials(jwt, signer);
+            }
+            b"jetstream" => self.jetstream(args)?,
             b"password_env" => self.settings.password = password_env(&shown(one()?))?,
             b"prefix" => {
                 let prefix = one()?;
@@ -105,6 +129,11 @@ impl Block {
                 _ => return Err(text("invalid number of arguments in \"tls_certificate\"".into())),
             },
             b"tls_name" => self.tls.name = Some(shown(one()?)),
+            b"tls_first" => match one()? {
+                b"on" => self.settings.tls_first = true,
+                b"off" => {}
+                other => return Err(ArgumentError::value(other)),
+            },
             b"tls_verify" => match one()? {
                 b"on" => {}
                 b"off" => {
@@ -134,13 +163,49 @@ impl Block {
         Ok(())
     }
 
-    fn password_file(&mut self, name: &[u8]) -> Result<Secret, ArgumentError> {
+    /// `jetstream name [replicas=n]`
+    fn jetstream(&mut self, args: &[&[u8]]) -> Result<(), ArgumentError> {
+        let (name, replicas) = match args {
+            [name] => (*name, 1),
+            [name, option] => {
+                let value = option.strip_prefix(b"replicas=").and_then(number);
+                let few = value.filter(|n| (1..=5).contains(n));
+                (*name, few.ok_or_else(|| ArgumentError::value(option))? as u32)
+            }
+            _ => return Err(text("invalid number of arguments in \"jetstream\"".to_string())),
+        };
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+        if name.is_empty() || name.len() > MAX_PREFIX || !name.iter().all(is_plain) {
+            return Err(ArgumentError::of("invalid name of a stream", name));
+        }
+        let name = shown(name);
+        self.settings.stream = Some(Stream { name, replicas, count: 1, ttl: 0 });
+        Ok(())
+    }
+
+    fn no_key(&self, name: &str, args: &[&[u8]]) -> ArgumentError {
+        let path = self.folder.join(shown(args.first().copied().unwrap_or_default()));
+        text(format!("no key of a user in \"{name}\" \"{}\"", path.display()))
+    }
+
+    /// The first line of a file.
+    fn password_file(&mut self, name: &str, file: &[u8]) -> Result<Secret, ArgumentError> {
+        let bytes = self.secret_file(name, file)?;
+        let line = bytes.split(|&byte| byte == b'\n' || byte == b'\r').next().unwrap_or_default();
+        if line.is_empty() {
+            let path = self.folder.join(shown(file));
+            return Err(text(format!("no password in \"{}\"", path.display())));
+        }
+        Ok(Secret(line.to_vec()))
+    }
+
+    fn secret_file(&mut self, name: &str, file: &[u8]) -> Result<Vec<u8>, ArgumentError> {
         use std::os::unix::fs::PermissionsExt;
-        let path = self.folder.join(shown(name));
+        let path = self.folder.join(shown(file));
         let cannot = |err: std::io::Error| {
             let why = err.to_string();
             let why = why.split(" (os error").next().unwrap_or_default();
-            text(format!("cannot read \"password_file\" \"{}\": {why}", path.display()))
+            text(format!("cannot read \"{name}\" \"{}\": {why}", path.display()))
         };
         let bytes = std::fs::read(&path).map_err(cannot)?;
         let mode = std::fs::metadata(&path).map_err(cannot)?.permissions().mode();
@@ -148,11 +213,7 @@ impl Block {
             self.warnings
                 .push(format!("everybody can read the password in \"{}\"", path.display()));
         }
-        let line = bytes.split(|&byte| byte == b'\n' || byte == b'\r').next().unwrap_or_default();
-        if line.is_empty() {
-            return Err(text(format!("no password in \"{}\"", path.display())));
-        }
-        Ok(Secret(line.to_vec()))
+        Ok(bytes)
     }
 
     fn file(&self, name: &[u8]) -> Vec<u8> {
@@ -174,6 +235,16 @@ impl Block {
             // It would decide about the slots of all names (Redis Cluster, "Hash tags").
             return Err(text(format!("a brace in the prefix of broker \"{}\"", self.name)));
         }
+        let logins =
+            ["token_file", "nkey_file", "creds_file"].map(|name| begin_with(name.as_bytes()));
+        if logins.iter().sum::<usize>() + begin_with(b"password_") > 1 {
+            let why =
+                "of \"token_file\", \"nkey_file\", \"creds_file\" and a password only one is taken";
+            return Err(text(why.to_string()));
+        }
+        if let Some(why) = server.fault(&self.settings) {
+            return Err(text(format!("{why} in broker \"{}\"", self.name)));
+        }
         let tls = match server.uses_tls() {
             true => {
                 let tls = TlsClient::new(&self.tls).map_err(|err| text(err.to_string()))?;
@@ -188,6 +259,13 @@ impl Block {
         let (name, settings) = (self.name, self.settings);
         Ok((hub::Broker { name, server, settings, tls }, self.warnings))
     }
+}
+
+/// What signs with a seed; nothing: it is none of a user.
+fn signer(seed: &str) -> Option<Signer> {
+    let key = PrivateKey::new(&nats::nkey::seed(seed.trim())?)?;
+    let public = nats::nkey::public(&key.public()?);
+    Some(Signer::new(public, move |text| key.sign(text)))
 }
 
 fn password_env(name: &str) -> Result<Secret, ArgumentError> {

@@ -233,7 +233,7 @@ pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> (Vec<Rule>, Vec<Rc<hu
         };
         let main = *ctx.main_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
         let main = &*main.cast::<Main>();
-        (main.topics.clone(), main.brokers.clone())
+        (main.topics.clone(), main.brokers_with_limits())
     }
 }
 

@@ -1,13 +1,15 @@
 //! `websocket_topic`: what topics remember and tell. The rules are the http block's; they go into
 //! shared memory when the configuration has been loaded, so that all generations follow them.
 
+use std::rc::Rc;
+
 use ws_hub::history::{Limits, Rule};
 use ws_hub::topic::MAX_TOPIC;
 
 use super::arguments::ArgumentError;
 use super::main::Main;
 use super::time::parse_time;
-use crate::hub::{Reach, JOIN_LEAVE, PRESENCE};
+use crate::hub::{Broker, Reach, JOIN_LEAVE, PRESENCE};
 
 /// The longest history.
 const MAX_COUNT: u32 = 100_000;
@@ -75,14 +77,59 @@ impl Main {
             let why = "\"bytes\" with a broker, which trims by number and age";
             return Err(ArgumentError::Text(why.to_string()));
         }
+        if let (Some(broker), true) = (self.broker_at(reach), limits.is_some()) {
+            if !broker.server.keeps(&broker.settings) {
+                return Err(ArgumentError::Text(no_history(&broker.name)));
+            }
+        }
         flags |= reach.flags();
         self.topics.push(Rule { pattern: (*pattern).into(), limits, flags });
         Ok(())
     }
 
+    fn broker_at(&self, reach: Reach) -> Option<&Broker> {
+        let n = match reach {
+            Reach::First => 0,
+            Reach::Broker(n) => n,
+            Reach::Here => return None,
+        };
+        self.brokers.get(n).map(|broker| &**broker)
+    }
+
+    /// The brokers, each with what it has to keep.
+    pub(super) fn brokers_with_limits(&self) -> Vec<Rc<Broker>> {
+        let mut brokers: Vec<Broker> =
+            self.brokers.iter().map(|broker| (**broker).clone()).collect();
+        for rule in &self.topics {
+            let n = match (Reach::of(rule.flags), rule.limits) {
+                (Reach::First, Some(_)) => 0,
+                (Reach::Broker(n), Some(_)) => n,
+                _ => continue,
+            };
+            let stream = brokers.get_mut(n).and_then(|broker| broker.settings.stream.as_mut());
+            if let (Some(stream), Some(limits)) = (stream, rule.limits) {
+                stream.count = stream.count.max(limits.count);
+                stream.ttl = stream.ttl.max(limits.ttl);
+            }
+        }
+        brokers.into_iter().map(Rc::new).collect()
+    }
+
+    /// Whether the first broker keeps no histories, though topics before it have some.
+    pub(super) fn lacks_history(&self, broker: &Broker) -> bool {
+        let is_first = self.brokers.is_empty();
+        let is_kept = |rule: &Rule| rule.limits.is_some() && Reach::of(rule.flags) == Reach::First;
+        is_first && !broker.server.keeps(&broker.settings) && self.topics.iter().any(is_kept)
+    }
+
     fn broker(&self, name: &[u8]) -> Option<usize> {
         self.brokers.iter().position(|broker| broker.name.as_bytes() == name)
     }
+}
+
+/// What is wrong with a history at a broker that keeps none.
+pub(super) fn no_history(broker: &str) -> String {
+    format!("\"history\" by broker \"{broker}\", a NATS server without \"jetstream\"")
 }
 
 /// A number of digits and nothing else.

@@ -62,6 +62,7 @@ impl Local {
 
     /// Before a subscription: nothing that its client has a cursor of may be ahead of the pointer.
     pub(super) fn move_to_top(&mut self, topic: &[u8]) {
+        self.begin_if_current(topic);
         while self.follow(topic).1 {}
     }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use ws_hub::broker::{Action, Address, Broker, Driver, Number, Peer, Server, Settings, State};
+use ws_hub::broker::{Action, Address, Broker, Driver, Number, Peer, Server, Settings, State, Tls};
 use ws_hub::standing::Stands;
 
 use super::bus::RateLimiter;
@@ -112,6 +112,7 @@ impl Link {
                 match action {
                     Action::Connect { peer, to } => self.connect(peer, &to, now),
                     Action::Close { peer } => self.close(peer),
+                    Action::Secure { peer } => self.secure(peer, now),
                     Action::Send { peer, bytes } => self.send(peer, bytes),
                     Action::State(state) => self.note(state, now),
                     other => return Some(other),
@@ -129,7 +130,11 @@ impl Link {
             Address::Tcp(host, port) => Place::Host(host.clone(), *port),
             Address::Unix(path) => Place::Unix(path.clone()),
         };
-        let (tls, resolver) = (self.configured.tls.clone(), Resolver::of_http_block());
+        let tls = match self.configured.server.tls(&self.configured.settings) {
+            Tls::First => self.configured.tls.clone(),
+            Tls::Later | Tls::Never => None,
+        };
+        let resolver = Resolver::of_http_block();
         match Client::connect(&place, tls, resolver, self.happened.clone()) {
             Ok(client) => {
                 client.call_soon();
@@ -141,6 +146,16 @@ impl Link {
 
     fn client(&mut self, peer: Peer) -> Option<&mut Client> {
         self.clients.iter_mut().find(|(one, _)| *one == peer).map(|(_, client)| client)
+    }
+
+    /// A connection goes on in TLS.
+    fn secure(&mut self, peer: Peer, now: u64) {
+        let Some(tls) = self.configured.tls.clone() else { return };
+        let Some(client) = self.client(peer) else { return };
+        if let Err(why) = client.secure(tls) {
+            self.close(peer);
+            self.broker.closed(peer, &why, now);
+        }
     }
 
     fn close(&mut self, peer: Peer) {
@@ -214,7 +229,7 @@ impl Link {
                     self.copies.lose();
                 }
             }
-            State::Denied { .. } => {}
+            State::Denied { .. } | State::Faulty { .. } => {}
         }
         self.say(state);
     }
@@ -248,6 +263,9 @@ impl Link {
             State::Denied { topic, why } if self.denied.may_log() => {
                 let topic = String::from_utf8_lossy(&topic);
                 log::warn(&format!("websocket: broker {name} ({at}): topic \"{}\" is denied: {why}", topic.escape_debug()));
+            }
+            State::Faulty { why } => {
+                log::warn(&format!("websocket: broker {name} ({at}): {why}"));
             }
             State::Down { .. } | State::Impaired { .. } | State::Denied { .. } => {}
         }

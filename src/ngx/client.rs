@@ -171,6 +171,14 @@ impl Client {
         Ok(is_there)
     }
 
+    /// Goes on in TLS. It is there again when that is.
+    pub fn secure(&mut self, tls: Rc<TlsClient>) -> Result<(), String> {
+        self.inner.shake_hands(&tls, &self.host)?;
+        (self.tls, self.step) = (Some(tls), Step::ShakingHands);
+        self.call_soon();
+        Ok(())
+    }
+
     /// Reads at most `buf.len()` bytes. None: no more now.
     pub fn read(&self, buf: &mut [u8]) -> Result<Option<usize>, String> {
         if !self.inner.wire.read_ready() {

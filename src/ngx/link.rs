@@ -121,7 +121,7 @@ impl Link {
         // SAFETY: not null means alive, see the type's comment.
         !r.is_null()
             && unsafe { ffi::HTTP_REQUEST_HTTP_STATE.get(r) }
-                == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE as ffi::ngx_uint_t as _
+                == ffi::ngx_http_state_e_NGX_HTTP_WRITING_REQUEST_STATE
     }
 
     /// Has the request go on after its handler has returned, until `end_with_handler`. It is nginx's

@@ -10,6 +10,7 @@ pub mod block;
 pub mod client;
 pub mod clock;
 pub mod cosocket;
+pub mod ed25519;
 pub mod errno;
 pub mod goodbye;
 pub mod guard;

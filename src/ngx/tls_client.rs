@@ -86,7 +86,7 @@ impl TlsClient {
         // SAFETY: by contract; the text is static, or null.
         unsafe {
             let verdict = ffi::SSL_get_verify_result((*(*c).ssl).connection);
-            if verdict == ffi::X509_V_OK.into() {
+            if verdict == ffi::X509_V_OK as std::ffi::c_long {
                 return Ok(());
             }
             let text = ffi::X509_verify_cert_error_string(verdict);

@@ -72,7 +72,7 @@ pub fn listen(row: u16, woken: fn()) -> bool {
         (*rev).set_channel(1);
         (*(*c).write).set_channel(1);
         (*rev).handler = Some(handler);
-        if ffi::ngx_handle_read_event(rev, 0) != ffi::NGX_OK as _ {
+        if ffi::ngx_handle_read_event(rev, 0) != ffi::NGX_OK as ffi::ngx_int_t {
             log::alert("websocket: the worker cannot listen for other workers");
             return false;
         }

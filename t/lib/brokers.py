@@ -1,7 +1,8 @@
-"""What the tests over real brokers share: Redis as our child, machines (nginx with zones of their own) and
+"""What the tests over real brokers share: Redis and NATS as our children, machines (nginx with zones of their own) and
 their numbers, a name server, and certificates."""
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import threading
 from lib.live import PATIENCE, VALGRIND, Nginx, await_
 
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
+NATS = os.environ.get("NATS_SERVER") or shutil.which("nats-server") or shutil.which("/usr/sbin/nats-server")
 CLI = shutil.which("redis-cli") or shutil.which("valkey-cli")
 
 
@@ -202,6 +204,96 @@ class RedisCluster:
             server.child.kill()
             server.child.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Nats:
+    """nats-server as our child, on a port: with a JetStream in a folder, in TLS with an Authority's
+    certificate, as one of a cluster, with lines of configuration, and whoever it lets in."""
+
+    def __init__(self, port, folder, name="a", jetstream=True, tls=None, cluster=None, lines="", login=None, wait=True):
+        self.port, self.folder, self.name, self.tls, self.login = port, folder, name, tls, login or {}
+        os.makedirs(folder, exist_ok=True)
+        lines += f'\nlisten: 127.0.0.1:{port}\nserver_name: {name}\nlame_duck_grace_period: "1s"\nlame_duck_duration: "30s"\n'
+        if jetstream:
+            lines += f'jetstream {{ store_dir: "{folder}/{name}" }}\n'
+        if cluster:
+            routes = ", ".join(f"nats-route://127.0.0.1:{route}" for route in cluster[1])
+            lines += f"cluster {{ name: c, listen: 127.0.0.1:{cluster[0]}, routes: [{routes}] }}\n"
+        if tls:
+            lines += (f'tls {{ cert_file: "{tls.certificate}", key_file: "{tls.key}", timeout: 5 }}\n')
+        self.configuration = f"{folder}/{name}.conf"
+        with open(self.configuration, "w") as out:
+            out.write(lines)
+        self.start(wait)
+
+    def start(self, wait=True):
+        with open(f"{self.folder}/{self.name}.log", "a") as log:
+            self.child = subprocess.Popen([NATS, "-c", self.configuration], stdout=log, stderr=log, cwd="/")
+        if wait:
+            await_(self.answers, "NATS comes up")
+
+    def answers(self):
+        try:
+            self.talk()[0].close()
+            return True
+        except (OSError, AssertionError):
+            return False
+
+    def talk(self):
+        """A connection of our own, which has been let in."""
+        s = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        f = s.makefile("rwb")
+        f.readline()
+        if self.tls:
+            f.close()
+            context = ssl.create_default_context(cafile=self.tls.authority)
+            s = context.wrap_socket(s, server_hostname=self.tls.name)
+            f = s.makefile("rwb")
+        options = {"verbose": False, "headers": True, "no_responders": True, **self.login}
+        f.write(b"CONNECT " + json.dumps(options).encode() + b"\r\nPING\r\n")
+        f.flush()
+        while (line := f.readline()).startswith(b"INFO"):
+            pass
+        assert line == b"PONG\r\n", line
+        return f, s
+
+    def ask(self, subject, body=b"", patience=PATIENCE):
+        """The answer's data, as JSON; None: nobody answers."""
+        f, s = self.talk()
+        s.settimeout(patience)
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        f.write(b"SUB answer.here 1\r\nPUB %s answer.here %d\r\n%s\r\n" % (subject.encode(), len(body), body))
+        f.flush()
+        try:
+            while True:
+                words = f.readline().split()
+                if words[0] == b"PING":
+                    f.write(b"PONG\r\n")
+                    f.flush()
+                elif words[0] in (b"MSG", b"HMSG"):
+                    data = f.read(int(words[-1]) + 2)
+                    return json.loads(data) if words[0] == b"MSG" else None
+                elif words[0] == b"-ERR":
+                    raise AssertionError(words)
+        except TimeoutError:
+            return None
+        finally:
+            f.close()
+            s.close()
+
+    def publish(self, subject, body, headers=b""):
+        f, s = self.talk()
+        head = b"NATS/1.0\r\n" + headers + b"\r\n"
+        f.write(b"HPUB %s %d %d\r\n%s%s\r\nPING\r\n" % (subject.encode(), len(head), len(head) + len(body), head, body))
+        f.flush()
+        while not f.readline().startswith(b"PONG"):
+            pass
+        f.close()
+        s.close()
+
+    def kill(self, how=signal.SIGKILL):
+        self.child.send_signal(how)
+        self.child.wait()
 
 
 def machine(number, http, server, workers=2, files=None):

@@ -21,12 +21,23 @@ PUBLISHERS = 4
 class World:
     """What is known of all messages: of each epoch, what stands at each offset."""
 
-    def __init__(self):
+    def __init__(self, dense):
         self.at, self.gaps, self.resumed, self.received = {}, 0, 0, 0
+        self.dense, self.after = dense, {}
 
     def enter(self, epoch, offset, data):
         known = self.at.setdefault((epoch, offset), data)
         equal(data, known, f"two messages at offset {offset}")
+
+    def follow(self, last, at):
+        """One message comes after another for everybody; their offsets, where they have no gaps, too."""
+        # Of a topic that was empty at its broker the first message begins an epoch.
+        equal(at[0], at[0] if last == (0, 0) else last[0], "the epoch")
+        if self.dense:
+            equal(at[1], last[1] + 1, "the next message")
+        assert at[1] > last[1], (at, last)
+        if last != (0, 0):
+            equal(at, self.after.setdefault(last, at), "the message after one")
 
 
 class Client:
@@ -99,11 +110,9 @@ class Client:
             return
         epoch, offset = position(line["cursor"])
         if "data" in line:
-            self.last = self.last or (epoch, offset - 1)
             assert not self.first, "a message before the line that says where they begin"
-            # Of a topic that was empty at its broker the first message begins an epoch.
-            expected = epoch if self.last == (0, 0) else self.last[0]
-            equal((epoch, offset), (expected, self.last[1] + 1), "the next message")
+            if self.last is not None:
+                self.world.follow(self.last, (epoch, offset))
             self.world.enter(epoch, offset, line["data"])
             self.world.received += 1
         elif line.get("reason") == "unavailable":
@@ -148,9 +157,10 @@ def publisher(ng, name, stop, count, faults, passing):
             time.sleep(0.01)
 
 
-def run_oracle(ngs, seconds, clients, chance, disturb, calm=lambda: None, passing=()):
-    """`disturb(now)` is called all the time, and `calm` once it is not any more. Returns what is known."""
-    world, selector = World(), selectors.DefaultSelector()
+def run_oracle(ngs, seconds, clients, chance, disturb, calm=lambda: None, passing=(), dense=True):
+    """`disturb(now)` is called all the time, and `calm` once it is not any more; `dense`: offsets have no
+    gaps. Returns what is known."""
+    world, selector = World(dense), selectors.DefaultSelector()
     clients = [Client(ngs, world, selector, chance) for _ in range(clients)]
     stop, count, faults = threading.Event(), {}, []
     threads = [threading.Thread(target=publisher, args=(ngs[n % len(ngs)], name, stop, count, faults, passing))

@@ -8,15 +8,17 @@ use proptest::prelude::{any, prop_oneof, proptest, Just, ProptestConfig, Strateg
 
 #[test]
 fn seeds_hold() {
-    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/broker");
-    for entry in std::fs::read_dir(seeds).expect("seeds") {
-        broker::run(&std::fs::read(entry.expect("a readable folder").path()).expect("a seed"));
+    for (run, name) in [(broker::run as fn(&[u8]), "broker"), (broker::run_at_nats, "nats")] {
+        let seeds = format!("{}/../../fuzz/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
+        for entry in std::fs::read_dir(seeds).expect("seeds") {
+            run(&std::fs::read(entry.expect("a readable folder").path()).expect("a seed"));
+        }
     }
 }
 
-/// Pieces of what a server says, so that some of it is understood.
-fn piece() -> impl Strategy<Value = Vec<u8>> {
-    let words: &[&[u8]] = &[
+/// What a server says: Redis, and NATS.
+const WORDS: [&[&[u8]]; 2] = [
+    &[
         b">3\r\n$7\r\nmessage\r\n$6\r\nws:t:a\r\n$1\r\nx\r\n",
         b">3\r\n$11\r\nunsubscribe\r\n$6\r\nws:t:a\r\n:0\r\n",
         b">3\r\n$9\r\nsubscribe\r\n$6\r\nws:t:a\r\n:0\r\n",
@@ -41,8 +43,32 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b":1\r\n",
         b"$536870912\r\n",
         b">3\r\n$7\r\nmessage\r\n$6\r\nws:all\r\n$5\r\n\x01\x08\0\0\0\r\n",
-    ];
-    let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+    ],
+    &[
+        b"PONG\r\n",
+        b"-ERR 'Permissions Violation for Subscription to \"ws.l.a\"'\r\n",
+        b"-ERR 'Permissions Violation for Publish to \"ws.p.a\"'\r\n",
+        b"-ERR 'Slow Consumer'\r\n",
+        b"INFO {\"version\":\"2.9.1\",\"max_payload\":10,\"ldm\":true,\"connect_urls\":[\"a:4222\"]}\r\n",
+        b"MSG ws.t.a 1 1\r\nx\r\n",
+        b"MSG ws.all 1 5\r\n\x01\x08\0\0\0\r\n",
+        b"HMSG ws.l.a 1 71 71\r\nNATS/1.0\r\nNats-Stream: WS\r\nNats-Sequence: 5\r\nNats-Last-Sequence: 0\r\n\r\n\r\n",
+        b"HMSG ws.l.a 1 86 86\r\nNATS/1.0\r\nNats-Stream: WS\r\nNats-Sequence: 3\r\nNats-Last-Sequence: 0\r\nWs-Dropped: 1\r\n\r\n\r\n",
+        b"HMSG ws.r.00000007.0000000000000005.2 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",
+        b"HMSG ws.r.00000007.0000000000000005.3 1 16 16\r\nNATS/1.0 204\r\n\r\n\r\n",
+        b"MSG ws.r.00000007.0000000000000005.2 1 9\r\n{\"seq\":4}\r\n",
+        b"MSG ws.r.00000007.0000000000000005.3 1 9\r\n{\"seq\":4}\r\n",
+        b"MSG ws.r.00000007.0000000000000005.2 1 51\r\n{\"message\":{\"seq\":4,\"time\":\"2026-11-26T12:44:11Z\"}}\r\n",
+        b"MSG ws.r.00000007.0000000000000005.3 1 51\r\n{\"message\":{\"seq\":4,\"time\":\"2026-11-26T12:44:11Z\"}}\r\n",
+        b"MSG ws.r.00000007.0000000000000005.4 1 51\r\n{\"message\":{\"seq\":4,\"time\":\"2026-11-26T12:44:11Z\"}}\r\n",
+        b"MSG ws.r.00000007.0000000000000005.2 1 28\r\n{\"error\":{\"err_code\":10037}}\r\n",
+        b"MSG ws.t.a 1 99999999\r\n",
+    ],
+];
+
+/// Pieces of it, so that some is understood.
+fn piece(kind: usize) -> impl Strategy<Value = Vec<u8>> {
+    let words: Vec<Vec<u8>> = WORDS[kind].iter().map(|word| word.to_vec()).collect();
     let said = (0..3u8, 0..words.len()).prop_map(move |(who, n)| {
         let mut step = vec![7 + 8 * who, words[n].len() as u8];
         step.extend(&words[n]);
@@ -70,7 +96,12 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn no_server_does_harm(pieces in vec(piece(), 0..60)) {
+    fn no_redis_does_harm(pieces in vec(piece(0), 0..60)) {
         broker::run(&[vec![0, 0, 6, 0, 0, 0, 0, 0, 6, 0, 14, 0], pieces.concat()].concat());
+    }
+
+    #[test]
+    fn no_nats_does_harm(pieces in vec(piece(1), 0..60)) {
+        broker::run_at_nats(&[vec![0, 0, 6, 0], pieces.concat()].concat());
     }
 }

@@ -103,7 +103,7 @@ pub unsafe fn register(
         let (name, open) = (module.name.as_ptr(), Some(module.open));
         // SAFETY: by contract; name and function are static.
         let rc = unsafe { ffi::ngx_http_lua_add_package_preload(cf, name, open) };
-        rc == ffi::NGX_OK as _
+        rc == ffi::NGX_OK as std::ffi::c_long
     })
 }
 

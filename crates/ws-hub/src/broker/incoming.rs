@@ -63,6 +63,9 @@ pub fn check_stored<'a>(topic: &[u8], bytes: &'a [u8]) -> Result<Envelope<'a>, U
 /// Of heartbeats; that of messages is another.
 const VERSION: u8 = 1;
 
+/// Milliseconds between heartbeats, more or less a fifth of them.
+pub const HEARTBEAT: u64 = 5000;
+
 /// What a machine says to all others now and then: its name, behind a version.
 pub fn heartbeat(node: NodeId) -> [u8; 5] {
     let [a, b, c, d] = node.0.to_le_bytes();

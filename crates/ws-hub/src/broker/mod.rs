@@ -9,6 +9,7 @@
 //! * wanted.rs: topics that are to be subscribed, against those that are;
 //! * heard_twice.rs: what comes by two ways while one worker takes over from another;
 //! * queue.rs, backoff.rs: what waits for a broker that is away, and when it is tried again;
+//! * lost.rs: why one is given up;
 //! * one folder a broker: nothing outside of it knows its name, but the match arms of [`Server`].
 //!
 //! Adding one is its folder and an arm in each function of [`Server`].
@@ -17,6 +18,8 @@ mod address;
 mod backoff;
 mod heard_twice;
 mod incoming;
+mod lost;
+pub mod nats;
 mod outcome;
 mod queue;
 mod redis;
@@ -31,8 +34,19 @@ pub use outcome::{decode_outcome, encode_outcome};
 pub use seam::{
     Action, Broker, Keep, Outcome, Page, Peer, Placed, Refused, State, Stored, To, Unkept,
 };
-pub use settings::{Driver, Secret, Settings};
+pub use settings::{Driver, Login, Secret, Settings, Sign, Signer, Stream};
 pub use tally::{Number, Tally};
+
+/// When the connections of a broker are in TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Never,
+    /// From the first byte on.
+    First,
+    /// From when `Action::Secure` says on.
+    Later,
+}
 
 /// A server, and which broker speaks to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,23 +57,25 @@ pub enum Server {
     Sentinel(redis::sentinel::Server),
     /// See `redis::cluster`.
     Cluster(redis::cluster::Server),
+    /// See `nats`.
+    Nats(nats::Server),
 }
 
 impl Server {
     /// What an address in a configuration means.
     pub fn parse(text: &str) -> Result<Self, ServerError> {
-        if let Some((scheme @ ("redis+sentinel" | "rediss+sentinel"), rest)) =
-            text.split_once("://")
-        {
-            let tls = scheme.starts_with("rediss");
-            return redis::sentinel::Server::parse(rest, tls).map(Self::Sentinel);
+        let sentinel = |rest, tls| redis::sentinel::Server::parse(rest, tls).map(Self::Sentinel);
+        let cluster = |rest, tls| redis::cluster::Server::parse(rest, tls).map(Self::Cluster);
+        let nats = |rest, tls| nats::Server::parse(rest, tls).map(Self::Nats);
+        match text.split_once("://") {
+            Some(("redis+sentinel", rest)) => sentinel(rest, false),
+            Some(("rediss+sentinel", rest)) => sentinel(rest, true),
+            Some(("redis+cluster", rest)) => cluster(rest, false),
+            Some(("rediss+cluster", rest)) => cluster(rest, true),
+            Some(("nats", rest)) => nats(rest, false),
+            Some(("tls+nats", rest)) => nats(rest, true),
+            _ => redis::Server::parse(text).map(Self::Redis),
         }
-        if let Some((scheme @ ("redis+cluster" | "rediss+cluster"), rest)) = text.split_once("://")
-        {
-            let tls = scheme.starts_with("rediss");
-            return redis::cluster::Server::parse(rest, tls).map(Self::Cluster);
-        }
-        redis::Server::parse(text).map(Self::Redis)
     }
 
     /// A broker that talks to it.
@@ -72,6 +88,7 @@ impl Server {
             Self::Cluster(server) => {
                 Box::new(redis::cluster::Cluster::new(server.clone(), settings, driver))
             }
+            Self::Nats(server) => Box::new(nats::Nats::new(server, settings, driver)),
         }
     }
 
@@ -81,7 +98,35 @@ impl Server {
             Self::Redis(server) => server.tls,
             Self::Sentinel(server) => server.tls,
             Self::Cluster(server) => server.tls,
+            Self::Nats(server) => server.tls,
         }
+    }
+
+    /// When they are.
+    pub fn tls(&self, settings: &Settings) -> Tls {
+        match self {
+            _ if !self.uses_tls() => Tls::Never,
+            Self::Nats(_) if !settings.tls_first => Tls::Later,
+            _ => Tls::First,
+        }
+    }
+
+    /// What is wrong with these settings for such a server: lines that are another broker's.
+    pub fn fault(&self, settings: &Settings) -> Option<&'static str> {
+        let is_nats = matches!(self, Self::Nats(_));
+        let of_nats = settings.stream.is_some()
+            || settings.tls_first
+            || !matches!(settings.login, Login::Password);
+        match is_nats {
+            true if !nats::is_prefix(&settings.prefix) => Some("invalid prefix"),
+            false if of_nats => Some("lines that are for a NATS server alone"),
+            _ => None,
+        }
+    }
+
+    /// Whether it can keep histories.
+    pub fn keeps(&self, settings: &Settings) -> bool {
+        !matches!(self, Self::Nats(_)) || settings.stream.is_some()
     }
 }
 
@@ -91,6 +136,7 @@ impl std::fmt::Display for Server {
             Self::Redis(server) => server.address.fmt(f),
             Self::Sentinel(server) => write!(f, "{} of {}", server.master, server.sentinels[0]),
             Self::Cluster(server) => write!(f, "cluster of {}", server.seeds[0]),
+            Self::Nats(server) => server.addresses[0].fmt(f),
         }
     }
 }

@@ -166,6 +166,11 @@ pub enum Action {
         /// Where to; a name is to be looked up each time.
         to: Address,
     },
+    /// The peer's connection is to go on in TLS; `Broker::connected` says when it is.
+    Secure {
+        /// Whose.
+        peer: Peer,
+    },
     /// The peer's connection is of no use any more. Nothing is heard of it again.
     Close {
         /// Whose.
@@ -245,6 +250,11 @@ pub enum State {
         why: String,
         /// It is tried again in so many milliseconds.
         again_in: u64,
+    },
+    /// It is there, and something is wrong with it.
+    Faulty {
+        /// What, without secrets.
+        why: String,
     },
     /// It does not let this topic be subscribed. The others are.
     Denied {

@@ -1,6 +1,7 @@
 //! How a broker is talked to, and for whom.
 
 use std::fmt;
+use std::rc::Rc;
 
 use crate::id::NodeId;
 
@@ -17,6 +18,58 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Signs with a key that nobody sees.
+#[derive(Clone)]
+pub struct Signer {
+    /// The public key, as the broker knows it.
+    pub public: String,
+    /// Signs; nothing: it could not.
+    pub sign: Rc<Sign>,
+}
+
+/// See [`Signer`].
+pub type Sign = dyn Fn(&[u8]) -> Option<[u8; 64]>;
+
+impl Signer {
+    /// One that signs like this.
+    pub fn new(public: String, sign: impl Fn(&[u8]) -> Option<[u8; 64]> + 'static) -> Self {
+        Self { public, sign: Rc::new(sign) }
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+/// How we say who we are.
+#[derive(Clone, Debug, Default)]
+pub enum Login {
+    /// By user and password, if there is one.
+    #[default]
+    Password,
+    /// By a token (NATS).
+    Token(Secret),
+    /// By a key (NATS).
+    Key(Signer),
+    /// By a token that says whose key it is, and the key (NATS).
+    Credentials(Secret, Signer),
+}
+
+/// The stream in which a JetStream keeps histories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// Where it has to be made: on so many servers.
+    pub replicas: u32,
+    /// The most that any of its topics keeps: messages, and milliseconds.
+    pub count: u32,
+    /// See `count`.
+    pub ttl: u64,
+}
+
 /// How a broker is talked to, beside where it is. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,6 +81,12 @@ pub struct Settings {
     pub sentinel_user: Vec<u8>,
     /// See `sentinel_user`.
     pub sentinel_password: Secret,
+    /// How we say who we are.
+    pub login: Login,
+    /// The stream that keeps histories, at a NATS server.
+    pub stream: Option<Stream>,
+    /// TLS begins before the server has said anything (NATS).
+    pub tls_first: bool,
     /// What all names there begin with.
     pub prefix: Vec<u8>,
     /// A connection must be there by then.
@@ -51,6 +110,9 @@ impl Default for Settings {
             password: Secret::default(),
             sentinel_user: Vec::new(),
             sentinel_password: Secret::default(),
+            login: Login::default(),
+            stream: None,
+            tls_first: false,
             prefix: b"ws:".to_vec(),
             connect_timeout: 2000,
             command_timeout: 5000,

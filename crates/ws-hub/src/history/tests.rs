@@ -102,7 +102,7 @@ impl Check<'_> {
             rows.push(row);
             row = cells.half(self.parts.more(row), NEWER_USED);
         }
-        assert_eq!(self.parts.get(at) >> 32, rows.last().copied().unwrap_or(0).into());
+        assert_eq!(self.parts.get(at) >> 32, u64::from(rows.last().copied().unwrap_or(0)));
         rows
     }
 }

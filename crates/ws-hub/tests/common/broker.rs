@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use ws_hub::broker::{Action, Address, Broker, Driver, Keep, Number, Peer, Server, Settings, To};
+use ws_hub::broker::{
+    Action, Address, Broker, Driver, Keep, Number, Peer, Server, Settings, Stream, To,
+};
 use ws_hub::envelope::{Kind, Origin, Type};
 use ws_hub::history::{Limits, Position};
 use ws_hub::{Envelope, NodeId};
@@ -18,6 +20,7 @@ struct World {
     /// Connections: those that were asked for, and of them those that are there.
     peers: BTreeMap<u16, bool>,
     cluster: bool,
+    nats: bool,
 }
 
 impl World {
@@ -27,12 +30,14 @@ impl World {
             match action {
                 Action::Connect { peer, to } => {
                     if !self.cluster {
-                        assert_eq!((peer, to), (Peer(0), Address::Tcp("a".to_string(), 6379)));
+                        let port = if self.nats { 4222 } else { 6379 };
+                        assert_eq!((peer, to), (Peer(0), Address::Tcp("a".to_string(), port)));
                     }
                     let before = self.peers.insert(peer.0, false);
                     assert!(before.is_none(), "the old one is closed before");
                     assert!(self.peers.len() <= 1 + 256);
                 }
+                Action::Secure { .. } => panic!("no tls is configured"),
                 Action::Close { peer } => {
                     // A Cluster's server may be left while there is no connection.
                     assert!(self.peers.remove(&peer.0).is_some() || self.cluster);
@@ -115,12 +120,21 @@ pub fn run(data: &[u8]) {
     run_at("redis+cluster://a", data);
 }
 
+/// The same at a NATS server with a stream.
+pub fn run_at_nats(data: &[u8]) {
+    run_at("nats://a", data);
+}
+
 fn run_at(address: &str, mut data: &[u8]) {
-    let settings = Settings { queue: QUEUE, ..Settings::default() };
-    let driver = Driver { node: OWN, max_message: 1000, keeps: true, seed: data.len() as u64 };
+    let nats = address.starts_with("nats");
+    let stream = Stream { name: "WS".to_string(), replicas: 1, count: 3, ttl: 1000 };
+    let stream = nats.then_some(stream);
+    let settings = Settings { queue: QUEUE, stream, ..Settings::default() };
+    let seed = if nats { 5 } else { data.len() as u64 };
+    let driver = Driver { node: OWN, max_message: 1000, keeps: true, seed };
     let broker = Server::parse(address).expect("an address").open(settings, driver);
     let (cluster, peers) = (address.contains("cluster"), BTreeMap::new());
-    let mut world = World { broker, now: 0, peers, cluster };
+    let mut world = World { broker, now: 0, peers, cluster, nats };
     world.broker.start(0);
     world.serve();
     while let [what, len, rest @ ..] = data {
@@ -159,6 +173,7 @@ fn run_at(address: &str, mut data: &[u8]) {
             // A server that keeps to the rules, up to the subscriptions of this machine.
             6 if cluster && world.pick(true, n) == Some(0) => world.received(n, MAP),
             6 if cluster => world.received(n, GREETED_IN_CLUSTER),
+            6 if nats => world.received(n, WELCOMED),
             6 => world.received(n, GREETED),
             7 => world.received(n, part),
             _ => {}
@@ -182,3 +197,9 @@ const GREETED_IN_CLUSTER: &[u8] = b"%1\r\n$5\r\nproto\r\n:3\r\n*1\r\n$6\r\nmaste
 const MAP: &[u8] = b"%1\r\n$5\r\nproto\r\n:3\r\n*2\r\n\
     *3\r\n:0\r\n:8191\r\n*3\r\n$1\r\na\r\n:7\r\n$1\r\nx\r\n\
     *3\r\n:8192\r\n:16383\r\n*3\r\n$1\r\nb\r\n:7\r\n$1\r\ny\r\n";
+
+const WELCOMED: &[u8] =
+    b"INFO {\"version\":\"2.15.1\",\"headers\":true,\"max_payload\":1000}\r\nPONG\r\n\
+    MSG ws.r.00000007.0000000000000005.1 1 145\r\n\
+    {\"config\":{\"subjects\":[\"ws.p.>\"],\"allow_direct\":true,\"republish\":{\"src\":\"ws.p.>\",\
+    \"dest\":\"ws.l.>\"}},\"created\":\"2026-11-26\",\"state\":{\"last_seq\":9}}\r\n";

@@ -11,16 +11,15 @@ use super::history::{pushed, replication_id, Answer, Op, Pushed};
 use super::item::Item;
 use super::names::KEPT;
 use super::wire::Frame;
-use super::{Lost, Redis, BATCH};
+use super::{Redis, BATCH};
 use crate::broker::incoming::{check, heard, Unfit, Via};
+use crate::broker::lost::{shown, Lost};
 use crate::broker::seam::{Action, State, Stored, Unkept};
 use crate::broker::tally::{Number, Tally};
 use crate::history::Position;
 
 /// What a server says that is not the right one, or not yet: nothing was done.
 const ELSEWHERE: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS"];
-/// Characters of what a server says that are shown.
-const SHOWN: usize = 120;
 
 impl Redis {
     /// Takes what has come whole.
@@ -31,7 +30,7 @@ impl Redis {
                 Ok(Some(Frame::Attribute(_))) => {}
                 Ok(Some(frame)) => self.answered(&frame, now)?,
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(garbage("not the protocol of a Redis server")),
+                Err(_) => return Err(Lost::garbage("not the protocol of a Redis server")),
             }
         }
     }
@@ -46,7 +45,7 @@ impl Redis {
         let Some(Asked { what, .. }) = self.asked.pop_front() else {
             return Err(match error {
                 Some(why) => Lost::refused(why),
-                None => garbage("an answer to nothing"),
+                None => Lost::garbage("an answer to nothing"),
             });
         };
         if let (true, Frame::Error(text)) = (self.names.are_sharded(), frame) {
@@ -287,19 +286,6 @@ fn heard_stored(topic: &[u8], message: &Bytes, actions: &mut VecDeque<Action>, t
     }
 }
 
-/// What a server says, as far as it may be shown: a line at most, and no secret of ours.
-pub(super) fn shown(text: &[u8], secret: &[u8]) -> String {
-    if !secret.is_empty() && text.windows(secret.len()).any(|part| part == secret) {
-        return "an error that is not shown, for it has the password in it".to_string();
-    }
-    let printable = |&byte: &u8| if (b' '..=b'~').contains(&byte) { byte as char } else { '?' };
-    text.iter().take(SHOWN).map(printable).collect()
-}
-
-fn garbage(why: &str) -> Lost {
-    Lost { kind: Number::ErrorProtocol, why: why.to_string(), open: true }
-}
-
 fn out_of_step() -> Lost {
-    garbage("not an answer to what was asked")
+    Lost::garbage("not an answer to what was asked")
 }

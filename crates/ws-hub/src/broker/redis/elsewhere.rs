@@ -3,9 +3,8 @@
 use std::rc::Rc;
 
 use super::item::Item;
-use super::server::split_host;
 use super::wire::Frame;
-use crate::broker::address::Address;
+use crate::broker::address::{split_host, Address};
 
 /// What a server says that does not do what it was asked for. Nothing was done.
 #[derive(Debug, PartialEq, Eq)]

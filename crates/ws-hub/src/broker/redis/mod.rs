@@ -37,6 +37,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::backoff::Backoff;
+use super::lost::Lost;
 use super::queue::Queue;
 use super::seam::{Action, Broker, Keep, Peer, Refused, To};
 use super::settings::{Driver, Settings};
@@ -65,8 +66,6 @@ const AROUND: usize = 4096;
 const MAP: usize = 8 << 20;
 /// Histories that are read at a time.
 const READS: usize = 64;
-/// Milliseconds between heartbeats, more or less a fifth of them.
-const HEARTBEAT: u64 = 5000;
 
 /// How it stands with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,21 +80,6 @@ enum Phase {
     Greeting,
     /// Messages pass.
     Ready,
-}
-
-/// What `Broker::closed`, a deadline or a frame has ended the connection for.
-struct Lost {
-    kind: Number,
-    why: String,
-    /// It is still open on our side.
-    open: bool,
-}
-
-impl Lost {
-    /// For what the server said.
-    fn refused(why: String) -> Self {
-        Self { kind: Number::ErrorRefused, why, open: true }
-    }
 }
 
 /// The state machine. It owns everything; its driver owns the connection.

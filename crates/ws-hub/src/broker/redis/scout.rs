@@ -2,11 +2,11 @@
 //! are. One that does not answer, or does not know, is passed over for the next one; once all were
 //! asked in vain, who waits is told. Whether the connection stays after an answer is theirs to say.
 
-use super::answers::shown;
 use super::connection::hello;
 use super::wire::{command, Frame, Incoming};
 use crate::broker::address::Address;
 use crate::broker::backoff::Backoff;
+use crate::broker::lost::shown;
 use crate::broker::seam::{Action, Peer};
 use crate::broker::settings::Secret;
 

@@ -6,10 +6,10 @@
 //! and tries again in its way.
 
 use super::scout::{Errand, Scout};
-use super::server::{split_host, Server as Master};
+use super::server::Server as Master;
 use super::wire::{command, Frame};
 use super::{Redis, PEER};
-use crate::broker::address::{Address, ServerError};
+use crate::broker::address::{split_host, Address, ServerError};
 use crate::broker::seam::{Action, Broker, Keep, Peer, Refused, To};
 use crate::broker::settings::{Driver, Settings};
 use crate::broker::tally::Tally;

@@ -1,6 +1,6 @@
 //! Which Redis: its address as it stands in a configuration.
 
-use crate::broker::address::{Address, ServerError};
+use crate::broker::address::{split_host, Address, ServerError};
 
 /// A server's port.
 const PORT: u16 = 6379;
@@ -46,26 +46,6 @@ impl Server {
         };
         Ok(Self { address, database, tls })
     }
-}
-
-/// A host and its port, which may be missing; an address of IPv6 stands in brackets.
-pub fn split_host(place: &str, default: u16) -> Result<Address, ServerError> {
-    let (host, port) = match place.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or(ServerError::NoHost)?,
-        None => place.split_at(place.find(':').unwrap_or(place.len())),
-    };
-    if host.is_empty() {
-        return Err(ServerError::NoHost);
-    }
-    let port = match port.strip_prefix(':') {
-        Some(digits) => match digits.parse() {
-            Ok(port) if port > 0 => port,
-            _ => return Err(ServerError::Port),
-        },
-        None if port.is_empty() => default,
-        None => return Err(ServerError::Port),
-    };
-    Ok(Address::Tcp(host.to_string(), port))
 }
 
 #[cfg(test)]

@@ -76,7 +76,9 @@ impl Cluster {
         member.is_up = matches!(state, State::Up { .. }) || member.is_up && is_denial(&state);
         match state {
             State::Up { .. } => {}
-            State::Denied { .. } => self.actions.push_back(Action::State(state)),
+            State::Denied { .. } | State::Faulty { .. } => {
+                self.actions.push_back(Action::State(state));
+            }
             State::Down { why, again_in } => {
                 if self.asked == Some(n) {
                     self.asked = None;
@@ -197,5 +199,5 @@ impl Cluster {
 }
 
 fn is_denial(state: &State) -> bool {
-    matches!(state, State::Denied { .. })
+    matches!(state, State::Denied { .. } | State::Faulty { .. })
 }
