@@ -81,13 +81,13 @@ def _(ng):
 
 
 def fill(sock, data):
-    """Sends until nothing is taken for a while, or much was. Returns the bytes."""
+    """Sends until nothing is taken for a while, much was, or it was given up. Returns the bytes."""
     sock.settimeout(1)
     sent = 0
     try:
         while sent < 64 * MIB:
             sent += sock.send(data)
-    except TimeoutError:
+    except (TimeoutError, ConnectionError):
         pass
     return sent
 
