@@ -11,8 +11,10 @@ tap = Tap()
 SHIFT = """
 #include <stddef.h>
 struct header { size_t len; char *data; size_t offset; void *handler; };
-extern struct header ngx_http_headers_in[];
+/* Weak: nginx may be started by a shell, which has no such table and loads this library too. */
+extern struct header ngx_http_headers_in[] __attribute__((weak));
 __attribute__((constructor)) static void shift(void) {
+    if (!ngx_http_headers_in) return;
     for (int n = 0; ngx_http_headers_in[n].len; n++)
         if (n >= FROM) ngx_http_headers_in[n].offset += BY;
 }
