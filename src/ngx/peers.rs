@@ -69,6 +69,7 @@ impl Peers {
             }
             (*u).conf = conf.cast();
             (*u).upstream = block;
+            (*u).create_request = Some(nothing_made);
             (*u).peer.log = (*(*r).connection).log;
             (*u).peer.start_time = ffi::ngx_current_msec;
             let peers = Rc::new(Peers { r: Cell::new(r), u, chosen: Cell::new(false) });
@@ -171,6 +172,11 @@ unsafe fn find(
             !(**block).srv_conf.is_null() && host.eq_ignore_ascii_case(name)
         })
     }
+}
+
+/// What `balancer.recreate_request` of ngx_lua has made anew: there is no request yet.
+unsafe extern "C" fn nothing_made(_: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+    ffi::NGX_OK as _
 }
 
 /// # Safety

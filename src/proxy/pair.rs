@@ -142,12 +142,18 @@ impl Pair {
                 });
             }
         }
-        if !fits && conn.end().is_none() {
-            // Neither side is to miss a message without being told.
-            self.leg.info("websocket connection closed: no memory");
-            conn.end_with(&Worker, 1011, b"");
+        if !fits {
+            self.give_up(driver);
         }
         driver.react(&self.leg, None);
+    }
+
+    /// There was no memory for a message: neither side is to miss it without being told.
+    fn give_up(&self, driver: &mut Driver) {
+        if driver.conn.end().is_none() {
+            self.leg.info("websocket connection closed: no memory");
+            driver.conn.end_with(&Worker, 1011, b"");
+        }
     }
 
     /// Tells each side how the other has ended. Whether both have.
@@ -218,7 +224,7 @@ impl Pair {
         let driver = &mut self.upstream.borrow_mut().driver;
         self.check(driver);
         let conn = &mut driver.conn;
-        match side {
+        let sent = match side {
             Side::Client => {
                 let more = conn.has_items() || conn.has_bytes(self.leg.io());
                 let message = Passing { text, data, more };
@@ -232,11 +238,14 @@ impl Pair {
                     conn.admit(text, data)?;
                 }
                 let message = Passing { text, data, more: self.client.has_more() };
-                let sent = conn.pass_on(&Worker, self.leg.io(), message);
-                driver.react(&self.leg, None);
-                sent.map(|_| ())
+                conn.pass_on(&Worker, self.leg.io(), message).map(|_| ())
             }
+        };
+        if sent == Err(SendError::Io(IoError::NoMemory)) {
+            self.give_up(driver);
         }
+        driver.react(&self.leg, None);
+        sent
     }
 
     /// Shows the handler the pings that have come, one of each side at a time.

@@ -182,6 +182,30 @@ def _(ng):
     up.close()
 
 
+@case("who closes and hangs up at once, while the other side has not answered")
+def _(ng):
+    # The worker must serve others meanwhile: not wake a handler again and again for bytes nobody reads.
+    for last in frame(CLOSE, close(4000)), frame(0x83, b""):
+        peer, up = pair(ng)
+        peer.send(last)
+        up.frame()
+        peer.sock.shutdown(socket.SHUT_WR)
+        ng.get("/live/status")
+        up.send(CLOSE, close(4000))
+        peer.rest()
+        peer.close()
+        up.close()
+        peer, up = pair(ng)
+        up.sock.sendall(bytes([0x88 if last[0] == CLOSE else 0x83, 0]))
+        up.sock.shutdown(socket.SHUT_WR)
+        peer.frame()
+        ng.get("/live/status")
+        peer.send(frame(CLOSE, close(1000)))
+        peer.rest()
+        peer.close()
+        up.close()
+
+
 @case("both close at once")
 def _(ng):
     peer, up = pair(ng)

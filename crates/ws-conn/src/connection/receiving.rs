@@ -48,7 +48,8 @@ impl Connection {
     /// Whether a reader that waits may as well read by itself what has come: it gets its payload
     /// without a copy.
     pub fn may_hand_over(&self) -> bool {
-        !self.is_closing() && !self.has_items() && self.receiver.is_between()
+        // Once the peer has closed nobody reads on, whatever waits in the socket.
+        !self.is_closing() && !self.is_ending() && !self.has_items() && self.receiver.is_between()
     }
 
     /// In frame style: whether half a message has been handed out.
