@@ -94,6 +94,8 @@ pub(super) unsafe fn save(r: *mut ffi::ngx_http_request_t) -> Result<Saved, Stri
         let known = known(r);
         let plan = known.plan.as_ref().map_err(String::clone)?;
         let values = (*r).variables;
+        // What is asked here must not be what is logged, should the request stay.
+        let before = ffi::slice(values.cast_const(), variables(r).len()).to_vec();
         for end in &plan.ends {
             (*values.add((*end).into())).set_valid(0);
             (*values.add((*end).into())).set_not_found(0);
@@ -113,10 +115,13 @@ pub(super) unsafe fn save(r: *mut ffi::ngx_http_request_t) -> Result<Saved, Stri
             value.valid() != 0 || value.not_found() != 0
         };
         match plan.ends.iter().find(asked) {
-            Some(end) => Err(format!(
-                "a variable of their log depends on ${}",
-                String::from_utf8_lossy(variables(r)[usize::from(*end)].name.as_bytes())
-            )),
+            Some(end) => {
+                ptr::copy_nonoverlapping(before.as_ptr(), values, before.len());
+                Err(format!(
+                    "a variable of their log depends on ${}",
+                    String::from_utf8_lossy(variables(r)[usize::from(*end)].name.as_bytes())
+                ))
+            }
             None => Ok(Saved(all.into_boxed_slice())),
         }
     }
@@ -254,14 +259,20 @@ impl Plan {
                 if !log.script.is_null() {
                     return Err("the path of their log has variables".to_string());
                 }
-                if !formats.as_ptr_range().contains(&log.format.cast_const()) {
+                // The array may have moved since it was taken: its elements are copies then.
+                let format = log.format.as_ref().ok_or_else(unknown)?;
+                if !formats.iter().any(|f| ptr::eq(f.ops, format.ops)) {
                     return Err(unknown());
                 }
-                let ops = elements::<Op>((*log.format).ops).ok_or_else(unknown)?;
+                let ops = elements::<Op>(format.ops).ok_or_else(unknown)?;
                 for op in ops.iter().filter(|op| !op.getlen.is_null()) {
                     plan.add(variables, op.data)?;
                 }
                 if let Some(filter) = log.filter.as_ref() {
+                    let text = filter.value.as_bytes();
+                    if text.windows(2).any(|w| w[0] == b'$' && w[1].is_ascii_digit()) {
+                        return Err("the condition of their log has a group of a match".to_string());
+                    }
                     let mut index = filter.flushes;
                     while !index.is_null() && *index != usize::MAX {
                         plan.add(variables, *index)?;

@@ -73,8 +73,12 @@ pub fn part<T: Takeover>(session: &Rc<T>) {
             session: PhantomData,
         };
         session.leave_request();
-        link.part(Some(read_handler::<T>), Some(write_handler::<T>));
+        let due = link.part(Some(read_handler::<T>), Some(write_handler::<T>));
         free_request(r);
+        // Not before: a cleanup of ngx_lua's sockets disarms what it believes to be its own.
+        if let Some((ms, must_run)) = due {
+            link.set_timer(ms, must_run);
+        }
         (*c).data = Rc::into_raw(session.clone()) as *mut c_void;
         free_buffers(c, kept.hc);
         if let Some(hc) = small_pool(c, kept.hc) {
@@ -268,10 +272,13 @@ impl<T: Takeover> Parted for Kept<T> {
             if (*c).buffer.is_null() {
                 (*c).buffer = ffi::ngx_pcalloc((*c).pool, size_of::<ffi::ngx_buf_t>()).cast();
             }
+            let log = ptr::read((*c).log);
             let r = match (*c).buffer.is_null() {
                 true => ptr::null_mut(),
                 false => ffi::ngx_http_create_request(c),
             };
+            // nginx has taken the default server's.
+            ptr::write((*c).log, log);
             let bound = !r.is_null() && {
                 (*c).data = r.cast();
                 restore(r, self);

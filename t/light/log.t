@@ -34,6 +34,7 @@ FORMATS = {
     "auth": ("$who", "auth_request /auth; auth_request_set $who $sent_http_x_who;", None),
     "if a": ("logged $uri", "", None),
     "if b": ("logged $uri", "", None),
+    "map over a count": ("$of_count", "", "a variable of their log depends on \\$websocket_messages_in"),
     "if status": ("logged $uri", "", "a variable of their log depends on \\$status"),
     "connection": ("$connection_requests|$pipe|$server_addr|$server_name|$scheme|$https|$hostname|"
                    "$nginx_version", "", None),
@@ -66,6 +67,7 @@ HTTP = """
     map $http_user_agent $of_agent { ~T agent-$arg_x; default other; }
     map $cookie_a $of_cookie { 1 one; default none; }
     map $status $of_status { 101 switched; default $http_none; }
+    map $websocket_messages_in $of_count { 1 one; default none; }
     map $status $is_101 { 101 1; default 0; }
     map $arg_x $from_one { one 1; default ""; }
     map $arg_x $from_two { two 1; default 0; }

@@ -36,12 +36,14 @@ impl Link {
     }
 
     /// Lets go of the request, which is to be freed next. What is due is due by the connection's own
-    /// events from here on, whose handlers are these.
+    /// events from here on, whose handlers are these. Returns in how many milliseconds, and whether that
+    /// must be waited for, for `set_timer` once the request is gone.
     pub(in crate::ngx) fn part(
         &self,
         read: ffi::ngx_event_handler_pt,
         write: ffi::ngx_event_handler_pt,
-    ) {
+    ) -> Option<(u64, bool)> {
+        let mut due = None;
         let (c, events) = (self.c.get(), self.events.replace(ptr::null_mut()));
         self.rouse();
         // SAFETY: `may_part` means that both are alive; the events are unlinked before they go.
@@ -61,8 +63,7 @@ impl Link {
             if timer.timer_set() != 0 {
                 let left = timer.timer.key.wrapping_sub(ffi::ngx_current_msec) as isize;
                 ffi::ngx_del_timer(timer);
-                (*(*c).read).set_cancelable(timer.cancelable());
-                ffi::ngx_add_timer((*c).read, left.max(0) as ffi::ngx_msec_t);
+                due = Some((left.max(0) as u64, timer.cancelable() == 0));
             }
             if self.on_heap.replace(false) {
                 drop(Box::from_raw(events));
@@ -71,6 +72,7 @@ impl Link {
         self.handlers.set((read, write));
         self.r.set(ptr::null_mut());
         self.parts.set(Parts::Done);
+        due
     }
 
     /// What there is to `rejoin` by.
