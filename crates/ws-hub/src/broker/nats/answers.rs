@@ -23,7 +23,16 @@ impl Nats {
     pub(super) fn take_frames(&mut self, now: u64) -> Result<(), Lost> {
         loop {
             let frame = self.incoming.next();
-            match frame.map_err(|_| Lost::garbage("not the protocol of a NATS server"))? {
+            let frame = frame.map_err(|_| Lost::garbage("not the protocol of a NATS server"))?;
+            // Who is there is not known yet, so nothing else is believed.
+            if matches!(self.phase, Phase::Hearing(_)) {
+                match &frame {
+                    None | Some(Frame::Info(_)) => {}
+                    Some(Frame::Error(text)) => return Err(Lost::refused(self.shown(text))),
+                    Some(_) => return Err(Lost::garbage("not what a NATS server begins with")),
+                }
+            }
+            match frame {
                 None => return Ok(()),
                 Some(Frame::Info(text)) => self.informed(&text, now)?,
                 Some(Frame::Message(message)) => self.heard(&message, now)?,
@@ -50,6 +59,10 @@ impl Nats {
                 return Err(Lost::refused("the server asks for tls".to_string()));
             }
             if self.tls && !self.settings.tls_first {
+                // What comes before TLS is not to be taken for what comes by it.
+                if !self.incoming.is_empty() {
+                    return Err(Lost::garbage("bytes before tls"));
+                }
                 self.phase = Phase::Securing(until);
                 self.actions.push_back(Action::Secure { peer: PEER });
                 return Ok(());
@@ -116,6 +129,7 @@ impl Nats {
             };
             let topic = name[PLAIN.len()..].to_vec();
             self.tally.add(Number::ErrorRefused, 1);
+            self.numbers.remove(&name[..]);
             if self.wanted.refused(&[name[..].into()]).is_some() {
                 if name.starts_with(KEPT) {
                     self.actions.push_back(Action::Page { topic: topic.clone(), page: None });

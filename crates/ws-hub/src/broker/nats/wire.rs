@@ -76,6 +76,11 @@ impl Incoming {
         Self { bytes: BytesMut::new(), most }
     }
 
+    /// Whether nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Bytes have come. Frames are to be taken before more come.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

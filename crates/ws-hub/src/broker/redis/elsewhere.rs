@@ -51,6 +51,13 @@ pub struct Returned {
     pub map: Option<Frame>,
 }
 
+impl Returned {
+    /// Whether there is nothing to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.names.is_empty() && !self.doubts && self.map.is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

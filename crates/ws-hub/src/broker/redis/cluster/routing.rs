@@ -189,7 +189,11 @@ impl Cluster {
     pub(super) fn leave_idle(&mut self) {
         for n in 0..self.members.len() {
             let is_owner = self.owners.contains(&Some(n as u16));
-            if is_owner || self.members[n].as_ref().is_none_or(|one| !one.redis.is_done()) {
+            // What it has yet to say or to give back is taken before (`serve_all`, which comes here again).
+            let may_go = |one: &Member| {
+                one.redis.is_done() && !one.redis.is_stirred() && one.redis.returned.is_empty()
+            };
+            if is_owner || !self.members[n].as_ref().is_some_and(may_go) {
                 continue;
             }
             let Some(mut member) = self.members[n].take() else { continue };
