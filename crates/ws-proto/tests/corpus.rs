@@ -24,6 +24,6 @@ fn seeds_hold() {
         assert!(files > 3, "{name} has {files} seeds");
     }
     let names = fs::read_dir(&seeds).expect("seeds").count();
-    // Those of `talk` are replayed by ws-conn, those of `broker` by ws-hub.
-    assert_eq!(names, targets::TARGETS.len() + 2, "a folder of seeds without a target");
+    // Those of `talk` are replayed by ws-conn, those of `broker` and `nats` by ws-hub.
+    assert_eq!(names, targets::TARGETS.len() + 3, "a folder of seeds without a target");
 }
