@@ -7,6 +7,7 @@ import signal
 import time
 
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
+from lib.far import SERVER, lines, put, up
 from lib.feed import Feed, position
 from lib.live import KILLED, PORT, Cases, Tap, await_, equal
 
@@ -25,12 +26,7 @@ BROKER = """
     websocket_topic "short:*" history=50 ttl=1s;
     websocket_topic "home:*" history=5 broker=off;
 """ % DOOR
-case.server += """
-location = /metrics { websocket_status prometheus; }
-location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
-location = /raw { websocket_subscribe $arg_t; }
-location = /topic { websocket_publish $arg_t get delete; }
-"""
+case.server += SERVER
 case.handler("/confirm", """
     local args = ngx.req.get_uri_args()
     local n, sequence, cursor = require("resty.websocket").publish(args.t, args.data,
@@ -58,30 +54,8 @@ LOST = r"broker main \(127.0.0.1:\d+\): connection lost"
 topics = (f"h:{n}" for n in range(1000))
 
 
-def put(ng, topic, data, **headers):
-    """Publishes by HTTP, which confirms."""
-    status, text = ask(ng, f"/topic?t={topic}", "POST", data, **headers)
-    equal(status, 202, text)
-    return json.loads(text)["cursor"]
-
-
 def fresh():
     return next(topics)
-
-
-def up():
-    for ng in ngs:
-        await_(lambda: metric(ng, "broker_connected") == 1, "connected")
-
-
-def lines(feed, expected):
-    """As many messages, one offset after the other."""
-    got = []
-    while len(got) < len(expected):
-        line = feed.line()
-        assert "data" in line, line
-        got.append(line["data"])
-    equal(got, expected)
 
 
 def everywhere():
@@ -188,7 +162,7 @@ def survives(fault, told=False):
     [lines(feed, ["before"]) for feed in feeds]
     cursor = feeds[0].cursor
     fault()
-    up()
+    up(ngs)
 
     put_again(topic, "after")
     for feed in feeds:
@@ -272,7 +246,7 @@ def replication_id():
     replica.kill(signal.SIGTERM)
     assert before
     redis.start()
-    up()
+    up(ngs)
     feed.close()
     equal(ask(ngs[2], f"/topic?t={topic}&since={cursor}")[0], 410)
 
@@ -301,7 +275,7 @@ def down():
     line = feed.line()
     equal(line["resumed"], True)
     lines(feed, ["b"])
-    up()
+    up(ngs)
     put_again(topic, "c")
     # What was not confirmed may have waited in the connection.
     while (line := feed.line())["data"] == "x":
@@ -327,7 +301,7 @@ ngs = [machine(n, BROKER, case.server) for n in range(MACHINES)]
 try:
     for ng in ngs:
         ng.start()
-    up()
+    up(ngs)
     for name, body in (
             ("published anywhere, heard, read and resumed everywhere", everywhere),
             ("what publish answers", answers),
@@ -347,7 +321,7 @@ try:
         if os.environ.get("ONLY", name) in name:
             tap.attempt(name, body)
             redis.child.send_signal(signal.SIGCONT)
-            up()
+            up(ngs)
 
     def end():
         for ng in ngs:

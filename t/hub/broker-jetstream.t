@@ -8,8 +8,8 @@ import shutil
 import signal
 import time
 
-from lib.brokers import NATS, Nats, machine, metric, skip_without
-from lib.far import SERVER, ask, everywhere, lines, put, put_again, survives, up
+from lib.brokers import NATS, Nats, ask, machine, metric, skip_without
+from lib.far import SERVER, everywhere, lines, put, put_again, survives, up
 from lib.feed import Feed, position
 from lib.live import PORT, ROOT, Cases, Tap, await_, equal
 

@@ -1,12 +1,11 @@
 """Topics that remember, over several machines and whatever broker keeps them: what is asked of machines,
 and what has to be true with every broker."""
 
-import http.client
 import json
 
-from lib.brokers import metric
+from lib.brokers import ask, metric
 from lib.feed import Feed, position
-from lib.live import PATIENCE, await_, equal
+from lib.live import await_, equal
 
 SERVER = """
 location = /metrics { websocket_status prometheus; }
@@ -14,15 +13,6 @@ location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
 location = /raw { websocket_subscribe $arg_t; }
 location = /topic { websocket_publish $arg_t get delete; }
 """
-
-
-def ask(ng, path, method="GET", body=None, **headers):
-    web = http.client.HTTPConnection("127.0.0.1", ng.port, timeout=PATIENCE)
-    web.request(method, path, body, headers)
-    answer = web.getresponse()
-    text = answer.read().decode()
-    web.close()
-    return answer.status, text
 
 
 def put(ng, topic, data, **headers):
