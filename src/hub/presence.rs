@@ -89,7 +89,7 @@ impl Roll {
                 return Answer::Members(node, members);
             }
         }
-        let all = self.here + self.roll.numbers();
+        let all = self.here.saturating_add(self.roll.numbers());
         end(&mut self.roll).map_or(Answer::Wait, |answered| Answer::Done(all, answered))
     }
 

@@ -104,8 +104,8 @@ impl Call {
 
     /// How many are there, if they are more than are listed, or not all are known.
     pub fn many(&self) -> Option<u64> {
-        let (known, beside) = (self.members.len(), self.more + self.roll.numbers());
-        (known > MOST_MEMBERS || beside > 0).then_some(known as u64 + beside)
+        let (known, beside) = (self.members.len(), self.more.saturating_add(self.roll.numbers()));
+        (known > MOST_MEMBERS || beside > 0).then_some(beside.saturating_add(known as u64))
     }
 }
 

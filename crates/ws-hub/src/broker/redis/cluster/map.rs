@@ -40,11 +40,15 @@ impl View {
                 view.masters.push(address);
                 view.masters.len() - 1
             });
+            // Not only at the end: each of them is looked for among all before it.
+            if view.masters.len() > most {
+                return None;
+            }
             for tag in own {
                 view.owners[usize::from(tag)] = Some(n as u16);
             }
         }
-        (view.masters.len() <= most).then_some(view)
+        Some(view)
     }
 }
 
