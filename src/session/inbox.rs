@@ -40,9 +40,10 @@ impl Inbox {
 
     /// Takes what the socket received.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
-        if self.head > 0 && self.head == self.bytes.len() {
-            self.bytes.clear();
-            self.head = 0;
+        // What a reader leaves of each read would otherwise keep all that it took before. Moving no
+        // more than was taken costs each byte one move at most.
+        if self.head >= self.len() {
+            self.bytes.drain(..std::mem::take(&mut self.head));
         }
         self.bytes.try_reserve(bytes.len()).map_err(|_| NoMemory)?;
         self.bytes.extend_from_slice(bytes);

@@ -5,9 +5,11 @@ import os
 import re
 import socket
 import subprocess
+import threading
 import time
 
 from lib.live import PATIENCE, PORT, ROOT, VALGRIND, Nginx, Tap, await_, equal
+from lib.memory import peak, within
 from lib.peer import context
 
 tap = Tap()
@@ -125,6 +127,27 @@ def connections(ng):
     assert "could not create fake connection" not in ng.read_log()
 
 
+def unread(ng):
+    """A flood of lines, none of which ends where a read does: what was read is not kept."""
+    line = b"x" * 998 + b"\n"
+    count = 1 << (12 if VALGRIND else 15)
+    sock = connect()
+    assert answers(sock, line)
+    worker, = ng.workers()
+    before = peak(worker)
+    writer = threading.Thread(target=lambda: sock.sendall(line * count))
+    writer.start()
+    left = len(line) * count
+    while left > 0:
+        got = sock.recv(min(left, 1 << 16))
+        assert got, f"it ended, {left} bytes before the end"
+        left -= len(got)
+    writer.join()
+    within(peak(worker) - before, 4 << 20)
+    sock.close()
+    await_(lambda: ng.connections() == 0, "all connections end")
+
+
 def single(ng):
     sock = connect()
     assert answers(sock)
@@ -137,6 +160,7 @@ if not VALGRIND:  # which has limits on descriptors of its own
                main="worker_rlimit_nofile 100;", events="worker_connections 500;")
 with_nginx("worker_connections", connections,
            "worker_connections are not enough", events="worker_connections 96;")
+with_nginx("a flood of lines", unread)
 
 
 class Single(Nginx):
