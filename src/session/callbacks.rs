@@ -308,6 +308,9 @@ impl Runner {
             self.set.returned(number);
             self.set.leave(number);
         }
+        // It may have been the one that was woken, or that let the event loop have its turn.
+        self.set.woken.set(false);
+        self.set.paused.set(false);
         self.set.wake();
     }
 
