@@ -25,6 +25,7 @@ def main():
     if not servers.MODULE.exists():
         raise SystemExit(f"bench: {servers.MODULE} is missing: make build")
 
+    servers.TARGET.mkdir(exist_ok=True)
     store = servers.TARGET / "results.json"
     results = json.loads(store.read_text()) if store.exists() and wanted != list(tables.TABLES) else {}
     pace = tables.QUICK if options.quick else tables.FULL
@@ -35,10 +36,11 @@ def main():
         print(f"bench: {name} ...", end="", flush=True)
         results[name] = tables.TABLES[name](pace)
         print(f" {time.monotonic() - since:.0f} s", flush=True)
+        # A table that fails takes nothing from those before it: --only goes on from here.
+        store.write_text(json.dumps(results, indent=1))
     results["machine"]["load_after"] = os.getloadavg()[0]
     results["machine"]["seconds"] = round(time.monotonic() - began)
 
-    servers.TARGET.mkdir(exist_ok=True)
     store.write_text(json.dumps(results, indent=1))
     (servers.BENCH / "RESULTS.md").write_text(report.document(results))
     (servers.BENCH / "results.svg").write_text(plot.picture(results))
