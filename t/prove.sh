@@ -50,7 +50,8 @@ while (($#)); do
     -*) options+=("$1") ;;
     *)
         [[ -e $1 ]] || { echo "$0: no such file: $1" >&2; exit 1; }
-        files+=("$(realpath --relative-to="$root" "$1")")
+        file=$(realpath --relative-to="$root" "$1")
+        if [[ -d $1 ]]; then files+=("$file"/*.t); else files+=("$file"); fi
         ;;
     esac
     shift
