@@ -55,7 +55,12 @@ pub fn ask<T: Asks>(r: Request, conf: Conf, request: Vec<u8>, target: &[u8], ask
     unsafe {
         let cleanup = ffi::ngx_pool_cleanup_add((*r).pool, 0);
         let uri = ffi::ngx_pnalloc((*r).pool, target.len().max(1)).cast::<u8>();
-        if cleanup.is_null() || uri.is_null() || ffi::ngx_http_upstream_create(r) != 0 {
+        let body = body_of(r);
+        if cleanup.is_null()
+            || uri.is_null()
+            || body.is_null()
+            || ffi::ngx_http_upstream_create(r) != 0
+        {
             ffi::HTTP_REQUEST_COUNT.set(r, ffi::HTTP_REQUEST_COUNT.get(r) - 1);
             return FAILED;
         }
@@ -73,6 +78,7 @@ pub fn ask<T: Asks>(r: Request, conf: Conf, request: Vec<u8>, target: &[u8], ask
         (*cleanup).data = call.cast();
         (*cleanup).handler = Some(drop_call::<T>);
         ptr::copy_nonoverlapping(target.as_ptr(), uri, target.len());
+        (*r).request_body = body;
 
         let u = &mut *(*r).upstream;
         u.conf = conf.as_ptr();
@@ -93,6 +99,21 @@ pub fn ask<T: Asks>(r: Request, conf: Conf, request: Vec<u8>, target: &[u8], ask
         ffi::ngx_http_upstream_init(r);
     }
     done
+}
+
+/// The request's body, an empty one where it has none: balancer_by_lua takes one for granted, as
+/// nginx's proxies read it always. Null: no memory.
+///
+/// # Safety
+/// `r` must be alive.
+unsafe fn body_of(r: *mut ffi::ngx_http_request_t) -> *mut ffi::ngx_http_request_body_t {
+    // SAFETY: by contract; all zero is a body without bytes.
+    unsafe {
+        match (*r).request_body {
+            body if !body.is_null() => body,
+            _ => ffi::ngx_pcalloc((*r).pool, size_of::<ffi::ngx_http_request_body_t>()).cast(),
+        }
+    }
 }
 
 /// Hands the events of the upstream's connection to `owner`. False: it has gone.
@@ -154,11 +175,12 @@ unsafe fn call_of<'c, T>(r: *mut ffi::ngx_http_request_t) -> &'c mut Call<T> {
     unsafe { &mut *(*(*r).upstream).input_filter_ctx.cast::<Call<T>>() }
 }
 
-/// `create_request`: the bytes that every peer is sent.
+/// `create_request`: the bytes that every peer is sent. A balancer may have them made anew for the
+/// next (`balancer.recreate_request` of ngx_lua).
 unsafe extern "C" fn request_made<T: Asks>(r: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
     // SAFETY: nginx calls this with the request of `ask`; buffer and chain are of its pool.
     unsafe {
-        let request = mem::take(&mut call_of::<T>(r).request);
+        let request = &call_of::<T>(r).request;
         let buf = ffi::ngx_create_temp_buf((*r).pool, request.len());
         let link = ffi::ngx_alloc_chain_link((*r).pool);
         if buf.is_null() || link.is_null() {
@@ -404,6 +426,7 @@ impl<T: Asks> GoOn for Begin<T> {
     fn go_on(r: Request) -> isize {
         // SAFETY: only requests of `ask::<T>` come here.
         let call = unsafe { call_of::<T>(r.as_ptr()) };
+        call.request = Vec::new();
         call.asks.begin(r, &mem::take(&mut call.first))
     }
 }

@@ -746,3 +746,36 @@ HTTP/1.1 101 Switching Protocols; X-Accel: kept
 129 200
 close 1000 
 closed
+
+
+
+=== TEST 30: balancer_by_lua hears how the last peer has failed, and makes the request anew
+--- http_config
+    upstream picked {
+        server 0.0.0.1;
+        balancer_by_lua_block {
+            local balancer = require "ngx.balancer"
+            local failed, status = balancer.get_last_failure()
+            if failed then
+                ngx.log(ngx.INFO, "result: ", failed, " ", status, ", client: ")
+                assert(balancer.recreate_request())
+                assert(balancer.set_current_peer("127.0.0.1", ngx.var.server_port))
+            else
+                assert(balancer.set_more_tries(1))
+                assert(balancer.set_current_peer("127.0.0.1", 1))
+            end
+        }
+    }
+--- pass: ws://picked/up
+--- upstream
+    report(ngx.var.http_host, ws:recv())
+--- client
+    peer.connect(peer.frame(0x81, "x")):rest()
+    peer.connect("body" .. peer.frame(0x81, "y"), nil, nil, "Content-Length: 4\r\n"):rest()
+--- response_body
+--- error_log
+result: failed 502
+result: "picked" "x" "text"
+result: "picked" "y" "text"
+--- no_error_log
+[alert]
