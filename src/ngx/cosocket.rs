@@ -206,6 +206,24 @@ impl<'a> Cosocket<'a> {
             }
         }
     }
+
+    /// Where the connection goes, as nginx writes addresses: with the port, IPv6 in brackets.
+    pub fn address(&self) -> Option<Vec<u8>> {
+        // SAFETY: found open; the kernel fills no more of the address than there is, and nginx writes no more of
+        // the text.
+        unsafe {
+            let mut at: libc::sockaddr_storage = mem::zeroed();
+            let mut len = mem::size_of_val(&at) as libc::socklen_t;
+            let address = ptr::addr_of_mut!(at).cast::<libc::sockaddr>();
+            if libc::getpeername((*self.c()).fd, address, &mut len) != 0 {
+                return None;
+            }
+            let mut text = [0u8; 128];
+            let n = ffi::ngx_sock_ntop(address.cast(), len, text.as_mut_ptr(), text.len(), 1);
+            (n > 0).then(|| text[..n].to_vec())
+        }
+    }
+
     /// Whether the certificate that the peer has shown in its TLS handshake is for this address:
     /// ngx_lua compares names only. One that has the address for a name is taken as well, as
     /// ngx_lua takes it.

@@ -45,6 +45,7 @@ pub mod timer;
 pub mod timer_request;
 pub mod tls;
 pub mod tls_client;
+pub mod tries;
 pub mod upstream;
 pub mod upstream_conf;
 mod variable_names;

@@ -13,7 +13,7 @@ from lib.upstream import Upstream
 case = Cases()
 upstream = Upstream()
 MIB = 1 << 20
-GONE = r"client prematurely closed|upstream prematurely closed|Connection reset|Connection refused"
+GONE = r"bad answer: failed to receive response header: closed|client prematurely closed|upstream prematurely closed|Connection reset|Connection refused"
 
 server = f"""
     websocket_max_message_size 32m;

@@ -314,3 +314,86 @@ closed
 HTTP/1.1 502 Bad Gateway
 --- error_log
 lua ssl certificate does not match host "other.test"
+
+
+
+=== TEST 10: balancer_by_lua hears how the last peer has failed, and makes the request anew
+--- http_config
+    upstream picked {
+        server 0.0.0.1;
+        balancer_by_lua_block {
+            local balancer = require "ngx.balancer"
+            local failed, status = balancer.get_last_failure()
+            if failed then
+                ngx.log(ngx.INFO, "result: ", failed, " ", status, ", client: ")
+                assert(balancer.recreate_request())
+                assert(balancer.set_current_peer("127.0.0.1", ngx.var.server_port))
+            else
+                assert(balancer.set_more_tries(1))
+                assert(balancer.set_current_peer("127.0.0.1", 1))
+            end
+        }
+    }
+--- lua: { upstream = "picked", url = "ws://picked/up" }
+--- upstream
+    report(ngx.var.http_host)
+--- client
+    listen(peer.connect())
+--- response_body
+close 1000 
+closed
+--- error_log
+result: failed 502
+result: "picked"
+result: "done" true nil 1000 "" 1000 ""
+--- no_error_log
+[alert]
+
+
+
+=== TEST 11: variables tell who was asked, and what the answer was
+--- http_config
+    upstream chat { server 127.0.0.1:1 max_fails=0; server 127.0.0.1:HTTP_PORT backup; }
+    upstream dead { server 127.0.0.1:1 down; }
+--- config
+    log_by_lua_block {
+        local v = ngx.var
+        if v.websocket_upstream_addr then
+            ngx.log(ngx.INFO, "result: ", v.websocket_upstream_addr, "; ", v.websocket_upstream_status, "; ",
+                    v.upstream_addr == v.websocket_upstream_addr, ", client: ")
+        end
+    }
+    location = /up { content_by_lua_block { require("resty.websocket").accept() } }
+    location = /401 { return 401; }
+    location = /again { proxy_pass http://127.0.0.1:HTTP_PORT/401; }
+    location /to/ {
+        content_by_lua_block {
+            local here = "ws://127.0.0.1:HTTP_PORT"
+            local opts = {
+                up = { url = here .. "/up" }, no = { url = here .. "/401" },
+                block = { upstream = "chat", url = "ws://chat/up" }, dead = { upstream = "dead" },
+                refused = { url = "ws://127.0.0.1:1/" },
+            }
+            local _, err, status = require("resty.websocket").proxy(opts[ngx.var.uri:sub(5)])
+            if err == "no live upstreams" then
+                return ngx.exec("/again")
+            end
+            return err ~= "upstream refused" and ngx.exit(tonumber(status) or 0)
+        }
+    }
+--- client
+    for _, to in ipairs { "up", "block" } do
+        peer.connect("", "/to/" .. to):rest()
+    end
+    for _, to in ipairs { "no", "refused", "dead" } do
+        peer.connect("", "/to/" .. to):close()
+    end
+--- response_body
+--- error_log eval
+[qr{result: 127.0.0.1:\d+; 101; true},
+ qr{result: 127.0.0.1:1, 127.0.0.1:\d+; 502, 101; true},
+ qr{result: 127.0.0.1:\d+; 401; true},
+ qr{result: 127.0.0.1:1; 502; true},
+ qr{result: dead : 127.0.0.1:\d+; 502 : 401; true}]
+--- no_error_log
+[alert]

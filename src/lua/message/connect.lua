@@ -209,9 +209,10 @@ local function copy_headers(headers)
 end
 
 
--- `refused` is called where the server has answered in HTTP, with the socket and the answer's head,
--- before the socket is closed. `at` is where to connect in place of the URL's host.
-local function dial(url, opts, refused, at)
+-- `told`, if given, has three functions: `asks` is called with whom is about to be asked (`host`, perhaps
+-- `port`), `connected` with the socket, and `refused` where the server has answered in HTTP, with the socket
+-- and the answer's head, before the socket is closed. `at` is where to connect in place of the URL's host.
+local function dial(url, opts, told, at)
     local opening, err = new_opening(url)
     if not opening then
         return nil, err
@@ -234,6 +235,9 @@ local function dial(url, opts, refused, at)
     if timeout then
         sock:settimeout(min(timeout, MAX_TIMEOUT))
     end
+    if told then
+        told.asks(at or opening)
+    end
     local ok, response
     ok, err = opening:connect(sock, {
         -- A pooled connection has no handshake of ours: never one of another kind.
@@ -243,6 +247,9 @@ local function dial(url, opts, refused, at)
     if not ok then
         return nil, err
     end
+    if told then
+        told.connected(sock)
+    end
     local ssl_verify = opts.ssl_verify
     local answered
     ok, err, response, answered = opening:upgrade(sock, request, {
@@ -251,8 +258,8 @@ local function dial(url, opts, refused, at)
         client_priv_key = opts.client_priv_key,
     })
     if not ok then
-        if answered and refused then
-            refused(sock, response)
+        if answered and told then
+            told.refused(sock, response)
         end
         sock:close()
         return nil, err, response

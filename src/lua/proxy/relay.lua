@@ -95,6 +95,9 @@ local function sort_out(opts)
         own.names = rest.pass_headers == "none" and {} or check_names("pass_headers", rest.pass_headers)
     end
     rest.pass_headers = nil
+    if rest.headers == "pass" then
+        rest.headers = nil
+    end
     if rest.idle_timeout ~= nil
        and not (type(rest.idle_timeout) == "number" and rest.idle_timeout >= 0)
     then
@@ -207,27 +210,73 @@ local function hand_on(sock, head)
 end
 
 
+-- What a client is answered where its upstream cannot be asked.
+local function fitting_status(err)
+    if err == leaving.LEFT then
+        return 499
+    end
+    return err:find("timeout", 1, true) and 504 or 502
+end
+
+
+-- The peer whose turn it is | nil, err
+local function choose(own, peers)
+    local host, port = natives.choose(peers)
+    if host then
+        return { host = host, port = port }
+    end
+    natives.note_peer(own.block)
+    natives.end_try(502)
+    return nil, port
+end
+
+
+-- Says in the log which upstream has sent what is no answer. Of what it did not send at all the cosocket has
+-- said why, but of an end.
+local function note_bad_answer(err, peer, url)
+    if err:find("^failed websocket handshake") or err:find(": closed$") then
+        ngx.log(ERR, "websocket upstream sent a bad answer: ", err, ', upstream: "', peer, '", url: "', url, '"')
+    end
+end
+
+
 -- Asks the upstream, or one peer of its block after the other, as nginx's `proxy_next_upstream` has it: an
 -- answer in HTTP is one.
 local function ask(own, peers, lookout)
-    local function refused(sock, head)
-        leaving.stay(lookout)
-        own.refusal = hand_on(sock, head)
-    end
-    if not peers then
-        return dial(own.url, own.upstream, refused)
-    end
+    local asked, is_connected
+    local told = {
+        asks = function (at)
+            asked = natives.note_peer(at.port and at.host .. ":" .. at.port or at.host)
+        end,
+        connected = function (sock)
+            asked, is_connected = natives.note_peer(sock) or asked, true
+        end,
+        refused = function (sock, head)
+            leaving.stay(lookout)
+            own.refusal = hand_on(sock, head)
+        end,
+    }
     local upstream, failed
     repeat
-        local host, port = natives.choose(peers)
-        if not host then
-            return nil, failed or port
+        local begun, at, err = natives.begin_try(failed ~= nil)
+        if not begun then
+            return nil, "no memory"
         end
-        upstream, failed = dial(own.url, own.upstream, refused, { host = host, port = port })
+        if peers then
+            at, err = choose(own, peers)
+            if not at then
+                return nil, failed or err
+            end
+        end
+        is_connected = false
+        upstream, failed = dial(own.url, own.upstream, told, at)
+        natives.end_try(upstream and 101 or own.refusal or fitting_status(failed))
         if upstream or own.refusal then
             return upstream, failed
+        elseif is_connected then
+            note_bad_answer(failed, asked, own.url)
         end
-    until not natives.let_go(peers, true)
+    until not (peers and natives.let_go(peers, true))
     return nil, failed
 end
 
@@ -236,15 +285,6 @@ local function let_go(peers)
     if peers then
         natives.let_go(peers)
     end
-end
-
-
--- What a client is answered where its upstream cannot be asked.
-local function fitting_status(err)
-    if err == leaving.LEFT then
-        return 499
-    end
-    return err:find("timeout", 1, true) and 504 or 502
 end
 
 
