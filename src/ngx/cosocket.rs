@@ -164,7 +164,7 @@ impl<'a> Cosocket<'a> {
     pub fn lend_events<T: Leads>(&self, owner: &Rc<T>) {
         // SAFETY: found open, and nothing ran since. It stays open until the cosocket's own cleanup,
         // which runs after that of the request that was taken over.
-        unsafe { Leg::attach(owner, self.c()) };
+        unsafe { Leg::borrow(owner, self.c()) };
     }
 
     /// Whether `offer` may be called: no send of the cosocket waits (its timer is set then), none

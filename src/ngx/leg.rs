@@ -34,7 +34,16 @@ pub struct Leg {
     wire: Wire,
     /// The connection's descriptor and data, while it is ours.
     mark: Cell<(i32, *const c_void)>,
+    /// Whose events these were, where they are only borrowed.
+    lender: Cell<Option<Lender>>,
     events: UnsafeCell<Events>,
+}
+
+#[derive(Clone, Copy)]
+struct Lender {
+    data: *mut c_void,
+    read: ffi::ngx_event_handler_pt,
+    write: ffi::ngx_event_handler_pt,
 }
 
 struct Events {
@@ -61,7 +70,21 @@ impl Leg {
         let mut events: Events = unsafe { mem::zeroed() };
         events.connection.fd = -1;
         let events = UnsafeCell::new(events);
-        Leg { wire: Wire::new(ptr::null_mut()), mark: Cell::new((-1, ptr::null())), events }
+        let (mark, lender) = (Cell::new((-1, ptr::null())), Cell::new(None));
+        Leg { wire: Wire::new(ptr::null_mut()), mark, lender, events }
+    }
+
+    /// As `attach`, of a connection whose present owner gets its events again with `release`.
+    ///
+    /// # Safety
+    /// As for `attach`; the present owner waits for nothing but bytes.
+    pub(super) unsafe fn borrow<T: Leads>(owner: &Rc<T>, c: *mut ffi::ngx_connection_t) {
+        // SAFETY: by contract.
+        unsafe {
+            let (read, write) = ((*(*c).read).handler, (*(*c).write).handler);
+            owner.leg().lender.set(Some(Lender { data: (*c).data, read, write }));
+            Leg::attach(owner, c);
+        }
     }
 
     /// Has the events of `c` told to `owner`, whose leg this is.
@@ -171,10 +194,34 @@ impl Leg {
         }
         self.forget_events();
         let c = self.wire.replace(ptr::null_mut());
-        // SAFETY: open, see `check`.
+        let empty: ffi::ngx_event_handler_pt = Some(ffi::ngx_http_empty_handler);
+        // SAFETY: open, see `check`. Who has lent it is still there: it closes it.
         unsafe {
-            (*(*c).read).handler = Some(ffi::ngx_http_empty_handler);
-            (*(*c).write).handler = Some(ffi::ngx_http_empty_handler);
+            let (read, write) = match self.lender.take() {
+                Some(lender) => {
+                    (*c).data = lender.data;
+                    (lender.read, lender.write)
+                }
+                None => (empty, empty),
+            };
+            (*(*c).read).handler = read;
+            (*(*c).write).handler = write;
+        }
+    }
+
+    /// Lets go of a borrowed connection that is over, and tells its owner, who waits for bytes.
+    pub fn give_back(&self) {
+        if !self.check() {
+            return;
+        }
+        let c = self.get();
+        self.release();
+        // SAFETY: open, see `check`; the owner's handler finds the end of the stream.
+        unsafe {
+            libc::shutdown((*c).fd, libc::SHUT_RDWR);
+            (*(*c).read).set_ready(1);
+            (*(*c).read).available = -1;
+            ffi::ngx_post_event((*c).read, ptr::addr_of_mut!(ffi::ngx_posted_events));
         }
     }
 }

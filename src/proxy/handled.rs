@@ -1,6 +1,7 @@
 //! A pair whose request a handler owns: it waits for the end, and may look at each message before that
 //! goes on.
 
+use std::ops::Deref;
 use std::rc::Rc;
 
 use ws_conn::{End, SendError};
@@ -12,6 +13,24 @@ use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
 use crate::session::{Carried, Partner, Session};
 
+/// The handler's hold of its pair. Once Lua has let go of it nobody takes what comes: the light thread
+/// was killed.
+pub struct Held(Rc<Pair>);
+
+impl Deref for Held {
+    type Target = Pair;
+
+    fn deref(&self) -> &Pair {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.forsake();
+    }
+}
+
 /// Has messages go between a client and the connection that a cosocket of this handler's has made,
 /// and nobody uses meanwhile: somebody waits there for bytes, and its buffer is empty. `looks` says
 /// how the handler looks at each. Without a cosocket the upstream's stream has ended.
@@ -22,7 +41,7 @@ pub fn join(
     limits: Limits,
     looks: Looks,
     random: u32,
-) -> Rc<Pair> {
+) -> Held {
     let mut driver = upstream.take_driver();
     if looks.at_pings {
         client.show_pings();
@@ -33,7 +52,7 @@ pub fn join(
         socket.lend_events(&pair);
     }
     pair.begin(&[], random);
-    pair
+    Held(pair)
 }
 
 impl Pair {

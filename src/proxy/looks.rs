@@ -58,6 +58,8 @@ pub struct Looks {
     pub at_pings: bool,
     seen: RefCell<VecDeque<Seen>>,
     waiter: Waiters,
+    /// The handler waits, and has not been woken.
+    parked: Cell<bool>,
     /// Whose turn it is.
     turn: Cell<Side>,
 }
@@ -70,6 +72,7 @@ impl Looks {
             at_pings,
             seen: RefCell::default(),
             waiter: Waiters::default(),
+            parked: Cell::new(false),
             turn: Cell::new(Side::Client),
         }
     }
@@ -123,7 +126,15 @@ impl Looks {
 
     /// Wakes the handler.
     pub fn wake(&self) {
-        self.waiter.wake_all();
+        if self.waiter.waiters() > 0 {
+            self.parked.set(false);
+            self.waiter.wake_all();
+        }
+    }
+
+    /// Whether the light thread that waited has been killed.
+    pub fn is_forsaken(&self) -> bool {
+        self.parked.get() && self.waiter.waiters() == 0
     }
 
     /// What the handler is to see next.
@@ -138,6 +149,8 @@ impl Looks {
 
     /// Parks the light thread that runs in `r` until something is to be seen.
     pub fn park<T>(&self, r: Request) -> Wait<T> {
-        self.waiter.park(r, i32::MAX as u64)
+        let parked = self.waiter.park(r, i32::MAX as u64);
+        self.parked.set(matches!(parked, Wait::Parked));
+        parked
     }
 }

@@ -10,7 +10,7 @@ mod looks;
 mod pair;
 
 pub use dial::{ask, Wanted};
-pub use handled::join;
+pub use handled::{join, Held};
 pub use hops::Headers;
 pub use looks::{Looks, Side, What};
 pub use pair::{Limits, Pair};

@@ -37,6 +37,8 @@ pub struct Pair {
     limits: Limits,
     /// Set where a handler owns the request: it ends it, and may look at every message.
     pub(super) looks: Option<Looks>,
+    /// Nobody is there any more who would take what comes.
+    forsaken: Cell<bool>,
     done: Cell<bool>,
 }
 
@@ -66,8 +68,9 @@ impl Pair {
     ) -> Rc<Pair> {
         driver.conn.hold_close();
         let upstream = Upstream { driver, told: false, told_client: false, last: now_ms() };
-        let (leg, upstream, done) = (Leg::new(), RefCell::new(upstream), Cell::new(false));
-        Rc::new(Pair { client, leg, upstream, limits, looks, done })
+        let (leg, upstream) = (Leg::new(), RefCell::new(upstream));
+        let (forsaken, done) = (Cell::new(false), Cell::new(false));
+        Rc::new(Pair { client, leg, upstream, limits, looks, forsaken, done })
     }
 
     /// Whether both sides have ended.
@@ -104,7 +107,10 @@ impl Pair {
         let Upstream { driver, last, .. } = upstream;
         let conn = &mut driver.conn;
         let mut fits = true;
-        if let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_messages) {
+        if self.forsaken.get() {
+            self.client.pass(|_| true);
+            conn.pass(&Worker, self.leg.io(), |_| true);
+        } else if let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_messages) {
             if self.hands_over(looks, conn) {
                 return;
             }
@@ -210,6 +216,27 @@ impl Pair {
                 upstream.told = true;
                 self.close_upstream(&mut upstream.driver, code, reason);
             }
+        }
+    }
+
+    /// Nobody takes any more what comes. The end of the turn closes both sides: a finalizer, which may
+    /// run anywhere, uses no connection.
+    pub(super) fn forsake(&self) {
+        if !self.forsaken.replace(true) {
+            self.leg.post_flush();
+        }
+    }
+
+    /// Closes both sides if the handler was killed.
+    fn notice_kill(&self) {
+        let Some(looks) = &self.looks else { return };
+        if self.done.get() || !self.forsaken.get() && !looks.is_forsaken() {
+            return;
+        }
+        self.forsaken.set(true);
+        looks.clear();
+        for side in [Side::Client, Side::Upstream] {
+            self.close(side, Some(1001), b"");
         }
     }
 
@@ -364,6 +391,7 @@ impl Pair {
 
 impl Partner for Pair {
     fn tend(&self) {
+        self.notice_kill();
         let done = {
             let mut upstream = self.upstream.borrow_mut();
             self.check(&mut upstream.driver);
@@ -375,6 +403,7 @@ impl Partner for Pair {
             return;
         }
         match &self.looks {
+            Some(_) if self.forsaken.get() => self.leg.give_back(),
             Some(looks) => looks.wake(),
             None => {
                 self.leg.release();

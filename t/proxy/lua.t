@@ -228,9 +228,12 @@ no way
     peer.connect():close()
     peer.connect("", "/ws?bad=1"):close()
 --- response_body
---- results
-"done" nil "failed to connect: connection refused" 502
-"done" nil "failed websocket handshake: bad "upgrade" response header: nil" 502
+--- error_log eval
+[qr{result: "done" nil "failed to connect: connection refused" 502},
+ qr{result: "done" nil "failed websocket handshake: bad "upgrade" response header: nil" 502},
+ qr{\[error\].* websocket upstream sent a bad answer: failed websocket handshake: bad "upgrade" response header: nil, upstream: "127.0.0.1:\d+", url: "ws://127.0.0.1:\d+/bad"}]
+--- no_error_log
+[alert]
 
 
 
@@ -428,3 +431,150 @@ result: nil "closed" 1011 ""
 on_ping: bad value returned (nothing, or a text of at most 125 bytes, expected)
 --- no_error_log
 [alert]
+
+
+
+=== TEST 18: an upstream that is slow is a 504
+--- lua: { url = url, timeout = 50 }
+--- config
+    location = /up { content_by_lua_block { ngx.sleep(1) ngx.exit(204) } }
+--- client
+    peer.connect():close()
+--- response_body
+--- error_log
+result: "done" nil "failed to receive response header: timeout" 504
+--- no_error_log
+[alert]
+
+
+
+=== TEST 19: an upstream that masks its frames
+--- lua: { url = url, on_message = ngx.var.args and function () end or nil }
+--- config
+    location = /up {
+        content_by_lua_block {
+            local wb = assert(require("resty.websocket.server"):new { send_masked = true })
+            local peer = require "t.peer"
+            peer.enter()
+            wb:send_text("masked")
+            local data, typ, code = wb:recv_frame()
+            peer.report(data, typ, code)
+            peer.leave()
+        }
+    }
+--- client
+    listen(peer.connect())
+    listen(peer.connect("", "/ws?looks"))
+--- response_body
+close 1011 upstream connection lost
+closed
+close 1011 upstream connection lost
+closed
+--- results
+"frame masked" "close" 1002
+"done" true nil 1011 "" 1002 "frame masked"
+"frame masked" "close" 1002
+"done" true nil 1011 "" 1002 "frame masked"
+
+
+
+=== TEST 20: of a refusal's body come 64 KiB, however its length is told
+--- lua: { url = (url:gsub("/up", "/refuse?" .. ngx.var.args)), headers = "pass" }
+--- config
+    location = /refuse {
+        content_by_lua_block {
+            local sock = ngx.req.socket(true)
+            local body = ("x"):rep(70000)
+            local how = ngx.var.args
+            if how == "chunked" then
+                sock:send("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n"
+                          .. body:sub(1, 7) .. "\r\n" .. ("%x"):format(#body) .. "\r\n" .. body .. "\r\n0\r\n\r\n")
+            else
+                sock:send("HTTP/1.1 401 No\r\n" .. (how == "length" and "Content-Length: 70000\r\n" or "") .. "\r\n" .. body)
+            end
+        }
+    }
+--- client
+    for _, how in ipairs { "chunked", "length", "end" } do
+        local p = peer.connect("", "/ws?" .. how)
+        ngx.say(p.head:match("[^\r]*"), "; ", p.head:match("Content%-Length: %d+"))
+        ngx.say(p.sock:receive(65536) == ("x"):rep(65536))
+        p:close()
+    end
+--- response_body
+HTTP/1.1 401 Unauthorized; Content-Length: 65536
+true
+HTTP/1.1 401 Unauthorized; Content-Length: 65536
+true
+HTTP/1.1 401 Unauthorized; Content-Length: 65536
+true
+--- results
+"done" nil "upstream refused" 401
+"done" nil "upstream refused" 401
+"done" nil "upstream refused" 401
+
+
+
+=== TEST 21: the light thread of the handler is killed
+--- config
+    location = /killed {
+        content_by_lua_block {
+            local peer = require "t.peer"
+            peer.enter()
+            local opts = { url = "ws://127.0.0.1:HTTP_PORT/up" }
+            if ngx.var.args ~= "waits" then
+                opts.on_message = function (_, data)
+                    if data == "wait" then
+                        ngx.sleep(60)
+                    end
+                end
+            end
+            local thread = ngx.thread.spawn(require("resty.websocket").proxy, opts)
+            local kill = require("ngx.semaphore").new()
+            package.loaded["t.kill"] = kill
+            kill:wait(60)
+            ngx.thread.kill(thread)
+            if ngx.var.args == "calls" then
+                -- What ran in the callback is known to be gone once it is collected.
+                thread = nil
+                collectgarbage()
+                collectgarbage()
+            end
+            peer.leave()
+        }
+    }
+--- lua: { url = "ws://127.0.0.1:1/" }
+--- upstream
+    while true do
+        local data, typ, code, reason = ws:recv()
+        if not data then
+            return report(typ, code, reason)
+        end
+        ws:send(data)
+    end
+--- client
+    for _, state in ipairs { "waits", "looks", "calls" } do
+        local p = peer.connect(peer.frame(0x81, "x"), "/killed?" .. state)
+        say(p:receive())
+        if state == "calls" then
+            p:send(peer.frame(0x81, "wait"))
+            ngx.sleep(0.05)
+        end
+        package.loaded["t.kill"]:post()
+        p:send(peer.frame(0x81, "unheard"))
+        listen(p)
+    end
+--- response_body
+129 "x"
+close 1001 
+closed
+129 "x"
+close 1001 
+closed
+129 "x"
+close 1001 
+closed
+--- results
+"closed" 1001 ""
+"closed" 1001 ""
+"closed" 1001 ""

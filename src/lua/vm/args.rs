@@ -188,7 +188,7 @@ impl<'l> Args<'l> {
     }
 
     /// The pair at `index`.
-    pub fn pair(&self, index: c_int) -> Option<&'l Rc<Pair>> {
+    pub fn pair(&self, index: c_int) -> Option<&'l Pair> {
         match self.object(index)? {
             Object::Pair(pair) => Some(pair),
             _ => None,

@@ -15,7 +15,7 @@ use crate::ngx::guard::guarded;
 use crate::ngx::leaving::Lookout;
 use crate::ngx::listener::Listener;
 use crate::ngx::peers::Peers;
-use crate::proxy::Pair;
+use crate::proxy::Held;
 use crate::session::{Callbacks, Carried, Runner, Session, Stream};
 
 /// What a userdata of ours holds: one count of something that may outlive it.
@@ -37,7 +37,7 @@ pub enum Object {
     /// A connection of such a port.
     Stream(Rc<Stream>),
     /// A client and its upstream.
-    Pair(Rc<Pair>),
+    Pair(Held),
     /// Who looks whether a client leaves.
     Lookout(Rc<Lookout>),
     /// Whom an upstream block chooses.
