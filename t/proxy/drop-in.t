@@ -3,7 +3,9 @@
 
 use Test::Nginx::Socket::Lua;
 use t::Proxy;
+use t::Client qw(certificates);
 
+certificates();
 add_block_preprocessor(sub { complete_proxy_block(@_) });
 repeat_each(2);
 plan('no_plan');
@@ -498,3 +500,81 @@ closed
 client received last fragmented frame, forwarding
 --- no_error_log
 [error]
+
+
+
+=== TEST 22: states while it carries, and a frame that cannot be passed on
+--- options
+    { on_frame = function (self, role, typ, payload)
+        report(role, self.client_state, self.upstream_state)
+        return payload == "grow" and ("x"):rep(70000) or payload
+    end }
+--- upstream
+    report("upstream got", wb:recv_frame())
+--- client
+    listen(peer.connect(peer.frame(0x81, "grow")))
+--- response_body
+closed
+--- results
+"client" 2 2
+"failed" "fatal error already happened"
+"upstream got" nil nil "failed to receive the first 2 bytes: closed"
+--- info
+failed forwarding a frame from client: payload too big
+
+
+
+=== TEST 23: upstream_max_fragments, and a side that cannot be told to close
+--- options
+    { aggregate_fragments = true, upstream_max_fragments = 2, on_frame = function (self, _, _, payload)
+        self.server.send_close = function () return nil, "will not" end
+        return payload
+    end }
+--- upstream
+    wb:send_text("x")
+    for i = 1, 3 do
+        wb:send_frame(i == 3, i == 1 and 1 or 0, "y")
+    end
+    report("upstream got", wb:recv_frame())
+--- client
+    listen(peer.connect())
+--- response_body
+text x
+closed
+--- results
+"upstream got" "Payload Too Large" "close" 1009
+--- error_log
+upstream frame count (3) exceeds limit, closing
+failed sending close frame to client: will not
+
+
+
+=== TEST 24: wss, by connect's options
+--- http_config
+    server {
+        listen TLS_PORT ssl;
+        ssl_certificate CERT_DIR/ws.test.pem;
+        ssl_certificate_key CERT_DIR/ws.test.key.pem;
+        location / {
+            content_by_lua_block {
+                local wb = assert(require("resty.websocket.server"):new())
+                wb:send_text(ngx.var.ssl_server_name .. " " .. ngx.var.http_sec_websocket_protocol)
+            }
+        }
+    }
+    lua_ssl_trusted_certificate CERT_DIR/ca.pem;
+--- proxy
+    local wp = assert(proxy.new())
+    report(wp:connect_upstream("wss://127.0.0.1:TLS_PORT/", { server_name = "other.test", ssl_verify = true }))
+    report(wp:connect("wss://127.0.0.1:TLS_PORT/", { server_name = "ws.test", ssl_verify = true, protocols = "a" }))
+    wp:execute()
+--- client
+    listen(peer.connect())
+--- response_body
+text ws.test a
+closed
+--- results
+nil "ssl handshake failed: certificate host mismatch"
+true
+--- no_error_log
+[alert]
