@@ -10,6 +10,8 @@ use crate::presence::{Head, Members, Then};
 
 /// More machines are not listened to.
 const MOST_MACHINES: usize = 1024;
+/// Whoever speaks wins time for the others, but no more than so many times the patience in all.
+const LONGEST: u64 = 30;
 
 /// Who has yet to answer.
 #[derive(Debug)]
@@ -23,9 +25,10 @@ pub struct RollCall {
     machines: HashMap<NodeId, Machine>,
     /// How many subscribers were told of by their number alone.
     numbers: u64,
-    /// Milliseconds of silence that end it, and when they end.
+    /// Milliseconds of silence that end it, when they end, and when it ends in any case.
     patience: u64,
     until: u64,
+    latest: u64,
 }
 
 /// What another machine has said.
@@ -67,6 +70,7 @@ impl RollCall {
             numbers: 0,
             patience,
             until: now + patience,
+            latest: now + LONGEST * patience,
         }
     }
 
@@ -107,7 +111,7 @@ impl RollCall {
             machine.pieces = piece.wrapping_add(1);
             machine.has_ended = ends;
         }
-        self.until = now + self.patience;
+        self.until = self.latest.min(now + self.patience);
         if let Then::Number(n) = then {
             self.numbers = self.numbers.saturating_add(n);
         }
@@ -202,6 +206,21 @@ mod tests {
         assert_eq!((three.end(100, |_, _| true), three.numbers()), (answered(2, 3), 7));
         let cut_off = call(&[], &[NodeId(2)]).cut_off().end(0, |_, _| true);
         assert_eq!(cut_off, answered(1, 2), "at once");
+    }
+
+    #[test]
+    fn who_speaks_without_end_is_not_listened_to_for_ever() {
+        let mut one = call(&[], &[NodeId(2)]);
+        let mut now = 0;
+        for n in 0.. {
+            assert!(now <= LONGEST * 100, "it goes on");
+            if one.end(now, |_, _| true).is_some() {
+                break;
+            }
+            assert!(one.take(NodeId(2), &piece(0, n, Then::More, &[1]), now).is_some());
+            now += 50;
+        }
+        assert_eq!((now, one.end(now, |_, _| true)), (LONGEST * 100, answered(1, 2)));
     }
 
     #[test]
