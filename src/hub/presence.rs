@@ -119,11 +119,16 @@ impl Local {
         if most == 0 {
             return;
         }
-        let handles = self.topics.subscribers(topic).to_vec();
+        let subscribers = self.topics.subscribers(topic);
+        let (all, mut handles) = (subscribers.len(), Vec::new());
+        // Of more than were asked for their number is told, and where there is no memory for a list.
+        if all <= most as usize && handles.try_reserve_exact(all).is_ok() {
+            handles.extend_from_slice(subscribers);
+        }
         self.presence.answers.push_back(Due {
             topic: topic.into(),
             to,
-            most,
+            all,
             handles,
             told: 0,
             pieces: 0,
@@ -170,15 +175,15 @@ impl Local {
     /// A piece of an answer: who has not been told of and still subscribes.
     fn piece(&mut self, due: &mut Due, row: u16, bytes: usize) -> Vec<u8> {
         let (mut members, mut out) = (Vec::new(), Vec::new());
-        let all = due.handles.len();
+        let all = due.all;
         // The last of a piece may be longer than what is left of it. Without memory their number has to do.
         let room = bytes.min(all * (MAX_INFO + 16)) + 2 * MAX_INFO;
         let has_room = members.try_reserve(room).and(out.try_reserve(room)).is_ok();
-        let are_many = all > due.most as usize || !has_room;
+        let are_many = due.handles.len() < all || !has_room;
         if are_many {
             due.told = all;
         }
-        let piece = &due.handles[due.told..];
+        let piece = due.handles.get(due.told..).unwrap_or_default();
         for &handle in &piece[..piece.len().min(PIECE_MEMBERS)] {
             if members.len() >= bytes {
                 break;
@@ -246,7 +251,7 @@ impl Hub {
         // A member may be a whole info longer.
         let room = PIECE_BYTES.min(bus.max_payload() / 2);
         let piece = local.piece(&mut due, bus.row(), room);
-        let mut goes_on = due.told < due.handles.len();
+        let mut goes_on = due.told < due.all;
         if due.to.row() == bus.row() {
             goes_on &= local.hand_answer(&due.to, bus.origin().node, &piece);
         } else {

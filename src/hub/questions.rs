@@ -113,9 +113,9 @@ impl Call {
 pub(super) struct Due {
     pub topic: Rc<[u8]>,
     pub to: ConnId,
-    /// Of more than so many only their number is told.
-    pub most: u32,
-    /// Whom it had when it was asked, and how many of them have been told of.
+    /// How many it had when it was asked; who they are, unless only their number is to be told; and how
+    /// many of them have been told of.
+    pub all: usize,
     pub handles: Vec<u32>,
     pub told: usize,
     pub pieces: u32,
