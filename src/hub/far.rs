@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use ws_hub::broker::To;
 use ws_hub::envelope::{Errand, Kind, Topics};
-use ws_hub::{ConnId, Envelope};
+use ws_hub::{ConnId, Counter, Envelope};
 
 use super::gateway::Gateway;
 use super::handover::Role;
 use super::history::Histories;
 use super::link::Configured;
 use super::reach::JOIN_LEAVE;
+use crate::session::stats;
 
 thread_local! {
     // Those of the configuration loaded last: set in the master before it forks.
@@ -95,6 +96,8 @@ impl Far {
             self.ask();
         }
         match &mut self.role {
+            // It was the gateway when this was sent.
+            Role::None if matches!(message.kind, Kind::Errand { .. }) => self.forward(message),
             Role::None => {}
             _ if message.kind == Kind::HandsOver => self.handed = true,
             Role::Holder if !self.handed => self.pass_on(message, histories),
@@ -182,14 +185,18 @@ impl Far {
         message: &Envelope<'_>,
         histories: Option<&Histories>,
     ) {
-        let Some(histories) = histories else { return };
-        let (Some(broker), Some(gateway)) = (histories.keeper(topic), &mut self.gateway) else {
-            return;
-        };
-        match errand {
+        let Some(gateway) = &mut self.gateway else { return };
+        let keeper = histories.and_then(|histories| Some((histories, histories.keeper(topic)?)));
+        let is_begun = keeper.is_some_and(|(histories, broker)| match errand {
             Errand::Fetch => gateway.fetch(topic, broker, id, histories),
             Errand::Keep => gateway.keep(topic, broker, key, id, message, histories),
             Errand::Forget => gateway.forget(topic, broker, id),
+        });
+        // Who asks has another configuration, or there is no memory: it hears so now.
+        if !is_begun {
+            let is_message = errand == Errand::Keep;
+            stats::add(Counter::BrokerDroppedRefused, u64::from(is_message));
+            gateway.refuse(id);
         }
     }
 

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ws_hub::broker::{Action, Driver, Keep, Number, To};
+use ws_hub::broker::{encode_outcome, Action, Driver, Keep, Number, To, Unkept};
 use ws_hub::envelope::{Kind, Origin};
 use ws_hub::{ConnId, Envelope, Zone};
 
@@ -106,15 +106,22 @@ impl Gateway {
         }
     }
 
-    /// A copy of a topic's history is to be up to date.
-    pub fn fetch(&mut self, topic: &[u8], broker: usize, id: ConnId, histories: &Histories) {
-        let Some(link) = self.links.get_mut(broker) else { return };
+    /// A copy of a topic's history is to be up to date. False: nobody sees to that.
+    pub fn fetch(
+        &mut self,
+        topic: &[u8],
+        broker: usize,
+        id: ConnId,
+        histories: &Histories,
+    ) -> bool {
+        let Some(link) = self.links.get_mut(broker) else { return false };
         let news = link.with_copies(|copies, broker| copies.fetch(topic, id, broker, histories));
         self.news.extend(news.map(Came::News));
         self.soon();
+        true
     }
 
-    /// A message for a topic's history.
+    /// A message for a topic's history. False: nobody takes it.
     pub fn keep(
         &mut self,
         topic: &[u8],
@@ -123,28 +130,40 @@ impl Gateway {
         id: ConnId,
         message: &Envelope<'_>,
         histories: &Histories,
-    ) {
+    ) -> bool {
         let (Some(link), Some(limits)) = (self.links.get_mut(broker), histories.limits(topic))
         else {
-            return;
+            return false;
         };
         let mut bytes = Vec::new();
         let kind = Kind::Publish { topic };
         let signed = Envelope { kind, origin: self.origin, far: false, ..*message };
-        if signed.encode(&mut bytes).is_ok() {
-            let (key, ticket) = ((!key.is_empty()).then_some(key), link.copies.ticket(id));
-            let keep = Keep { topic, message: &bytes, key, limits, ticket };
-            link.broker.keep(&keep, clock::now_ms());
-            self.soon();
+        if signed.encode(&mut bytes).is_err() {
+            return false;
         }
+        let (key, ticket) = ((!key.is_empty()).then_some(key), link.copies.ticket(id));
+        let keep = Keep { topic, message: &bytes, key, limits, ticket };
+        link.broker.keep(&keep, clock::now_ms());
+        self.soon();
+        true
     }
 
-    /// A topic's history is to be dropped.
-    pub fn forget(&mut self, topic: &[u8], broker: usize, id: ConnId) {
-        let Some(link) = self.links.get_mut(broker) else { return };
+    /// A topic's history is to be dropped. False: nobody does that.
+    pub fn forget(&mut self, topic: &[u8], broker: usize, id: ConnId) -> bool {
+        let Some(link) = self.links.get_mut(broker) else { return false };
         let ticket = link.copies.ticket(id);
         link.broker.forget(topic, ticket, clock::now_ms());
         self.soon();
+        true
+    }
+
+    /// Somebody's errand is not run: it was surely not done.
+    pub fn refuse(&mut self, id: ConnId) {
+        if id != ConnId::NOBODY {
+            let answer = encode_outcome(&Err(Unkept::Unavailable));
+            self.news.push(Came::News(News::Answer(id, answer)));
+            self.soon();
+        }
     }
 
     /// Has `happened` called in this turn, for what a broker wants to be done.

@@ -1,6 +1,7 @@
 //! This worker and the machines beyond its own: which worker is the gateway (gateway.rs), what comes
 //! through it, and what each worker tells it of the topics that are listened for.
 
+use ws_hub::broker::{encode_outcome, Unkept};
 use ws_hub::envelope::{Kind, Origin, Stored, Topics, Type};
 use ws_hub::history::Position;
 use ws_hub::{ConnId, Counter, Envelope, Target, TopicHash};
@@ -218,12 +219,15 @@ impl Hub {
         }
     }
 
-    /// What came after this worker had handed over goes to who has taken over.
-    fn forward(&mut self) {
+    /// What came after this worker had handed over goes to who has taken over. Where nobody has, who
+    /// waits for an errand hears that it was not run.
+    pub(super) fn forward(&mut self) {
         for bytes in std::mem::take(&mut self.far.forward) {
             let row = self.bus.as_ref().and_then(|bus| bus.place().holder());
-            if let (Some(row), Ok(message)) = (row, Envelope::decode(&bytes)) {
-                let _ = self.send_far(row, &message);
+            let Ok(message) = Envelope::decode(&bytes) else { continue };
+            let is_sent = row.is_some_and(|row| self.send_far(row, &message).is_ok());
+            if let (false, Kind::Errand { id, .. }) = (is_sent, message.kind) {
+                self.give_answer(&id, &encode_outcome(&Err(Unkept::Unavailable)));
             }
         }
     }

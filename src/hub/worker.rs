@@ -271,6 +271,7 @@ impl Hub {
             self.local.tell_all_members();
             self.has_missed();
         }
+        self.forward();
         self.answer_if_asked();
         self.ask_for_members();
         let more = self.answer_rolls();

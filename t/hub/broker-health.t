@@ -7,7 +7,7 @@ import json
 import os
 import signal
 
-from lib.brokers import REDIS, Redis, machine, metric, skip_without
+from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
 from lib.crowd import Crowd, Line, lines, room
 from lib.live import KILLED, PATIENCE, PORT, Cases, Tap, await_, equal
 
@@ -22,8 +22,9 @@ location = /health { websocket_status health=broker; }
 location = /page { websocket_status health=broker html; }
 location = /room/spare { websocket_subscribe spare:a; }
 location = /topic/spare { websocket_publish spare:a; }
+location = /topic/added { websocket_publish added:a; }
 """
-WORKERS, MAIN, SPARE = 2, PORT + 10, PORT + 11
+WORKERS, MAIN, SPARE, NOBODY = 2, PORT + 10, PORT + 11, PORT + 12
 # A name that JSON and Prometheus have to escape.
 ODD = 'sp"are'
 BROKERS = "".join("""
@@ -171,6 +172,21 @@ def reloaded():
     assert 'broker="sp' not in ng.get("/metrics")
 
 
+def added():
+    """The worker that still talks to the brokers has never heard of a new one: who asks for that hears so."""
+    ng.write(http=BROKERS.split("websocket_broker '" + ODD)[0] + f"""
+        websocket_broker added {{ server redis://127.0.0.1:{NOBODY}; queue 1k retry=10ms; }}
+        websocket_topic "added:*" history=5 broker=added;
+    """)
+    ng.signal("HUP")
+
+    def kept():
+        # A plain topic before.
+        status, text = ask(ng, "/topic/added", "POST", "x")
+        return status != 202 and (status, json.loads(text)["error"])
+    equal(await_(kept, "a new worker answers"), (503, "broker unavailable"))
+
+
 main, spare = Redis(MAIN), Redis(SPARE)
 ng = machine(0, BROKERS, case.server, WORKERS)
 try:
@@ -180,7 +196,8 @@ try:
                        ("one is killed: it is away, the other is not", killed),
                        ("away for ten seconds: health=broker answers 503", too_long),
                        ("it comes back", back),
-                       ("reloads", reloaded)):
+                       ("reloads", reloaded),
+                       ("one is added", added)):
         tap.attempt(name, body)
 
     def end():
