@@ -77,10 +77,24 @@ impl HeardTwice {
         }
     }
 
+    /// The same of an encoded message.
+    pub fn pass_bytes(&mut self, bytes: &[u8]) {
+        if let Ok(message) = Envelope::decode(bytes) {
+            self.pass(&message);
+        }
+    }
+
     /// What is not in the ring, and whether something is missing.
-    pub fn take(self) -> (Vec<(usize, Bytes)>, bool) {
-        let kept = self.kept.into_values().map(|(_, broker, bytes)| (broker, bytes));
-        (kept.collect(), self.has_lost)
+    pub fn take(&mut self) -> (Vec<(usize, Bytes)>, bool) {
+        (self.places, self.bytes) = (HashMap::new(), 0);
+        let kept = std::mem::take(&mut self.kept).into_values();
+        (kept.map(|(_, broker, bytes)| (broker, bytes)).collect(), self.has_lost)
+    }
+
+    /// After that: whether a message that comes by the connection was in the ring before it.
+    pub fn came_before(&mut self, bytes: &[u8]) -> bool {
+        let message = Envelope::decode(bytes);
+        message.is_ok_and(|message| self.passed.remove(&(message.origin, message.sequence)))
     }
 }
 
@@ -124,6 +138,9 @@ mod tests {
         assert_eq!(heard.passed.len(), 1, "the other machine's");
         let rest = [1, 2, 4].map(|n: usize| (0, all[n].clone()));
         assert_eq!(heard.take(), (rest.to_vec(), false));
+        // By the connection after that.
+        assert!(heard.came_before(&bytes(3, 1, 1)) && !heard.came_before(&bytes(3, 1, 1)));
+        assert!(!heard.came_before(&bytes(3, 2, 1)));
     }
 
     #[test]

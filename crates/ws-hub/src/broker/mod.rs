@@ -7,7 +7,8 @@
 //! * incoming.rs: what is accepted from a broker, which nobody trusts;
 //! * outcome.rs: what became of a message for a history, as bytes;
 //! * wanted.rs: topics that are to be subscribed, against those that are;
-//! * heard_twice.rs: what comes by two ways while one worker takes over from another;
+//! * heard_twice.rs: what comes by two ways while one connection takes another's place;
+//! * contact.rs: how it stands with one server, whatever it speaks;
 //! * queue.rs, backoff.rs: what waits for a broker that is away, and when it is tried again;
 //! * lost.rs: why one is given up;
 //! * one folder a broker: nothing outside of it knows its name, but the match arms of [`Server`].
@@ -16,6 +17,7 @@
 
 mod address;
 mod backoff;
+mod contact;
 mod heard_twice;
 mod incoming;
 mod lost;
@@ -88,7 +90,7 @@ impl Server {
             Self::Cluster(server) => {
                 Box::new(redis::cluster::Cluster::new(server.clone(), settings, driver))
             }
-            Self::Nats(server) => Box::new(nats::Nats::new(server, settings, driver)),
+            Self::Nats(server) => Box::new(nats::cluster::Cluster::new(server, settings, driver)),
         }
     }
 

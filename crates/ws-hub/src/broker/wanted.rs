@@ -148,16 +148,18 @@ impl Wanted {
         }
     }
 
-    /// The broker has refused to subscribe these. Several are asked for again in smaller batches;
-    /// one alone is the one that was meant, and is returned.
+    /// The broker has refused to subscribe these, or has taken them back. Several are asked for again
+    /// in smaller batches; one alone is the one that was meant, and is returned.
     pub fn refused<'n>(&mut self, names: &'n [Rc<[u8]>]) -> Option<&'n Rc<[u8]>> {
         for name in names {
             let Some(topic) = self.topics.get_mut(name) else { continue };
-            if topic.stage == Stage::Subscribing {
-                self.asked -= 1;
-                topic.stage = if names.len() == 1 { Stage::Denied } else { Stage::Unsubscribed };
-                self.due.push_back(name.clone());
+            match topic.stage {
+                Stage::Subscribing => self.asked -= 1,
+                Stage::Subscribed => self.subscribed -= 1,
+                Stage::Unsubscribed | Stage::Unsubscribing | Stage::Denied => continue,
             }
+            topic.stage = if names.len() == 1 { Stage::Denied } else { Stage::Unsubscribed };
+            self.due.push_back(name.clone());
         }
         match names {
             [name] => Some(name),
@@ -194,6 +196,11 @@ impl Wanted {
     /// What is due is asked for in the order of names.
     pub fn sort(&mut self) {
         self.due.make_contiguous().sort_unstable();
+    }
+
+    /// Those that are wanted.
+    pub fn all_wanted(&self) -> impl Iterator<Item = &[u8]> {
+        self.topics.iter().filter(|(_, topic)| topic.wanted).map(|(name, _)| &**name)
     }
 
     /// Those that are subscribed.
@@ -333,6 +340,21 @@ mod tests {
         assert!(set.is_level());
         set.reset();
         assert_eq!(names(next(&mut set, 9)).1.len(), 2, "another connection may have more rights");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_subscribed_no_more() {
+        let mut set = Wanted::default();
+        set.want(b"a", true);
+        next(&mut set, 9);
+        set.acknowledged(b"a", true);
+        set.refused(&[b"a"[..].into()]);
+        assert_eq!(
+            (set.answered(b"a"), set.subscribed(), next(&mut set, 9)),
+            (Some(false), 0, None)
+        );
+        set.want(b"a", false);
+        assert_eq!((next(&mut set, 9), set.topics.len()), (None, 0));
     }
 
     #[test]

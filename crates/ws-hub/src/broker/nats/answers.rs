@@ -8,7 +8,8 @@ use super::asked::{Before, What};
 use super::info::Info;
 use super::names::{Subject, KEPT, PLAIN};
 use super::wire::{Frame, Message};
-use super::{Lost, Nats, Phase, MOVING, PEER};
+use super::{Lost, Nats};
+use crate::broker::contact::{Phase, PEER};
 use crate::broker::incoming::{check, check_stored, heard, Unfit, Via};
 use crate::broker::seam::{Action, State, Stored, Unkept};
 use crate::broker::tally::Number;
@@ -25,7 +26,7 @@ impl Nats {
             let frame = self.incoming.next();
             let frame = frame.map_err(|_| Lost::garbage("not the protocol of a NATS server"))?;
             // Who is there is not known yet, so nothing else is believed.
-            if matches!(self.phase, Phase::Hearing(_)) {
+            if matches!(self.contact.phase, Phase::Hearing(_)) {
                 match &frame {
                     None | Some(Frame::Info(_)) => {}
                     Some(Frame::Error(text)) => return Err(Lost::refused(self.shown(text))),
@@ -36,12 +37,12 @@ impl Nats {
                 None => return Ok(()),
                 Some(Frame::Info(text)) => self.informed(&text, now)?,
                 Some(Frame::Message(message)) => self.heard(&message, now)?,
-                Some(Frame::Ping) => self.out.extend(b"PONG\r\n"),
+                Some(Frame::Ping) => self.contact.out.extend(b"PONG\r\n"),
                 Some(Frame::Pong) => self.answered(now)?,
                 Some(Frame::Ok) => {}
                 Some(Frame::Error(text)) => self.wrong(&text, now)?,
             }
-            if matches!(self.phase, Phase::Waiting(_) | Phase::Securing(_)) {
+            if matches!(self.contact.phase, Phase::Waiting(_) | Phase::Securing(_)) {
                 return Ok(());
             }
         }
@@ -50,8 +51,14 @@ impl Nats {
     fn informed(&mut self, text: &[u8], now: u64) -> Result<(), Lost> {
         let garbage = || Lost::garbage("not what a NATS server says of itself");
         self.info = Info::parse(text).ok_or_else(garbage)?;
-        self.servers.learn(&self.info.others);
-        if let Phase::Hearing(until) = self.phase {
+        // Before TLS anybody may have said it, and who we are is said to whom it names.
+        let is_believed = !self.tls
+            || self.settings.tls_first
+            || !matches!(self.contact.phase, Phase::Hearing(_));
+        if is_believed {
+            self.servers.learn(&self.info.others);
+        }
+        if let Phase::Hearing(until) = self.contact.phase {
             if !self.info.headers {
                 return Err(Lost::refused("the server takes no headers".to_string()));
             }
@@ -63,15 +70,13 @@ impl Nats {
                 if !self.incoming.is_empty() {
                     return Err(Lost::garbage("bytes before tls"));
                 }
-                self.phase = Phase::Securing(until);
-                self.actions.push_back(Action::Secure { peer: PEER });
+                self.contact.phase = Phase::Securing(until);
+                self.contact.actions.push_back(Action::Secure { peer: PEER });
                 return Ok(());
             }
             return self.greet(now);
         }
-        if self.info.is_leaving && self.servers.has_others() {
-            self.moving.get_or_insert(now + MOVING);
-        }
+        self.is_leaving |= self.info.is_leaving && self.servers.has_others();
         Ok(())
     }
 
@@ -89,7 +94,7 @@ impl Nats {
                     self.wanted.acknowledged(&name, true);
                     if let (true, Some(topic)) = (self.wanted.wants(&name), name.strip_prefix(KEPT))
                     {
-                        self.actions.push_back(Action::Follows(topic.to_vec()));
+                        self.contact.actions.push_back(Action::Follows(topic.to_vec()));
                     }
                 }
             }
@@ -99,19 +104,15 @@ impl Nats {
             Before::Messages(messages, bytes) => {
                 self.in_flight = self.in_flight.saturating_sub(bytes);
                 let denied = std::mem::take(&mut self.denied).min(messages);
-                self.tally.add(Number::Published, messages - denied);
-                self.tally.set(Number::RttMs, now.saturating_sub(at));
+                self.contact.tally.add(Number::Published, messages - denied);
+                self.contact.tally.set(Number::RttMs, now.saturating_sub(at));
             }
         }
         Ok(())
     }
 
     fn ready(&mut self, now: u64) {
-        self.phase = Phase::Ready;
-        self.tally.set(Number::Connected, 1);
-        if self.away_since.is_some() {
-            self.tally.add(Number::Reconnects, 1);
-        }
+        self.contact.ready();
         self.try_the_way(now);
         self.beat(now);
     }
@@ -128,35 +129,42 @@ impl Nats {
                 return Err(Lost::refused(why));
             };
             let topic = name[PLAIN.len()..].to_vec();
-            self.tally.add(Number::ErrorRefused, 1);
+            self.contact.tally.add(Number::ErrorRefused, 1);
             self.numbers.remove(&name[..]);
+            let was_subscribed = self.wanted.answered(&name) == Some(true);
             if self.wanted.refused(&[name[..].into()]).is_some() {
                 if name.starts_with(KEPT) {
-                    self.actions.push_back(Action::Page { topic: topic.clone(), page: None });
+                    // The rights of a connection may be taken back (a reload of the server).
+                    if was_subscribed {
+                        self.contact.actions.push_back(Action::Lapsed(topic.clone()));
+                    }
+                    self.contact
+                        .actions
+                        .push_back(Action::Page { topic: topic.clone(), page: None });
                 }
-                self.actions.push_back(Action::State(State::Denied { topic, why }));
+                self.contact.actions.push_back(Action::State(State::Denied { topic, why }));
             }
             return Ok(());
         }
         let Some(rest) = text.strip_prefix(PUBLISH) else { return Err(Lost::refused(why)) };
         let subject = quoted(rest);
-        self.tally.add(Number::ErrorRefused, 1);
+        self.contact.tally.add(Number::ErrorRefused, 1);
         if let Some(topic) = self.names.topic_stored(&subject) {
             let is_of = |what: &What| what.kept().is_some_and(|kept| *kept.topic == topic[..]);
             for what in self.questions.take_like(is_of) {
                 if let What::Keep(kept) = what {
                     self.in_flight = self.in_flight.saturating_sub(kept.len());
-                    self.tally.add(Number::DroppedRefused, 1);
+                    self.contact.tally.add(Number::DroppedRefused, 1);
                     self.tell(kept.ticket, Err(Unkept::Refused));
                 }
             }
-            self.actions.push_back(Action::State(State::Denied { topic, why }));
+            self.contact.actions.push_back(Action::State(State::Denied { topic, why }));
         } else if subject.starts_with(b"$JS.") {
             // Its question has no answer, and is missed in time.
             self.say(why, now);
         } else {
             self.denied += 1;
-            self.tally.add(Number::DroppedRefused, 1);
+            self.contact.tally.add(Number::DroppedRefused, 1);
         }
         Ok(())
     }
@@ -169,16 +177,13 @@ impl Nats {
                 return Ok(());
             }
             Some(Subject::Probe) => {
-                let word = self.probe.take_if(|(_, word)| *word == message.payload);
-                if let Some((at, _)) = word {
-                    self.tally.set(Number::RttMs, now.saturating_sub(at));
-                }
+                self.contact.word_came(&message.payload, now);
                 return Ok(());
             }
             Some(Subject::All) => match heard(&message.payload) {
                 Some(node) if node == self.driver.node => return Ok(()),
                 Some(node) => {
-                    self.actions.push_back(Action::Heard(node));
+                    self.contact.actions.push_back(Action::Heard(node));
                     return Ok(());
                 }
                 None => check(Via::All, &message.payload, self.driver.node),
@@ -191,11 +196,11 @@ impl Nats {
         };
         match via {
             Ok(_) => {
-                self.tally.add(Number::Received, 1);
-                self.actions.push_back(Action::Deliver(message.payload.clone()));
+                self.contact.tally.add(Number::Received, 1);
+                self.contact.actions.push_back(Action::Deliver(message.payload.clone()));
             }
             Err(Unfit::Own) => {}
-            Err(Unfit::Bad) => self.tally.add(Number::BadMessages, 1),
+            Err(Unfit::Bad) => self.contact.tally.add(Number::BadMessages, 1),
         }
         Ok(())
     }
@@ -210,7 +215,7 @@ impl Nats {
         let is_dropped = message.header(DROPPED).is_some();
         let Some((offset, before)) = place.filter(|&(offset, before)| is_ours && before < offset)
         else {
-            return self.tally.add(Number::BadMessages, 1);
+            return self.contact.tally.add(Number::BadMessages, 1);
         };
         self.seen(offset, now);
         let epoch = self.standing.epoch;
@@ -221,22 +226,22 @@ impl Nats {
         if is_dropped {
             self.reads.of(&topic).into_iter().for_each(|read| read.again = true);
             let at = Position { epoch, offset };
-            return self.actions.push_back(Action::Dropped { topic, at });
+            return self.contact.actions.push_back(Action::Dropped { topic, at });
         }
         if check_stored(&topic, &message.payload).is_err() {
-            return self.tally.add(Number::BadMessages, 1);
+            return self.contact.tally.add(Number::BadMessages, 1);
         }
         let time =
             message.header("Nats-Time-Stamp").and_then(|text| std::str::from_utf8(text).ok());
         // NATS before 2.10 does not say.
         let time = time.and_then(super::api::millis).unwrap_or(0);
-        self.tally.add(Number::Received, 1);
+        self.contact.tally.add(Number::Received, 1);
         let bytes: Bytes = message.payload.clone();
         let message = Stored { offset, before, time, bytes };
         if let Some(read) = self.reads.of(&topic) {
             return read.take_live(message);
         }
-        self.actions.push_back(Action::Stored { topic, epoch, message });
+        self.contact.actions.push_back(Action::Stored { topic, epoch, message });
     }
 
     /// An answer to a question, or a part of it.
@@ -244,7 +249,7 @@ impl Nats {
         let is_nobody = message.status() == Some(503);
         if let (Some(What::Many(id)), false) = (self.questions.get(number), is_nobody) {
             let id = *id;
-            if self.many_answered(id, message, now) {
+            if self.many_answered(id, message, now)? {
                 self.questions.take(number);
             }
             return Ok(());
@@ -257,7 +262,7 @@ impl Nats {
             (What::Newest(topic, ticket), payload) => {
                 self.newest_answered(topic, ticket, payload, now)
             }
-            (What::Drop(ticket), payload) => self.drop_answered(ticket, payload),
+            (What::Drop(ticket), payload) => self.drop_answered(ticket, payload, now),
             (What::Top(id), Some(payload)) => self.top_answered(id, payload, now),
             (What::One(id), Some(payload)) => self.one_answered(id, payload, now),
             (What::Top(id) | What::Many(id) | What::One(id), _) => {

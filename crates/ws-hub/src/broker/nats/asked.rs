@@ -99,11 +99,6 @@ impl Questions {
         std::mem::take(&mut self.asked).into_values().map(|(_, what)| what).collect()
     }
 
-    /// Messages for histories among them.
-    pub fn kept(&self) -> usize {
-        self.asked.values().filter(|(_, what)| what.kept().is_some()).count()
-    }
-
     /// Whether one is like this.
     pub fn any(&self, like: impl Fn(&What) -> bool) -> bool {
         self.asked.values().any(|(_, what)| like(what))

@@ -23,17 +23,17 @@ const HEADERS: usize = 512;
 impl Nats {
     pub(super) fn tell(&mut self, ticket: u64, outcome: Outcome) {
         if ticket != 0 {
-            self.actions.push_back(Action::Kept { ticket, outcome });
+            self.contact.actions.push_back(Action::Kept { ticket, outcome });
         }
     }
 
     /// Puts a message behind what waits.
     pub(super) fn push_kept(&mut self, kept: Kept, now: u64) {
-        (self.stirred, self.now) = (true, now);
+        self.contact.stir(now);
         let (len, ticket) = (kept.len(), kept.ticket);
         let is_full = self.queued() + len > self.keeps.most();
         if is_full || self.keeps.push(kept, len, now).is_err() {
-            self.tally.add(Number::DroppedFull, 1);
+            self.contact.tally.add(Number::DroppedFull, 1);
             self.tell(ticket, Err(Unkept::Full));
         }
     }
@@ -41,14 +41,14 @@ impl Nats {
     /// What has waited too long was surely not stored, if it was never sent.
     pub(super) fn expire_kept(&mut self, now: u64) {
         while let Some(kept) = self.keeps.expired(now) {
-            self.tally.add(Number::DroppedExpired, 1);
+            self.contact.tally.add(Number::DroppedExpired, 1);
             self.tell(kept.ticket, Err(Unkept::Unavailable));
         }
         let (late, held): (Vec<Kept>, Vec<Kept>) =
             std::mem::take(&mut self.held).into_iter().partition(|kept| kept.until <= now);
         self.held = held.into();
         for kept in late {
-            self.tally.add(Number::DroppedExpired, 1);
+            self.contact.tally.add(Number::DroppedExpired, 1);
             // One with a key may have been sent before.
             let why = if kept.key.is_some() { Unkept::Timeout } else { Unkept::Unavailable };
             self.tell(kept.ticket, Err(why));
@@ -66,7 +66,7 @@ impl Nats {
             let next = self.held.pop_front().or_else(|| self.keeps.pop());
             let (Some(kept), Some(stream)) = (next, &self.settings.stream) else { return };
             if kept.message.len() + HEADERS > self.info.max_payload {
-                self.tally.add(Number::DroppedTooLarge, 1);
+                self.contact.tally.add(Number::DroppedTooLarge, 1);
                 self.tell(kept.ticket, Err(Unkept::Refused));
                 continue;
             }
@@ -91,10 +91,13 @@ impl Nats {
         now: u64,
     ) -> Result<(), Lost> {
         self.in_flight = self.in_flight.saturating_sub(kept.len());
-        let answer = payload.map(|payload| ack(payload).ok_or_else(garbage)).transpose()?;
+        let Some(answer) = read(payload, ack) else {
+            self.lose_question(What::Keep(kept), now);
+            return Err(garbage());
+        };
         match answer {
             Some(Ok(Ack { sequence, repeated })) => {
-                self.tally.add(Number::Published, 1);
+                self.contact.tally.add(Number::Published, 1);
                 let at = Position { epoch: self.standing.epoch, offset: sequence };
                 self.tell(kept.ticket, Ok(Placed { at, repeated }));
             }
@@ -113,8 +116,8 @@ impl Nats {
     }
 
     pub(super) fn refuse_kept(&mut self, kept: Kept) {
-        self.tally.add(Number::DroppedRefused, 1);
-        self.tally.add(Number::ErrorRefused, 1);
+        self.contact.tally.add(Number::DroppedRefused, 1);
+        self.contact.tally.add(Number::ErrorRefused, 1);
         self.tell(kept.ticket, Err(Unkept::Refused));
     }
 
@@ -123,23 +126,28 @@ impl Nats {
         if kept.key.is_some() && kept.until > now {
             return self.held.push_back(kept);
         }
-        self.tally.add(Number::DroppedCut, 1);
+        self.contact.tally.add(Number::DroppedCut, 1);
         self.tell(kept.ticket, Err(Unkept::Timeout));
     }
 
     /// The connection is lost.
     pub(super) fn lose_kept(&mut self, now: u64) {
         for what in self.questions.take_all() {
-            match what {
-                What::Keep(mut kept) => {
-                    kept.until = now + self.settings.retry;
-                    self.miss_kept(kept, now);
-                }
-                What::Newest(_, ticket) | What::Drop(ticket) => {
-                    self.tell(ticket, Err(Unkept::Timeout));
-                }
-                _ => {}
+            self.lose_question(what, now);
+        }
+    }
+
+    /// The connection is lost, or is about to be, and this has no answer.
+    fn lose_question(&mut self, what: What, now: u64) {
+        match what {
+            What::Keep(mut kept) => {
+                kept.until = now + self.settings.retry;
+                self.miss_kept(kept, now);
             }
+            What::Newest(_, ticket) | What::Drop(ticket) => {
+                self.tell(ticket, Err(Unkept::Timeout));
+            }
+            _ => {}
         }
     }
 
@@ -149,7 +157,7 @@ impl Nats {
         while let Some(what) =
             now.checked_sub(timeout).and_then(|than| self.questions.take_older(than))
         {
-            self.tally.add(Number::ErrorTimeout, 1);
+            self.contact.tally.add(Number::ErrorTimeout, 1);
             self.doubt_stream(now);
             match what {
                 What::Keep(kept) => {
@@ -169,7 +177,7 @@ impl Nats {
 
     /// Drops a history, if there is one.
     pub(super) fn drop_history(&mut self, topic: &[u8], ticket: u64, now: u64) {
-        (self.stirred, self.now) = (true, now);
+        self.contact.stir(now);
         match self.is_stream_good() {
             true => self.ask_newest(What::Newest(topic.into(), ticket), topic, now),
             false => self.tell(ticket, Err(Unkept::Unavailable)),
@@ -184,7 +192,10 @@ impl Nats {
         payload: Option<&[u8]>,
         now: u64,
     ) -> Result<(), Lost> {
-        let answer = payload.map(|payload| found(payload).ok_or_else(garbage)).transpose()?;
+        let Some(answer) = read(payload, found) else {
+            self.lose_question(What::Newest(topic, ticket), now);
+            return Err(garbage());
+        };
         let is_empty = match answer {
             Some(Ok(newest)) => header(&newest.headers, DROPPED).is_some(),
             Some(Err(fault)) if fault.number == NO_MESSAGE => true,
@@ -208,8 +219,12 @@ impl Nats {
         &mut self,
         ticket: u64,
         payload: Option<&[u8]>,
+        now: u64,
     ) -> Result<(), Lost> {
-        let answer = payload.map(|payload| ack(payload).ok_or_else(garbage)).transpose()?;
+        let Some(answer) = read(payload, ack) else {
+            self.lose_question(What::Drop(ticket), now);
+            return Err(garbage());
+        };
         let outcome = match answer {
             Some(Ok(Ack { sequence, .. })) => {
                 let at = Position { epoch: self.standing.epoch, offset: sequence };
@@ -220,6 +235,14 @@ impl Nats {
         };
         self.tell(ticket, outcome);
         Ok(())
+    }
+}
+
+/// Reads an answer, if there is one; None: it is garbage.
+fn read<T>(payload: Option<&[u8]>, parse: impl Fn(&[u8]) -> Option<T>) -> Option<Option<T>> {
+    match payload {
+        Some(payload) => parse(payload).map(Some),
+        None => Some(None),
     }
 }
 

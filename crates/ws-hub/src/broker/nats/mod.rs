@@ -4,12 +4,13 @@
 //! (asked.rs), and a PING after the others is answered when the server has taken them: so it
 //! acknowledges subscriptions and messages, as nothing else does.
 //!
-//! The server tells of the others of its cluster, and when it is about to end: then this moves to another
-//! one once what was asked is answered.
+//! The server tells of the others of its cluster, and when it is about to end: then another one takes its
+//! place (cluster.rs).
 
 mod answers;
 mod api;
 mod asked;
+pub mod cluster;
 mod info;
 mod keeping;
 mod names;
@@ -26,11 +27,11 @@ mod wire;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::backoff::Backoff;
-use super::incoming::{heartbeat, HEARTBEAT};
+use super::contact::{Contact, Phase};
+use super::incoming::heartbeat;
 use super::lost::{shown, Lost};
 use super::queue::Queue;
-use super::seam::{Action, Broker, Keep, Peer, Refused, State, To};
+use super::seam::{Action, Broker, Keep, Peer, Refused, To};
 use super::settings::{Driver, Login, Settings};
 use super::tally::{Number, Tally};
 use super::wanted::{Batch, Wanted};
@@ -45,8 +46,6 @@ use server::Servers;
 use standing::Standing;
 use wire::{publish, Incoming};
 
-/// There is one connection.
-const PEER: Peer = Peer(0);
 /// Topics subscribed before one PING, and how many of those may be unanswered.
 const BATCH: usize = 512;
 const BATCHES: usize = 4;
@@ -54,27 +53,6 @@ const BATCHES: usize = 4;
 const WINDOW: usize = 1 << 20;
 /// What a message has around it: headers, and a word about the server that names its whole cluster.
 const AROUND: usize = 64 * 1024;
-/// Milliseconds in which answers are awaited before this moves to another server.
-const MOVING: u64 = 1000;
-
-/// How it stands with the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    Idle,
-    /// It is tried again then.
-    Waiting(u64),
-    /// It must be there by then.
-    Connecting(u64),
-    /// The server must have said what it is by then.
-    Hearing(u64),
-    /// It must be in TLS by then.
-    Securing(u64),
-    /// Who we are has been said.
-    Greeting,
-    /// Messages pass.
-    Ready,
-}
 
 /// The state machine. It owns everything; its driver owns the connection.
 pub struct Nats {
@@ -83,8 +61,7 @@ pub struct Nats {
     settings: Settings,
     driver: Driver,
     names: Names,
-    phase: Phase,
-    backoff: Backoff,
+    contact: Contact,
     incoming: Incoming,
     info: Info,
     wanted: Wanted,
@@ -104,35 +81,26 @@ pub struct Nats {
     held: VecDeque<Kept>,
     reads: Reads,
     standing: Standing,
-    /// This is to move to another server by then.
-    moving: Option<u64>,
-    /// When the way is tried next, and the word that went out.
-    next_probe: u64,
-    probe: Option<(u64, Vec<u8>)>,
-    next_heartbeat: u64,
-    /// Since when it is away; None before the first time that it was there.
-    away_since: Option<u64>,
-    /// `State::Up` has been said of this connection.
-    is_up: bool,
-    out: Vec<u8>,
-    actions: VecDeque<Action>,
-    /// Something may have to be sent; the time of the last call.
-    stirred: bool,
-    now: u64,
-    tally: Tally,
+    /// The server has said that it will end.
+    is_leaving: bool,
+    /// Another one has taken its place: answers are awaited, and nothing else is sent.
+    is_retired: bool,
 }
 
 impl Nats {
     /// Not started yet.
     pub fn new(server: &Server, settings: Settings, driver: Driver) -> Self {
+        Self::with(server.tls, Servers::new(server, driver.seed), settings, driver)
+    }
+
+    fn with(tls: bool, servers: Servers, settings: Settings, driver: Driver) -> Self {
         // What is read from a stream's leader is in base64.
         let most = driver.max_message / 3 * 4 + AROUND + if driver.keeps { PIECE } else { 0 };
         Self {
-            tls: server.tls,
-            servers: Servers::new(server, driver.seed),
+            tls,
+            servers,
             names: Names::new(&settings.prefix, &driver),
-            phase: Phase::Idle,
-            backoff: Backoff::new(settings.reconnect, driver.seed),
+            contact: Contact::new(&settings, driver.seed),
             incoming: Incoming::new(most),
             info: Info::default(),
             wanted: Wanted::default(),
@@ -147,25 +115,15 @@ impl Nats {
             held: VecDeque::new(),
             reads: Reads::default(),
             standing: Standing::default(),
-            moving: None,
-            next_probe: 0,
-            probe: None,
-            next_heartbeat: 0,
-            away_since: None,
-            is_up: false,
-            out: Vec::new(),
-            actions: VecDeque::new(),
-            stirred: false,
-            now: 0,
-            tally: Tally::default(),
+            is_leaving: false,
+            is_retired: false,
             settings,
             driver,
         }
     }
 
     fn connect(&mut self, now: u64) {
-        self.phase = Phase::Connecting(now + self.settings.connect_timeout);
-        self.actions.push_back(Action::Connect { peer: PEER, to: self.servers.next() });
+        self.contact.connect(self.servers.next(), now);
     }
 
     /// The server has said what it is: who we are, and what every machine listens for.
@@ -173,18 +131,18 @@ impl Nats {
         let name = format!("ws:{:08x}", self.driver.node.0);
         let hello = self.info.connect(&self.settings, &name, self.tls);
         let cannot = || Lost::refused("what the server wants to be signed cannot be".to_string());
-        self.out.extend(hello.ok_or_else(cannot)?);
+        self.contact.out.extend(hello.ok_or_else(cannot)?);
         for subject in self.names.own() {
             self.last_number += 1;
-            self.out.extend(format!("SUB {subject} {}\r\n", self.last_number).bytes());
+            self.contact.out.extend(format!("SUB {subject} {}\r\n", self.last_number).bytes());
         }
-        self.phase = Phase::Greeting;
+        self.contact.phase = Phase::Greeting;
         self.ping(Before::Greeting, now);
         Ok(())
     }
 
     fn ping(&mut self, before: Before, now: u64) {
-        self.out.extend(b"PING\r\n");
+        self.contact.out.extend(b"PING\r\n");
         self.pings.push_back((now, before));
     }
 
@@ -198,41 +156,26 @@ impl Nats {
         now: u64,
     ) -> u64 {
         let number = self.questions.add(what, now);
-        publish(&mut self.out, subject, &self.names.answer(number), headers, data);
+        publish(&mut self.contact.out, subject, &self.names.answer(number), headers, data);
         number
     }
 
     /// Sends whatever may leave now.
     fn go_on(&mut self, now: u64) {
-        (self.stirred, self.now) = (false, now);
+        (self.contact.stirred, self.contact.now) = (false, now);
         while self.queue.expired(now).is_some() {
-            self.tally.add(Number::DroppedExpired, 1);
+            self.contact.tally.add(Number::DroppedExpired, 1);
         }
         self.expire_kept(now);
-        if let Some(until) = self.moving {
-            self.move_away(until, now);
-        }
-        if self.phase == Phase::Ready && self.moving.is_none() {
+        if self.contact.phase == Phase::Ready && !self.is_retired {
             self.subscribe(now);
             self.send_messages(now);
             self.send_kept(now);
             self.begin_reads(now);
-            if !self.is_up && self.wanted.is_level() {
-                self.is_up = true;
-                self.backoff.reset();
-                let away = self.away_since.map(|since| now.saturating_sub(since));
-                self.away_since = None;
-                let topics = self.wanted.subscribed();
-                self.actions.push_back(Action::State(State::Up { topics, away }));
-            }
+            self.contact.look(&self.wanted);
         }
-        if !self.out.is_empty() {
-            let bytes = std::mem::take(&mut self.out);
-            self.actions.push_back(Action::Send { peer: PEER, bytes });
-        }
-        self.tally.set(Number::QueueBytes, self.queued() as u64);
-        self.tally.set(Number::TopicsWanted, self.wanted.wanted() as u64);
-        self.tally.set(Number::TopicsSubscribed, self.wanted.subscribed() as u64);
+        let queued = self.queued();
+        self.contact.flush(queued, &self.wanted);
     }
 
     /// Bytes that wait.
@@ -248,13 +191,15 @@ impl Nats {
                         self.last_number += 1;
                         self.numbers.insert(name.clone(), self.last_number);
                         let subject = self.names.wanted(name);
-                        self.out.extend(format!("SUB {subject} {}\r\n", self.last_number).bytes());
+                        self.contact
+                            .out
+                            .extend(format!("SUB {subject} {}\r\n", self.last_number).bytes());
                     }
                     self.ping(Before::Subscribe(names), now);
                 }
                 Some(Batch::Unsubscribe(names)) => {
                     for number in names.iter().filter_map(|name| self.numbers.remove(name)) {
-                        self.out.extend(format!("UNSUB {number}\r\n").bytes());
+                        self.contact.out.extend(format!("UNSUB {number}\r\n").bytes());
                     }
                     self.ping(Before::Unsubscribe(names), now);
                 }
@@ -271,10 +216,10 @@ impl Nats {
             }
             let Some((subject, message)) = self.queue.pop() else { break };
             if message.len() > self.info.max_payload {
-                self.tally.add(Number::DroppedTooLarge, 1);
+                self.contact.tally.add(Number::DroppedTooLarge, 1);
                 continue;
             }
-            publish(&mut self.out, &subject, "", &[], &message);
+            publish(&mut self.contact.out, &subject, "", &[], &message);
             (messages, bytes) = (messages + 1, bytes + len);
             self.in_flight += len;
         }
@@ -283,48 +228,29 @@ impl Nats {
         }
     }
 
-    /// The server will end: when nothing is under way any more, or it takes too long, another is tried.
-    fn move_away(&mut self, until: u64, now: u64) {
-        let is_asked = self.questions.kept() > 0 || !self.pings.is_empty();
-        if self.phase == Phase::Ready && (!is_asked || until <= now) {
-            let why = "the server is about to end".to_string();
-            self.lose(Lost { kind: Number::ErrorConnect, why, open: true }, now);
-        }
-    }
-
     /// The connection has ended, or is of no use: what was under way is lost, and all begins anew.
     fn lose(&mut self, lost: Lost, now: u64) {
-        let was_ready = self.phase == Phase::Ready;
-        if lost.open {
-            self.actions.push_back(Action::Close { peer: PEER });
-        }
-        self.tally.add(lost.kind, 1);
-        if was_ready && self.wanted.wanted() > 0 {
-            self.tally.add(Number::Gaps, 1);
-        }
-        if was_ready {
-            self.away_since = Some(now);
-        }
-        let messages = self.pings.iter().map(|(_, before)| match before {
-            Before::Messages(messages, _) => *messages,
-            _ => 0,
-        });
-        let cut = messages.sum::<usize>();
-        self.tally.add(Number::DroppedCut, cut);
-        self.lose_kept(now);
+        self.contact.lose(&lost, &self.wanted, true, now);
+        self.cut(now);
         self.pings.clear();
         self.numbers.clear();
         self.incoming.clear();
         self.wanted.reset();
         self.reads.clear();
-        self.out.clear();
         (self.standing.about, self.standing.ask_at) = (None, None);
-        (self.in_flight, self.denied, self.probe) = (0, 0, None);
-        (self.moving, self.is_up) = (None, false);
-        let again_in = self.backoff.pause();
-        self.phase = Phase::Waiting(now + again_in);
-        self.tally.set(Number::Connected, 0);
-        self.actions.push_back(Action::State(State::Down { why: lost.why, again_in }));
+        (self.in_flight, self.denied, self.is_leaving) = (0, 0, false);
+        self.contact.wait(lost.why, now);
+    }
+
+    /// What was under way is not answered any more.
+    fn cut(&mut self, now: u64) {
+        let messages = self.pings.iter().map(|(_, before)| match before {
+            Before::Messages(messages, _) => *messages,
+            _ => 0,
+        });
+        let messages = messages.sum::<usize>();
+        self.contact.tally.add(Number::DroppedCut, messages);
+        self.lose_kept(now);
     }
 
     /// What a server says, without any secret of ours.
@@ -338,33 +264,21 @@ impl Nats {
 
     /// Tries the way of a message, and asks whether the stream still is the one it was.
     fn try_the_way(&mut self, now: u64) {
-        let word = format!("{:016x}", self.backoff.random()).into_bytes();
-        publish(&mut self.out, &self.names.probe(), "", &[], &word);
-        self.probe = Some((now, word));
-        self.next_probe = now + self.settings.probe;
+        let word = self.contact.next_word(now);
+        publish(&mut self.contact.out, &self.names.probe(), "", &[], &word);
         if self.driver.keeps {
             self.ask_about_stream(now);
         }
     }
 
     fn beat(&mut self, now: u64) {
-        publish(&mut self.out, &self.names.all(), "", &[], &heartbeat(self.driver.node));
-        let fifth = HEARTBEAT / 5;
-        self.next_heartbeat = now + HEARTBEAT - fifth + self.backoff.random() % (2 * fifth + 1);
+        publish(&mut self.contact.out, &self.names.all(), "", &[], &heartbeat(self.driver.node));
+        self.contact.beats(now);
     }
 
-    /// What is due by then ends the connection.
-    fn deadline(&self) -> Option<u64> {
-        let timeout = self.settings.command_timeout;
-        let pong = self.pings.front().map(|(at, _)| at + timeout);
-        let probe = self.probe.as_ref().map(|(at, _)| at + timeout);
-        match self.phase {
-            Phase::Connecting(until) | Phase::Hearing(until) | Phase::Securing(until) => {
-                Some(until)
-            }
-            Phase::Greeting | Phase::Ready => pong.into_iter().chain(probe).min(),
-            Phase::Idle | Phase::Waiting(_) => None,
-        }
+    /// When what is answered next was asked.
+    fn first_asked(&self) -> Option<u64> {
+        self.pings.front().map(|(at, _)| *at)
     }
 }
 
@@ -378,7 +292,7 @@ impl Broker for Nats {
         if !wanted {
             self.wanted.want(&[KEPT, topic].concat(), false);
         }
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     fn follow(&mut self, topic: &[u8]) {
@@ -388,11 +302,11 @@ impl Broker for Nats {
         let topic = topic.to_vec();
         match self.wanted.answered(&name) {
             // Given up a moment ago, and subscribed still: it is not acknowledged again.
-            Some(true) if !was_wanted => self.actions.push_back(Action::Follows(topic)),
-            Some(false) => self.actions.push_back(Action::Page { topic, page: None }),
+            Some(true) if !was_wanted => self.contact.actions.push_back(Action::Follows(topic)),
+            Some(false) => self.contact.actions.push_back(Action::Page { topic, page: None }),
             _ => {}
         }
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     fn keep(&mut self, keep: &Keep<'_>, now: u64) {
@@ -408,7 +322,7 @@ impl Broker for Nats {
 
     fn read(&mut self, topic: &[u8], since: Position, _: u32) {
         self.reads.waiting.push_back((topic.into(), since));
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     fn forget(&mut self, topic: &[u8], ticket: u64, now: u64) {
@@ -421,7 +335,7 @@ impl Broker for Nats {
 
     fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
         self.wanted.retain(&mut |name| keep(&name[PLAIN.len()..]));
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     fn publish(&mut self, to: To<'_>, message: &[u8], now: u64) -> Result<(), Refused> {
@@ -431,24 +345,24 @@ impl Broker for Nats {
             To::All => self.names.all(),
         };
         let len = subject.len() + message.len();
-        (self.stirred, self.now) = (true, now);
+        self.contact.stir(now);
         let is_above = self.info.max_payload > 0 && message.len() > self.info.max_payload;
         if len > self.queue.most() || is_above {
-            self.tally.add(Number::DroppedTooLarge, 1);
+            self.contact.tally.add(Number::DroppedTooLarge, 1);
             return Err(Refused::TooLarge);
         }
         let is_full = self.queued() + len > self.queue.most();
         if is_full || self.queue.push((subject, message.to_vec()), len, now).is_err() {
-            self.tally.add(Number::DroppedFull, 1);
+            self.contact.tally.add(Number::DroppedFull, 1);
             return Err(Refused::Full);
         }
         Ok(())
     }
 
     fn connected(&mut self, _: Peer, now: u64) {
-        match self.phase {
+        match self.contact.phase {
             Phase::Connecting(_) => {
-                self.phase = Phase::Hearing(now + self.settings.connect_timeout);
+                self.contact.phase = Phase::Hearing(now + self.settings.connect_timeout);
             }
             Phase::Securing(_) => {
                 if let Err(lost) = self.greet(now) {
@@ -461,7 +375,7 @@ impl Broker for Nats {
     }
 
     fn received(&mut self, _: Peer, bytes: &[u8], now: u64) {
-        if !matches!(self.phase, Phase::Hearing(_) | Phase::Greeting | Phase::Ready) {
+        if !matches!(self.contact.phase, Phase::Hearing(_) | Phase::Greeting | Phase::Ready) {
             return;
         }
         self.incoming.feed(bytes);
@@ -472,67 +386,65 @@ impl Broker for Nats {
     }
 
     fn closed(&mut self, _: Peer, why: &str, now: u64) {
-        if !matches!(self.phase, Phase::Idle | Phase::Waiting(_)) {
-            let kind = Number::ErrorConnect;
-            self.lose(Lost { kind, why: why.to_string(), open: false }, now);
+        if let Some(lost) = self.contact.closed(why) {
+            self.lose(lost, now);
             self.go_on(now);
         }
     }
 
     fn timer(&mut self, now: u64) {
-        if self.deadline().is_some_and(|due| due <= now) {
-            let why = match self.phase {
-                Phase::Greeting | Phase::Ready => "no answer in time",
-                _ => "no connection in time",
-            };
-            let why = why.to_string();
-            self.lose(Lost { kind: Number::ErrorTimeout, why, open: true }, now);
+        if let Some(lost) = self.contact.missed(self.first_asked(), now) {
+            self.lose(lost, now);
         }
-        match self.phase {
-            Phase::Waiting(until) if until <= now => self.connect(now),
-            Phase::Ready => {
-                self.miss_answers(now);
-                if self.standing.ask_at.is_some_and(|at| at <= now) {
-                    self.ask_about_stream(now);
-                }
-                if self.next_probe <= now && self.probe.is_none() {
-                    self.try_the_way(now);
-                }
-                if self.next_heartbeat <= now {
-                    self.beat(now);
-                }
+        if self.contact.is_to_connect(now) {
+            self.connect(now);
+        }
+        if self.contact.phase == Phase::Ready {
+            self.miss_answers(now);
+            if self.standing.ask_at.is_some_and(|at| at <= now) {
+                self.ask_about_stream(now);
             }
-            _ => {}
+            if self.contact.probe_due().is_some_and(|at| at <= now) {
+                self.try_the_way(now);
+            }
+            if self.contact.next_heartbeat <= now {
+                self.beat(now);
+            }
         }
         self.go_on(now);
     }
 
     fn due(&self) -> Option<u64> {
         let timeout = self.settings.command_timeout;
-        let phase = match self.phase {
+        let phase = match self.contact.phase {
             Phase::Waiting(until) => Some(until),
-            Phase::Ready if self.probe.is_none() => Some(self.next_probe.min(self.next_heartbeat)),
-            Phase::Ready => Some(self.next_heartbeat),
+            Phase::Ready => {
+                self.contact.probe_due().into_iter().chain([self.contact.next_heartbeat]).min()
+            }
             _ => None,
         };
+        let ready = [self.standing.ask_at, self.questions.oldest().map(|at| at + timeout)];
         let ready =
-            [self.standing.ask_at, self.questions.oldest().map(|at| at + timeout), self.moving];
-        let ready = ready.into_iter().flatten().filter(|_| self.phase == Phase::Ready).min();
+            ready.into_iter().flatten().filter(|_| self.contact.phase == Phase::Ready).min();
         let held = self.held.iter().map(|kept| kept.until).min();
         let waiting = [self.queue.due(), self.keeps.due(), held];
-        [phase, ready, self.deadline()].into_iter().chain(waiting).flatten().min()
+        [phase, ready, self.contact.deadline(self.first_asked())]
+            .into_iter()
+            .chain(waiting)
+            .flatten()
+            .min()
     }
 
     fn poll(&mut self) -> Option<Action> {
         // What was handed over in one turn leaves together.
-        if self.actions.is_empty() && std::mem::take(&mut self.stirred) {
-            self.go_on(self.now);
+        if self.contact.actions.is_empty() && std::mem::take(&mut self.contact.stirred) {
+            self.go_on(self.contact.now);
         }
-        self.actions.pop_front()
+        self.contact.actions.pop_front()
     }
 
     fn is_level(&self) -> bool {
-        self.phase == Phase::Ready && self.wanted.is_level()
+        self.contact.phase == Phase::Ready && self.wanted.is_level()
     }
 
     fn is_idle(&self) -> bool {
@@ -540,6 +452,6 @@ impl Broker for Nats {
     }
 
     fn tally(&mut self) -> &mut Tally {
-        &mut self.tally
+        &mut self.contact.tally
     }
 }

@@ -29,7 +29,10 @@ pub struct Read {
     /// The last one that came; 0 for none.
     pub last: u64,
     pub page: Page,
+    /// Messages and bytes that were read, and bytes that have come live.
+    pub taken: usize,
     pub bytes: usize,
+    pub live_bytes: usize,
     /// The offset before the next one.
     pub before: u64,
     /// One by one, from the leader.
@@ -66,6 +69,7 @@ impl Reads {
 impl Read {
     /// Takes a message, in the order of sequences.
     pub fn take(&mut self, sequence: u64, time: u64, headers: &[u8], bytes: Bytes) -> bool {
+        self.taken += 1;
         if sequence <= self.last {
             return true;
         }
@@ -95,7 +99,7 @@ impl Read {
 
     /// Takes a message that has come live.
     pub fn take_live(&mut self, message: Stored) {
-        self.bytes += message.bytes.len();
+        self.live_bytes += message.bytes.len();
         if self.newer > 0 || self.is_full() {
             self.newer = message.offset;
             return;
@@ -104,7 +108,13 @@ impl Read {
     }
 
     pub fn is_full(&self) -> bool {
-        self.bytes >= PIECE || self.page.messages.len() + self.live.len() >= MESSAGES
+        let bytes = self.bytes + self.live_bytes;
+        bytes >= PIECE || self.taken + self.live.len() >= MESSAGES
+    }
+
+    /// Whether all has come that is asked for at once: no server sends more.
+    pub fn is_whole(&self) -> bool {
+        self.bytes >= PIECE || self.taken >= MESSAGES
     }
 
     /// Whether there is nothing more than has come.

@@ -27,7 +27,8 @@ impl Nats {
             let id = self.reads.last;
             self.ask_newest(What::Top(id), &topic, now);
             let page = Page { top: Position::NOWHERE, after: 0, messages: Vec::new(), more: false };
-            let (top, newer, last, bytes, before) = (0, 0, 0, 0, 0);
+            let (top, newer, last, before) = (0, 0, 0, 0);
+            let (taken, bytes, live_bytes) = (0, 0, 0);
             let (expected, live, slowly, again) = (None, Vec::new(), false, false);
             let read = Read {
                 topic,
@@ -38,7 +39,9 @@ impl Nats {
                 expected,
                 last,
                 page,
+                taken,
                 bytes,
+                live_bytes,
                 before,
                 slowly,
                 again,
@@ -113,17 +116,25 @@ impl Nats {
     }
 
     /// A message of several, or what is said after the last one. Whether that was it.
-    pub(super) fn many_answered(&mut self, id: u64, message: &Message, now: u64) -> bool {
-        let Some(read) = self.reads.now.get_mut(&id) else { return true };
+    pub(super) fn many_answered(
+        &mut self,
+        id: u64,
+        message: &Message,
+        now: u64,
+    ) -> Result<bool, Lost> {
+        let Some(read) = self.reads.now.get_mut(&id) else { return Ok(true) };
         let sequence = message.number("Nats-Sequence").filter(|&sequence| sequence > 0);
         let time =
             message.header("Nats-Time-Stamp").and_then(|text| std::str::from_utf8(text).ok());
         let time = time.and_then(super::api::millis);
         if let (None, Some(sequence), Some(time)) = (message.status(), sequence, time) {
-            if !read.take(sequence, time, &message.headers, message.payload.clone()) {
-                self.tally.add(Number::BadMessages, 1);
+            if read.is_whole() {
+                return Err(Lost::garbage("more of a history than was asked for"));
             }
-            return false;
+            if !read.take(sequence, time, &message.headers, message.payload.clone()) {
+                self.contact.tally.add(Number::BadMessages, 1);
+            }
+            return Ok(false);
         }
         if !read.is_done() && !read.is_full() {
             // The one that answers lags behind, or does not know how.
@@ -132,16 +143,17 @@ impl Nats {
         } else {
             self.finish(id, now);
         }
-        true
+        Ok(true)
     }
 
     /// One message from the leader.
     pub(super) fn one_answered(&mut self, id: u64, payload: &[u8], now: u64) -> Result<(), Lost> {
         let Some(read) = self.reads.now.get_mut(&id) else { return Ok(()) };
         match found(payload).ok_or_else(garbage)? {
+            Ok(Found { sequence, .. }) if sequence <= read.last => return Err(garbage()),
             Ok(Found { sequence, time, headers, data }) => {
                 if !read.take(sequence, time, &headers, data) {
-                    self.tally.add(Number::BadMessages, 1);
+                    self.contact.tally.add(Number::BadMessages, 1);
                 }
                 if read.is_done() || read.is_full() {
                     self.finish(id, now);
@@ -176,9 +188,11 @@ impl Nats {
         }
         let (topic, epoch) = (read.topic.to_vec(), self.standing.epoch);
         let live = if read.page.more { Vec::new() } else { read.live };
-        self.actions.push_back(Action::Page { topic: topic.clone(), page: Some(read.page) });
+        self.contact
+            .actions
+            .push_back(Action::Page { topic: topic.clone(), page: Some(read.page) });
         for message in live.into_iter().filter(|message| message.offset > read.last) {
-            self.actions.push_back(Action::Stored { topic: topic.clone(), epoch, message });
+            self.contact.actions.push_back(Action::Stored { topic: topic.clone(), epoch, message });
         }
         self.begin_reads(now);
     }

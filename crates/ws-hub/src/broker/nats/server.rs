@@ -33,6 +33,7 @@ impl Server {
 }
 
 /// The servers that are tried, one after the other.
+#[derive(Clone)]
 pub struct Servers {
     all: Vec<Address>,
     configured: usize,

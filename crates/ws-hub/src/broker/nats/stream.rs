@@ -7,7 +7,8 @@
 use super::api::{about, create, About, Answer, NO_STREAM};
 use super::asked::What;
 use super::names::KEPT;
-use super::{Lost, Nats, Phase};
+use super::{Lost, Nats};
+use crate::broker::contact::Phase;
 use crate::broker::seam::{Action, State};
 use crate::broker::tally::Number;
 
@@ -42,7 +43,7 @@ impl Nats {
 
     /// There is a fault, which is said once.
     fn fault(&mut self, why: String, now: u64) {
-        self.tally.add(Number::ErrorRefused, 1);
+        self.contact.tally.add(Number::ErrorRefused, 1);
         self.standing.about = None;
         self.standing.ask_at = Some(now + LONG_PAUSE);
         self.say(why, now);
@@ -54,7 +55,7 @@ impl Nats {
         said.retain(|(_, at)| now < at + QUIET);
         if said.len() < DIFFERENT && said.iter().all(|(other, _)| *other != why) {
             said.push((why.clone(), now));
-            self.actions.push_back(Action::State(State::Faulty { why }));
+            self.contact.actions.push_back(Action::State(State::Faulty { why }));
         }
     }
 
@@ -70,7 +71,7 @@ impl Nats {
         match (what, answer.ok_or_else(|| Lost::garbage("not an answer of a stream"))?) {
             (What::Stream(newest), Ok(about)) => self.told_about_stream(about, *newest, now),
             (What::Stream(_), Err(fault)) if fault.number == NO_STREAM => {
-                let config = create(&stream, &self.names, self.backoff.random());
+                let config = create(&stream, &self.names, self.contact.backoff.random());
                 let subject = format!("$JS.API.STREAM.CREATE.{}", stream.name);
                 self.ask(What::Create, &subject, &[], &config, now);
             }
@@ -107,7 +108,7 @@ impl Nats {
             self.standing.ask_at = Some(now + SURE / 2);
         } else if is_shorter {
             // It has lost its newest messages, and will use their sequences again.
-            let config = about.renewed(self.backoff.random());
+            let config = about.renewed(self.contact.backoff.random());
             let subject = format!("$JS.API.STREAM.UPDATE.{}", stream.name);
             (self.standing.newest, self.standing.suspected) = (0, None);
             self.standing.about = None;
@@ -129,7 +130,7 @@ impl Nats {
         self.reads.values_mut().for_each(|read| read.again = true);
         let kept = self.wanted.all_subscribed().filter(|name| self.wanted.wants(name));
         let topics = kept.filter_map(|name| name.strip_prefix(KEPT));
-        self.actions.extend(topics.map(|topic| Action::Follows(topic.to_vec())));
+        self.contact.actions.extend(topics.map(|topic| Action::Follows(topic.to_vec())));
     }
 
     /// A message of the stream has been sent on.
@@ -142,6 +143,6 @@ impl Nats {
 
     /// Whether histories can be used now.
     pub(super) fn is_stream_good(&self) -> bool {
-        self.phase == Phase::Ready && self.standing.about.is_some()
+        self.contact.phase == Phase::Ready && self.standing.about.is_some()
     }
 }

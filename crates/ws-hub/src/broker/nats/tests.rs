@@ -2,13 +2,14 @@
 //! streams that lose something.
 
 use super::*;
-use crate::broker::seam::{Keep, Placed, Stored, Unkept};
+use crate::broker::contact::PEER;
+use crate::broker::seam::{Keep, Placed, State, Stored, Unkept};
 use crate::broker::settings::Stream;
 use crate::envelope::{Envelope, Kind, Origin, Type};
 use crate::history::Limits;
 use crate::id::NodeId;
 
-const INFO: &str = r#"INFO {"version":"2.15.1","headers":true,"max_payload":5000}"#;
+pub(super) const INFO: &str = r#"INFO {"version":"2.15.1","headers":true,"max_payload":5000}"#;
 
 fn nats() -> Nats {
     let stream = Stream { name: "WS".to_string(), replicas: 1, count: 5, ttl: 1000 };
@@ -21,7 +22,7 @@ fn with(settings: Settings) -> Nats {
     Nats::new(&Server::parse("a,b", settings.tls_first).unwrap(), settings, driver)
 }
 
-fn message(node: u32, topic: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(super) fn message(node: u32, topic: &[u8], payload: &[u8]) -> Vec<u8> {
     let origin = Origin { node: NodeId(node), row: 0, generation: 1 };
     let (kind, typ) = (Kind::Publish { topic }, Type::Text);
     let (sequence, stored, except, far) = (1, None, None, false);
@@ -77,7 +78,7 @@ fn sent_on(sequence: u64, before: u64, payload: &[u8]) -> Vec<u8> {
     hmsg("ws.l.a", &headers, &message(8, b"a", payload))
 }
 
-fn stream(created: &str, last: u64) -> String {
+pub(super) fn stream(created: &str, last: u64) -> String {
     let config = r#"{"name":"WS","subjects":["ws.p.>"],"allow_direct":true,
         "republish":{"src":"ws.p.>","dest":"ws.l.>"}}"#;
     format!(r#"{{"config":{config},"created":"{created}","state":{{"last_seq":{last}}}}}"#)
@@ -155,12 +156,12 @@ fn plain_topics_are_subscribed_and_their_messages_pass() {
     let text = String::from_utf8_lossy(&text).replace("a=20b", "other");
     broker.received(PEER, text.as_bytes(), 10);
     assert!(told(&mut broker).1.is_empty());
-    assert_eq!(broker.tally.get(Number::BadMessages), 1);
+    assert_eq!(broker.contact.tally.get(Number::BadMessages), 1);
     broker.publish(To::Topic(b"a b"), &message(7, b"a b", b"x"), 11).unwrap();
     assert!(told(&mut broker).0[0].starts_with("PUB ws.t.a=20b "));
-    assert_eq!((broker.tally.get(Number::Published), broker.is_idle()), (0, false));
+    assert_eq!((broker.contact.tally.get(Number::Published), broker.is_idle()), (0, false));
     comes(&mut broker, "PONG\r\n");
-    assert_eq!((broker.tally.get(Number::Published), broker.is_idle()), (1, true));
+    assert_eq!((broker.contact.tally.get(Number::Published), broker.is_idle()), (1, true));
     let large = broker.publish(To::All, &message(7, b"a b", &[0; 6000]), 11);
     assert_eq!(large, Err(Refused::TooLarge));
     broker.want(b"a b", false);
@@ -179,12 +180,12 @@ fn what_is_denied_is_told_and_the_others_go_on() {
         "-ERR 'Permissions Violation for Subscription to \"ws.t.b\" using queue \"\"'\r\nPONG\r\n";
     let (_, rest) = comes(&mut broker, text);
     assert!(matches!(&rest[0], Action::State(State::Denied { topic, .. }) if topic == b"b"));
-    assert_eq!(broker.tally.get(Number::TopicsSubscribed), 1);
+    assert_eq!(broker.contact.tally.get(Number::TopicsSubscribed), 1);
     broker.publish(To::Topic(b"b"), &message(7, b"b", b""), 11).unwrap();
     told(&mut broker);
     comes(&mut broker, "-ERR 'Permissions Violation for Publish to \"ws.t.b\"'\r\nPONG\r\n");
-    assert_eq!(broker.tally.get(Number::DroppedRefused), 1);
-    assert_eq!(broker.tally.get(Number::Published), 0);
+    assert_eq!(broker.contact.tally.get(Number::DroppedRefused), 1);
+    assert_eq!(broker.contact.tally.get(Number::Published), 0);
     // Anything else ends it.
     let (_, rest) = comes(&mut broker, "-ERR 'Slow Consumer'\r\n");
     assert_eq!(rest[0], Action::Close { peer: PEER });
@@ -224,21 +225,6 @@ fn tls_begins_behind_the_first_word() {
     assert_eq!((lines.len(), &rest[..]), (0, &[Action::Secure { peer: PEER }][..]));
     broker.connected(PEER, 2);
     assert!(told(&mut broker).0[0].contains("\"tls_required\":true"));
-}
-
-#[test]
-fn a_server_that_will_end_is_left_when_all_is_answered() {
-    let mut broker = with(Settings::default());
-    ready(&mut broker);
-    broker.publish(To::All, &message(7, b"a", b""), 11).unwrap();
-    told(&mut broker);
-    let leaving = INFO.replace("headers\"", "ldm\":true,\"headers\"") + "\r\n";
-    assert!(comes(&mut broker, &leaving).1.is_empty());
-    broker.publish(To::All, &message(7, b"a", b""), 11).unwrap();
-    assert!(told(&mut broker).0.is_empty(), "this is for the next one");
-    let (_, rest) = comes(&mut broker, "PONG\r\n");
-    assert_eq!(rest[0], Action::Close { peer: PEER });
-    assert_eq!(broker.tally.get(Number::DroppedCut), 0);
 }
 
 #[test]
@@ -384,4 +370,132 @@ fn a_stream_that_is_another_or_has_lost_its_end_is_read_anew() {
     assert!(rest.contains(&Action::Follows(b"a".to_vec())));
     reply(&lines, "$JS.API.STREAM.UPDATE.WS");
     assert!(lines.iter().any(|line| line.contains("histories of nginx-lua-websocket, ")));
+}
+
+#[test]
+fn what_is_asked_is_answered_at_once_where_the_answer_is_garbage() {
+    let mut broker = nats();
+    following(&mut broker);
+    keep(&mut broker, None, 1);
+    let (lines, _) = told(&mut broker);
+    let (_, rest) = comes(&mut broker, &msg(&reply(&lines, "ws.p.a"), "{}"));
+    assert_eq!(outcomes(&rest), [(1, Err(Unkept::Timeout))]);
+    // With a key it waits for the next connection.
+    let mut broker = nats();
+    following(&mut broker);
+    keep(&mut broker, Some(b"k"), 2);
+    let (lines, _) = told(&mut broker);
+    let (_, rest) = comes(&mut broker, &msg(&reply(&lines, "ws.p.a"), "{}"));
+    assert_eq!((outcomes(&rest), broker.held.len()), (vec![], 1));
+    // A history that is to be dropped: both of its questions.
+    let newest = r#"{"message":{"seq":4,"data":"","time":"1970-01-01T00:00:01Z"}}"#;
+    for answers in [&["{}"][..], &[newest, "{}"]] {
+        let mut broker = nats();
+        following(&mut broker);
+        broker.forget(b"a", 3, 10);
+        let subjects = ["$JS.API.STREAM.MSG.GET.WS", "ws.p.a"];
+        let mut all = Vec::new();
+        let (mut lines, _) = told(&mut broker);
+        for (answer, subject) in answers.iter().zip(subjects) {
+            let (more, rest) = comes(&mut broker, &msg(&reply(&lines, subject), answer));
+            lines = more;
+            all.extend(rest);
+        }
+        assert_eq!(outcomes(&all), [(3, Err(Unkept::Timeout))]);
+    }
+}
+
+#[test]
+fn a_server_that_sends_more_of_a_history_than_was_asked_for_is_left() {
+    let newest = r#"{"message":{"seq":99999,"data":"","time":"1970-01-01T00:00:01Z"}}"#;
+    let is_left = |rest: &[Action]| rest.contains(&Action::Close { peer: PEER });
+    let one = |sequence: usize| {
+        let headers =
+            format!("\r\nNats-Sequence: {sequence}\r\nNats-Time-Stamp: 1970-01-01T00:00:01Z");
+        (headers, message(8, b"a", b"x"))
+    };
+    let begin = |broker: &mut Nats, direct: bool| {
+        following(broker);
+        broker.info.reads_many = direct;
+        broker.read(b"a", Position::NOWHERE, 5);
+        let (lines, _) = told(broker);
+        comes(broker, &msg(&reply(&lines, "$JS.API.STREAM.MSG.GET.WS"), newest)).0
+    };
+    let mut broker = nats();
+    let to = reply(&begin(&mut broker, true), "$JS.API.DIRECT.GET.WS");
+    for n in 1..=read::MESSAGES + 1 {
+        let (headers, data) = one(n);
+        broker.received(PEER, &hmsg(&to, &headers, &data), 10);
+        assert_eq!(is_left(&told(&mut broker).1), n > read::MESSAGES, "{n}");
+    }
+    // The same one again and again: those that are of no use count, too.
+    let mut broker = nats();
+    let to = reply(&begin(&mut broker, true), "$JS.API.DIRECT.GET.WS");
+    for n in 1..=read::MESSAGES + 1 {
+        let (headers, data) = one(7);
+        broker.received(PEER, &hmsg(&to, &headers, &data), 10);
+        assert_eq!(is_left(&told(&mut broker).1), n > read::MESSAGES, "{n}");
+    }
+    // One by one, and none that is newer than the last.
+    let mut broker = nats();
+    let mut lines = begin(&mut broker, false);
+    let same = r#"{"message":{"seq":7,"data":"","time":"1970-01-01T00:00:01Z"}}"#;
+    for left in [false, true] {
+        let (more, rest) =
+            comes(&mut broker, &msg(&reply(&lines, "$JS.API.STREAM.MSG.GET.WS"), same));
+        assert_eq!(is_left(&rest), left);
+        lines = more;
+    }
+    // One by one, and never an end: what cannot be used is no more than what can.
+    let mut broker = nats();
+    let mut lines = begin(&mut broker, false);
+    for n in 1..=read::MESSAGES {
+        let bad = same.replace(":7", &format!(":{n}"));
+        let (more, rest) =
+            comes(&mut broker, &msg(&reply(&lines, "$JS.API.STREAM.MSG.GET.WS"), &bad));
+        let pages = rest.iter().filter(|action| matches!(action, Action::Page { .. })).count();
+        assert_eq!(pages, usize::from(n == read::MESSAGES), "{n}");
+        lines = more;
+    }
+}
+
+#[test]
+fn a_topic_that_is_taken_back_is_told_and_is_not_taken_for_subscribed() {
+    let mut broker = nats();
+    following(&mut broker);
+    broker.want(b"p", true);
+    told(&mut broker);
+    comes(&mut broker, "PONG\r\n");
+    assert_eq!(broker.contact.tally.get(Number::TopicsSubscribed), 2);
+    let revoked = |subject| {
+        format!("-ERR 'Permissions Violation for Subscription to \"{subject}\" (sid \"5\")'\r\n")
+    };
+    let (_, rest) = comes(&mut broker, &revoked("ws.t.p"));
+    assert!(matches!(&rest[..], [Action::State(State::Denied { topic, .. })] if topic == b"p"));
+    let (_, rest) = comes(&mut broker, &revoked("ws.l.a"));
+    let topic = b"a".to_vec();
+    let told = [Action::Lapsed(topic.clone()), Action::Page { topic, page: None }];
+    assert_eq!(rest[..2], told);
+    assert_eq!(broker.contact.tally.get(Number::TopicsSubscribed), 0);
+    // Who asks for it later hears it at once.
+    broker.follow(b"a");
+    assert!(matches!(broker.poll(), Some(Action::Page { page: None, .. })));
+}
+
+#[test]
+fn other_servers_are_believed_in_tls_alone_where_there_is_to_be_tls() {
+    let server = Server::parse("a", true).unwrap();
+    let driver = Driver { node: NodeId(7), max_message: 10_000, keeps: false, seed: 1 };
+    let mut broker = Nats::new(&server, Settings::default(), driver);
+    broker.start(0);
+    broker.connected(PEER, 1);
+    told(&mut broker);
+    let info = INFO.replace("headers\"", "connect_urls\":[\"evil:1\"],\"headers\"") + "\r\n";
+    comes(&mut broker, &info);
+    assert!(!broker.servers.has_others());
+    broker.connected(PEER, 2);
+    told(&mut broker);
+    comes(&mut broker, "PONG\r\n");
+    comes(&mut broker, &info.replace("evil", "good"));
+    assert!(broker.servers.has_others());
 }

@@ -28,15 +28,15 @@ impl Redis {
             match self.incoming.next() {
                 Ok(Some(Frame::Push(items))) => self.pushed(&items, now)?,
                 Ok(Some(Frame::Attribute(_))) => {}
-                Ok(Some(frame)) => self.answered(&frame, now)?,
+                Ok(Some(frame)) => self.answered(frame, now)?,
                 Ok(None) => return Ok(()),
                 Err(_) => return Err(Lost::garbage("not the protocol of a Redis server")),
             }
         }
     }
 
-    fn answered(&mut self, frame: &Frame, now: u64) -> Result<(), Lost> {
-        let error = match frame {
+    fn answered(&mut self, frame: Frame, now: u64) -> Result<(), Lost> {
+        let error = match &frame {
             Frame::Error(text) | Frame::BlobError(text) => {
                 Some(shown(text, &self.settings.password.0))
             }
@@ -48,7 +48,7 @@ impl Redis {
                 None => Lost::garbage("an answer to nothing"),
             });
         };
-        if let (true, Frame::Error(text)) = (self.names.are_sharded(), frame) {
+        if let (true, Frame::Error(text)) = (self.names.are_sharded(), &frame) {
             if let Some(place) = Elsewhere::parse(text) {
                 let why = error.unwrap_or_default();
                 return self.is_elsewhere(what, place, why, now);
@@ -57,13 +57,16 @@ impl Redis {
         match (what, error) {
             (What::Message(message), error) => {
                 self.in_flight -= message.bytes.len();
-                match (frame, error) {
-                    (Frame::Integer(_), _) => self.tally.add(Number::Published, 1),
+                match (&frame, error) {
+                    (Frame::Integer(_), _) => self.contact.tally.add(Number::Published, 1),
                     (_, Some(_)) => {
-                        self.tally.add(Number::DroppedRefused, 1);
-                        self.tally.add(Number::ErrorRefused, 1);
+                        self.contact.tally.add(Number::DroppedRefused, 1);
+                        self.contact.tally.add(Number::ErrorRefused, 1);
                     }
-                    _ => return Err(out_of_step()),
+                    _ => {
+                        self.contact.tally.add(Number::DroppedCut, 1);
+                        return Err(out_of_step());
+                    }
                 }
             }
             (What::Subscribe(names), Some(why)) => {
@@ -75,11 +78,11 @@ impl Redis {
                     };
                     if kind == KEPT {
                         let topic = topic.to_vec();
-                        self.actions.push_back(Action::Page { topic, page: None });
+                        self.contact.actions.push_back(Action::Page { topic, page: None });
                     }
-                    self.tally.add(Number::ErrorRefused, 1);
+                    self.contact.tally.add(Number::ErrorRefused, 1);
                     let topic = topic.to_vec();
-                    self.actions.push_back(Action::State(State::Denied { topic, why }));
+                    self.contact.actions.push_back(Action::State(State::Denied { topic, why }));
                 }
             }
             // Until PING is answered.
@@ -90,10 +93,10 @@ impl Redis {
             (What::Stay(names), None) if matches!(frame, Frame::SimpleString(_)) => {
                 names.iter().for_each(|name| self.wanted.stayed(name));
             }
-            (What::Op(op), error) => return self.op_answered(op, frame, error, now),
+            (What::Op(op), error) => return self.op_answered(op, &frame, error, now),
             (_, Some(why)) => return Err(Lost::refused(why)),
             (What::Info, None) => {
-                let id = replication_id(frame).ok_or_else(out_of_step)?;
+                let id = replication_id(&frame).ok_or_else(out_of_step)?;
                 self.questions -= 1;
                 let certain = self.replication.now == id;
                 for item in &mut self.held {
@@ -116,10 +119,10 @@ impl Redis {
             (What::Select, None) if matches!(frame, Frame::SimpleString(_)) => {}
             (What::Word, None) if matches!(frame, Frame::Integer(_)) => {}
             (What::Asking, None) if matches!(frame, Frame::SimpleString(_)) => {}
-            (What::Whole, None) => self.is_whole(frame, now).ok_or_else(out_of_step)?,
+            (What::Whole, None) => self.is_whole(&frame, now).ok_or_else(out_of_step)?,
             (What::Map, None) => {
                 self.questions -= 1;
-                self.returned.map = Some(frame.clone());
+                self.returned.map = Some(frame);
             }
             (What::Role, None) => match frame.as_array().and_then(|role| role.first()) {
                 Some(role) if role.as_bytes().is_some_and(|role| &role[..] == b"master") => {}
@@ -152,17 +155,22 @@ impl Redis {
                 self.held.push_back(Item::Op(op));
                 return Err(Lost::refused(why));
             }
-            self.tally.add(Number::DroppedRefused, op.messages());
-            self.tally.add(Number::ErrorRefused, 1);
+            self.contact.tally.add(Number::DroppedRefused, op.messages());
+            self.contact.tally.add(Number::ErrorRefused, 1);
             self.tell(op.outcomes(Err(Unkept::Refused)));
             if op.messages() == 0 {
                 let topic = op.topic.to_vec();
-                self.actions.push_back(Action::Page { topic: topic.clone(), page: None });
-                self.actions.push_back(Action::State(State::Denied { topic, why }));
+                self.contact.actions.push_back(Action::Page { topic: topic.clone(), page: None });
+                self.contact.actions.push_back(Action::State(State::Denied { topic, why }));
             }
             return Ok(());
         }
-        match op.answer(frame).ok_or_else(out_of_step)? {
+        let Some(answer) = op.answer(frame) else {
+            // What becomes of it is said with what else was under way.
+            self.ask_first(What::Op(op), now);
+            return Err(out_of_step());
+        };
+        match answer {
             Answer::Doubt => {
                 self.held.push_back(Item::Op(op));
                 if self.questions == 0 {
@@ -170,12 +178,12 @@ impl Redis {
                 }
             }
             Answer::Kept(outcome) => {
-                self.tally.add(Number::Published, op.messages());
+                self.contact.tally.add(Number::Published, op.messages());
                 self.tell(op.outcomes(outcome));
             }
             Answer::Page(page) => {
                 let topic = op.topic.to_vec();
-                self.actions.push_back(Action::Page { topic, page: Some(page) });
+                self.contact.actions.push_back(Action::Page { topic, page: Some(page) });
             }
         }
         Ok(())
@@ -206,7 +214,7 @@ impl Redis {
             self.returned.doubts |= is_wanted && !subscribed;
             if let (true, Some((KEPT, topic))) = (is_wanted, self.names.topic(name)) {
                 let topic = topic.to_vec();
-                self.actions.push_back(match subscribed {
+                self.contact.actions.push_back(match subscribed {
                     true => Action::Follows(topic),
                     false => Action::Lapsed(topic),
                 });
@@ -238,22 +246,23 @@ impl Redis {
         let name = channel.strip_prefix(&self.names.prefix[..]).unwrap_or_default();
         let via = if let Some((kind, topic)) = self.names.topic(name) {
             if kind == KEPT {
-                return heard_stored(topic, message, &mut self.actions, &mut self.tally);
+                return heard_stored(
+                    topic,
+                    message,
+                    &mut self.contact.actions,
+                    &mut self.contact.tally,
+                );
             }
             Via::Topic(topic)
         } else if channel == self.names.node {
             Via::Node
         } else if channel == self.names.probe {
-            let word = self.probe.take_if(|(_, word)| word == message);
-            if let Some((at, _)) = word {
-                self.tally.set(Number::RttMs, now - at);
-            }
-            return;
+            return self.contact.word_came(message, now);
         } else if channel != self.names.all {
-            return self.tally.add(Number::BadMessages, 1);
+            return self.contact.tally.add(Number::BadMessages, 1);
         } else if let Some(node) = heard(message) {
             if node != self.driver.node {
-                self.actions.push_back(Action::Heard(node));
+                self.contact.actions.push_back(Action::Heard(node));
             }
             return;
         } else {
@@ -261,11 +270,11 @@ impl Redis {
         };
         match check(via, message, self.driver.node) {
             Ok(_) => {
-                self.tally.add(Number::Received, 1);
-                self.actions.push_back(Action::Deliver(message.clone()));
+                self.contact.tally.add(Number::Received, 1);
+                self.contact.actions.push_back(Action::Deliver(message.clone()));
             }
             Err(Unfit::Own) => {}
-            Err(Unfit::Bad) => self.tally.add(Number::BadMessages, 1),
+            Err(Unfit::Bad) => self.contact.tally.add(Number::BadMessages, 1),
         }
     }
 }

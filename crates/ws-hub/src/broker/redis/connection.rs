@@ -10,17 +10,16 @@ use super::history::{scripts, Replication};
 use super::item::Item;
 use super::names::KEPT;
 use super::wire::{about, command};
-use super::{Lost, Phase, Redis, BATCH, PEER};
-use crate::broker::incoming::{heartbeat, HEARTBEAT};
-use crate::broker::seam::{Action, State, Unkept};
+use super::{Lost, Redis, BATCH};
+use crate::broker::contact::Phase;
+use crate::broker::incoming::heartbeat;
+use crate::broker::seam::{Action, Unkept};
 use crate::broker::settings::Settings;
 use crate::broker::tally::Number;
 
 impl Redis {
     pub(super) fn connect(&mut self, now: u64) {
-        self.now = now;
-        self.phase = Phase::Connecting(now + self.settings.connect_timeout);
-        self.actions.push_back(Action::Connect { peer: PEER, to: self.server.address.clone() });
+        self.contact.connect(self.server.address.clone(), now);
     }
 
     /// Who we are, whether it is the right server, and what every machine listens for.
@@ -47,7 +46,7 @@ impl Redis {
         let own: Vec<Rc<[u8]>> = self.names.own().into_iter().map(Rc::from).collect();
         let subscribe = about(b"SUBSCRIBE", b"", &own);
         self.ask(What::Own(own), &subscribe, now);
-        self.phase = Phase::Greeting;
+        self.contact.phase = Phase::Greeting;
     }
 
     pub(super) fn ask_info(&mut self, now: u64) {
@@ -65,11 +64,7 @@ impl Redis {
     }
 
     pub(super) fn ready(&mut self, now: u64) {
-        self.phase = Phase::Ready;
-        self.tally.set(Number::Connected, 1);
-        if self.away_since.is_some() {
-            self.tally.add(Number::Reconnects, 1);
-        }
+        self.contact.ready();
         self.try_the_way(now);
         if self.beats {
             self.beat(now);
@@ -78,18 +73,8 @@ impl Redis {
 
     /// The connection has ended, or is of no use: what was under way is lost, and all begins anew.
     pub(super) fn lose(&mut self, lost: Lost, now: u64) {
-        let was_ready = self.phase == Phase::Ready;
-        if lost.open {
-            self.actions.push_back(Action::Close { peer: PEER });
-        }
-        self.tally.add(lost.kind, 1);
-        self.tally.add(Number::DroppedCut, self.messages_asked());
-        if was_ready && self.wanted.wanted() > 0 {
-            self.tally.add(Number::Gaps, 1);
-        }
-        if was_ready && self.refuses.is_none() {
-            self.away_since = Some(now);
-        }
+        self.contact.lose(&lost, &self.wanted, self.refuses.is_none(), now);
+        self.contact.tally.add(Number::DroppedCut, self.messages_asked());
         // What was surely not done waits again, before what waits already.
         let held = std::mem::take(&mut self.held);
         let mut again: Vec<Item> = held.into_iter().filter(|item| !item.is_read()).collect();
@@ -110,7 +95,7 @@ impl Redis {
             // The other servers' topics are followed still.
             let names = self.wanted.all_subscribed().filter_map(|name| self.names.topic(name));
             let kept = names.filter(|(kind, _)| *kind == KEPT);
-            self.actions.extend(kept.map(|(_, topic)| Action::Lapsed(topic.to_vec())));
+            self.contact.actions.extend(kept.map(|(_, topic)| Action::Lapsed(topic.to_vec())));
         }
         (self.questions, self.replication) = (0, Replication::default());
         (self.refuses, self.held_until) = (None, 0);
@@ -120,12 +105,8 @@ impl Redis {
         if self.names.are_sharded() {
             self.wanted.sort();
         }
-        self.out.clear();
-        (self.in_flight, self.batch, self.probe, self.is_up) = (0, BATCH, None, false);
-        let again_in = self.backoff.pause();
-        self.phase = Phase::Waiting(now + again_in);
-        self.tally.set(Number::Connected, 0);
-        self.actions.push_back(Action::State(State::Down { why: lost.why, again_in }));
+        (self.in_flight, self.batch) = (0, BATCH);
+        self.contact.wait(lost.why, now);
     }
 
     fn messages_asked(&self) -> usize {
@@ -139,33 +120,24 @@ impl Redis {
 
     /// Tries the way of a message, and asks whether this still is the right server.
     pub(super) fn try_the_way(&mut self, now: u64) {
-        let word = format!("{:016x}", self.backoff.random()).into_bytes();
+        let word = self.contact.next_word(now);
         self.ask(What::Word, &command(&[b"PUBLISH", &self.names.probe, &word]), now);
         self.ask(What::Role, &command(&[b"ROLE"]), now);
         if self.names.are_sharded() && self.refuses.is_none() {
             self.ask_whole(now);
         }
-        self.probe = Some((now, word));
-        self.next_probe = now + self.settings.probe;
     }
 
     pub(super) fn beat(&mut self, now: u64) {
         let word = heartbeat(self.driver.node);
         let bytes = command(&[self.names.publish, &self.names.all, &word]);
         self.ask(What::Word, &bytes, now);
-        let fifth = HEARTBEAT / 5;
-        self.next_heartbeat = now + HEARTBEAT - fifth + self.backoff.random() % (2 * fifth + 1);
+        self.contact.beats(now);
     }
 
-    /// What is due by then ends the connection.
-    pub(super) fn deadline(&self) -> Option<u64> {
-        let answer = self.asked.front().map(|asked| asked.at + self.settings.command_timeout);
-        let probe = self.probe.as_ref().map(|(at, _)| at + self.settings.command_timeout);
-        match self.phase {
-            Phase::Connecting(until) => Some(until),
-            Phase::Greeting | Phase::Ready => answer.into_iter().chain(probe).min(),
-            Phase::Idle | Phase::Waiting(_) => None,
-        }
+    /// When what is answered next was asked.
+    pub(super) fn first_asked(&self) -> Option<u64> {
+        self.asked.front().map(|asked| asked.at)
     }
 }
 

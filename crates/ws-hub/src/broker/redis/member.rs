@@ -10,7 +10,8 @@ use super::item::Item;
 use super::names::KEPT;
 use super::slots::{tag_of, Tag};
 use super::wire::{command, Frame};
-use super::{Lost, Phase, Redis};
+use super::{Lost, Redis};
+use crate::broker::contact::Phase;
 use crate::broker::seam::{Action, State};
 use crate::broker::tally::Number;
 
@@ -20,12 +21,12 @@ const PAUSE: u64 = 50;
 impl Redis {
     /// Whether messages pass.
     pub(super) fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
+        self.contact.phase == Phase::Ready
     }
 
     /// Whether `poll` may have something.
     pub(super) fn is_stirred(&self) -> bool {
-        self.stirred || !self.actions.is_empty()
+        self.contact.stirred || !self.contact.actions.is_empty()
     }
 
     /// Whether nothing that was handed to it is under way.
@@ -65,13 +66,13 @@ impl Redis {
     pub(super) fn ask_map(&mut self, now: u64) {
         self.questions += 1;
         self.ask(What::Map, &command(&[b"CLUSTER", b"SLOTS"]), now);
-        (self.stirred, self.now) = (true, now);
+        self.contact.stir(now);
     }
 
     /// A name is to be subscribed here, or is no more.
     pub(super) fn want_name(&mut self, name: &[u8], wanted: bool) {
         self.wanted.want(name, wanted);
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     /// Takes what belongs to tags that are not its own: names that are wanted, and what waits.
@@ -82,7 +83,7 @@ impl Redis {
         let names = &self.names;
         let shared = names.shared();
         let mut foreign = Vec::new();
-        let (actions, tally) = (&mut self.actions, &mut self.tally);
+        let (actions, tally) = (&mut self.contact.actions, &mut self.contact.tally);
         let mut lapsed = Vec::new();
         self.wanted.retain(&mut |name| {
             let topic = names.topic(name);
@@ -97,7 +98,7 @@ impl Redis {
             }
             stays
         });
-        if self.phase == Phase::Ready {
+        if self.contact.phase == Phase::Ready {
             if !foreign.is_empty() {
                 tally.add(Number::Gaps, 1);
             }
@@ -114,7 +115,7 @@ impl Redis {
         items.retain(|item| !item.is_read());
         let queued = self.queue.take_out(|item| !is_own(item.tag()));
         items.extend(queued.into_iter().map(|(item, ..)| item));
-        self.stirred = true;
+        self.contact.stirred = true;
         (foreign, items)
     }
 
@@ -125,13 +126,13 @@ impl Redis {
             item.begin_anew(until);
             self.queue.push_back_in(item, len, until);
         }
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     /// Tries this again in a moment.
     pub(super) fn hold(&mut self, item: Item) {
-        let pause = PAUSE + self.backoff.random() % PAUSE;
-        self.held_until = self.held_until.max(self.now + pause);
+        let pause = PAUSE + self.contact.backoff.random() % PAUSE;
+        self.held_until = self.held_until.max(self.contact.now + pause);
         self.held.push_back(item);
     }
 
@@ -139,7 +140,7 @@ impl Redis {
     /// replication id.
     pub(super) fn do_asking(&mut self, op: Op, from: Option<Rc<[u8]>>) {
         self.held.push_back(Item::Op(Op { asking: true, kin: from, ..op }));
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     /// Something was not done.
@@ -211,11 +212,11 @@ impl Redis {
 
     /// The Cluster is not whole: all waits until it is.
     fn refuse(&mut self, why: String, now: u64) {
-        let again_in = PAUSE + self.backoff.random() % PAUSE;
+        let again_in = PAUSE + self.contact.backoff.random() % PAUSE;
         if self.refuses.is_none() {
-            self.is_up = false;
+            self.contact.is_not_up();
             self.returned.doubts = true;
-            self.actions.push_back(Action::State(State::Impaired { why, again_in }));
+            self.contact.actions.push_back(Action::State(State::Impaired { why, again_in }));
         }
         self.refuses = Some(now + again_in);
     }

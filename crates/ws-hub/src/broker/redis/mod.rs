@@ -36,7 +36,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::backoff::Backoff;
+use super::contact::{Contact, Phase};
 use super::lost::Lost;
 use super::queue::Queue;
 use super::seam::{Action, Broker, Keep, Peer, Refused, To};
@@ -53,8 +53,6 @@ pub use server::Server;
 use slots::{tag_of, Tag, Tags};
 use wire::{command, Incoming};
 
-/// There is one connection.
-const PEER: Peer = Peer(0);
 /// Topics in one SUBSCRIBE, and how many of them may be unanswered.
 const BATCH: usize = 512;
 const BATCHES: usize = 4;
@@ -67,29 +65,13 @@ const MAP: usize = 8 << 20;
 /// Histories that are read at a time.
 const READS: usize = 64;
 
-/// How it stands with the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Not started.
-    Idle,
-    /// It is tried again then.
-    Waiting(u64),
-    /// It must be there by then.
-    Connecting(u64),
-    /// Who we are has been said.
-    Greeting,
-    /// Messages pass.
-    Ready,
-}
-
 /// The state machine. It owns everything; its driver owns the connection.
 pub struct Redis {
     server: Server,
     settings: Settings,
     driver: Driver,
     names: Names,
-    phase: Phase,
-    backoff: Backoff,
+    contact: Contact,
     incoming: Incoming,
     asked: VecDeque<Asked>,
     wanted: Wanted,
@@ -114,22 +96,8 @@ pub struct Redis {
     returned: Returned,
     /// It is this one that says that the machine lives.
     beats: bool,
-    /// When the way is tried next, and the word that went out.
-    next_probe: u64,
-    probe: Option<(u64, Vec<u8>)>,
-    next_heartbeat: u64,
-    /// Since when it is away; None before the first time that it was there.
-    away_since: Option<u64>,
-    /// `State::Up` has been said of this connection.
-    is_up: bool,
-    out: Vec<u8>,
-    actions: VecDeque<Action>,
-    /// Something may have to be sent; the time of the last call.
-    stirred: bool,
     /// What is wanted may have changed: `timer` is to be called, for its time.
     has_changed: bool,
-    now: u64,
-    tally: Tally,
 }
 
 impl Redis {
@@ -151,8 +119,7 @@ impl Redis {
         Self {
             beats: tags.is_none(),
             names: Names::new(&settings.prefix, &driver, tags),
-            phase: Phase::Idle,
-            backoff: Backoff::new(settings.reconnect, driver.seed),
+            contact: Contact::new(&settings, driver.seed),
             incoming: Incoming::new(
                 driver.max_message + AROUND + map + if driver.keeps { 2 * PIECE } else { 0 },
             ),
@@ -170,17 +137,7 @@ impl Redis {
             kin: HashMap::new(),
             refuses: None,
             returned: Returned::default(),
-            next_probe: 0,
-            probe: None,
-            next_heartbeat: 0,
-            away_since: None,
-            is_up: false,
-            out: Vec::new(),
-            actions: VecDeque::new(),
-            stirred: false,
             has_changed: false,
-            now: 0,
-            tally: Tally::default(),
             server,
             settings,
             driver,
@@ -189,12 +146,12 @@ impl Redis {
 
     /// Whether messages may leave.
     fn can_send(&self) -> bool {
-        self.phase == Phase::Ready && self.refuses.is_none() && self.questions == 0
+        self.contact.phase == Phase::Ready && self.refuses.is_none() && self.questions == 0
     }
 
     /// The time of the last call.
     fn last_call(&self) -> u64 {
-        self.now
+        self.contact.now
     }
 }
 
@@ -219,8 +176,8 @@ impl Broker for Redis {
         let topic = topic.to_vec();
         match self.wanted.answered(&name) {
             // Given up a moment ago, and subscribed still: it is not acknowledged again.
-            Some(true) if !was_wanted => self.actions.push_back(Action::Follows(topic)),
-            Some(false) => self.actions.push_back(Action::Page { topic, page: None }),
+            Some(true) if !was_wanted => self.contact.actions.push_back(Action::Follows(topic)),
+            Some(false) => self.contact.actions.push_back(Action::Page { topic, page: None }),
             _ => {}
         }
     }
@@ -238,7 +195,7 @@ impl Broker for Redis {
     fn read(&mut self, topic: &[u8], since: Position, most: u32) {
         let todo = Todo::Read { since, most };
         self.reads.push_back(Op::new(topic, todo, 0));
-        self.stirred = true;
+        self.contact.stirred = true;
     }
 
     fn forget(&mut self, topic: &[u8], ticket: u64, now: u64) {
@@ -266,27 +223,27 @@ impl Broker for Redis {
         };
         let bytes = command(&[self.names.publish, &channel, message]);
         let (len, until) = (bytes.len(), self.queue.until(now));
-        (self.stirred, self.now) = (true, now);
+        self.contact.stir(now);
         if len > self.queue.most() {
-            self.tally.add(Number::DroppedTooLarge, 1);
+            self.contact.tally.add(Number::DroppedTooLarge, 1);
             return Err(Refused::TooLarge);
         }
         let item = Item::Message(Message { bytes, tag, until });
         self.queue.push(item, len, now).map_err(|_| {
-            self.tally.add(Number::DroppedFull, 1);
+            self.contact.tally.add(Number::DroppedFull, 1);
             Refused::Full
         })
     }
 
     fn connected(&mut self, _: Peer, now: u64) {
-        if matches!(self.phase, Phase::Connecting(_)) {
+        if matches!(self.contact.phase, Phase::Connecting(_)) {
             self.greet(now);
             self.go_on(now);
         }
     }
 
     fn received(&mut self, _: Peer, bytes: &[u8], now: u64) {
-        if !matches!(self.phase, Phase::Greeting | Phase::Ready) {
+        if !matches!(self.contact.phase, Phase::Greeting | Phase::Ready) {
             return;
         }
         self.incoming.feed(bytes);
@@ -297,46 +254,39 @@ impl Broker for Redis {
     }
 
     fn closed(&mut self, _: Peer, why: &str, now: u64) {
-        if !matches!(self.phase, Phase::Idle | Phase::Waiting(_)) {
-            let kind = Number::ErrorConnect;
-            self.lose(Lost { kind, why: why.to_string(), open: false }, now);
+        if let Some(lost) = self.contact.closed(why) {
+            self.lose(lost, now);
             self.go_on(now);
         }
     }
 
     fn timer(&mut self, now: u64) {
-        if self.deadline().is_some_and(|due| due <= now) {
-            let why = match self.phase {
-                Phase::Connecting(_) => "no connection in time",
-                _ => "no answer in time",
-            };
-            let why = why.to_string();
-            self.lose(Lost { kind: Number::ErrorTimeout, why, open: true }, now);
+        if let Some(lost) = self.contact.missed(self.first_asked(), now) {
+            self.lose(lost, now);
         }
-        match self.phase {
-            Phase::Waiting(until) if until <= now => self.connect(now),
-            Phase::Ready => {
-                if self.next_probe <= now && self.probe.is_none() {
-                    self.try_the_way(now);
-                }
-                if self.beats && self.next_heartbeat <= now {
-                    self.beat(now);
-                }
-                if self.refuses.is_some_and(|until| until <= now) {
-                    self.ask_whole(now);
-                }
+        if self.contact.is_to_connect(now) {
+            self.connect(now);
+        }
+        if self.contact.phase == Phase::Ready {
+            if self.contact.probe_due().is_some_and(|at| at <= now) {
+                self.try_the_way(now);
             }
-            _ => {}
+            if self.beats && self.contact.next_heartbeat <= now {
+                self.beat(now);
+            }
+            if self.refuses.is_some_and(|until| until <= now) {
+                self.ask_whole(now);
+            }
         }
         self.go_on(now);
     }
 
     fn due(&self) -> Option<u64> {
-        let phase = match self.phase {
+        let phase = match self.contact.phase {
             Phase::Waiting(until) => Some(until),
             Phase::Ready => {
-                let probe = self.probe.is_none().then_some(self.next_probe);
-                let beat = self.beats.then_some(self.next_heartbeat);
+                let probe = self.contact.probe_due();
+                let beat = self.beats.then_some(self.contact.next_heartbeat);
                 let held = self.held.iter().map(|_| self.held_until).find(|_| self.can_send());
                 let whole = self.refuses.filter(|&until| until != u64::MAX);
                 let changed = self.has_changed.then_some(0);
@@ -345,19 +295,22 @@ impl Broker for Redis {
             _ => None,
         };
         let held = self.held.iter().map(Item::waits_until).min();
-        [phase, self.deadline(), self.queue.due(), held].into_iter().flatten().min()
+        [phase, self.contact.deadline(self.first_asked()), self.queue.due(), held]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn poll(&mut self) -> Option<Action> {
         // What was handed over in one turn leaves together.
-        if self.actions.is_empty() && std::mem::take(&mut self.stirred) {
-            self.go_on(self.now);
+        if self.contact.actions.is_empty() && std::mem::take(&mut self.contact.stirred) {
+            self.go_on(self.contact.now);
         }
-        self.actions.pop_front()
+        self.contact.actions.pop_front()
     }
 
     fn is_level(&self) -> bool {
-        self.phase == Phase::Ready && self.wanted.is_level()
+        self.contact.phase == Phase::Ready && self.wanted.is_level()
     }
 
     fn is_idle(&self) -> bool {
@@ -365,6 +318,6 @@ impl Broker for Redis {
     }
 
     fn tally(&mut self) -> &mut Tally {
-        &mut self.tally
+        &mut self.contact.tally
     }
 }

@@ -6,42 +6,30 @@ use super::history::{Op, Replication};
 use super::item::Item;
 use super::slots::tag_of;
 use super::wire::{about, command};
-use super::{Phase, Redis, BATCH, BATCHES, PEER, READS, WINDOW};
-use crate::broker::seam::{Action, Outcome, State, Unkept};
+use super::{Redis, BATCH, BATCHES, READS, WINDOW};
+use crate::broker::contact::Phase;
+use crate::broker::seam::{Action, Outcome, Unkept};
 use crate::broker::tally::Number;
 use crate::broker::wanted::Batch;
 
 impl Redis {
     pub(super) fn ask(&mut self, what: What, bytes: &[u8], now: u64) {
-        self.out.extend(bytes);
+        self.contact.out.extend(bytes);
         self.asked.push_back(Asked { what, at: now, done: 0 });
     }
 
     /// Sends whatever may leave now.
     pub(super) fn go_on(&mut self, now: u64) {
-        (self.stirred, self.has_changed, self.now) = (false, false, now);
+        (self.contact.stirred, self.has_changed, self.contact.now) = (false, false, now);
         self.expire(now);
-        if self.phase == Phase::Ready && self.refuses.is_none() {
+        if self.contact.phase == Phase::Ready && self.refuses.is_none() {
             self.subscribe_more(now);
             if self.can_send() {
                 self.send_waiting(now);
             }
-            if !self.is_up && self.wanted.is_level() {
-                self.is_up = true;
-                self.backoff.reset();
-                let away = self.away_since.map(|since| now.saturating_sub(since));
-                self.away_since = None;
-                let topics = self.wanted.subscribed();
-                self.actions.push_back(Action::State(State::Up { topics, away }));
-            }
+            self.contact.look(&self.wanted);
         }
-        if !self.out.is_empty() {
-            let bytes = std::mem::take(&mut self.out);
-            self.actions.push_back(Action::Send { peer: PEER, bytes });
-        }
-        self.tally.set(Number::QueueBytes, self.queue.bytes() as u64);
-        self.tally.set(Number::TopicsWanted, self.wanted.wanted() as u64);
-        self.tally.set(Number::TopicsSubscribed, self.wanted.subscribed() as u64);
+        self.contact.flush(self.queue.bytes(), &self.wanted);
     }
 
     /// Gives up what has waited too long.
@@ -56,7 +44,7 @@ impl Redis {
     }
 
     fn give_up(&mut self, item: Item) {
-        self.tally.add(Number::DroppedExpired, item.messages());
+        self.contact.tally.add(Number::DroppedExpired, item.messages());
         if let Item::Op(op) = item {
             self.tell(op.outcomes(Err(Unkept::Unavailable)));
         }
@@ -121,7 +109,7 @@ impl Redis {
         match item {
             Item::Message(message) => {
                 self.in_flight += message.bytes.len();
-                self.out.extend(&message.bytes);
+                self.contact.out.extend(&message.bytes);
                 self.asked.push_back(Asked { what: What::Message(message), at: now, done: 0 });
             }
             Item::Op(op) => self.run(op, now),
@@ -129,7 +117,7 @@ impl Redis {
     }
 
     fn run(&mut self, op: Op, now: u64) {
-        let epoch = self.backoff.random().max(1);
+        let epoch = self.contact.backoff.random().max(1);
         let kin = op.kin.as_ref().or_else(|| self.kin.get(&tag_of(&op.topic)));
         let Replication { now: id, before } = &self.replication;
         let before = kin.map_or(&before[..], |kin| kin);
@@ -146,14 +134,14 @@ impl Redis {
         op.until = self.queue.until(now);
         let len = op.len;
         if let Err(Item::Op(op)) = self.queue.push(Item::Op(op), len, now) {
-            self.tally.add(Number::DroppedFull, op.messages());
+            self.contact.tally.add(Number::DroppedFull, op.messages());
             self.tell(op.outcomes(Err(Unkept::Full)));
         }
-        (self.stirred, self.now) = (true, now);
+        self.contact.stir(now);
     }
 
     pub(super) fn tell(&mut self, outcomes: Vec<(u64, Outcome)>) {
         let told = outcomes.into_iter().filter(|(ticket, _)| *ticket != 0);
-        self.actions.extend(told.map(|(ticket, outcome)| Action::Kept { ticket, outcome }));
+        self.contact.actions.extend(told.map(|(ticket, outcome)| Action::Kept { ticket, outcome }));
     }
 }

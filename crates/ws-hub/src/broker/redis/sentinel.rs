@@ -8,8 +8,9 @@
 use super::scout::{Errand, Scout};
 use super::server::Server as Master;
 use super::wire::{command, Frame};
-use super::{Redis, PEER};
+use super::Redis;
 use crate::broker::address::{split_host, Address, ServerError};
+use crate::broker::contact::PEER;
 use crate::broker::seam::{Action, Broker, Keep, Peer, Refused, To};
 use crate::broker::settings::{Driver, Settings};
 use crate::broker::tally::Tally;

@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::broker::backoff::Backoff;
-use crate::broker::seam::State;
+use crate::broker::contact::PEER;
+use crate::broker::seam::{State, Unkept};
 use crate::broker::settings::Secret;
 use crate::envelope::{Envelope, Kind, Origin, Type};
+use crate::history::Limits;
 use crate::id::NodeId;
 use crate::ConnId;
 
@@ -177,7 +179,7 @@ fn it_says_who_it_is_and_subscribes_what_is_wanted() {
     assert!(commands.contains(&"SUBSCRIBE ws:t:news".to_string()));
     assert_eq!(broker.tally().get(Number::Connected), 1);
     assert_eq!(broker.tally().get(Number::TopicsSubscribed), 1);
-    assert_eq!(broker.due(), Some(broker.next_heartbeat), "the probe has come back");
+    assert_eq!(broker.due(), Some(broker.contact.next_heartbeat), "the probe has come back");
 }
 
 #[test]
@@ -240,7 +242,7 @@ fn a_refusal_is_told_and_tried_again() {
     broker.timer(due);
     assert!(matches!(states(settle(&mut broker, &mut server, 0, due))[..], [State::Up { .. }]));
     server.role = Some("slave");
-    let due = broker.next_probe;
+    let due = broker.contact.next_probe;
     broker.timer(due);
     let said = states(settle(&mut broker, &mut server, 0, due));
     assert!(matches!(&said[..], [State::Down { why, .. }] if why == "not a master"), "{said:?}");
@@ -337,6 +339,24 @@ fn who_waits_for_a_history_that_is_denied_is_told_each_time() {
         broker.follow(b"a");
         let told = (Vec::new(), vec![b"a".to_vec()]);
         assert_eq!(followed(settle(&mut broker, &mut server, 0, 0)), told);
+    }
+}
+
+#[test]
+fn who_waits_hears_at_once_that_an_answer_is_garbage() {
+    for key in [None, Some(&b"k"[..])] {
+        let (mut broker, mut server) = (machine(7), Redis7::default());
+        broker.start(0);
+        settle(&mut broker, &mut server, 0, 0);
+        let limits = Limits { count: 5, ttl: 1000, bytes: 0 };
+        let message = message(7, Kind::Publish { topic: b"a" }, b"x");
+        broker.keep(&Keep { topic: b"a", message: &message, key, limits, ticket: 3 }, 1);
+        assert!(matches!(broker.poll(), Some(Action::Send { .. })));
+        broker.received(PEER, b"+OK\r\n", 1);
+        let told = settle(&mut broker, &mut server, 0, 1);
+        let timeout = Action::Kept { ticket: 3, outcome: Err(Unkept::Timeout) };
+        assert_eq!(told.contains(&timeout), key.is_none(), "with a key it waits: {told:?}");
+        assert_eq!(broker.queue.is_empty(), key.is_none());
     }
 }
 

@@ -1,0 +1,515 @@
+//! NATS servers of one cluster, of which one is talked to (mod.rs). When it says that it will end
+//! (lame duck) another one is connected to first, and all that is wanted is subscribed there; then
+//! that one takes its place, and it is left a little later, when it has answered what it was asked. What
+//! both send meanwhile is told once (heard_twice.rs); histories are read at the new one from where they are.
+//!
+//! If the server ends before that, it is as with any connection that is lost.
+
+use std::collections::VecDeque;
+
+use super::{Nats, Server};
+use crate::broker::contact::{Phase, PEER};
+use crate::broker::heard_twice::HeardTwice;
+use crate::broker::seam::{Action, Broker, Keep, Peer, Refused, To};
+use crate::broker::settings::{Driver, Settings};
+use crate::broker::tally::{Number, Tally};
+use crate::history::Position;
+use crate::id::NodeId;
+
+/// So long a connection is kept whose place was taken, in milliseconds.
+const PATIENCE: u64 = 1000;
+
+/// A connection to one of the servers.
+struct Member {
+    nats: Nats,
+    /// By which the driver knows the connection.
+    peer: Peer,
+}
+
+/// Who is to take the place of the one that will end.
+struct Heir {
+    member: Member,
+    heard: HeardTwice,
+    /// Topics of histories that are followed there.
+    follows: Vec<Vec<u8>>,
+}
+
+/// Who was there before.
+struct Left {
+    /// It may answer until then.
+    member: Option<Member>,
+    until: u64,
+    /// What has come from it, and may come again from the one in its place.
+    heard: HeardTwice,
+}
+
+/// The state machine.
+pub struct Cluster {
+    now: Member,
+    next: Option<Heir>,
+    left: Option<Left>,
+    last_peer: u16,
+    actions: VecDeque<Action>,
+}
+
+impl Cluster {
+    /// Not started yet.
+    pub fn new(server: &Server, settings: Settings, driver: Driver) -> Self {
+        let now = Member { nats: Nats::new(server, settings, driver), peer: PEER };
+        Self { now, next: None, left: None, last_peer: PEER.0, actions: VecDeque::new() }
+    }
+
+    /// Who a connection belongs to.
+    fn behind(&mut self, peer: Peer) -> Option<&mut Nats> {
+        let mut all = self.all_mut();
+        all.find(|member| member.peer == peer).map(|member| &mut member.nats)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        let next = self.next.as_mut().map(|heir| &mut heir.member);
+        let left = self.left.as_mut().and_then(|left| left.member.as_mut());
+        [Some(&mut self.now), next, left].into_iter().flatten()
+    }
+
+    /// Begins with another server once one says that it will end, and gives that up when it is lost.
+    fn look(&mut self, now: u64) {
+        if !self.now.nats.is_leaving() {
+            if let Some(heir) = self.next.take() {
+                self.actions.push_back(Action::Close { peer: heir.member.peer });
+            }
+        } else if self.next.is_none() && self.left.is_none() {
+            self.last_peer = self.last_peer.wrapping_add(1);
+            let mut nats = self.now.nats.heir();
+            nats.start(now);
+            let member = Member { nats, peer: Peer(self.last_peer) };
+            let heard = HeardTwice::new(self.now.nats.node());
+            self.next = Some(Heir { member, heard, follows: Vec::new() });
+        }
+        let Some(Left { member, until, .. }) = &self.left else { return };
+        let is_over = *until <= now;
+        if is_over || member.as_ref().is_some_and(|member| !member.nats.is_ready()) {
+            self.end(now);
+        }
+        self.left.take_if(|_| is_over);
+    }
+
+    /// What the one says that is to take the place of another.
+    fn hear_heir(&mut self) {
+        let Some(Heir { member, heard, follows }) = &mut self.next else { return };
+        while let Some(action) = member.nats.poll() {
+            match action {
+                Action::Deliver(bytes) => heard.keep(0, bytes),
+                Action::Follows(topic) => follows.push(topic),
+                Action::Lapsed(topic) => follows.retain(|one| *one != topic),
+                action => self.actions.extend(of_connection(action, member.peer)),
+            }
+        }
+    }
+
+    /// It has subscribed all: it takes the place.
+    fn take_over(&mut self, now: u64) {
+        let is_level = self.next.as_ref().is_some_and(|heir| heir.member.nats.is_level());
+        let Some(heir) = self.next.take_if(|_| is_level && self.left.is_none()) else { return };
+        let Heir { member, mut heard, follows } = heir;
+        let mut before = std::mem::replace(&mut self.now, member);
+        let heir = &mut self.now.nats;
+        before.nats.retire(heir);
+        let (missed, has_lost) = heard.take();
+        // What was counted goes on.
+        *heir.tally() = std::mem::take(before.nats.tally());
+        heir.tally().add(Number::Reconnects, 1);
+        heir.tally().add(Number::Gaps, usize::from(has_lost));
+        self.actions.extend(missed.into_iter().map(|(_, bytes)| Action::Deliver(bytes)));
+        self.actions.extend(follows.into_iter().map(Action::Follows));
+        self.left = Some(Left { member: Some(before), until: now + PATIENCE, heard });
+    }
+
+    /// The one that was left is closed.
+    fn end(&mut self, now: u64) {
+        self.hear_left();
+        let left = self.left.as_mut().and_then(|left| left.member.take());
+        let Some(mut member) = left else { return };
+        let heir = &mut self.now.nats;
+        member.nats.end(heir, now);
+        while let Some(action) = member.nats.poll() {
+            self.actions.extend(Some(action).filter(|a| matches!(a, Action::Kept { .. })));
+        }
+        fold(member.nats.tally(), heir.tally());
+        self.actions.push_back(Action::Close { peer: member.peer });
+    }
+
+    /// What is still answered by the one that was left.
+    fn hear_left(&mut self) {
+        let Some(Left { member: Some(member), .. }) = &mut self.left else { return };
+        while let Some(action) = member.nats.poll() {
+            match action {
+                Action::Kept { .. } => self.actions.push_back(action),
+                action => self.actions.extend(of_connection(action, member.peer)),
+            }
+        }
+    }
+
+    /// What the one says that is talked to. A message that the one before it has brought is not told
+    /// again.
+    fn hear(&mut self) -> Option<Action> {
+        let Member { nats, peer } = &mut self.now;
+        loop {
+            let action = nats.poll()?;
+            if let Action::Deliver(bytes) = &action {
+                if self.left.as_mut().is_some_and(|left| left.heard.came_before(bytes)) {
+                    continue;
+                }
+                if let Some(heir) = &mut self.next {
+                    heir.heard.pass_bytes(bytes);
+                }
+            }
+            return match action {
+                Action::Connect { .. }
+                | Action::Secure { .. }
+                | Action::Close { .. }
+                | Action::Send { .. } => of_connection(action, *peer),
+                action => Some(action),
+            };
+        }
+    }
+}
+
+impl Nats {
+    /// Whether its server has said that it will end, and there are others.
+    fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    fn is_ready(&self) -> bool {
+        self.contact.phase == Phase::Ready
+    }
+
+    /// Whose machine's this is.
+    fn node(&self) -> NodeId {
+        self.driver.node
+    }
+
+    /// The time of the last call.
+    fn last_call(&self) -> u64 {
+        self.contact.now
+    }
+
+    /// Another one, for the next server, where all is wanted that is wanted here.
+    fn heir(&mut self) -> Nats {
+        // Answers come to subjects of its own.
+        let driver = Driver { seed: self.contact.backoff.random(), ..self.driver };
+        let mut heir = Nats::with(self.tls, self.servers.clone(), self.settings.clone(), driver);
+        self.wanted.all_wanted().for_each(|name| heir.wanted.want(name, true));
+        heir
+    }
+
+    /// Another one takes its place: what waits goes there.
+    fn retire(&mut self, heir: &mut Nats) {
+        std::mem::swap(&mut self.queue, &mut heir.queue);
+        std::mem::swap(&mut self.keeps, &mut heir.keeps);
+        heir.held = std::mem::take(&mut self.held);
+        self.is_retired = true;
+        heir.contact.stirred = true;
+    }
+
+    /// It is closed. What may be sent again goes to the one in its place.
+    fn end(&mut self, heir: &mut Nats, now: u64) {
+        self.cut(now);
+        heir.held.append(&mut self.held);
+        heir.contact.stirred = true;
+    }
+}
+
+/// What is asked for a connection, for this one; nothing: it is about something else.
+fn of_connection(action: Action, peer: Peer) -> Option<Action> {
+    match action {
+        Action::Connect { to, .. } => Some(Action::Connect { peer, to }),
+        Action::Secure { .. } => Some(Action::Secure { peer }),
+        Action::Close { .. } => Some(Action::Close { peer }),
+        Action::Send { bytes, .. } => Some(Action::Send { peer, bytes }),
+        _ => None,
+    }
+}
+
+/// Adds what one has counted to another's.
+fn fold(from: &mut Tally, to: &mut Tally) {
+    for (number, _) in Number::SHOWN {
+        if !number.is_gauge() {
+            to.add(number, from.take(number) as usize);
+        }
+    }
+}
+
+impl Broker for Cluster {
+    fn start(&mut self, now: u64) {
+        self.now.nats.start(now);
+    }
+
+    fn want(&mut self, topic: &[u8], wanted: bool) {
+        self.now.nats.want(topic, wanted);
+        if let Some(heir) = &mut self.next {
+            heir.member.nats.want(topic, wanted);
+        }
+    }
+
+    fn follow(&mut self, topic: &[u8]) {
+        self.now.nats.follow(topic);
+        if let Some(heir) = &mut self.next {
+            heir.member.nats.follow(topic);
+        }
+    }
+
+    fn keep(&mut self, keep: &Keep<'_>, now: u64) {
+        self.now.nats.keep(keep, now);
+    }
+
+    fn read(&mut self, topic: &[u8], since: Position, most: u32) {
+        self.now.nats.read(topic, since, most);
+    }
+
+    fn forget(&mut self, topic: &[u8], ticket: u64, now: u64) {
+        self.now.nats.forget(topic, ticket, now);
+    }
+
+    fn wants(&self, topic: &[u8]) -> bool {
+        self.now.nats.wants(topic)
+    }
+
+    fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
+        self.now.nats.retain(keep);
+        if let Some(heir) = &mut self.next {
+            heir.member.nats.retain(keep);
+        }
+    }
+
+    fn publish(&mut self, to: To<'_>, message: &[u8], now: u64) -> Result<(), Refused> {
+        self.now.nats.publish(to, message, now)
+    }
+
+    fn connected(&mut self, peer: Peer, now: u64) {
+        if let Some(nats) = self.behind(peer) {
+            nats.connected(PEER, now);
+        }
+    }
+
+    fn received(&mut self, peer: Peer, bytes: &[u8], now: u64) {
+        if let Some(nats) = self.behind(peer) {
+            nats.received(PEER, bytes, now);
+        }
+        self.look(now);
+    }
+
+    fn closed(&mut self, peer: Peer, why: &str, now: u64) {
+        if let Some(nats) = self.behind(peer) {
+            nats.closed(PEER, why, now);
+        }
+        self.look(now);
+    }
+
+    fn timer(&mut self, now: u64) {
+        for member in self.all_mut() {
+            if member.nats.due().is_some_and(|due| due <= now) {
+                member.nats.timer(now);
+            }
+        }
+        self.look(now);
+    }
+
+    fn due(&self) -> Option<u64> {
+        let next = self.next.as_ref().and_then(|heir| heir.member.nats.due());
+        let left = self.left.as_ref().and_then(|Left { member, until, .. }| {
+            member.iter().filter_map(|member| member.nats.due()).chain([*until]).min()
+        });
+        [self.now.nats.due(), next, left].into_iter().flatten().min()
+    }
+
+    fn poll(&mut self) -> Option<Action> {
+        if self.next.is_some() || self.left.is_some() {
+            self.hear_heir();
+            self.hear_left();
+        }
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if let Some(action) = self.hear() {
+            return Some(action);
+        }
+        // All that the one before has brought by now is told.
+        if self.next.is_some() {
+            self.take_over(self.now.nats.last_call());
+        }
+        self.actions.pop_front()
+    }
+
+    fn is_level(&self) -> bool {
+        self.now.nats.is_level()
+    }
+
+    fn is_idle(&self) -> bool {
+        let left = self.left.as_ref().and_then(|left| left.member.as_ref());
+        self.now.nats.is_idle() && left.is_none_or(|member| member.nats.is_idle())
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        self.now.nats.tally()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::nats::tests::{message, stream, INFO};
+    use crate::broker::seam::Unkept;
+    use crate::broker::settings::Stream;
+    use crate::history::Limits;
+
+    const NEXT: Peer = Peer(1);
+
+    fn cluster(keeps: bool) -> Cluster {
+        let driver = Driver { node: NodeId(7), max_message: 10_000, keeps, seed: 1 };
+        let stream = Stream { name: "WS".to_string(), replicas: 1, count: 5, ttl: 1000 };
+        let stream = keeps.then_some(stream);
+        let settings = Settings { stream, ..Settings::default() };
+        Cluster::new(&Server::parse("a,b", false).unwrap(), settings, driver)
+    }
+
+    /// What is sent, by peer, and the other actions.
+    fn told(broker: &mut Cluster) -> (Vec<(Peer, String)>, Vec<Action>) {
+        let (mut lines, mut rest) = (Vec::new(), Vec::new());
+        while let Some(action) = broker.poll() {
+            match action {
+                Action::Send { peer, bytes } => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let one = text.split("\r\n").filter(|line| !line.is_empty());
+                    lines.extend(one.map(|line| (peer, line.to_string())));
+                }
+                other => rest.push(other),
+            }
+        }
+        (lines, rest)
+    }
+
+    fn comes(broker: &mut Cluster, peer: Peer, text: &str) -> (Vec<(Peer, String)>, Vec<Action>) {
+        broker.received(peer, text.as_bytes(), 10);
+        told(broker)
+    }
+
+    fn let_in(broker: &mut Cluster, peer: Peer) -> Vec<(Peer, String)> {
+        broker.connected(peer, 1);
+        comes(broker, peer, &format!("{INFO}\r\n"));
+        comes(broker, peer, "PONG\r\n").0
+    }
+
+    /// Connected, with a topic, and the server says that it will end.
+    fn leaving(broker: &mut Cluster) -> Vec<(Peer, String)> {
+        broker.start(0);
+        told(broker);
+        let lines = let_in(broker, PEER);
+        broker.want(b"a", true);
+        told(broker);
+        comes(broker, PEER, "PONG\r\n");
+        assert!(broker.is_level());
+        let word = INFO.replace("headers\"", "ldm\":true,\"headers\"") + "\r\n";
+        let (_, rest) = comes(broker, PEER, &word);
+        assert!(matches!(rest[..], [Action::Connect { peer: NEXT, .. }]), "{rest:?}");
+        lines
+    }
+
+    /// A message of a topic, as a number of another machine.
+    fn sent(number: u64) -> (String, Action) {
+        let mut bytes = message(8, b"a", b"hi");
+        let mut envelope = crate::Envelope::decode(&bytes).unwrap();
+        envelope.sequence = number;
+        let mut out = Vec::new();
+        envelope.encode(&mut out).unwrap();
+        bytes = out;
+        // What is encoded is text here, for its numbers are small.
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        (format!("MSG ws.t.a 5 {}\r\n{text}\r\n", bytes.len()), Action::Deliver(bytes.into()))
+    }
+
+    fn delivered(actions: &[Action]) -> Vec<&Action> {
+        actions.iter().filter(|action| matches!(action, Action::Deliver(_))).collect()
+    }
+
+    #[test]
+    fn another_server_is_there_before_the_one_that_will_end_is_left() {
+        let mut broker = cluster(false);
+        leaving(&mut broker);
+        let all: Vec<_> = (1..=4).map(sent).collect();
+        // Both are heard, and messages leave by the old one.
+        let lines = let_in(&mut broker, NEXT);
+        assert!(lines.iter().any(|(peer, line)| *peer == NEXT && line.starts_with("SUB ws.t.a ")));
+        assert_eq!(delivered(&comes(&mut broker, PEER, &all[0].0).1), [&all[0].1]);
+        assert!(delivered(&comes(&mut broker, NEXT, &all[1].0).1).is_empty(), "not yet");
+        broker.publish(To::All, &message(7, b"a", b""), 10).unwrap();
+        assert!(told(&mut broker).0.iter().all(|(peer, _)| *peer == PEER));
+        assert_eq!(delivered(&comes(&mut broker, PEER, &all[2].0).1), [&all[2].1]);
+        // It has subscribed all: what only it has brought is told.
+        let (_, rest) = comes(&mut broker, NEXT, "PONG\r\n");
+        assert_eq!(delivered(&rest), [&all[1].1]);
+        assert!(rest.iter().all(|a| !matches!(a, Action::State(_) | Action::Close { .. })));
+        broker.publish(To::All, &message(7, b"a", b""), 10).unwrap();
+        assert!(told(&mut broker).0.iter().all(|(peer, _)| *peer == NEXT));
+        // Nothing twice, whoever is late.
+        let (_, rest) = comes(&mut broker, NEXT, &[&all[0].0[..], &all[2].0, &all[3].0].concat());
+        assert_eq!(delivered(&rest), [&all[3].1]);
+        assert!(delivered(&comes(&mut broker, PEER, &all[3].0).1).is_empty());
+        comes(&mut broker, PEER, "PONG\r\n");
+        let due = broker.due().unwrap();
+        broker.timer(due.max(10 + PATIENCE));
+        assert!(told(&mut broker).1.contains(&Action::Close { peer: PEER }));
+        assert_eq!(broker.tally().get(Number::DroppedCut), 0);
+        assert_eq!(broker.tally().get(Number::Published), 1, "the first of the two");
+        assert_eq!((broker.tally().get(Number::Gaps), broker.is_level()), (0, true));
+    }
+
+    #[test]
+    fn what_waits_for_a_history_goes_on_at_the_new_one() {
+        let mut broker = cluster(true);
+        let reply = |lines: &[(Peer, String)], subject: &str| {
+            let line = lines.iter().find(|(_, line)| line.split(' ').nth(1) == Some(subject));
+            line.unwrap_or_else(|| panic!("{lines:?}")).1.split(' ').nth(2).unwrap().to_string()
+        };
+        let msg = |to: &str, data: &str| format!("MSG {to} 1 {}\r\n{data}\r\n", data.len());
+        let lines = leaving(&mut broker);
+        let about = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), &stream("t", 0));
+        comes(&mut broker, PEER, &about);
+        let bytes = message(7, b"a", b"x");
+        let limits = Limits { count: 5, ttl: 1000, bytes: 0 };
+        let one = |key, ticket| Keep { topic: b"a", message: &bytes, key, limits, ticket };
+        broker.keep(&one(None, 1), 10);
+        broker.keep(&one(Some(b"k"), 2), 10);
+        broker.keep(&one(None, 3), 10);
+        let (asked, _) = told(&mut broker);
+        let lines = let_in(&mut broker, NEXT);
+        let about = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), &stream("t", 0));
+        comes(&mut broker, NEXT, &about);
+        comes(&mut broker, NEXT, "PONG\r\n");
+        // The old one answers still.
+        let answer = msg(&reply(&asked, "ws.p.a"), r#"{"stream":"WS","seq":9}"#);
+        let (_, rest) = comes(&mut broker, PEER, &answer);
+        assert!(matches!(rest[..], [Action::Kept { ticket: 1, outcome: Ok(_) }]), "{rest:?}");
+        // It ends: what has a key is sent again, and nobody knows of the other.
+        broker.closed(PEER, "closed", 11);
+        let (lines, rest) = told(&mut broker);
+        let timeout = Action::Kept { ticket: 3, outcome: Err(Unkept::Timeout) };
+        assert!(rest.contains(&timeout), "{rest:?}");
+        let (lines, of_next) = (&lines, |(peer, _): &&(Peer, String)| *peer == NEXT);
+        let subjects = lines.iter().filter(of_next).filter(|(_, l)| l.starts_with("HPUB ws.p.a "));
+        assert_eq!(subjects.count(), 1);
+        assert!(!rest.iter().any(|action| matches!(action, Action::State(_))), "{rest:?}");
+    }
+
+    #[test]
+    fn a_server_that_ends_before_another_is_there_is_lost_as_any_other() {
+        let mut broker = cluster(false);
+        leaving(&mut broker);
+        broker.closed(PEER, "closed", 11);
+        let (_, rest) = told(&mut broker);
+        assert!(rest.contains(&Action::Close { peer: NEXT }), "{rest:?}");
+        let again = broker.due().unwrap();
+        broker.timer(again);
+        assert!(matches!(told(&mut broker).1[..], [Action::Connect { peer: PEER, .. }]));
+    }
+}
