@@ -2,17 +2,17 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # Three machines over a Redis Cluster of three masters and three replicas: topics are spread over all
 # masters; a master that is killed, a slot that moves under way, servers that come and go leave no topic
 # deaf, and what may be missing is told.
-import http.client
-import json
 import os
 import re
 import shutil
+import socket
 import threading
 import time
 
-from lib.brokers import REDIS, Authority, Redis, RedisCluster, level, machine, metric, skip_without
+from lib.brokers import REDIS, Authority, NameServer, Redis, RedisCluster, ask, level, machine, metric, skip_without
+from lib.far import put_once, serve, up
 from lib.feed import Feed, position
-from lib.live import PATIENCE, PORT, REPO, ROOT, Cases, Tap, await_, equal
+from lib.live import PORT, REPO, ROOT, Cases, Tap, await_, equal
 
 skip_without(REDIS, "redis-server")
 
@@ -28,46 +28,16 @@ BROKER = """
     }
     websocket_topic "h:*" history=500 ttl=5m;
 """ % (PORT + 19, DOOR, DOOR + 1)
-case.server += """
-location = /metrics { websocket_status prometheus; }
-location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
-location = /stay { websocket_subscribe $arg_t; websocket_shutdown_close off; }
-location = /topic { websocket_publish $arg_t get delete; }
-"""
-case.handler("/forget", 'ngx.print(tostring(require("resty.websocket").forget(ngx.var.arg_t)))')
+serve(case)
+case.server += "location = /stay { websocket_subscribe $arg_t; websocket_shutdown_close off; }\n"
 TOPICS = 15
 LOST = r"broker main \(cluster of 127.0.0.1:\d+\): (connection lost|away in part)"
 names = (f"h:{n}" for n in range(1000))
 
 
-def ask(ng, path, method="GET", body=None, **headers):
-    web = http.client.HTTPConnection("127.0.0.1", ng.port, timeout=PATIENCE)
-    web.request(method, path, body, headers)
-    answer = web.getresponse()
-    text = answer.read().decode()
-    web.close()
-    return answer.status, text
-
-
-def put(ng, topic, data):
-    """Until it is taken; its key makes it one message whatever became of the tries before."""
-    keys = {"Idempotency-Key": f"k{data}"} if topic.startswith("h:") else {}
-
-    def taken():
-        status, text = ask(ng, f"/topic?t={topic}", "POST", data, **keys)
-        assert status in (202, 503, 504), f"{status} {text}"
-        return status == 202 and json.loads(text)
-    return await_(taken, f"{data} is taken")
-
-
-def up():
-    for ng in ngs:
-        await_(lambda: metric(ng, "broker_connected") == 1, "connected")
-
-
 def spread():
     """Topics of both kinds on all masters: each message is heard on all machines, once and in order."""
-    up()
+    up(ngs)
     topics = [f"p:{n}" for n in range(TOPICS)] + [next(names) for _ in range(TOPICS)]
     feeds = {topic: [Feed(ng, topic) for ng in ngs] for topic in topics}
     for all_of_one in feeds.values():
@@ -76,7 +46,7 @@ def spread():
         level(ng, 2 * TOPICS)
     for n in range(3):
         for topic in topics:
-            put(ngs[n % MACHINES], topic, f"m{n}")
+            put_once(ngs[n % MACHINES], topic, f"m{n}")
     for topic in topics:
         for feed in feeds[topic]:
             got = feed.data(3)
@@ -113,7 +83,7 @@ def heard(topic):
     feed.sock.settimeout(0.3)
 
     def arrives():
-        put(ngs[0], topic, "x")
+        put_once(ngs[0], topic, "x")
         try:
             return feed.line()["data"] == "x"
         except (TimeoutError, OSError):
@@ -149,7 +119,7 @@ class Stream:
         self.thread.start()
 
     def put(self):
-        self.last = put(ngs[-1], self.topic, f"m{self.n}")["cursor"]
+        self.last = put_once(ngs[-1], self.topic, f"m{self.n}")["cursor"]
         self.n += 1
 
     def run(self):
@@ -205,7 +175,7 @@ def killed():
     assert all(gaps), gaps
     calm.more()
     calm.end()
-    up()
+    up(ngs)
     assert metric(ngs[0], "broker_gaps_total") > 0
     # It comes back as a replica, and is nobody's any more.
     victim.start()
@@ -231,7 +201,7 @@ def moved():
     got = feed.data(min(stream.n, 500))
     equal(got[-1], f"m{stream.n - 1}")
     feed.close()
-    up()
+    up(ngs)
 
 
 def grown():
@@ -249,7 +219,7 @@ def grown():
     heard(plain)
     stream = Stream(topic)
     stream.more()
-    up()
+    up(ngs)
     clients = lambda: new.ask("CLIENT", "LIST").count("name=ws:")
     equal(clients(), MACHINES)
     cluster.move(slot, cluster.masters[1])
@@ -258,7 +228,7 @@ def grown():
     stream.end(told=True)
     heard(plain)
     await_(lambda: clients() == 0, "it is left")
-    up()
+    up(ngs)
     name = cluster.name(new)
     new.kill()
     cluster.servers.remove(new)
@@ -282,9 +252,9 @@ def down():
             server.ask("CLUSTER", "SETSLOT", slot, "NODE", cluster.name(owner))
     owner.ask("CLUSTER", "ADDSLOTS", slot)
     cluster.whole()
-    up()
+    up(ngs)
     heard("p" + topic[1:])
-    put(ngs[0], topic, "x")
+    put_once(ngs[0], topic, "x")
 
 
 def reloaded():
@@ -299,7 +269,7 @@ def reloaded():
     def publishes():
         nonlocal count
         while not end.is_set():
-            put(ngs[1], plain, f"r{count}")
+            put_once(ngs[1], plain, f"r{count}")
             count += 1
     thread = threading.Thread(target=publishes)
     thread.start()
@@ -330,7 +300,7 @@ def restarted():
     for server in cluster.servers:
         server.start(wait=False)
     cluster.whole()
-    up()
+    up(ngs)
     stream.more()
     assert all(stream.end(told=True)), "the end of the epoch is told"
 
@@ -349,7 +319,7 @@ def spoken():
     for server in cluster.servers:
         server.ask("ACL", "SETUSER", "default", ">" + WORD)
         server.word = WORD
-    up()
+    up(ngs)
     rights = rights_of_manual()
     assert len(rights) > 30, rights
     for server in cluster.servers:
@@ -358,13 +328,13 @@ def spoken():
                     {"word": WORD})
     ngs.append(guest)
     guest.start()
-    up()
+    up(ngs)
     topic = next(names)
     feeds = [Feed(ng, name) for ng in ngs for name in (topic, "p" + topic)]
     [feed.line() for feed in feeds]
     followed("p" + topic)
-    put(guest, topic, "by the guest")
-    put(guest, "p" + topic, "by the guest")
+    put_once(guest, topic, "by the guest")
+    put_once(guest, "p" + topic, "by the guest")
     equal([feed.line()["data"] for feed in feeds], ["by the guest"] * len(feeds))
     equal(ask(guest, f"/forget?t={topic}")[1], "true")
     equal([feed.line().get("reason") for feed in feeds[::2]], ["epoch"] * len(ngs))
@@ -381,29 +351,68 @@ def rights_of_manual():
     return [word for part in re.findall("`([^`]*)`", text) for word in part.split()]
 
 
-def in_tls():
-    """A cluster in TLS, whose one server does not know its own address: all connections are verified."""
-    mine = Authority(f"{ROOT}-tls", "127.0.0.1")
-    folder = f"{ROOT}-tls/data"
+def known_as(port, options, http="", tls=None):
+    """A cluster of one server: it is talked to by what it says that it is known as."""
+    folder = f"{ROOT}-lone/{port}"
     os.makedirs(folder)
-    lone = Redis(DOOR + 7, WORD, ["--cluster-enabled", "yes", "--dir", folder, "--tls-cluster", "yes"], tls=mine)
-    guest = machine(MACHINES, BROKER.replace("redis+", "rediss+").replace(str(DOOR), str(DOOR + 7)).replace(
-        "password_file", f"tls_trusted_certificate {mine.authority}; password_file"), case.server, 1, {"word": WORD})
+    lone = Redis(port, WORD, ["--cluster-enabled", "yes", "--dir", folder, *options], tls=tls)
+    scheme, trust = ("rediss", f"tls_trusted_certificate {tls.authority};") if tls else ("redis", "")
+    block = re.sub(r"redis\+cluster:[^;]*;", f"{scheme}+cluster://127.0.0.1:{port}; {trust}", BROKER)
+    guest = machine(MACHINES, http + block, case.server, 1, {"word": WORD})
     try:
         equal(lone.ask("CLUSTER", "ADDSLOTSRANGE", 0, RedisCluster.SLOTS - 1), "+OK")
         guest.start()
         await_(lambda: metric(guest, "broker_connected") == 1, "connected")
-        feed = Feed(guest, "h:x")
-        feed.line()
-        put(guest, "h:x", "hidden")
-        equal(feed.line()["data"], "hidden")
-        feed.close()
+        for topic in "h:x", "x":
+            feed = Feed(guest, topic)
+            feed.line()
+            put_once(guest, topic, "known")
+            equal(feed.line()["data"], "known")
+            feed.close()
+        places = {line.split("laddr=")[1].split()[0] for line in clients_of(lone)}
         equal(guest.stop(), 0)
         equal(guest.loud(LOST), [])
+        return places
     finally:
         guest.kill()
         lone.kill()
-        shutil.rmtree(f"{ROOT}-tls")
+        shutil.rmtree(f"{ROOT}-lone")
+
+
+def clients_of(server):
+    """Connections of gateways, as the server lists them."""
+    return [line for line in server.ask("CLIENT", "LIST").splitlines() if "name=ws:" in line]
+
+
+def in_tls():
+    """One in TLS that does not know its own address: all connections are verified."""
+    mine = Authority(f"{ROOT}-tls", "127.0.0.1")
+    known_as(DOOR + 7, ["--tls-cluster", "yes"], tls=mine)
+    shutil.rmtree(f"{ROOT}-tls")
+
+
+def by_name():
+    """Servers that announce names, which are looked up; and addresses of IPv6."""
+    dns = NameServer(DOOR + 9)
+    dns.names["lone.test"] = "127.0.0.1"
+    known_as(DOOR + 7, ["--cluster-announce-hostname", "lone.test", "--cluster-preferred-endpoint-type", "hostname"],
+             http=f"resolver 127.0.0.1:{DOOR + 9} ipv6=off valid=1s;\n")
+    assert dns.asked > 0
+    dns.socket.close()
+    if has_ipv6():
+        places = known_as(DOOR + 7, ["--bind", "127.0.0.1", "::1", "--cluster-announce-ip", "::1"])
+        equal(places, {f"[::1]:{DOOR + 7}"})
+    else:
+        print("# no IPv6 here", flush=True)
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
 
 
 cluster = RedisCluster(DOOR, f"{ROOT}-cluster", word=WORD)
@@ -421,7 +430,7 @@ try:
             ("a master is killed", killed),
             ("all servers are killed", restarted),
             ("in TLS", in_tls),
-            ):
+            ("known by a name, or an address of IPv6", by_name)):
         if os.environ.get("ONLY", name) in name:
             began = time.monotonic()
             tap.attempt(name, body)

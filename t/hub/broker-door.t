@@ -5,7 +5,7 @@ import os
 import re
 
 from lib.brokers import (
-    REDIS, Authority, NameServer, Redis, machine, metric, skip_without)
+    REDIS, Authority, Fleet, NameServer, Redis, metric, skip_without)
 from lib.crowd import Crowd, Line, room
 from lib.live import PORT, ROOT, Cases, Tap, await_, equal
 
@@ -19,26 +19,15 @@ DOOR, NAMES = PORT + 10, PORT + 14
 FAST = "connect_timeout 2s; command_timeout 2s; probe 500ms; reconnect max=200ms;"
 RESOLVER = f"resolver 127.0.0.1:{NAMES} ipv6=off valid=1s; resolver_timeout 2s;\n"
 LOST = r"broker \w+ \([\w.:]+\): connection lost \(([^)]*)\)"
-ngs, servers = [], []
+fleet = Fleet(LOST)
+ngs, servers, said, stop = fleet.ngs, fleet.servers, fleet.said, fleet.stop
 
 
 def start(*lines, files=None, http="", rules="", count=2):
     """Machines with a broker each of these lines."""
     blocks = http + "".join("websocket_broker b%d { %s %s }\n" % (n, line, FAST)
                             for n, line in enumerate(lines)) + rules
-    del ngs[:]
-    for number in range(count):
-        ngs.append(machine(number, blocks, case.server, 1, files))
-        ngs[-1].start()
-
-
-def stop(allowed=LOST):
-    for ng in ngs:
-        ng.stop()
-        equal(ng.loud(allowed), [])
-    for server in servers:
-        server.kill()
-    del servers[:]
+    fleet.start(blocks, case.server, count, files)
 
 
 def serve(*args, **more):
@@ -62,11 +51,6 @@ def hear(topic="room"):
     crowd[0].sock.close()
 
 
-def why(ng):
-    """What the log says of lost connections."""
-    return "\n".join(re.findall(LOST, ng.read_log()))
-
-
 def moves():
     """The name's address changes while the server there dies."""
     dns = NameServer(NAMES)
@@ -81,7 +65,7 @@ def moves():
     # A name that is gone for a while.
     del dns.names["redis.test"]
     servers[-1].kill()
-    await_(lambda: "redis.test could not be resolved: host not found" in why(ngs[0]), "it is said")
+    said("redis.test could not be resolved: host not found")
     servers[-1].start(wait=False)
     dns.names["redis.test"] = "127.0.0.2"
     hear()
@@ -91,7 +75,7 @@ def moves():
 
 def no_resolver():
     start("server redis://redis.test;", count=1)
-    await_(lambda: "no resolver defined to resolve redis.test" in why(ngs[0]), "it is said")
+    said("no resolver defined to resolve redis.test")
     stop()
 
 
@@ -104,8 +88,7 @@ def tls():
     words = {"word": "sesame"}
     start(trust + f"tls_trusted_certificate {good.authority}; tls_name redis.test;", files=words)
     hear()
-    for ng in ngs:
-        ng.stop()
+    fleet.stop_machines()
     for lines, text in (
             (f"tls_trusted_certificate {other.authority}; tls_name redis.test;",
              "certificate is refused: "),
@@ -114,10 +97,10 @@ def tls():
              "refused: hostname mismatch"),
             ("tls_name redis.test;", "certificate is refused: ")):
         start(trust + lines, files=words, count=1)
-        await_(lambda: text in why(ngs[0]), text)
+        said(text)
         equal(metric(ngs[0], "broker_connected"), 0)
         assert "sesame" not in ngs[0].read_log()
-        ngs[0].stop()
+        fleet.stop_machines()
     warned = re.compile(LOST + '|broker "b0": its server\'s certificate is not verified')
     start(trust + "tls_verify off;", files=words)
     hear()
@@ -129,7 +112,7 @@ def expired_and_own():
     old = Authority(f"{ROOT}-tls/old", "127.0.0.1", days=-1)
     serve(DOOR, tls=old, wait=False)
     start(f"server rediss://127.0.0.1:{DOOR}; tls_trusted_certificate {old.authority};", count=1)
-    await_(lambda: "refused: certificate has expired" in why(ngs[0]), "it is refused")
+    said("refused: certificate has expired")
     stop()
     own = Authority(f"{ROOT}-tls/own", "127.0.0.1")
     serve(DOOR, tls=own, options=["--tls-auth-clients", "yes"], wait=False)
@@ -147,11 +130,10 @@ def users():
     server.ask("ACL", "SETUSER", "default", "off")
     start(f"server redis://127.0.0.1:{DOOR}; user ws; password_file word;", files={"word": "word"})
     hear()
-    for ng in ngs:
-        ng.stop()
+    fleet.stop_machines()
     start(f"server redis://127.0.0.1:{DOOR}; user ws; password_file word; prefix other:;",
           files={"word": "word"}, count=1)
-    await_(lambda: "NOPERM" in why(ngs[0]), "it is said")
+    said("NOPERM")
     stop()
 
 
@@ -188,9 +170,5 @@ for name, body in (
         ("several brokers", several)):
     if os.environ.get("ONLY", name) in name:
         tap.attempt(name, body)
-    for ng in ngs:
-        ng.kill()
-    for server in servers:
-        server.kill()
-    del servers[:]
+    fleet.kill()
 tap.done()

@@ -6,8 +6,9 @@ import os
 import signal
 import time
 
+from lib import far
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
-from lib.far import SERVER, lines, put, up
+from lib.far import lines, put, put_again, serve, up
 from lib.feed import Feed, position
 from lib.live import KILLED, PORT, Cases, Tap, await_, equal
 
@@ -26,13 +27,7 @@ BROKER = """
     websocket_topic "short:*" history=50 ttl=1s;
     websocket_topic "home:*" history=5 broker=off;
 """ % DOOR
-case.server += SERVER
-case.handler("/confirm", """
-    local args = ngx.req.get_uri_args()
-    local n, sequence, cursor = require("resty.websocket").publish(args.t, args.data,
-        { confirm = args.confirm ~= "no", idempotency_key = args.key })
-    ngx.print(tostring(n), " ", tostring(sequence), " ", tostring(cursor))
-""")
+serve(case)
 case.handler("/history", """
     local args = ngx.req.get_uri_args()
     local messages, cursor = require("resty.websocket").history(args.t,
@@ -41,7 +36,6 @@ case.handler("/history", """
     for i, message in ipairs(messages) do messages[i] = message.data end
     ngx.print(table.concat(messages, ","), " ", cursor)
 """)
-case.handler("/forget", 'ngx.print(tostring(require("resty.websocket").forget(ngx.var.arg_t)))')
 case.handler("/log", 'local _, err = pcall(require("resty.websocket").publish, "h:x", "x", {confirm = true})'
              ' ngx.log(ngx.NOTICE, "said: ", tostring(err))', "return 200;", "log")
 case.handler("/subscribe", """
@@ -59,33 +53,12 @@ def fresh():
 
 
 def everywhere():
-    """What is published anywhere all have, in one order, and whoever comes later on any machine."""
+    """What is published anywhere all have, in one order, one offset after the other."""
     topic = fresh()
-    feeds = [Feed(ng, topic) for ng in ngs]
-    for feed in feeds:
-        equal(feed.line(), {"topic": topic, "cursor": feed.cursor, "resumed": False, "count": 0})
-    cursors = [put(ngs[n % MACHINES], topic, f"m{n}") for n in range(10)]
+    cursors = far.everywhere(ngs, topic, fresh())
     equal([position(cursor)[1] for cursor in cursors], list(range(1, 11)))
-    for feed in feeds:
-        lines(feed, [f"m{n}" for n in range(10)])
-        equal(feed.cursor, cursors[-1])
-        feed.close()
     for ng in ngs:
-        later = Feed(ng, topic, cursors[4])
-        line = later.line()
-        equal((line["resumed"], line["count"]), (True, 5))
-        lines(later, [f"m{n}" for n in range(5, 10)])
-        later.close()
-        newest = Feed(ng, topic, "-2")
-        newest.line()
-        lines(newest, ["m8", "m9"])
-        newest.close()
         equal(ask(ng, f"/history?t={topic}&limit=3&since={cursors[0]}")[1], f"m1,m2,m3 {cursors[3]}")
-        got = json.loads(ask(ng, f"/topic?t={topic}&limit=2")[1])
-        equal([m["data"] for m in got["messages"]], ["m8", "m9"])
-        equal(got["cursor"], cursors[-1])
-        # It grants nothing, and means nothing elsewhere.
-        equal(ask(ng, f"/topic?t={fresh()}&since={cursors[0]}")[0], 400)
 
 
 def answers():
@@ -148,39 +121,9 @@ def long():
     equal(count(redis.ask("INFO", "commandstats")), count(reads), "a copy is read, not the broker")
 
 
-def put_again(topic, data):
-    """After a fault: a busy machine may take what was slow for another loss."""
-    await_(lambda: ask(ngs[1], f"/topic?t={topic}", "POST", data)[0] == 202, "it is published again")
-
-
 def survives(fault, told=False):
-    """Live subscribers get every message over a fault, or are told; and so do those who come back."""
-    topic = fresh()
-    feeds = [Feed(ng, topic) for ng in ngs]
-    [feed.line() for feed in feeds]
-    put(ngs[0], topic, "before")
-    [lines(feed, ["before"]) for feed in feeds]
-    cursor = feeds[0].cursor
-    fault()
-    up(ngs)
-
-    put_again(topic, "after")
-    for feed in feeds:
-        if fault is not gateways_killed:  # which took theirs along
-            line = feed.line()
-            if told:
-                equal(line.get("reason"), "epoch", line)
-                if position(line["cursor"])[1] > 0:
-                    continue  # it is told where "after" stands already
-                line = feed.line()
-            equal(line.get("data"), "after")
-        feed.close()
-    for ng in ngs:
-        feed = Feed(ng, topic, cursor)
-        line = feed.line()
-        equal(line["resumed"], not told, line)
-        equal(line.get("reason"), "epoch" if told else None)
-        feed.close()
+    # The feeds of workers that are killed end with them.
+    far.survives(ngs, fresh(), fault, "epoch" if told else None, live=fault is not gateways_killed)
 
 
 def killed_empty():
@@ -276,7 +219,7 @@ def down():
     equal(line["resumed"], True)
     lines(feed, ["b"])
     up(ngs)
-    put_again(topic, "c")
+    put_again(ngs[1], topic, "c")
     # What was not confirmed may have waited in the connection.
     while (line := feed.line())["data"] == "x":
         pass

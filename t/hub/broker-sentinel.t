@@ -1,8 +1,6 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Redis watched by three Sentinels: machines find the master through any of them, leave it when another
 # takes its place, whether it was killed or stopped, and what the new one may not have is told.
-import http.client
-import json
 import os
 import shutil
 import signal
@@ -10,8 +8,9 @@ import subprocess
 import time
 
 from lib.brokers import REDIS, Redis, machine, metric, skip_without
+from lib.far import SERVER, put_once
 from lib.feed import Feed
-from lib.live import PATIENCE, PORT, ROOT, Cases, Tap, await_, equal
+from lib.live import PORT, ROOT, Cases, Tap, await_, equal
 
 SENTINEL = shutil.which("redis-sentinel")
 skip_without(REDIS and SENTINEL, "redis-sentinel")
@@ -28,11 +27,7 @@ BROKER = f"""
     }}
     websocket_topic "h:*" history=50 ttl=5m;
 """
-case.server += """
-location = /metrics { websocket_status prometheus; }
-location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
-location = /topic { websocket_publish $arg_t; }
-"""
+case.server += SERVER
 LOST = r"broker main \(mymaster of [\d.:]+\): connection lost"
 folder = f"{ROOT}-sentinel"
 shutil.rmtree(folder, ignore_errors=True)
@@ -48,19 +43,6 @@ def sentinel(port):
                   "sentinel down-after-milliseconds mymaster 1000\n"
                   "sentinel failover-timeout mymaster 5000\n")
     return subprocess.Popen([SENTINEL, conf], stdout=subprocess.DEVNULL, cwd=folder)
-
-
-def put(ng, topic, data):
-    """Until it is taken; whatever became of the tries before, its key makes it one message."""
-    def taken():
-        web = http.client.HTTPConnection("127.0.0.1", ng.port, timeout=PATIENCE)
-        keys = {"Idempotency-Key": f"k{data}"} if topic.startswith("h:") else {}
-        web.request("POST", f"/topic?t={topic}", data, keys)
-        answer = web.getresponse()
-        text = answer.read()
-        web.close()
-        return answer.status == 202 and json.loads(text)
-    return await_(taken, f"{data} is taken")
 
 
 def master():
@@ -87,7 +69,7 @@ def heard(topic="plain"):
     feed.sock.settimeout(0.2)
 
     def arrives():
-        put(ngs[0], topic, "x")
+        put_once(ngs[0], topic, "x")
         try:
             return feed.line()["data"] == "x"
         except (TimeoutError, OSError):
@@ -107,14 +89,14 @@ def over(fault, cure):
     topic = next(names)
     feeds = [Feed(ng, topic) for ng in ngs]
     [feed.line() for feed in feeds]
-    put(ngs[0], topic, "before")
+    put_once(ngs[0], topic, "before")
     equal([feed.line()["data"] for feed in feeds], ["before"] * 2)
     old = master()
     began = time.monotonic()
     fault(servers[SERVERS.index(old)])
     await_(lambda: master() != old, "another master")
-    put(ngs[0], topic, "after")
-    end = put(ngs[1], topic, "last")["cursor"]
+    put_once(ngs[0], topic, "after")
+    end = put_once(ngs[1], topic, "last")["cursor"]
     for feed in feeds:
         # Whoever is told when there are messages already goes on behind them.
         got = []
@@ -127,7 +109,7 @@ def over(fault, cure):
     print(f"# {time.monotonic() - began:.1f} s")
     cure(servers[SERVERS.index(old)])
     # The old one, which took itself for the master, is nobody's.
-    put(ngs[0], topic, "again")
+    put_once(ngs[0], topic, "again")
     feed = Feed(ngs[1], topic, "-1")
     feed.line()
     equal(feed.line()["data"], "again")

@@ -4,6 +4,7 @@ their numbers, a name server, and certificates."""
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -213,7 +214,7 @@ class Nats:
     def __init__(self, port, folder, name="a", jetstream=True, tls=None, cluster=None, lines="", login=None, wait=True):
         self.port, self.folder, self.name, self.tls, self.login = port, folder, name, tls, login or {}
         os.makedirs(folder, exist_ok=True)
-        lines += f'\nlisten: 127.0.0.1:{port}\nserver_name: {name}\nlame_duck_grace_period: "1s"\nlame_duck_duration: "30s"\n'
+        lines += f'\nlisten: 127.0.0.1:{port}\nserver_name: {name}\nlame_duck_grace_period: "3s"\nlame_duck_duration: "30s"\n'
         if jetstream:
             lines += f'jetstream {{ store_dir: "{folder}/{name}" }}\n'
         if cluster:
@@ -304,6 +305,46 @@ def machine(number, http, server, workers=2, files=None):
             out.write(text + "\n")
         os.chmod(f"{ng.root}/conf/{name}", 0o600)
     return ng
+
+
+class Fleet:
+    """Machines of one configuration after another, and the servers that they talk to, for tests of how
+    the ones get to the others. `lost`: what the log says of a connection, and in brackets why."""
+
+    def __init__(self, lost):
+        self.lost, self.ngs, self.servers = lost, [], []
+
+    def start(self, http, server, count=2, files=None):
+        del self.ngs[:]
+        for number in range(count):
+            self.ngs.append(machine(number, http, server, 1, files))
+            self.ngs[-1].start()
+
+    def stop_machines(self, allowed=None):
+        for ng in self.ngs:
+            assert ng.stop() == 0
+            loud = ng.loud(allowed or self.lost)
+            assert not loud, loud
+
+    def stop(self, allowed=None):
+        self.stop_machines(allowed)
+        for server in self.servers:
+            server.kill()
+        del self.servers[:]
+
+    def kill(self):
+        """What a test that has failed has left."""
+        for one in self.ngs + self.servers:
+            one.kill()
+        del self.servers[:]
+
+    def why(self, ng):
+        """What the log says of lost connections."""
+        return "\n".join(re.findall(self.lost, ng.read_log()))
+
+    def said(self, text):
+        """The first machine says this of one."""
+        await_(lambda: text in self.why(self.ngs[0]), f"{text!r} is said, beside {self.why(self.ngs[0])!r}")
 
 
 def ask(ng, path, method="GET", body=None, **headers):

@@ -15,6 +15,18 @@ location = /topic { websocket_publish $arg_t get delete; }
 """
 
 
+def serve(case):
+    """What is asked of machines by its Lua: to publish with or without confirm, and to forget."""
+    case.server += SERVER
+    case.handler("/confirm", """
+        local args = ngx.req.get_uri_args()
+        local n, sequence, cursor = require("resty.websocket").publish(args.t, args.data,
+            { confirm = args.confirm ~= "no", idempotency_key = args.key })
+        ngx.print(tostring(n), " ", tostring(sequence), " ", tostring(cursor))
+    """)
+    case.handler("/forget", 'ngx.print(tostring(require("resty.websocket").forget(ngx.var.arg_t)))')
+
+
 def put(ng, topic, data, **headers):
     """Publishes by HTTP, which confirms."""
     status, text = ask(ng, f"/topic?t={topic}", "POST", data, **headers)
@@ -25,6 +37,17 @@ def put(ng, topic, data, **headers):
 def put_again(ng, topic, data):
     """After a fault: a busy machine may take what was slow for another loss."""
     await_(lambda: ask(ng, f"/topic?t={topic}", "POST", data)[0] == 202, "it is published again")
+
+
+def put_once(ng, topic, data):
+    """Until it is taken; whatever became of the tries before, its key makes it one message."""
+    keys = {"Idempotency-Key": f"k{data}"} if topic.startswith("h:") else {}
+
+    def taken():
+        status, text = ask(ng, f"/topic?t={topic}", "POST", data, **keys)
+        assert status in (202, 503, 504), f"{status} {text}"
+        return status == 202 and json.loads(text)
+    return await_(taken, f"{data} is taken")
 
 
 def up(ngs):
@@ -71,10 +94,12 @@ def everywhere(ngs, topic, other):
         equal([m["data"] for m in got["messages"]], ["m1", "m2", "m3"])
         # It grants nothing, and means nothing elsewhere.
         equal(ask(ng, f"/topic?t={other}&since={cursors[0]}")[0], 400)
+    return cursors
 
 
-def survives(ngs, topic, fault, reason=None):
-    """Live subscribers get every message over a fault, or are told; and so do those who come back."""
+def survives(ngs, topic, fault, reason=None, live=True):
+    """Live subscribers get every message over a fault, if they outlive it, or are told; and so do those
+    who come back."""
     feeds = [Feed(ng, topic) for ng in ngs]
     [feed.line() for feed in feeds]
     put(ngs[0], topic, "before")
@@ -83,7 +108,7 @@ def survives(ngs, topic, fault, reason=None):
     fault()
     up(ngs)
     put_again(ngs[1], topic, "after")
-    for feed in feeds:
+    for feed in feeds if live else ():
         line = feed.line()
         if reason:
             equal(line.get("reason"), reason, line)
@@ -92,6 +117,8 @@ def survives(ngs, topic, fault, reason=None):
                 continue  # it is told where "after" stands already
             line = feed.line()
         equal(line.get("data"), "after")
+        feed.close()
+    for feed in () if live else feeds:
         feed.close()
     for ng in ngs:
         feed = Feed(ng, topic, cursor)
