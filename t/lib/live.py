@@ -261,7 +261,8 @@ class Tap:
             self.result(name)
         except Exception as error:  # any failure is this case's failure
             where = traceback.extract_tb(error.__traceback__)
-            lines = [str(f.lineno) for f in where if f.filename == sys.argv[0]]
+            own = os.path.abspath(sys.argv[0])
+            lines = [str(f.lineno) for f in where if os.path.abspath(f.filename) == own]
             at = f"\nat line {', '.join(lines)}" if lines else ""
             self.result(name, f"{type(error).__name__}: {error or '(no text)'}{at}")
 
