@@ -1,7 +1,8 @@
 //! What nginx's access log needs of a request that is freed before its line is written: the values of
 //! variables are saved, those that only the end knows are made then. Of a variable that is not known here
 //! nobody can say which it is, so a location with one keeps its requests, as does one with a log that is
-//! not known: a handler of another module (`log_by_lua` is one), a path with variables.
+//! not known: a handler of another module (`log_by_lua` is one), a path with variables. What a variable
+//! that can be saved is made of (a `map`) is seen by what it asks for while it is saved.
 //!
 //! The log module's configuration is private to it. These structs have been the same since nginx 1.7,
 //! and are believed only where what their arrays say of themselves fits.
@@ -61,8 +62,8 @@ struct Op {
 struct Plan {
     /// To be saved.
     saved: Vec<u16>,
-    /// All that only the end knows, of the whole configuration.
-    ends: Vec<u16>,
+    /// All that cannot be, of the whole configuration.
+    unsaved: Vec<u16>,
 }
 
 /// A location, as far as its log is concerned.
@@ -73,9 +74,10 @@ struct Known {
 }
 
 thread_local! {
-    /// By configuration and location. Configurations of before are known too where nginx runs as one
-    /// process.
-    static KNOWN: RefCell<HashMap<(usize, usize), Rc<Known>>> = RefCell::default();
+    /// By location: where its configuration lies. A worker has one configuration; nginx that runs as one
+    /// process lives on after a reload, but takes no connections any more (ngx_single_process_cycle
+    /// leaves the new cycle without any).
+    static KNOWN: RefCell<HashMap<usize, Rc<Known>>> = RefCell::default();
 }
 
 /// Values of variables: for each its index, its length and its bytes.
@@ -96,9 +98,9 @@ pub(super) unsafe fn save(r: *mut ffi::ngx_http_request_t) -> Result<Saved, Stri
         let values = (*r).variables;
         // What is asked here must not be what is logged, should the request stay.
         let before = ffi::slice(values.cast_const(), variables(r).len()).to_vec();
-        for end in &plan.ends {
-            (*values.add((*end).into())).set_valid(0);
-            (*values.add((*end).into())).set_not_found(0);
+        for index in &plan.unsaved {
+            (*values.add((*index).into())).set_valid(0);
+            (*values.add((*index).into())).set_not_found(0);
         }
         let mut all = Vec::new();
         for index in &plan.saved {
@@ -109,17 +111,17 @@ pub(super) unsafe fn save(r: *mut ffi::ngx_http_request_t) -> Result<Saved, Stri
             all.extend_from_slice(&bytes.map_or(NOT_FOUND, |b| b.len() as u32).to_ne_bytes());
             all.extend_from_slice(bytes.unwrap_or_default());
         }
-        // A map's value may depend on what only the end knows, and has asked for it then.
-        let asked = |end: &&u16| {
-            let value = &*values.add((**end).into());
+        // A map's value may depend on what cannot be saved, and has asked for it then.
+        let asked = |index: &&u16| {
+            let value = &*values.add((**index).into());
             value.valid() != 0 || value.not_found() != 0
         };
-        match plan.ends.iter().find(asked) {
-            Some(end) => {
+        match plan.unsaved.iter().find(asked) {
+            Some(index) => {
                 ptr::copy_nonoverlapping(before.as_ptr(), values, before.len());
                 Err(format!(
                     "a variable of their log depends on ${}",
-                    String::from_utf8_lossy(variables(r)[usize::from(*end)].name.as_bytes())
+                    String::from_utf8_lossy(variables(r)[usize::from(*index)].name.as_bytes())
                 ))
             }
             None => Ok(Saved(all.into_boxed_slice())),
@@ -190,7 +192,7 @@ pub(super) unsafe fn tell_once(r: *mut ffi::ngx_http_request_t, reason: &str) {
 /// `r` must be alive.
 unsafe fn known(r: *mut ffi::ngx_http_request_t) -> Rc<Known> {
     // SAFETY: by contract.
-    let key = unsafe { (ffi::ngx_cycle as usize, (*r).loc_conf as usize) };
+    let key = unsafe { (*r).loc_conf as usize };
     KNOWN.with_borrow_mut(|all| {
         let make = || {
             // SAFETY: as above.
@@ -250,11 +252,12 @@ impl Plan {
                 false => elements(logs).ok_or_else(unknown)?,
             };
             let variables = variables(r);
-            let ends = (0..variables.len()).filter(|n| kind_of(&variables[*n]) == Kind::End);
-            let mut plan = Plan { saved: Vec::new(), ends: ends.map(|n| n as u16).collect() };
             if variables.len() > usize::from(u16::MAX) {
                 return Err("there are too many variables".to_string());
             }
+            let unsaved = (0..variables.len()).filter(|n| kind_of(&variables[*n]) != Kind::Saved);
+            let unsaved = unsaved.map(|n| n as u16).collect();
+            let mut plan = Plan { saved: Vec::new(), unsaved };
             for log in logs {
                 if !log.script.is_null() {
                     return Err("the path of their log has variables".to_string());

@@ -41,13 +41,15 @@ case.server = """
     location = /big { websocket_send_buffer 4m; content_by_lua_block {
         require("resty.websocket").serve{
             on_open = function(ws) ws:send(("x"):rep(3000000)) ws:close(1000, "", 0) end } } }
-    location = /stuck { websocket_send_timeout 300ms; websocket_send_buffer 8m; content_by_lua_block {
+    location = /logged { error_log logs/own.log info; websocket_subscribe a; }
+    location = /stuck { error_log logs/own.log info; websocket_send_timeout 300ms; websocket_send_buffer 8m; content_by_lua_block {
         local live, id = require "live", ngx.var.arg_id
         require("resty.websocket").serve{
             on_open = function(ws) ws:send(("x"):rep(6000000)) ws:close(1000, "", 0) end,
             on_close = function(ws, code) live.report_as(id, code) end } } }
     location = /pinged { websocket_ping_interval 50ms; websocket_ping_timeout 100ms;
         websocket_subscribe a; }
+    location = /beaten { websocket_ping_interval 50ms; websocket_ping_timeout 100ms; ECHO }
     location = /many { ECHO }
     location = /brief { keepalive_timeout 0; lingering_close off; ECHO }
 """.replace("ECHO", ECHO)
@@ -237,6 +239,23 @@ def _(ng):
     await_(lambda: re.search(r"broke a rule.*client: 192\.0\.2\.77", ng.read_log()), "the line")
 
 
+def own_log(ng):
+    with open(f"{ng.root}/logs/own.log") as log:
+        return log.read()
+
+
+@case("what it logs is in the error log of its location")
+def _(ng):
+    broken = ng.read_log().count("broke a rule")
+    peer = Peer(ng, "/logged")
+    freed(ng)
+    peer.send(b"\xff\xff")
+    equal(peer.frame()[0], CLOSE)
+    peer.close()
+    await_(lambda: re.search(r"broke a rule.*client: 127\.0\.0\.1", own_log(ng)), "the line")
+    equal(ng.read_log().count("broke a rule"), broken)
+
+
 @case("what was sent before the end arrives, however slowly")
 def _(ng):
     peer = Peer(ng, "/big", window=8192)
@@ -255,13 +274,16 @@ def _(ng):
     equal(peer.report() in ("1000", "1006"), True)
     await_(lambda: ng.connections() == 0, "it is gone")
     peer.close()
+    # That is known when it has a request again.
+    assert "client timed out while output was pending" in own_log(ng), own_log(ng)
 
 
-@case("a heartbeat without an answer")
+@case("a heartbeat without an answer, which is due when the request is freed")
 def _(ng):
-    peer = Peer(ng, "/pinged")
-    await_(lambda: ng.connections() == 0, "it is gone")
-    peer.close()
+    for path in "/pinged", "/beaten":
+        peer = Peer(ng, path)
+        await_(lambda: ng.connections() == 0, "it is gone")
+        peer.close()
 
 
 @case("reset, and cut in a message")

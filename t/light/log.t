@@ -1,7 +1,8 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # The access log of connections whose request was freed after the upgrade: the same lines as of those
 # that keep it. The same conversations are held with `websocket_detach` on and off, and what was logged is
-# compared, format by format; which of them keep their requests all the same, and that they say why.
+# compared, format by format; which of them keep their requests all the same, and that they say why. Then
+# the logs of connections that a reload finds open.
 import re
 
 from lib.live import PORT, Nginx, Tap, await_, equal
@@ -35,6 +36,8 @@ FORMATS = {
     "if a": ("logged $uri", "", None),
     "if b": ("logged $uri", "", None),
     "map over a count": ("$of_count", "", "a variable of their log depends on \\$websocket_messages_in"),
+    "map over unknown": ("$of_date", "", "a variable of their log depends on \\$date_gmt"),
+    "if group": ("logged $uri", "", "the condition of their log has a group of a match"),
     "if status": ("logged $uri", "", "a variable of their log depends on \\$status"),
     "connection": ("$connection_requests|$pipe|$server_addr|$server_name|$scheme|$https|$hostname|"
                    "$nginx_version", "", None),
@@ -54,8 +57,11 @@ FORMATS = {
 LOGS = {"off": "access_log off;",
         "if a": "access_log %s if=$from_one;",
         "if b": "access_log %s if=$from_two;",
+        "if group": "access_log %s if=$1;",
         "if status": "access_log %s if=$is_101;",
         "path": "access_log logs/$arg_x.log %s;"}
+# Locations that are no path.
+PLACES = {"captured": "~ ^/%s/(?<part>capt)ured", "if group": "~ ^/%s/(if)-group"}
 ESCAPES = {"json": "escape=json ", "none": "escape=none "}
 # What differs from one connection to the next.
 VARIES = re.compile(r"\d\d/\w{3}/\d{4}:[\d:]+ \+0000|\d{4}-\d\d-\d\dT[\d:+]+|\b[0-9a-f]{32}\b|"
@@ -68,6 +74,7 @@ HTTP = """
     map $cookie_a $of_cookie { 1 one; default none; }
     map $status $of_status { 101 switched; default $http_none; }
     map $websocket_messages_in $of_count { 1 one; default none; }
+    map $date_gmt $of_date { "" none; default dated; }
     map $status $is_101 { 101 1; default 0; }
     map $arg_x $from_one { one 1; default ""; }
     map $arg_x $from_two { two 1; default 0; }
@@ -78,6 +85,10 @@ HTTP = """
 
 def slug(name):
     return name.replace(" ", "-")
+
+
+def place(kind, name):
+    return PLACES.get(name, f"= /%s/{slug(name)}") % kind
 
 
 def config(detach):
@@ -94,8 +105,10 @@ def config(detach):
         for kind, content in ("sub", "websocket_subscribe a;"), ("serve", """content_by_lua_block {
                 require("resty.websocket").serve{
                     on_message = function(ws, data) ws:send(data) end } }"""):
-            place = f"= /{kind}/{slug(name)}" if name != "captured" else f"~ ^/{kind}/(?<part>capt)ured"
-            server += f"location {place} {{ {access} {directives} {content} }}\n"
+            server += f"location {place(kind, name)} {{ {access} {directives} {content} }}\n"
+    # So many more formats move those that locations have taken already.
+    more = "".join(f"log_format more{n} '$uri';\n" for n in range(100))
+    server += f"}} {more} server {{ listen 127.0.0.1:{PORT + 1};\n"
     return dict(http=http, server=server)
 
 
@@ -189,8 +202,51 @@ if len(seen) == 2:
             equal(len(logged[name] or []), count, "how many")
             for kind in "sub", "serve":
                 equal(freed[kind, name], reason is None, f"freed ({kind})")
-                said = re.findall(rf'\[notice\] .*location "/{kind}/{slug(name)}" keep their '
+                location = re.escape(place(kind, name).split(" ", 1)[1])
+                said = re.findall(rf'\[notice\] .*location "{location}" keep their '
                                   f"requests: {reason}", errors)
                 equal(len(said), 0 if reason is None else 1, f"said ({kind})")
         tap.attempt(name, same)
+
+
+def reloaded():
+    """Connections that a reload finds open are logged as their configuration says, not as the new one."""
+    def sections(n):
+        text, what = [("first", "$arg_x"), ("second", "$http_host")][n % 2]
+        return dict(
+            http="websocket_shutdown_close off; map $arg_x $of_arg { default " + text + "; } "
+                 f"log_format changing '{n % 2} $of_arg $uri {what}';",
+            server="location = /sub { access_log logs/changing.log changing; websocket_subscribe a; }")
+
+    def lines():
+        with open(f"{ng.root}/logs/changing.log") as log:
+            return log.read().splitlines()
+
+    ng = Nginx(**sections(0))
+    try:
+        ng.start()
+        peers = []
+        for n in range(4):
+            if n:
+                ng.write(**sections(n))
+                ng.signal("HUP")
+                await_(lambda: ng.read_log().count("gracefully shutting down") == n, "a reload")
+            peers.append(Peer(ng, "/sub?x=one"))
+            await_(lambda: ng.sessions() == n + 1, "its session")
+            await_(lambda: writing(ng) == 0, "its request is freed")
+        for n, peer in enumerate(peers):
+            peer.send(frame(CLOSE, b"\x03\xe8"))
+            equal(peer.frame(), (CLOSE, b"\x03\xe8"))
+            equal(peer.rest(), b"")
+            peer.close()
+            await_(lambda: len(lines()) == n + 1, "its line")
+        equal(lines(), ["0 first /sub one", "1 second /sub t"] * 2)
+        equal(ng.stop(), 0, "exit code of nginx")
+        loud = ng.loud()
+        assert not loud, loud[:10]
+    finally:
+        ng.kill()
+
+
+tap.attempt("a reload changes a format", reloaded)
 tap.done()
