@@ -99,6 +99,50 @@ case.handler("/fails", """
 """)
 
 
+# As /fails.
+case.handler("/exits", """
+    package.loaded.exiting = { id = ngx.var.arg_id, report = live.report_as }
+    live.report(require("resty.websocket").serve {
+        on_message = function(ws, data) ws:send(data) end,
+        on_close = function(ws, code)
+            local exiting = package.loaded.exiting
+            exiting.report(exiting.id, "close", code)
+        end,
+    })
+    if ngx.var.arg_later then live.take_signal() end
+    ngx.exit(tonumber(ngx.var.arg_status))
+""")
+
+
+def exits(ng, status):
+    """Both at once and after a wait."""
+    for later in "", "&later=1":
+        peer = Peer(ng, f"/exits?status={status}{later}")
+        equal(peer.report(), "true")
+        if later:
+            peer.signal()
+        yield peer
+
+
+@case("ngx.exit after serve() is a return", logs="attempt to set status 404")
+def _(ng):
+    for status in 0, 200, 404:
+        for peer in exits(ng, status):
+            for _ in range(2):
+                peer.send(frame(TEXT, "a"))
+                equal(peer.frame(), (TEXT, b"a"))
+            closed(peer)
+            equal(peer.report(), "close | 1000")
+
+
+@case("but a failure with ngx.ERROR, 408 and 499, and 444 cuts the connection")
+def _(ng):
+    for status in -1, 408, 499, 444:
+        for peer in exits(ng, status):
+            equal(peer.rest(), b"" if status == 444 else bytes([CLOSE]) + b"\x02\x03\xf3")
+            equal(peer.report(), "close | 1006" if status == 444 else "close | 1011")
+
+
 @case("a peer that goes without a word")
 def _(ng):
     peer = Peer(ng, "/order")
