@@ -363,6 +363,7 @@ unsafe extern "C" fn write_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
             unsafe { (*ev).set_timedout(0) };
             return owner.drain_timeout();
         }
+        owner.socket().begin_write();
         owner.flush();
     });
 }

@@ -102,6 +102,8 @@ impl Leg {
                     ffi::ngx_del_timer(ev);
                 }
             }
+            leg.wire.set(c);
+            leg.wire.uncross();
             (*c).data = data;
             // As of a client: what a peer does is no error of ours.
             (*c).set_log_error(ffi::ngx_connection_log_error_e_NGX_ERROR_INFO);
@@ -120,7 +122,6 @@ impl Leg {
         }
         // SAFETY: by contract.
         leg.mark.set((unsafe { (*c).fd }, data));
-        leg.wire.set(c);
     }
 
     /// Looks whether the connection is still open: its owner may have closed it, in whatever way the
@@ -193,6 +194,7 @@ impl Leg {
             return;
         }
         self.forget_events();
+        self.uncross();
         let c = self.wire.replace(ptr::null_mut());
         let empty: ffi::ngx_event_handler_pt = Some(ffi::ngx_http_empty_handler);
         // SAFETY: open, see `check`. Who has lent it is still there: it closes it.
@@ -268,7 +270,10 @@ unsafe extern "C" fn read_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
 unsafe extern "C" fn write_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: as above.
     unsafe {
-        told::<T>("write handler", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, T::flush);
+        told::<T>("write handler", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, |owner| {
+            owner.leg().begin_write();
+            owner.flush();
+        });
     }
 }
 

@@ -361,6 +361,7 @@ impl Link {
             let c = (*r).connection;
             self.r.set(r);
             self.c.set(c);
+            self.uncross();
             self.handlers.set((read, write));
             // The peer may be sending when the request ends: nginx reads that before it closes, as
             // its directives say (RFC 6455 7.1.1). ngx_lua does so for a raw request socket.
@@ -425,6 +426,7 @@ impl Link {
 
     /// Lets go of connection and request: handlers are given back if they are still ours.
     pub(super) fn release(&self) {
+        self.uncross();
         let c = self.c.replace(ptr::null_mut());
         self.r.set(ptr::null_mut());
         let events = self.events.replace(ptr::null_mut());

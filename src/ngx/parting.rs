@@ -362,5 +362,8 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
 unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: as above.
     let session = unsafe { session_of::<T>(ev) };
-    takeover::event("flush", &*session, || session.flush());
+    takeover::event("flush", &*session, || {
+        session.link().begin_write();
+        session.flush();
+    });
 }

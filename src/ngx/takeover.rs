@@ -254,6 +254,7 @@ unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
             // SAFETY: as above.
             unsafe { (*ev).set_timedout(0) };
         }
+        session.link().begin_write();
         flush(&session);
     });
 }

@@ -20,6 +20,9 @@ pub struct Wire {
     reads: Cell<u32>,
     /// The write event is asleep, see `sleep`.
     asleep: Cell<bool>,
+    /// TLS cannot read before it has written, or write before it has read, see `uncross`.
+    read_waits: Cell<bool>,
+    write_waits: Cell<bool>,
 }
 
 /// After so many reads others have their turn: a peer that sends faster than we read would keep the
@@ -28,7 +31,13 @@ const READS: u32 = 16;
 
 impl Wire {
     pub(super) fn new(c: *mut ffi::ngx_connection_t) -> Wire {
-        Wire { c: Cell::new(c), reads: Cell::new(0), asleep: Cell::new(false) }
+        Wire {
+            c: Cell::new(c),
+            reads: Cell::new(0),
+            asleep: Cell::new(false),
+            read_waits: Cell::new(false),
+            write_waits: Cell::new(false),
+        }
     }
 
     pub(super) fn get(&self) -> *mut ffi::ngx_connection_t {
@@ -55,9 +64,58 @@ impl Wire {
         !c.is_null() && unsafe { (*(*c).read).ready() != 0 }
     }
 
-    /// An event has come: reading may go on.
+    /// An event has come: reading may go on. To be called by the handler of the read event.
     pub(super) fn begin_turn(&self) {
         self.reads.set(0);
+        if self.write_waits.get() {
+            self.write_waits.set(false);
+            self.post(|c| c.write);
+        }
+    }
+
+    /// To be called by the handler of the write event.
+    pub(super) fn begin_write(&self) {
+        if self.read_waits.get() && self.is_writable() {
+            self.read_waits.set(false);
+            self.post(|c| c.read);
+        }
+    }
+
+    fn is_writable(&self) -> bool {
+        let c = self.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*(*c).write).ready() != 0 }
+    }
+
+    /// Has the handler of an event called once more in this turn.
+    fn post(&self, event: impl FnOnce(&ffi::ngx_connection_t) -> *mut ffi::ngx_event_t) {
+        // SAFETY: not null means alive; nginx unlinks the events when the connection is closed.
+        unsafe {
+            if let Some(c) = self.get().as_ref() {
+                ffi::ngx_post_event(event(c), ptr::addr_of_mut!(ffi::ngx_posted_events));
+            }
+        }
+    }
+
+    /// A peer that changes its keys (RFC 8446 4.6.3) may have TLS wait for the other direction: nginx
+    /// puts a handler of its own on that event, and the one of before aside until a read, or a write,
+    /// succeeds (ngx_ssl_handle_recv, ngx_ssl_write). Time-outs and notices to quit would miss ours
+    /// meanwhile, and what is put back then may be the handler of an owner that is no more. So it is
+    /// put back at once, and what waits is tried again when the event of the other direction comes.
+    pub(super) fn uncross(&self) {
+        // SAFETY: not null means alive.
+        unsafe {
+            let Some(c) = self.get().as_ref() else { return };
+            let Some(ssl) = c.ssl.as_mut() else { return };
+            if ssl.saved_write_handler.is_some() {
+                (*c.write).handler = ssl.saved_write_handler.take();
+                self.read_waits.set(true);
+            }
+            if ssl.saved_read_handler.is_some() {
+                (*c.read).handler = ssl.saved_read_handler.take();
+                self.write_waits.set(true);
+            }
+        }
     }
 
     /// Counts a read that has brought something. After the last of a turn nginx reports the rest in
@@ -111,8 +169,12 @@ impl Wire {
         if matches!(got, Recv::Data(_)) {
             self.count_read();
         }
-        if matches!(got, Recv::Data(_) | Recv::Again) && !self.is_ready() {
-            self.want_read();
+        if matches!(got, Recv::Data(_) | Recv::Again) {
+            if self.is_ready() {
+                self.uncross();
+            } else {
+                self.want_read();
+            }
         }
         got
     }
@@ -201,6 +263,7 @@ impl Wire {
             unsafe { (*c).set_error(1) };
             return Sent::Failed(errno);
         }
+        self.uncross();
         let taken = bufs[..used]
             .iter()
             .zip(parts)

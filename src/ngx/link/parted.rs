@@ -46,6 +46,7 @@ impl Link {
         let mut due = None;
         let (c, events) = (self.c.get(), self.events.replace(ptr::null_mut()));
         self.rouse();
+        self.uncross();
         // SAFETY: `may_part` means that both are alive; the events are unlinked before they go.
         unsafe {
             for ev in [(*c).read, (*c).write] {
@@ -92,6 +93,7 @@ impl Link {
     /// The connection of a parted link is to have a request again, or is to be closed: nothing is due
     /// by its events any more.
     pub(in crate::ngx) fn unpart(&self) -> *mut ffi::ngx_connection_t {
+        self.uncross();
         let c = self.c.replace(ptr::null_mut());
         // SAFETY: parted means that it is alive.
         unsafe {
