@@ -298,6 +298,20 @@ def _(ng):
     equal(sorted([peer.report(), peer.report()]), ["close | 4001 | ", "true"])
 
 
+@case("its ids")
+def _(ng):
+    one, two = opened(ng, "/all"), opened(ng, "/all")
+    for peer in one, two:
+        equal(lua(peer, "return ws.id == ws.id and #ws.id"), "32")
+        equal(lua(peer, "return ws.request_id == ws.request_id and #ws.request_id"), "32")
+        equal(lua(peer, "return ws.protocol"), "nil")
+        equal(lua(peer, "return ws.nothing"), "nil")
+    assert lua(one, "return ws.id") != lua(two, "return ws.id")
+    assert lua(one, "return ws.request_id") != lua(two, "return ws.request_id")
+    closed(one)
+    closed(two)
+
+
 @case("ws in another request")
 def _(ng):
     peer = opened(ng, "/all")

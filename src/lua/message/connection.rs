@@ -23,6 +23,8 @@ pub const NATIVES: &[Native] = &[
     native!(c"close_fault", close_fault),
     native!(c"close_info", close_info),
     native!(c"control", control),
+    native!(c"id", id),
+    native!(c"new_id", new_id),
     native!(c"open", open),
     native!(c"receive", receive),
     native!(c"send", send),
@@ -132,27 +134,43 @@ pub(super) fn extensions(r: Request, wish: Option<&[f64]>) -> ext::Config {
     }
 }
 
-/// `open()` → session, id, request id | nil, err. The 101 response has left.
+/// `open(lean)` → session, id, request id | nil, err. The 101 response has left. `lean`: without what
+/// `id` and `new_id` make where somebody asks for it.
 pub fn open(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let lean = args.truth(1);
     match upgrade::open(r) {
         Some(session) => {
-            let id =
-                session.id().map_or(Value::Nil, |id| Value::Bytes(id.to_string().into_bytes()));
-            let session = Value::Object(Object::Session(session));
-            Outcome::three(session, id, Value::Bytes(request_id(r)))
+            let id = session.id().filter(|_| !lean).map_or(Value::Nil, text_of);
+            let request_id = match r.used_variable(b"request_id") {
+                Some(id) => Value::Bytes(id.to_vec()),
+                None if lean => Value::Nil,
+                None => random_id(),
+            };
+            Outcome::three(Value::Object(Object::Session(session)), id, request_id)
         }
         None => Outcome::nil_err("no memory"),
     }
 }
 
-/// `$request_id`. Where nothing in the configuration uses it nobody can compare it, and the bytes
-/// are ours.
-fn request_id(r: Request) -> Vec<u8> {
-    match r.used_variable(b"request_id") {
-        Some(id) => id.to_vec(),
-        None => ConnId::from_bytes(random::bytes()).to_string().into_bytes(),
-    }
+/// `id(session)` → id | nil
+pub fn id(args: &Args) -> Outcome {
+    let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    Outcome::one(session.id().map_or(Value::Nil, text_of))
+}
+
+/// `new_id()` → what stands for `$request_id` where nothing in the configuration uses that: nobody can
+/// compare it, and the bytes are ours.
+pub fn new_id(_: &Args) -> Outcome {
+    Outcome::one(random_id())
+}
+
+fn random_id() -> Value {
+    text_of(ConnId::from_bytes(random::bytes()))
+}
+
+fn text_of(id: ConnId) -> Value {
+    Value::Bytes(id.to_string().into_bytes())
 }
 
 /// `receive(session, again, nil, timeout or nil)` → data, typ | nil, err, code, reason; or yields: see

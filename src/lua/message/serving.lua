@@ -122,6 +122,28 @@ end
 
 local served = {}
 
+-- Fields that are made when a program first asks for them: strings that most connections need not keep.
+local made = { request_id = natives.new_id }
+
+
+function made.id(self)
+    return natives.id(self.session)
+end
+
+
+local function index(self, name)
+    local method = served[name]
+    if method ~= nil then
+        return method
+    end
+    local make = made[name]
+    if make then
+        local value = make(self)
+        self[name] = value
+        return value
+    end
+end
+
 
 local function no_recv()
     error("recv() on a connection whose messages go to on_message", 2)
@@ -161,4 +183,4 @@ local function begin(ws, opts)
 end
 
 
-return { mt = { __index = served }, inherit = inherit, begin = begin }
+return { mt = { __index = index }, inherit = inherit, begin = begin }
