@@ -65,7 +65,8 @@ PLACES = {"captured": "~ ^/%s/(?<part>capt)ured", "if group": "~ ^/%s/(if)-group
 ESCAPES = {"json": "escape=json ", "none": "escape=none "}
 # What differs from one connection to the next.
 VARIES = re.compile(r"\d\d/\w{3}/\d{4}:[\d:]+ \+0000|\d{4}-\d\d-\d\dT[\d:+]+|\b[0-9a-f]{32}\b|"
-                    r"\b\d+\.\d{3}\b|\w+, \d\d-\w{3}-\d{4} [\d:]+ GMT|\d+-\d+")
+                    r"\b\d+\.\d{3}\b|\w+, \d\d-\w{3}-\d{4} [\d:]+ GMT|\d+-\d+|"
+                    r"(?<=^kernel: )\d+")
 
 HTTP = """
     websocket_zone 1m;
