@@ -305,11 +305,6 @@ impl Session {
         }
     }
 
-    /// How the connection ended.
-    pub fn end(&self) -> Option<End> {
-        self.io.borrow().driver.conn.end().cloned()
-    }
-
     /// How it ended, for the numbers: of frames, what can be said of them.
     pub fn outcome(&self) -> Option<End> {
         self.io.borrow().driver.conn.outcome()

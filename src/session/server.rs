@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use ws_conn::{IoError, Tally};
+use ws_conn::{Connection, IoError, Tally};
 use ws_hub::ConnId;
 
 use super::driver::Driver;
@@ -228,6 +228,11 @@ impl Session {
         if let Some((watch, number)) = self.watch.take() {
             (watch.ended)(number);
         }
+    }
+
+    /// Asks something of the connection itself.
+    pub fn ask<R>(&self, question: impl FnOnce(&Connection) -> R) -> R {
+        question(&self.io.borrow().driver.conn)
     }
 
     /// Bytes that were sent and not yet taken by the kernel.

@@ -314,19 +314,14 @@ pub fn shutdown(args: &Args) -> Outcome {
 
 /// `close_info(connection)` → code, reason, clean | nothing while it is open.
 pub fn close_info(args: &Args) -> Outcome {
-    let end = match args.object(1) {
-        Some(Object::Session(session)) => session.end(),
-        Some(Object::Carried(conn)) => conn.borrow().conn().end().cloned(),
-        _ => return Outcome::Raise(NOT_OURS.into()),
-    };
-    match end {
+    ask(args, |conn| match conn.end() {
         Some(end) => Outcome::three(
             Value::Int(end.code().into()),
             Value::Bytes(end.reason()),
             Value::Bool(matches!(end, End::Closed { .. })),
         ),
         None => Outcome::none(),
-    }
+    })
 }
 
 /// `state(connection)` → "open", "closing", "closed"
@@ -345,10 +340,14 @@ pub fn state(args: &Args) -> Outcome {
 
 /// `buffered(connection)` → bytes queued and not yet taken by the kernel (or the cosocket).
 pub fn buffered(args: &Args) -> Outcome {
-    let bytes = match args.object(1) {
-        Some(Object::Session(session)) => session.buffered(),
-        Some(Object::Carried(conn)) => conn.borrow().conn().buffered(),
-        _ => return Outcome::Raise(NOT_OURS.into()),
-    };
-    Outcome::one(Value::Int(bytes as i64))
+    ask(args, |conn| Outcome::one(Value::Int(conn.buffered() as i64)))
+}
+
+/// Answers what the connection knows, whoever carries its bytes.
+fn ask(args: &Args, question: impl FnOnce(&Connection) -> Outcome) -> Outcome {
+    match args.object(1) {
+        Some(Object::Session(session)) => session.ask(question),
+        Some(Object::Carried(conn)) => question(conn.borrow().conn()),
+        _ => Outcome::Raise(NOT_OURS.into()),
+    }
 }
