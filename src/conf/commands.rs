@@ -58,8 +58,16 @@ static mut SLOW: [ffi::ngx_conf_enum_t; 3] = [
     ffi::ngx_conf_enum_t { name: ffi::ngx_str_t::empty(), value: 0 },
 ];
 
-/// The module's directives; nginx reads the table to its empty end.
-pub static mut COMMANDS: [ffi::ngx_command_t; 27] = [
+/// From its rows the table that nginx reads to its empty end.
+macro_rules! table {
+    ($($row:expr),+ $(,)?) => {
+        /// The module's directives.
+        pub static mut COMMANDS: [ffi::ngx_command_t; [$(stringify!($row)),+].len() + 1] =
+            [$($row),+, ffi::ngx_command_t::empty()];
+    };
+}
+
+table![
     row(c"websocket_max_message_size", ONE, SIZE, offset_of!(Location, max_message_size)),
     row(c"websocket_send_buffer", ONE, SIZE, offset_of!(Location, send_buffer)),
     row(c"websocket_recv_timeout", ONE, TIME, offset_of!(Location, recv_timeout)),
@@ -154,7 +162,6 @@ pub static mut COMMANDS: [ffi::ngx_command_t; 27] = [
         offset: 0,
         post: ptr::null_mut(),
     },
-    ffi::ngx_command_t::empty(),
 ];
 
 /// `create_main_conf` hook.

@@ -21,7 +21,7 @@ pub(super) const UNSET: usize = usize::MAX;
 /// Directives of a location. Lives in the configuration's pool and is dropped by a cleanup of that
 /// pool; what it shares with connections is counted.
 #[repr(C)]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Location {
     /// `websocket_max_message_size`, bytes.
     pub max_message_size: usize,
@@ -143,51 +143,42 @@ thread_local! {
 }
 
 impl Location {
+    /// The directives that are one number, each with its default.
+    fn numbers(&mut self) -> Vec<(&mut usize, usize)> {
+        vec![
+            (&mut self.max_message_size, 1024 * 1024),
+            (&mut self.send_buffer, 256 * 1024),
+            (&mut self.recv_timeout, 60_000),
+            (&mut self.send_timeout, 60_000),
+            (&mut self.ping_interval, UNSET),
+            (&mut self.ping_timeout, 10_000),
+            (&mut self.slow_consumer, 1),
+            (&mut self.handler_close, 1),
+            (&mut self.detach, 1),
+            (&mut self.publish_from_client, 0),
+            (&mut self.resume_limit, 300),
+            (&mut self.max_subscriptions, 0),
+        ]
+    }
+
     /// Nothing given.
     pub fn unset() -> Location {
-        Location {
-            max_message_size: UNSET,
-            send_buffer: UNSET,
-            recv_timeout: UNSET,
-            send_timeout: UNSET,
-            ping_interval: UNSET,
-            ping_timeout: UNSET,
-            slow_consumer: UNSET,
-            compression: None,
-            deflate: deflate::Config::default(),
-            shutdown_close: None,
-            handler_close: UNSET,
-            detach: UNSET,
-            publish_from_client: UNSET,
-            resume_limit: UNSET,
-            max_subscriptions: UNSET,
-            rate: None,
-            lifetime: None,
-            origins: None,
-            content: Content::default(),
+        let mut unset = Location::default();
+        for (number, _) in unset.numbers() {
+            *number = UNSET;
         }
+        unset
     }
 
     /// Takes over from the level above what was not given here, and defaults where nothing was
     /// given at all.
     pub fn merge(&mut self, prev: &Location) {
-        let pick = |own: &mut usize, above: usize, default: usize| {
+        let mut above = prev.clone();
+        for ((own, default), (above, _)) in self.numbers().into_iter().zip(above.numbers()) {
             if *own == UNSET {
-                *own = if above == UNSET { default } else { above };
+                *own = if *above == UNSET { default } else { *above };
             }
-        };
-        pick(&mut self.max_message_size, prev.max_message_size, 1024 * 1024);
-        pick(&mut self.send_buffer, prev.send_buffer, 256 * 1024);
-        pick(&mut self.recv_timeout, prev.recv_timeout, 60_000);
-        pick(&mut self.send_timeout, prev.send_timeout, 60_000);
-        pick(&mut self.ping_interval, prev.ping_interval, UNSET);
-        pick(&mut self.ping_timeout, prev.ping_timeout, 10_000);
-        pick(&mut self.slow_consumer, prev.slow_consumer, 1);
-        pick(&mut self.handler_close, prev.handler_close, 1);
-        pick(&mut self.detach, prev.detach, 1);
-        pick(&mut self.publish_from_client, prev.publish_from_client, 0);
-        pick(&mut self.resume_limit, prev.resume_limit, 300);
-        pick(&mut self.max_subscriptions, prev.max_subscriptions, 0);
+        }
         self.rate = self.rate.or(prev.rate);
         self.lifetime = self.lifetime.or(prev.lifetime);
         if self.compression.is_none() {
