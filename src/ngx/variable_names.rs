@@ -32,17 +32,10 @@ const END: &[&str] = &[
     "status",
     "time_iso8601",
     "time_local",
-    "websocket_bytes_in",
-    "websocket_bytes_out",
-    "websocket_close_code",
-    "websocket_duration",
-    "websocket_id",
-    "websocket_messages_in",
-    "websocket_messages_out",
 ];
 
 /// The same, by how the name begins.
-const END_PREFIXES: &[&str] = &["tcpinfo_"];
+const END_PREFIXES: &[&str] = &["tcpinfo_", "websocket_"];
 
 /// What is as it was with the upgrade.
 const SAVED: &[&str] = &[
@@ -108,6 +101,7 @@ const SAVED_PREFIXES: &[&str] = &[
     "sent_trailer_",
     "ssl_",
     "upstream_",
+    "websocket_upstream_",
 ];
 
 /// Which kind this variable is.
@@ -116,10 +110,10 @@ pub(super) fn kind_of(variable: &ffi::ngx_http_variable_t) -> Kind {
     let among = |names: &[&str], prefixes: &[&str]| {
         names.binary_search(&name).is_ok() || prefixes.iter().any(|p| name.starts_with(p))
     };
-    if among(END, END_PREFIXES) {
-        Kind::End
-    } else if among(SAVED, SAVED_PREFIXES) || is_configured(variable) {
+    if among(SAVED, SAVED_PREFIXES) || is_configured(variable) {
         Kind::Saved
+    } else if among(END, END_PREFIXES) {
+        Kind::End
     } else {
         Kind::Unknown
     }

@@ -45,7 +45,8 @@ FORMATS = {
     "content": ("$content_length|$content_type|$request_body|$request_body_file", "", None),
     "rates": ("$limit_rate|$limit_req_status|$limit_conn_status|$gzip_ratio", "limit_req zone=all burst=99;",
               None),
-    "upstream": ("$upstream_addr|$upstream_status|$upstream_http_x_who|$upstream_response_time", "", None),
+    "upstream": ("$upstream_addr|$upstream_status|$upstream_http_x_who|$upstream_response_time|"
+                 "$websocket_upstream_addr|$websocket_upstream_status", "", None),
     "json": ('{"agent":"$http_user_agent","referer":"$http_referer","status":"$status"}', "", None),
     "none": ("$http_user_agent $http_referer", "", None),
     "kernel": ("$tcpinfo_snd_cwnd", "", None),
