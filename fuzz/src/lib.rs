@@ -234,13 +234,13 @@ pub fn offers(data: &[u8]) {
         client_max_window_bits: bits >> 4,
         ..deflate::Config::default()
     };
-    let config = ext::Config { deflate: Some(deflate.clone()) };
+    let config = ext::Config::from(deflate.clone());
     let lines: Vec<&[u8]> = rest.split(|&b| b == b'\n').collect();
     if let Some((agreed, answer)) = ext::negotiate_server(&lines, &config) {
         // A client that demands nothing takes every answer of ours, for what we hold it to be.
-        let Agreed::Deflate(deflate::Agreed { level, .. }) = agreed;
+        let Agreed::Deflate(deflate::Agreed { level, .. }) = agreed else { panic!("{agreed:?}") };
         let client = deflate::Config { level, ..deflate::Config::default() };
-        let client = ext::Config { deflate: Some(client) };
+        let client = ext::Config::from(client);
         assert_eq!(ext::accept_response(&[answer.as_bytes()], &client), Ok(Some(agreed)));
     }
     match ext::accept_response(&lines, &config) {
@@ -252,6 +252,7 @@ pub fn offers(data: &[u8]) {
                 .contains(&agreed.client_max_window_bits));
             assert!(agreed.server_no_context_takeover || !deflate.server_no_context_takeover);
         }
+        Ok(Some(other)) => panic!("{other:?} was not wanted"),
         Ok(None) => {}
         Err(error) => drop(error.to_string()),
     }

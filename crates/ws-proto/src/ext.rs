@@ -20,6 +20,7 @@ macro_rules! registry {
     ($($(#[$doc:meta])* $file:ident: $Type:ident;)+) => {
         /// What our side wants of each extension. `None`: it is neither offered nor taken.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
         pub struct Config {
             $($(#[$doc])* pub $file: Option<$file::Config>),+
         }
@@ -34,6 +35,7 @@ macro_rules! registry {
 
         /// The extension that both sides agreed on for one connection, and how our side sends by it.
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum Agreed {
             $($(#[$doc])* $Type($file::Agreed)),+
         }

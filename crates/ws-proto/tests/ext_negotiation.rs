@@ -7,8 +7,14 @@ use ws_proto::ext::{self, Error};
 /// As a server, by what our side wants of permessage-deflate alone.
 fn negotiate_server(lines: &[&[u8]], config: &deflate::Config) -> Option<(Agreed, String)> {
     let (agreed, text) = ext::negotiate_server(lines, &wanting(config))?;
-    let ext::Agreed::Deflate(agreed) = agreed;
-    Some((agreed, text))
+    Some((deflate(agreed), text))
+}
+
+fn deflate(agreed: ext::Agreed) -> Agreed {
+    match agreed {
+        ext::Agreed::Deflate(agreed) => agreed,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// As a client.
@@ -18,11 +24,11 @@ fn client_offer(config: &deflate::Config) -> String {
 
 fn accept_response(lines: &[&[u8]], config: &deflate::Config) -> Result<Option<Agreed>, Error> {
     let agreed = ext::accept_response(lines, &wanting(config))?;
-    Ok(agreed.map(|ext::Agreed::Deflate(agreed)| agreed))
+    Ok(agreed.map(deflate))
 }
 
 fn wanting(config: &deflate::Config) -> ext::Config {
-    ext::Config { deflate: Some(config.clone()) }
+    config.clone().into()
 }
 
 #[test]

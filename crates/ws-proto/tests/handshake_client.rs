@@ -231,7 +231,7 @@ fn a_key_counts_without_the_white_space_the_server_strips() {
 }
 
 fn compressing() -> ext::Config {
-    ext::Config { deflate: Some(deflate::Config::default()) }
+    deflate::Config::default().into()
 }
 
 #[test]
