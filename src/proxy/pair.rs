@@ -37,6 +37,8 @@ pub struct Pair {
     limits: Limits,
     /// Set where a handler owns the request: it ends it, and may look at every message.
     pub(super) looks: Option<Looks>,
+    /// The last look has left something to do: messages, or a side without room for them.
+    held: Cell<bool>,
     /// Nobody is there any more who would take what comes.
     forsaken: Cell<bool>,
     done: Cell<bool>,
@@ -69,8 +71,8 @@ impl Pair {
         driver.conn.hold_close();
         let upstream = Upstream { driver, told: false, told_client: false, last: now_ms() };
         let (leg, upstream) = (Leg::new(), RefCell::new(upstream));
-        let (forsaken, done) = (Cell::new(false), Cell::new(false));
-        Rc::new(Pair { client, leg, upstream, limits, looks, forsaken, done })
+        let (held, forsaken, done) = (Cell::new(true), Cell::new(false), Cell::new(false));
+        Rc::new(Pair { client, leg, upstream, limits, looks, held, forsaken, done })
     }
 
     /// Whether both sides have ended.
@@ -107,6 +109,7 @@ impl Pair {
         let Upstream { driver, last, .. } = upstream;
         let conn = &mut driver.conn;
         let mut fits = true;
+        self.held.set(true);
         if self.forsaken.get() {
             self.client.pass(|_| true);
             conn.pass(&Worker, self.leg.io(), |_| true);
@@ -152,6 +155,8 @@ impl Pair {
             self.give_up(driver);
         }
         driver.react(&self.leg, None);
+        let quiet = driver.conn.is_quiet(self.leg.io()) && self.client.is_quiet();
+        self.held.set(!quiet);
     }
 
     /// There was no memory for a message: neither side is to miss it without being told.
@@ -223,6 +228,7 @@ impl Pair {
     /// run anywhere, uses no connection.
     pub(super) fn forsake(&self) {
         if !self.forsaken.replace(true) {
+            self.held.set(true);
             self.leg.post_flush();
         }
     }
@@ -412,6 +418,12 @@ impl Partner for Pair {
         }
     }
 
+    fn flushed(&self, quiet: bool) {
+        if !quiet || self.held.get() {
+            self.tend();
+        }
+    }
+
     fn ended(&self) {
         // We may be the ones who end the request.
         self.done.set(true);
@@ -443,12 +455,14 @@ impl Leads for Pair {
     }
 
     fn flush(&self) {
-        {
+        let quiet = {
             let driver = &mut self.upstream.borrow_mut().driver;
             self.check(driver);
+            let was_quiet = driver.conn.is_quiet(self.leg.io());
             driver.turn(&self.leg, None, false);
-        }
-        self.tend();
+            was_quiet && driver.conn.is_quiet(self.leg.io())
+        };
+        self.flushed(quiet);
     }
 
     fn timer(&self) {

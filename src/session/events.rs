@@ -45,20 +45,26 @@ impl Takeover for Session {
     }
 
     fn flush(&self) {
-        let over = {
+        let (over, partner) = {
             let mut io = self.io.borrow_mut();
             let io = &mut *io;
             let keeps = io.driver.conn.style() != Style::Frames;
             let reads = keeps && io.partner.is_none() && self.link.is_open();
+            let was_quiet = io.partner.is_some() && io.driver.conn.is_quiet(self.link.io());
             io.driver.turn(&self.link, Some(&self.waiting), reads);
             self.await_return(io);
-            io.driver.conn.is_over()
+            let conn = &io.driver.conn;
+            let quiet = was_quiet && self.link.is_open() && conn.is_quiet(self.link.io());
+            (conn.is_over(), io.partner.clone().map(|partner| (partner, quiet)))
         };
         if over {
             self.note_end();
         }
         self.told_room();
-        self.tend();
+        match partner {
+            Some((partner, quiet)) => partner.flushed(quiet),
+            None => self.tend(),
+        }
     }
 
     fn timer(&self) {

@@ -87,6 +87,11 @@ impl Session {
         conn.has_items() || conn.has_bytes(self.link.io())
     }
 
+    /// Whether nothing waits for who carries its messages.
+    pub fn is_quiet(&self) -> bool {
+        self.link.is_open() && self.io.borrow().driver.conn.is_quiet(self.link.io())
+    }
+
     /// Sends a message of our own, whatever waits.
     pub fn send_own(&self, message: Passing<'_>) -> Result<(), SendError> {
         self.io.borrow().driver.conn.admit(message.text, message.data)?;

@@ -35,6 +35,13 @@ impl Connection {
         self.receiver.has_bytes(io)
     }
 
+    /// Whether nothing waits for who carries messages: there is room for others, none has come, and no end is
+    /// near.
+    pub fn is_quiet(&self, io: &impl Io) -> bool {
+        let ends = self.is_closing() || self.is_ending() || self.held_close().is_some();
+        !ends && self.may_pass() && !self.has_items() && !self.has_bytes(io)
+    }
+
     /// Whether a part of a frame came and the rest is missing.
     pub fn is_mid_frame(&self) -> bool {
         self.receiver.is_mid_frame()
