@@ -175,6 +175,12 @@ impl Leg {
         }
     }
 
+    /// Whether it will be called so.
+    pub fn has_posted_flush(&self) -> bool {
+        // SAFETY: the event is ours.
+        unsafe { (*self.events.get()).flush.posted() != 0 }
+    }
+
     /// Has the owner's `timer` called in `ms` milliseconds, instead of when it was due before. The
     /// timer does not keep a quitting worker alive, unless `must_run`.
     pub fn set_timer(&self, ms: u64, must_run: bool) {
@@ -272,7 +278,10 @@ unsafe extern "C" fn write_handler<T: Leads>(ev: *mut ffi::ngx_event_t) {
     unsafe {
         told::<T>("write handler", (*(*ev).data.cast::<ffi::ngx_connection_t>()).data, |owner| {
             owner.leg().begin_write();
-            owner.flush();
+            // With edges, it comes along with every read event.
+            if !owner.leg().has_posted_flush() {
+                owner.flush();
+            }
         });
     }
 }

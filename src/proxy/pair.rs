@@ -419,7 +419,11 @@ impl Partner for Pair {
     }
 
     fn flushed(&self, quiet: bool) {
-        if !quiet || self.held.get() {
+        if !quiet {
+            self.held.set(true);
+        }
+        // A handler that was woken takes what has come before the end of the turn.
+        if self.held.get() && !self.leg.has_posted_flush() {
             self.tend();
         }
     }
