@@ -3,6 +3,20 @@ while a goal that it explains is missed."""
 import re
 
 REASONS = [
+    (r"^32 B.*websocket\.proxy, on_message",
+     "both make the same system calls, two reads and two sends a round trip, which are two thirds of the time. Beside them stood 16800 "
+     "instructions in user space for a round trip through the callback, 13800 through the forwarder, whose loop over cosockets "
+     "LuaJIT compiles, and 6700 through websocket_proxy. Of the 16800 LuaJIT had 3100, nginx and ngx_lua (a semaphore with a timer for each "
+     "wait) 2100, the module the rest: half of that looked at both sides after each event. Tried and kept since: output that leaves is not looked "
+     "at again, nor a write event that comes along with a read event (at opt-level 1: 25400 -> 21700). Not tried: one native in the place of put and "
+     "take, for two of four calls."),
+    (r"^16 KiB.*websocket\.proxy, on_message",
+     "websocket_proxy, without any Lua, is itself at a sixth or seventh of the forwarder, so that next to nothing is left for a callback. That wants "
+     "a string of each message: a fifth of the time is LuaJIT's, most of it its collector's, which each 16 KiB of garbage bring nearer a cycle over "
+     "all that the worker has alive; copies are a twentieth. Tried and kept: a string that the callback returns as it was is not "
+     "looked at again; a handler that waits takes the message from where it was read, since then also where a write event comes along with it, "
+     "which had it copied once more (in user space, at opt-level 1: 81100 -> 60000 instructions for a round trip). Not tried: to have the collector wait "
+     "for more of strings of this size, as it does for larger ones."),
     (r"^broadcast.*2 workers / 1",
      "both workers share one core here, so each round switches between two processes, each with memory of its own to go "
      "through. What the second costs beyond that is little: one write and one read of an eventfd, an epoll_wait and a "
