@@ -214,7 +214,7 @@ class Nats:
     def __init__(self, port, folder, name="a", jetstream=True, tls=None, cluster=None, lines="", login=None, wait=True):
         self.port, self.folder, self.name, self.tls, self.login = port, folder, name, tls, login or {}
         os.makedirs(folder, exist_ok=True)
-        lines += f'\nlisten: 127.0.0.1:{port}\nserver_name: {name}\nlame_duck_grace_period: "3s"\nlame_duck_duration: "30s"\n'
+        lines += f'\nlisten: 127.0.0.1:{port}\nserver_name: {name}\nlame_duck_grace_period: "5s"\nlame_duck_duration: "30s"\n'
         if jetstream:
             lines += f'jetstream {{ store_dir: "{folder}/{name}" }}\n'
         if cluster:

@@ -1,22 +1,27 @@
 //! NATS servers of one cluster, of which one is talked to (mod.rs). When it says that it will end
-//! (lame duck) another one is connected to first, and all that is wanted is subscribed there; then
-//! that one takes its place, and it is left a little later, when it has answered what it was asked. What
-//! both send meanwhile is told once (heard_twice.rs); histories are read at the new one from where they are.
+//! (lame duck) another one is connected to first, and all that is wanted is subscribed there. Once the
+//! other servers know that, too, nothing more is sent to the old one, and when it has answered what it
+//! was asked, the new one takes its place. What both send meanwhile is told once (heard_twice.rs);
+//! histories are read at the new one from where they are.
 //!
 //! If the server ends before that, it is as with any connection that is lost.
 
 use std::collections::VecDeque;
 
+use super::asked::What;
 use super::{Nats, Server};
 use crate::broker::contact::{Phase, PEER};
 use crate::broker::heard_twice::HeardTwice;
-use crate::broker::seam::{Action, Broker, Keep, Peer, Refused, To};
+use crate::broker::seam::{Action, Broker, Keep, Peer, Refused, State, To};
 use crate::broker::settings::{Driver, Settings};
 use crate::broker::tally::{Number, Tally};
 use crate::history::Position;
 use crate::id::NodeId;
 
-/// So long a connection is kept whose place was taken, in milliseconds.
+/// So long it takes at most, in milliseconds, until all servers know what is subscribed at one of them:
+/// until then what is published elsewhere may come by the old one alone.
+const SETTLES: u64 = 1000;
+/// So long answers of the old one are awaited, and its connection is kept after its place was taken.
 const PATIENCE: u64 = 1000;
 
 /// A connection to one of the servers.
@@ -32,6 +37,8 @@ struct Heir {
     heard: HeardTwice,
     /// Topics of histories that are followed there.
     follows: Vec<Vec<u8>>,
+    /// When it had subscribed all for the first time.
+    level_since: Option<u64>,
 }
 
 /// Who was there before.
@@ -50,13 +57,15 @@ pub struct Cluster {
     left: Option<Left>,
     last_peer: u16,
     actions: VecDeque<Action>,
+    /// The time of the last call.
+    clock: u64,
 }
 
 impl Cluster {
     /// Not started yet.
     pub fn new(server: &Server, settings: Settings, driver: Driver) -> Self {
         let now = Member { nats: Nats::new(server, settings, driver), peer: PEER };
-        Self { now, next: None, left: None, last_peer: PEER.0, actions: VecDeque::new() }
+        Self { now, next: None, left: None, last_peer: PEER.0, actions: VecDeque::new(), clock: 0 }
     }
 
     /// Who a connection belongs to.
@@ -72,7 +81,8 @@ impl Cluster {
     }
 
     /// Begins with another server once one says that it will end, and gives that up when it is lost.
-    fn look(&mut self, now: u64) {
+    fn look(&mut self) {
+        let now = self.clock;
         if !self.now.nats.is_leaving() {
             if let Some(heir) = self.next.take() {
                 self.actions.push_back(Action::Close { peer: heir.member.peer });
@@ -83,34 +93,55 @@ impl Cluster {
             nats.start(now);
             let member = Member { nats, peer: Peer(self.last_peer) };
             let heard = HeardTwice::new(self.now.nats.node());
-            self.next = Some(Heir { member, heard, follows: Vec::new() });
+            let (follows, level_since) = (Vec::new(), None);
+            self.next = Some(Heir { member, heard, follows, level_since });
         }
         let Some(Left { member, until, .. }) = &self.left else { return };
         let is_over = *until <= now;
         if is_over || member.as_ref().is_some_and(|member| !member.nats.is_ready()) {
-            self.end(now);
+            self.end();
         }
         self.left.take_if(|_| is_over);
     }
 
     /// What the one says that is to take the place of another.
     fn hear_heir(&mut self) {
-        let Some(Heir { member, heard, follows }) = &mut self.next else { return };
+        let Some(Heir { member, heard, follows, level_since }) = &mut self.next else { return };
         while let Some(action) = member.nats.poll() {
             match action {
                 Action::Deliver(bytes) => heard.keep(0, bytes),
                 Action::Follows(topic) => follows.push(topic),
                 Action::Lapsed(topic) => follows.retain(|one| *one != topic),
+                Action::State(State::Down { .. }) => {
+                    follows.clear();
+                    *level_since = None;
+                }
                 action => self.actions.extend(of_connection(action, member.peer)),
             }
         }
+        if member.nats.is_level() {
+            level_since.get_or_insert(self.clock);
+        }
     }
 
-    /// It has subscribed all: it takes the place.
-    fn take_over(&mut self, now: u64) {
-        let is_level = self.next.as_ref().is_some_and(|heir| heir.member.nats.is_level());
-        let Some(heir) = self.next.take_if(|_| is_level && self.left.is_none()) else { return };
-        let Heir { member, mut heard, follows } = heir;
+    /// When it may take the place, and when it does, whatever has not been answered by then. Nothing: it
+    /// has not subscribed all.
+    fn turns(&self) -> Option<(u64, u64)> {
+        let heir = self.next.as_ref().filter(|heir| heir.member.nats.is_level())?;
+        let settled = heir.level_since? + SETTLES;
+        Some((settled, settled + PATIENCE))
+    }
+
+    /// Once everybody knows what it has subscribed: it takes the place.
+    fn take_over(&mut self) {
+        let now = self.clock;
+        let turns = self.turns().filter(|(settled, _)| *settled <= now);
+        self.now.nats.set_retired(turns.is_some());
+        if turns.is_none_or(|(_, latest)| self.now.nats.is_asked() && now < latest) {
+            return;
+        }
+        let Some(heir) = self.next.take() else { return };
+        let Heir { member, mut heard, follows, .. } = heir;
         let mut before = std::mem::replace(&mut self.now, member);
         let heir = &mut self.now.nats;
         before.nats.retire(heir);
@@ -125,12 +156,12 @@ impl Cluster {
     }
 
     /// The one that was left is closed.
-    fn end(&mut self, now: u64) {
+    fn end(&mut self) {
         self.hear_left();
         let left = self.left.as_mut().and_then(|left| left.member.take());
         let Some(mut member) = left else { return };
         let heir = &mut self.now.nats;
-        member.nats.end(heir, now);
+        member.nats.end(heir, self.clock);
         while let Some(action) = member.nats.poll() {
             self.actions.extend(Some(action).filter(|a| matches!(a, Action::Kept { .. })));
         }
@@ -189,11 +220,6 @@ impl Nats {
         self.driver.node
     }
 
-    /// The time of the last call.
-    fn last_call(&self) -> u64 {
-        self.contact.now
-    }
-
     /// Another one, for the next server, where all is wanted that is wanted here.
     fn heir(&mut self) -> Nats {
         // Answers come to subjects of its own.
@@ -208,8 +234,20 @@ impl Nats {
         std::mem::swap(&mut self.queue, &mut heir.queue);
         std::mem::swap(&mut self.keeps, &mut heir.keeps);
         heir.held = std::mem::take(&mut self.held);
-        self.is_retired = true;
         heir.contact.stirred = true;
+    }
+
+    /// Whether nothing more is sent.
+    fn set_retired(&mut self, is_retired: bool) {
+        self.contact.stirred |= self.is_retired && !is_retired;
+        self.is_retired = is_retired;
+    }
+
+    /// Whether something that was sent is to be answered.
+    fn is_asked(&self) -> bool {
+        let is_told =
+            |what: &What| matches!(what, What::Keep(_) | What::Newest(..) | What::Drop(_));
+        !self.pings.is_empty() || self.questions.any(is_told)
     }
 
     /// It is closed. What may be sent again goes to the one in its place.
@@ -242,6 +280,7 @@ fn fold(from: &mut Tally, to: &mut Tally) {
 
 impl Broker for Cluster {
     fn start(&mut self, now: u64) {
+        self.clock = now;
         self.now.nats.start(now);
     }
 
@@ -260,6 +299,7 @@ impl Broker for Cluster {
     }
 
     fn keep(&mut self, keep: &Keep<'_>, now: u64) {
+        self.clock = now;
         self.now.nats.keep(keep, now);
     }
 
@@ -268,6 +308,7 @@ impl Broker for Cluster {
     }
 
     fn forget(&mut self, topic: &[u8], ticket: u64, now: u64) {
+        self.clock = now;
         self.now.nats.forget(topic, ticket, now);
     }
 
@@ -283,36 +324,41 @@ impl Broker for Cluster {
     }
 
     fn publish(&mut self, to: To<'_>, message: &[u8], now: u64) -> Result<(), Refused> {
+        self.clock = now;
         self.now.nats.publish(to, message, now)
     }
 
     fn connected(&mut self, peer: Peer, now: u64) {
+        self.clock = now;
         if let Some(nats) = self.behind(peer) {
             nats.connected(PEER, now);
         }
     }
 
     fn received(&mut self, peer: Peer, bytes: &[u8], now: u64) {
+        self.clock = now;
         if let Some(nats) = self.behind(peer) {
             nats.received(PEER, bytes, now);
         }
-        self.look(now);
+        self.look();
     }
 
     fn closed(&mut self, peer: Peer, why: &str, now: u64) {
+        self.clock = now;
         if let Some(nats) = self.behind(peer) {
             nats.closed(PEER, why, now);
         }
-        self.look(now);
+        self.look();
     }
 
     fn timer(&mut self, now: u64) {
+        self.clock = now;
         for member in self.all_mut() {
             if member.nats.due().is_some_and(|due| due <= now) {
                 member.nats.timer(now);
             }
         }
-        self.look(now);
+        self.look();
     }
 
     fn due(&self) -> Option<u64> {
@@ -320,7 +366,9 @@ impl Broker for Cluster {
         let left = self.left.as_ref().and_then(|Left { member, until, .. }| {
             member.iter().filter_map(|member| member.nats.due()).chain([*until]).min()
         });
-        [self.now.nats.due(), next, left].into_iter().flatten().min()
+        let turn =
+            self.turns().map(|turns| if self.now.nats.is_retired { turns.1 } else { turns.0 });
+        [self.now.nats.due(), next, left, turn].into_iter().flatten().min()
     }
 
     fn poll(&mut self) -> Option<Action> {
@@ -336,9 +384,9 @@ impl Broker for Cluster {
         }
         // All that the one before has brought by now is told.
         if self.next.is_some() {
-            self.take_over(self.now.nats.last_call());
+            self.take_over();
         }
-        self.actions.pop_front()
+        self.actions.pop_front().or_else(|| self.hear())
     }
 
     fn is_level(&self) -> bool {
@@ -445,19 +493,26 @@ mod tests {
         broker.publish(To::All, &message(7, b"a", b""), 10).unwrap();
         assert!(told(&mut broker).0.iter().all(|(peer, _)| *peer == PEER));
         assert_eq!(delivered(&comes(&mut broker, PEER, &all[2].0).1), [&all[2].1]);
-        // It has subscribed all: what only it has brought is told.
+        // It has subscribed all, and some time later all know that: the old one gets nothing more.
         let (_, rest) = comes(&mut broker, NEXT, "PONG\r\n");
+        assert!(delivered(&rest).is_empty());
+        let settled = broker.due().unwrap();
+        assert_eq!(settled, 10 + SETTLES);
+        broker.timer(settled);
+        assert!(told(&mut broker).1.is_empty(), "it has not answered");
+        broker.publish(To::All, &message(7, b"a", b""), settled).unwrap();
+        assert!(told(&mut broker).0.is_empty());
+        // When it has answered, what only the new one has brought is told.
+        broker.received(PEER, b"PONG\r\n", settled);
+        let (lines, rest) = told(&mut broker);
         assert_eq!(delivered(&rest), [&all[1].1]);
+        assert!(lines.iter().all(|(peer, _)| *peer == NEXT) && !lines.is_empty(), "{lines:?}");
         assert!(rest.iter().all(|a| !matches!(a, Action::State(_) | Action::Close { .. })));
-        broker.publish(To::All, &message(7, b"a", b""), 10).unwrap();
-        assert!(told(&mut broker).0.iter().all(|(peer, _)| *peer == NEXT));
         // Nothing twice, whoever is late.
         let (_, rest) = comes(&mut broker, NEXT, &[&all[0].0[..], &all[2].0, &all[3].0].concat());
         assert_eq!(delivered(&rest), [&all[3].1]);
         assert!(delivered(&comes(&mut broker, PEER, &all[3].0).1).is_empty());
-        comes(&mut broker, PEER, "PONG\r\n");
-        let due = broker.due().unwrap();
-        broker.timer(due.max(10 + PATIENCE));
+        broker.timer(settled + PATIENCE);
         assert!(told(&mut broker).1.contains(&Action::Close { peer: PEER }));
         assert_eq!(broker.tally().get(Number::DroppedCut), 0);
         assert_eq!(broker.tally().get(Number::Published), 1, "the first of the two");
@@ -486,12 +541,16 @@ mod tests {
         let about = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), &stream("t", 0));
         comes(&mut broker, NEXT, &about);
         comes(&mut broker, NEXT, "PONG\r\n");
-        // The old one answers still.
+        // It is answered for a while still.
+        broker.timer(10 + SETTLES);
+        told(&mut broker);
+        broker.timer(10 + SETTLES + PATIENCE);
+        told(&mut broker);
         let answer = msg(&reply(&asked, "ws.p.a"), r#"{"stream":"WS","seq":9}"#);
         let (_, rest) = comes(&mut broker, PEER, &answer);
         assert!(matches!(rest[..], [Action::Kept { ticket: 1, outcome: Ok(_) }]), "{rest:?}");
         // It ends: what has a key is sent again, and nobody knows of the other.
-        broker.closed(PEER, "closed", 11);
+        broker.closed(PEER, "closed", 2100);
         let (lines, rest) = told(&mut broker);
         let timeout = Action::Kept { ticket: 3, outcome: Err(Unkept::Timeout) };
         assert!(rest.contains(&timeout), "{rest:?}");
@@ -499,6 +558,21 @@ mod tests {
         let subjects = lines.iter().filter(of_next).filter(|(_, l)| l.starts_with("HPUB ws.p.a "));
         assert_eq!(subjects.count(), 1);
         assert!(!rest.iter().any(|action| matches!(action, Action::State(_))), "{rest:?}");
+    }
+
+    #[test]
+    fn one_that_was_to_take_the_place_and_is_lost_is_tried_again_while_the_old_one_goes_on() {
+        let mut broker = cluster(false);
+        leaving(&mut broker);
+        let_in(&mut broker, NEXT);
+        comes(&mut broker, NEXT, "PONG\r\n");
+        broker.closed(NEXT, "closed", 11);
+        assert!(told(&mut broker).1.is_empty(), "nobody need know");
+        broker.timer(10 + SETTLES);
+        assert!(matches!(told(&mut broker).1[..], [Action::Connect { peer: NEXT, .. }]));
+        broker.publish(To::All, &message(7, b"a", b""), 10 + SETTLES).unwrap();
+        let (lines, _) = told(&mut broker);
+        assert!(lines.iter().any(|(peer, line)| *peer == PEER && line.starts_with("PUB ws.all ")));
     }
 
     #[test]

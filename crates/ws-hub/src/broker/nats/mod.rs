@@ -238,7 +238,8 @@ impl Nats {
         self.wanted.reset();
         self.reads.clear();
         (self.standing.about, self.standing.ask_at) = (None, None);
-        (self.in_flight, self.denied, self.is_leaving) = (0, 0, false);
+        (self.in_flight, self.denied) = (0, 0);
+        (self.is_leaving, self.is_retired) = (false, false);
         self.contact.wait(lost.why, now);
     }
 
