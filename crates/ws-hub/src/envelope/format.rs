@@ -129,9 +129,12 @@ impl<'a> Envelope<'a> {
 
     /// Appends the whole message to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+        // At once for most messages: a head of a topic of usual length.
+        let most = 2 * FIXED + 64 + self.payload.len();
+        out.try_reserve(most).map_err(|_| EnvelopeError::NoMemory)?;
         self.encode_head(out)?;
         out.try_reserve(self.payload.len()).map_err(|_| EnvelopeError::NoMemory)?;
-        out.extend(self.payload);
+        out.extend_from_slice(self.payload);
         Ok(())
     }
 

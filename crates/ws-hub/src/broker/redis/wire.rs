@@ -8,9 +8,15 @@ use bytes::Bytes;
 pub use resp_rs::resp3::Frame;
 use resp_rs::resp3::Parser;
 
+/// What stands around a word at most: its length and two line ends.
+const AROUND_WORD: usize = 1 + DIGITS + 4;
+/// Digits of the largest number.
+const DIGITS: usize = 20;
+
 /// A command.
 pub fn command(parts: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let words: usize = parts.iter().map(|part| part.len() + AROUND_WORD).sum();
+    let mut out = Vec::with_capacity(AROUND_WORD + words);
     head(&mut out, parts.len());
     for part in parts {
         word(&mut out, &[part]);
@@ -30,16 +36,31 @@ pub fn about(verb: &[u8], prefix: &[u8], names: &[Rc<[u8]>]) -> Vec<u8> {
 }
 
 fn head(out: &mut Vec<u8>, words: usize) {
-    out.extend(format!("*{words}\r\n").bytes());
+    line(out, b'*', words);
+}
+
+/// A line of a number. There are four in each message that leaves, so it is not formatted.
+fn line(out: &mut Vec<u8>, sign: u8, mut number: usize) {
+    let (mut digits, mut at) = ([0; DIGITS], DIGITS);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.push(sign);
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn word(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    out.extend(format!("${len}\r\n").bytes());
+    line(out, b'$', parts.iter().map(|part| part.len()).sum());
     for part in parts {
-        out.extend(*part);
+        out.extend_from_slice(part);
     }
-    out.extend(b"\r\n");
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What has come and is no frame yet.
@@ -87,6 +108,14 @@ mod tests {
     fn commands_are_arrays_of_strings() {
         let bytes = command(&[b"PUBLISH", b"a\r\nb", b""]);
         assert_eq!(bytes, b"*3\r\n$7\r\nPUBLISH\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+        for len in [9, 10, 99, 100, 12_345] {
+            let bytes = command(&[&vec![b'x'; len]]);
+            let head = format!("*1\r\n${len}\r\nx");
+            assert!(bytes.starts_with(head.as_bytes()), "{len}");
+        }
+        let mut largest = Vec::new();
+        line(&mut largest, b':', usize::MAX);
+        assert_eq!(largest, format!(":{}\r\n", usize::MAX).as_bytes());
         let bytes = about(b"SUBSCRIBE", b"ws:", &[b"a"[..].into(), b""[..].into()]);
         assert_eq!(bytes, b"*3\r\n$9\r\nSUBSCRIBE\r\n$4\r\nws:a\r\n$3\r\nws:\r\n");
     }
