@@ -263,6 +263,9 @@ impl Inner {
                 }
                 return Err(why);
             }
+            // What is asked next does not wait for the answer to what was asked before. Of a unix
+            // socket nginx knows that it has no such option.
+            ffi::ngx_tcp_nodelay(c);
             self.wire.set(c);
             self.listen();
         }
