@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ws_hub::broker::To;
+use ws_hub::broker::{HeardTwice, To};
 use ws_hub::envelope::{Errand, Kind, Topics};
 use ws_hub::{ConnId, Counter, Envelope};
 
@@ -40,6 +40,8 @@ pub struct Far {
     pub(super) gateway: Option<Gateway>,
     /// Which of the two.
     pub(super) role: Role,
+    /// What a holder before had put into the ring, and the connections may bring again until then.
+    pub(super) passed: Option<(HeardTwice, u64)>,
     /// The holder has handed over, as the ring says.
     pub(super) handed: bool,
     /// Until when this worker, which is to quit, waits for an heir.
@@ -62,6 +64,7 @@ impl Far {
             configured,
             gateway: None,
             role: Role::None,
+            passed: None,
             handed: false,
             forward: Vec::new(),
             quits: None,

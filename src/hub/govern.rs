@@ -95,6 +95,7 @@ impl Hub {
                 }
                 let listens =
                     |topic: &[u8]| local.topics.count(topic) > 0 || bus.is_heard_elsewhere(topic);
+                far.passed.take_if(|(_, until)| *until <= now);
                 gateway.sweep(local.histories.as_ref(), listens);
                 stats::set(Counter::NodesKnown, place.known(now) as u64);
                 true
@@ -174,6 +175,7 @@ impl Hub {
             gateway.begin(follows, local.histories.as_ref());
         }
         let (missed, lost) = heir.heard.take();
+        far.passed = Some((heir.heard, clock::now_ms() + PATIENCE));
         stats::add(Counter::BrokerGaps, u64::from(lost));
         for (broker, bytes) in missed {
             self.come(broker, &bytes);
@@ -236,6 +238,9 @@ impl Hub {
     fn come(&mut self, broker: usize, bytes: &[u8]) {
         let Hub { bus: Some(bus), far, local } = self else { return };
         let Ok(message) = Envelope::decode(bytes) else { return };
+        if far.passed.as_mut().is_some_and(|(heard, _)| heard.came_before(bytes)) {
+            return;
+        }
         let expected = match message.kind {
             Kind::Publish { topic } | Kind::CloseTopic { topic, .. } | Kind::Changes { topic } => {
                 far.broker_of(topic, local.histories.as_ref())

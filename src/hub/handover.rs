@@ -3,7 +3,8 @@
 //! holder has, while that goes on. Once the heir is level, the holder puts a last message into the
 //! ring, after which the heir is the gateway. What the brokers have sent both of them by then the
 //! heir has kept; what of that the holder has put into the ring before its last message, the heir has
-//! seen there, and the rest is the heir's to put there. In the other direction the ring is one
+//! seen there, and the rest is the heir's to put there. What its connections bring only later, and it
+//! has seen there, it passes over. In the other direction the ring is one
 //! order for both: what comes before that message the holder passes on, what comes after it the heir.
 //!
 //! If the holder dies meanwhile, it is as if it had put its last message there.
