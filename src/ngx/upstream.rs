@@ -24,6 +24,11 @@ use super::switch::{has_left, once_sent};
 use super::upstream_conf::Conf;
 use crate::ffi;
 
+/// What log lines begin an upstream's address with. A balancer that calls `set_upstream_tls` makes it as
+/// long as "http://" or "https://" (ngx_http_lua_balancer.c), whatever it was: so much there is to read.
+const WS: &[u8; 8] = b"ws://///";
+const WSS: &[u8; 8] = b"wss:////";
+
 /// Who asks an upstream.
 pub trait Asks: 'static {
     /// Judges a 101, given without the empty line at its end, and readies the client's. An error is
@@ -82,9 +87,9 @@ pub fn ask<T: Asks>(r: Request, conf: Conf, request: Vec<u8>, target: &[u8], ask
 
         let u = &mut *(*r).upstream;
         u.conf = conf.as_ptr();
-        let schema: &str = if conf.is_tls() { "wss://" } else { "ws://" };
+        let (schema, len) = if conf.is_tls() { (WSS, "wss://".len()) } else { (WS, "ws://".len()) };
         u.set_ssl(u32::from(conf.is_tls()));
-        u.schema = ffi::ngx_str_t { len: schema.len(), data: schema.as_ptr().cast_mut() };
+        u.schema = ffi::ngx_str_t { len, data: schema.as_ptr().cast_mut() };
         u.uri = ffi::ngx_str_t { len: target.len(), data: uri };
         u.output.tag = ptr::addr_of_mut!(ffi::ngx_http_lua_websocket_module).cast();
         u.set_buffering(0);
