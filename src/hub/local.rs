@@ -191,6 +191,9 @@ impl Local {
             extra.special.remove(&handle);
             extra.infos.remove(&handle);
         }
+        if let Some(Some(entry)) = self.members.get_mut(handle as usize) {
+            entry.gaps.retain(|(lost, _)| **lost != *topic);
+        }
     }
 
     /// Hands a message to every subscriber who is up to date, but one, and none of `seen`, to whom

@@ -51,7 +51,7 @@ impl Pending {
 
     /// Waits no longer than so many milliseconds from now.
     pub fn within(mut self, ms: u64) -> Pending {
-        self.until = self.until.min(clock::now_ms() + ms);
+        self.until = self.until.min(clock::now_ms().saturating_add(ms));
         self
     }
 

@@ -114,10 +114,13 @@ pub fn stop() {
     }
 }
 
-/// Registers a session, once, and returns its id.
+/// Registers a session, once, and returns its id. Of one that has ended nobody would tell that.
 pub fn register(session: &Rc<Session>) -> Result<ConnId, Error> {
     if let Some(id) = session.id() {
         return Ok(id);
+    }
+    if session.is_gone() {
+        return Err(Error::Closed);
     }
     let (id, handle) = with(|hub| {
         let id = hub.new_id();

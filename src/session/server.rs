@@ -164,6 +164,11 @@ impl Session {
         self.link.is_open()
     }
 
+    /// Whether it has ended: of it there is nothing more to be told, see `note_end`.
+    pub fn is_gone(&self) -> bool {
+        self.has_begun() && (!self.is_open() || self.io.borrow().driver.conn.is_over())
+    }
+
     /// Whether the connection's log takes debug lines.
     pub fn logs_debug(&self) -> bool {
         self.link.logs_debug()

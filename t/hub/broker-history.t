@@ -11,6 +11,7 @@ from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
 from lib.far import lines, put, put_again, serve, up
 from lib.feed import Feed, position
 from lib.live import KILLED, PORT, Cases, Tap, await_, equal
+from lib.peer import Peer
 
 skip_without(REDIS, "redis-server")
 
@@ -40,7 +41,7 @@ case.handler("/log", 'local _, err = pcall(require("resty.websocket").publish, "
              ' ngx.log(ngx.NOTICE, "said: ", tostring(err))', "return 200;", "log")
 case.handler("/subscribe", """
     local ws = assert(require("resty.websocket").accept())
-    local ok, state = ws:subscribe(ngx.var.arg_t, { since = ngx.var.arg_since, timeout = 500 })
+    local ok, state = ws:subscribe(ngx.var.arg_t, { since = ngx.var.arg_since, timeout = math.huge })
     ws:send(ok and tostring(state.recovered) .. " " .. tostring(state.reason) or state)
     for _ in ws:messages() do end
 """)
@@ -59,6 +60,16 @@ def everywhere():
     equal([position(cursor)[1] for cursor in cursors], list(range(1, 11)))
     for ng in ngs:
         equal(ask(ng, f"/history?t={topic}&limit=3&since={cursors[0]}")[1], f"m1,m2,m3 {cursors[3]}")
+
+
+def without_limit():
+    """A subscriber that waits for a copy as long as it takes."""
+    topic = fresh()
+    cursor = put(ngs[0], topic, "a")
+    put(ngs[0], topic, "b")
+    peer = Peer(ngs[2], f"/subscribe?t={topic}&since={cursor}")
+    equal([peer.frame()[1], peer.frame()[1]], [b"b", b"true nil"])
+    peer.close()
 
 
 def answers():
@@ -247,6 +258,7 @@ try:
     up(ngs)
     for name, body in (
             ("published anywhere, heard, read and resumed everywhere", everywhere),
+            ("a subscriber waits without limit", without_limit),
             ("what publish answers", answers),
             ("histories are trimmed", trims),
             ("long ones come in pieces, and once to a machine", long),

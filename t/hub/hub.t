@@ -600,3 +600,98 @@ nil
 qr/seen: 32 chat 1 5 2 9 4321 \d+\.\d{3}/
 --- no_error_log
 [error]
+
+
+
+=== TEST 17: a drop-in object that has ended is not made known to the hub any more
+--- http_config eval: $::HttpConfig
+--- config
+location /dropin {
+    content_by_lua_block {
+        local wb = assert(require("resty.websocket.server"):new())
+        wb:recv_frame()
+        if ngx.var.arg_goes_on then
+            wb:send_close(1000)
+            ngx.sleep(0.001)  -- the end of the turn, with which it is over
+            sessions.ended = wb
+            sessions.wait:post()
+            sessions.done:wait(10)
+        else
+            sessions.ended = wb
+        end
+    }
+    log_by_lua_block { if not ngx.var.arg_goes_on then sessions.wait:post() end }
+}
+location /t {
+    content_by_lua_block {
+        local semaphore = require "ngx.semaphore"
+        sessions.wait, sessions.done = semaphore.new(), semaphore.new()
+        for _, path in ipairs { "/dropin?goes_on=1", "/dropin" } do
+            local ws = assert(websocket.connect("ws://127.0.0.1:" .. ngx.var.server_port .. path))
+            ws:close()
+            assert(sessions.wait:wait(10))
+            local wb = sessions.ended
+            ngx.say(wb:subscribe("room"))
+            ngx.say(wb:unsubscribe())
+            ngx.say(wb:topics())
+            ngx.say(wb.id, " ", (websocket.count("room")))
+            sessions.done:post()
+        end
+    }
+}
+--- request
+GET /t
+--- response_body
+nilclosed
+nilclosed
+nilclosed
+nil 0
+nilclosed
+nilclosed
+nilclosed
+nil 0
+--- no_error_log
+[warn]
+[error]
+
+
+
+=== TEST 18: with a subscription goes what was to be called for its gaps
+--- http_config eval: $::HttpConfig
+--- config
+location /ws {
+    content_by_lua_block {
+        local ws = assert(websocket.accept())
+        local function subscribed(topic)
+            local handler = function() end
+            assert(ws:subscribe(topic, { on_gap = handler }))
+            return setmetatable({ handler }, { __mode = "v" })
+        end
+        local function left(known)
+            collectgarbage() collectgarbage()
+            return known[1] and "kept" or "gone"
+        end
+        local one, other, third = subscribed("one"), subscribed("other"), subscribed("third")
+        ws:unsubscribe("one")
+        ws:send(left(one) .. " " .. left(other))
+        ws:unsubscribe()
+        ws:send(left(other) .. " " .. left(third))
+        ws:recv()
+    }
+}
+location /t {
+    content_by_lua_block {
+        local ws = assert(websocket.connect("ws://127.0.0.1:" .. ngx.var.server_port .. "/ws"))
+        ngx.say((ws:recv()))
+        ngx.say((ws:recv()))
+        ws:close()
+    }
+}
+--- request
+GET /t
+--- response_body
+gone kept
+gone gone
+--- no_error_log
+[warn]
+[error]

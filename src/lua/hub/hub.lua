@@ -11,6 +11,7 @@ local check_data = methods.check_data
 local check_type = methods.check_type
 local error = error
 local ipairs = ipairs
+local next = next
 local pairs = pairs
 local tonumber = tonumber
 local tostring = tostring
@@ -85,18 +86,16 @@ end
 
 -- To the methods of server connections; `session_of` gives the native part of one.
 local function add_to(server, session_of)
-    -- A drop-in object is made known to the hub by its first call here.
+    -- A drop-in object is made known to the hub by its first call here: id | nil, err
     local function id_of(self)
         local id = self.id
-        if not id then
-            local err
-            id, err = natives.register(session_of(self))
-            if not id then
-                error(err, 3)
-            end
-            self.id = id
+        if id then
+            return id
         end
-        return id
+        local err
+        id, err = natives.register(session_of(self))
+        self.id = id
+        return id, err
     end
 
     function server.subscribe(self, topic, opts)
@@ -116,13 +115,17 @@ local function add_to(server, session_of)
         if opts.info ~= nil and type(opts.info) ~= "string" then
             error('bad "info" option: string expected, got ' .. type(opts.info), 2)
         end
+        local id, err = id_of(self)
+        if not id then
+            return nil, err
+        end
         -- Where that fails, subscribing says why.
         local errand = natives.errand_fetch(topic, opts.timeout)
         if errand then
             await(errand, 2)
         end
         local cursor, recovered, count, reason =
-            natives.subscribe(id_of(self), topic, opts.since, opts.format == "json", on_gap ~= nil, opts.info)
+            natives.subscribe(id, topic, opts.since, opts.format == "json", on_gap ~= nil, opts.info)
         if cursor == nil then
             if count then
                 error(recovered, 2)
@@ -140,11 +143,30 @@ local function add_to(server, session_of)
         if topic ~= nil then
             check_topic(topic)
         end
-        return natives.unsubscribe(id_of(self), topic)
+        local id, err = id_of(self)
+        if not id then
+            return nil, err
+        end
+        local ended
+        ended, err = natives.unsubscribe(id, topic)
+        local on_gap = self.on_gap
+        if ended and on_gap then
+            if topic then
+                on_gap[topic] = nil
+            end
+            if not topic or next(on_gap) == nil then
+                self.on_gap = nil
+            end
+        end
+        return ended, err
     end
 
     function server.topics(self)
-        return natives.topics(id_of(self))
+        local id, err = id_of(self)
+        if not id then
+            return nil, err
+        end
+        return natives.topics(id)
     end
 end
 
@@ -349,7 +371,8 @@ local function tell_gaps(self)
     end
     local topic, reason = natives.take_gap(self.id)
     while topic do
-        local on_gap = self.on_gap[topic]
+        -- A handler may unsubscribe.
+        local on_gap = self.on_gap and self.on_gap[topic]
         if on_gap then
             on_gap(topic, reason)
         end
