@@ -149,8 +149,11 @@ local function add_to(server, session_of)
         end
         local ended
         ended, err = natives.unsubscribe(id, topic)
+        if not ended then
+            return nil, err
+        end
         local on_gap = self.on_gap
-        if ended and on_gap then
+        if on_gap then
             if topic then
                 on_gap[topic] = nil
             end
@@ -158,7 +161,7 @@ local function add_to(server, session_of)
                 self.on_gap = nil
             end
         end
-        return ended, err
+        return ended
     end
 
     function server.topics(self)
