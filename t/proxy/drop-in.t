@@ -578,3 +578,26 @@ nil "ssl handshake failed: certificate host mismatch"
 true
 --- no_error_log
 [alert]
+
+
+
+=== TEST 25: on_frame that raises something else than a text
+--- proxy
+    local wp = assert(proxy.new({ on_frame = function () error({ code = 1 }) end }))
+    assert(wp:connect(url))
+    local done, err = wp:execute()
+    report(done, type(err) == "table" and err.code, wp.client_state, wp.co_client)
+--- upstream
+    wb:send_text("x")
+    report("upstream", wb:recv_frame())
+--- client
+    listen(peer.connect())
+--- response_body
+closed
+--- results
+nil 1 1
+"upstream" nil nil "failed to receive the first 2 bytes: closed"
+--- error_log
+failed to wait for websocket proxy threads: table: 0x
+--- no_error_log
+[alert]

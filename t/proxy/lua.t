@@ -578,3 +578,99 @@ closed
 "closed" 1001 ""
 "closed" 1001 ""
 "closed" 1001 ""
+
+
+
+=== TEST 22: a callback that raises something else than a text
+--- lua
+    { url = url, on_message = function () error({ code = 1 }) end }
+--- upstream
+    report("upstream", ws:recv())
+--- client
+    listen(peer.connect(peer.frame(0x81, "x")))
+--- response_body
+close 1011 
+closed
+--- error_log
+websocket.proxy: a callback failed: table: 0x
+result: "upstream" nil "closed" 1011 ""
+result: "done" nil "a callback failed" 1011
+--- no_error_log
+[alert]
+
+
+
+=== TEST 23: close codes that may not be sent
+--- lua
+    { url = url, on_message = function (from, data)
+        local returns = { big = { false, 99999 }, none = { false, 1005 }, text = { false, "abc" },
+                          long = { false, 1000, ("x"):rep(124) }, words = { false, 1000, {} } }
+        return unpack(returns[data])
+    end, on_close = function (from)
+        return 1006, "lost"
+    end }
+--- upstream
+    ws:recv()
+--- client
+    for _, what in ipairs { "big", "none", "text", "long", "words" } do
+        listen(peer.connect(peer.frame(0x81, what)))
+    end
+    listen(peer.connect(peer.frame(0x88, "\15\160bye")))
+--- response_body
+close 1011 
+closed
+close 1011 
+closed
+close 1011 
+closed
+close 1011 
+closed
+close 1011 
+closed
+close 1011 
+closed
+--- error_log
+on_message: bad value returned (a close code that may be sent, and a text of at most 123 bytes, expected)
+on_close: bad value returned (a close code that may be sent, and a text of at most 123 bytes, expected)
+--- no_error_log
+[alert]
+
+
+
+=== TEST 24: a refusal whose body is not in chunks is none; where it ends too early it is what came
+--- lua: { url = (url:gsub("/up", "/refuse?" .. ngx.var.args)) }
+--- config
+    location = /refuse {
+        content_by_lua_block {
+            local sock = ngx.req.socket(true)
+            local bodies = { word = "zz\r\n", empty = "\r\n", late = "1\r\nab\r\n", short = "5\r\nab" }
+            sock:send("HTTP/1.1 403 No\r\nTransfer-Encoding: Chunked\r\nX-Twice: a\r\nx-twice:  b \r\n"
+                      .. "Connection: close\r\nSec-WebSocket-Version: 13\r\n\r\n" .. bodies[ngx.var.args])
+        }
+    }
+--- client
+    for _, body in ipairs { "word", "empty", "late", "short" } do
+        local p = peer.connect("", "/ws?" .. body)
+        ngx.say(p.head:match("[^\r]*"))
+        if body == "short" then
+            for value in p.head:gmatch("\n[Xx]%-Twice: ([^\r]*)") do
+                ngx.say(value)
+            end
+            ngx.say(p.head:match("Sec%-WebSocket"), " ", (p.sock:receive(2)))
+        end
+        p:close()
+    end
+--- response_body
+HTTP/1.1 502 Bad Gateway
+HTTP/1.1 502 Bad Gateway
+HTTP/1.1 502 Bad Gateway
+HTTP/1.1 403 Forbidden
+a
+b
+nil ab
+--- error_log eval
+[qr{result: "done" nil "failed websocket handshake: bad chunk in the response" 502},
+ qr{result: "done" nil "upstream refused" 403},
+ qr{\[error\].* websocket upstream sent a bad answer: failed websocket handshake: bad chunk in the response}]
+--- no_error_log
+[alert]

@@ -5,6 +5,7 @@
 local natives, vm = ...
 
 local wait = vm.module("resty.websocket.wait").call
+local with_traceback = vm.module("resty.websocket.traceback")
 
 local native_accept = natives.accept
 local native_receive = natives.socket_receive
@@ -20,7 +21,6 @@ local tostring = tostring
 local type = type
 local xpcall = xpcall
 local ngx = ngx
-local traceback = debug.traceback
 
 local BACKLOG = 511
 local HANDSHAKE_TIMEOUT = 10000
@@ -337,10 +337,7 @@ end
 local function serve_one(_, conn, handler, onerror)
     local ok, err = natives.socket_bind(conn.handle)
     if ok then
-        ok, err = xpcall(handler, function(fault)
-            -- Light threads end by an error too (ngx.exit), and that one goes on.
-            return type(fault) == "string" and traceback(fault, 2) or fault
-        end, conn)
+        ok, err = xpcall(handler, with_traceback, conn)
     end
     if not ok then
         if onerror then

@@ -7,6 +7,7 @@ local natives, vm = ...
 local fast = vm.module("resty.websocket.fast")
 local tell_gaps = vm.module("resty.websocket.hub").tell_gaps
 local wait = vm.module("resty.websocket.wait").call
+local with_traceback = vm.module("resty.websocket.traceback")
 
 local view = fast.view
 local copy = fast.copy
@@ -16,8 +17,6 @@ local ngx = ngx
 local pairs = pairs
 local timer_at = ngx.timer.at
 local tostring = tostring
-local traceback = debug.traceback
-local type = type
 local xpcall = xpcall
 
 -- Kinds of events, as in fast.rs.
@@ -26,12 +25,6 @@ local START, CTX = 16, 32
 
 -- By location: the natives' set, and by a connection's number its object and callbacks.
 local sets = {}
-
-
--- Light threads end by an error too (ngx.exit), and that one goes on.
-local function with_traceback(fault)
-    return type(fault) == "string" and traceback(fault, 2) or fault
-end
 
 
 local run

@@ -1,28 +1,27 @@
 -- websocket.proxy(): a client is let in once an upstream has let us in, and messages go both ways
--- natively. This shim orders the handshakes, answers for an upstream that refuses, and runs the
--- callbacks; which messages there are and who may send is the natives' business.
+-- natively. This shim orders the handshakes and runs the callbacks; which messages there are and who may
+-- send is the natives' business.
 
 local natives, vm = ...
 
 local dial = vm.module("resty.websocket.connect").dial
 local leaving = vm.module("resty.websocket.leaving")
 local options = vm.module("resty.websocket.options")
+local refusal = vm.module("resty.websocket.refusal")
+local with_traceback = vm.module("resty.websocket.traceback")
 local await = vm.module("resty.websocket.wait").call
 local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
 
+local close_fault = vm.natives.message.close_fault
 local native_take = natives.take
 local native_put = natives.put
 local concat = table.concat
 local error = error
 local ipairs = ipairs
-local lower = string.lower
-local min = math.min
 local pairs = pairs
 local pcall = pcall
 local select = select
-local tonumber = tonumber
 local tostring = tostring
-local traceback = debug.traceback
 local type = type
 local xpcall = xpcall
 local ngx = ngx
@@ -30,17 +29,8 @@ local ERR = ngx.ERR
 local kill = ngx.thread.kill
 local spawn = ngx.thread.spawn
 
--- Of a refusal's body, in bytes.
-local MAX_BODY = 65536
 -- Of a ping, in bytes (RFC 6455 5.5).
 local MAX_PING = 125
--- Headers of a refusal that are one hop's, that nginx writes itself, or that are said to an nginx.
-local OURS = {
-    ["connection"] = true, ["keep-alive"] = true, ["transfer-encoding"] = true, ["te"] = true,
-    ["trailer"] = true, ["upgrade"] = true, ["content-length"] = true, ["server"] = true,
-    ["date"] = true, ["x-accel-redirect"] = true, ["x-accel-expires"] = true,
-    ["x-accel-limit-rate"] = true, ["x-accel-buffering"] = true, ["x-accel-charset"] = true,
-}
 local CALLBACKS = { "on_open", "on_message", "on_ping", "on_close" }
 -- Options of connect() that hold for the client as well, unless `client` has its own.
 local SHARED = { "max_message_size", "max_frame_size", "send_timeout" }
@@ -55,9 +45,9 @@ local function check_names(name, value)
     if type(value) ~= "table" then
         fail(name, "array of strings", value)
     end
-    for _, one in ipairs(value) do
-        if type(one) ~= "string" then
-            fail(name, "array of strings", one)
+    for i = 1, #value do
+        if type(value[i]) ~= "string" then
+            fail(name, "array of strings", value[i])
         end
     end
     return value
@@ -143,73 +133,6 @@ local function add_headers(own)
 end
 
 
-local function read_chunks(sock)
-    local parts, have = {}, 0
-    while have < MAX_BODY do
-        local line = sock:receive("*l")
-        local size = line and tonumber(line:match("^%x+"), 16)
-        if not size or size == 0 then
-            break
-        end
-        local data = sock:receive(min(size, MAX_BODY - have))
-        if not data then
-            break
-        end
-        parts[#parts + 1], have = data, have + #data
-        if #data < size or not sock:receive("*l") then
-            break
-        end
-    end
-    return concat(parts)
-end
-
-
-local function read_body(sock, fields)
-    if fields["transfer-encoding"] then
-        return read_chunks(sock)
-    end
-    local size = min(tonumber(fields["content-length"]) or MAX_BODY, MAX_BODY)
-    if size <= 0 then
-        return ""
-    end
-    local data, _, partial = sock:receive(size)
-    return data or partial or ""
-end
-
-
--- Answers the client as the upstream has answered us. Returns the status.
-local function hand_on(sock, head)
-    local status = tonumber(head:match("^HTTP/1%.%d (%d%d%d)"))
-    if not status or status < 200 then
-        return nil
-    end
-    local fields, header = {}, {}
-    for name, value in head:gmatch("\r\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
-        local key = lower(name)
-        fields[key] = value
-        if not OURS[key] and key:sub(1, 14) ~= "sec-websocket-" then
-            local known = header[key]
-            if known then
-                known[#known + 1] = value
-            else
-                header[key] = { name = name, value }
-            end
-        end
-    end
-    local body = status ~= 204 and status ~= 304 and read_body(sock, fields) or ""
-    ngx.status = status
-    for _, values in pairs(header) do
-        local name = values.name
-        values.name = nil
-        ngx.header[name] = values
-    end
-    ngx.header["Content-Length"] = #body
-    ngx.print(body)
-    ngx.flush(true)
-    return status
-end
-
-
 -- What a client is answered where its upstream cannot be asked.
 local function fitting_status(err)
     if err == leaving.LEFT then
@@ -243,7 +166,7 @@ end
 -- Asks the upstream, or one peer of its block after the other, as nginx's `proxy_next_upstream` has it: an
 -- answer in HTTP is one.
 local function ask(own, peers, lookout)
-    local asked, is_connected
+    local asked, is_connected, fault
     local told = {
         asks = function (at)
             asked = natives.note_peer(at.port and at.host .. ":" .. at.port or at.host)
@@ -252,8 +175,13 @@ local function ask(own, peers, lookout)
             asked, is_connected = natives.note_peer(sock) or asked, true
         end,
         refused = function (sock, head)
-            leaving.stay(lookout)
-            own.refusal = hand_on(sock, head)
+            local found
+            found, fault = refusal.read(sock, head)
+            if found then
+                leaving.stay(lookout)
+                own.refusal = found.status
+                refusal.answer(found)
+            end
         end,
     }
     local upstream, failed
@@ -268,8 +196,9 @@ local function ask(own, peers, lookout)
                 return nil, failed or err
             end
         end
-        is_connected = false
+        is_connected, fault = false, nil
         upstream, failed = dial(own.url, own.upstream, told, at)
+        failed = fault or failed
         natives.end_try(upstream and 101 or own.refusal or fitting_status(failed))
         if upstream or own.refusal then
             return upstream, failed
@@ -309,6 +238,16 @@ local function park_reader(upstream)
 end
 
 
+-- Code and reason of a close that a callback wants.
+local function check_close(name, code, reason)
+    reason = reason == nil and "" or reason
+    if type(code) ~= "number" or type(reason) ~= "string" or close_fault(code, reason) then
+        error(name .. ": bad value returned (a close code that may be sent, and a text of at most 123 bytes, expected)", 0)
+    end
+    return code, reason
+end
+
+
 local function decide(self, from, data, typ, ...)
     if select("#", ...) == 0 or (...) == nil then
         return native_put(self.pair, from, data, typ == "text", true)
@@ -316,7 +255,7 @@ local function decide(self, from, data, typ, ...)
     local changed, second, reason = ...
     if changed == false then
         if second ~= nil then
-            natives.close_both(self.pair, second, reason or "")
+            natives.close_both(self.pair, check_close("on_message", second, reason))
         end
         return
     end
@@ -337,7 +276,7 @@ local function tell(self, from, reason, code)
     if on_close then
         local changed, words = on_close(from, code, reason)
         if changed ~= nil then
-            code, reason = changed, words or ""
+            code, reason = check_close("on_close", changed, words)
         end
     end
     natives.tell(self.pair, from, code, reason)
@@ -389,9 +328,9 @@ end
 
 
 local function run(self)
-    local done, err = xpcall(relay, traceback, self)
+    local done, err = xpcall(relay, with_traceback, self)
     if not done then
-        ngx.log(ERR, "websocket.proxy: a callback failed: ", err)
+        ngx.log(ERR, "websocket.proxy: a callback failed: ", tostring(err))
         natives.close_both(self.pair, 1011, "")
         drain(self.pair)
         return nil, "a callback failed"

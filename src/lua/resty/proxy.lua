@@ -344,7 +344,7 @@ function _M.execute(self)
     local ok, role, err = wait(self.co_client, self.co_server)
     if not ok then
         err = role
-        log(ERR, "failed to wait for websocket proxy threads: ", err)
+        log(ERR, "failed to wait for websocket proxy threads: ", tostring(err))
     elseif role == "client" then
         self:dd('closing "', self.upstream_uri, '" upstream websocket')
         self.client:close()

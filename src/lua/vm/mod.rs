@@ -1,6 +1,6 @@
 //! What every API of src/lua stands on: the door between Lua and Rust, how modules are found and
-//! loaded, the VM's memory, the calls by FFI, and what shims share: waiting, the mark of a raw stream,
-//! a client's TLS.
+//! loaded, the VM's memory, the calls by FFI, and what shims share: waiting, tracebacks, the mark of a
+//! raw stream, a client's TLS.
 
 mod args;
 pub mod entry;
@@ -22,6 +22,7 @@ pub const API: Api = Api {
     modules: &[
         module!(c"resty.websocket.fast", "fast.lua", Shown::Never),
         module!(c"resty.websocket.wait", "wait.lua", Shown::Never),
+        module!(c"resty.websocket.traceback", "traceback.lua", Shown::Never),
         module!(c"resty.websocket.raw_stream", "raw_stream.lua", Shown::Never),
         module!(c"resty.websocket.tls", "tls.lua", Shown::Never),
     ],

@@ -15,7 +15,7 @@ use crate::ngx::guard::guarded;
 use crate::ngx::leaving::Lookout;
 use crate::ngx::listener::Listener;
 use crate::ngx::peers::Peers;
-use crate::proxy::Held;
+use crate::proxy::{Held, Refusal};
 use crate::session::{Callbacks, Carried, Runner, Session, Stream};
 
 /// What a userdata of ours holds: one count of something that may outlive it.
@@ -40,6 +40,8 @@ pub enum Object {
     Pair(Held),
     /// Who looks whether a client leaves.
     Lookout(Rc<Lookout>),
+    /// An upstream's answer in HTTP.
+    Refusal(Box<RefCell<Refusal>>),
     /// Whom an upstream block chooses.
     Peers(Rc<Peers>),
     /// The connections of a location with callbacks.
