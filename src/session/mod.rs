@@ -35,7 +35,7 @@ pub use offer::{offer_frame, Offered};
 pub use options::{Options, ShutdownClose, SlowConsumer, NEVER};
 pub use partner::Partner;
 pub use server::{Each, Session, Watch};
-pub use stream::{Got, Side, Stream};
+pub use stream::{Direction, Got, Stream};
 pub use transport::{Past, Transport};
 pub use worker::{recycle, Worker};
 

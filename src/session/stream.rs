@@ -36,9 +36,9 @@ pub enum Got {
     LineTooLong,
 }
 
-/// Which side of a stream is ended.
+/// What of a stream is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum Direction {
     /// Ours to read.
     Read,
     /// Ours to write, once all is sent.
@@ -240,17 +240,17 @@ impl Stream {
     }
 
     /// Ends one or both directions; what was sent before still goes out. The stream stays ours.
-    pub fn shut_down(&self, side: Side) {
+    pub fn shut_down(&self, side: Direction) {
         let mut io = self.io.borrow_mut();
         if io.closed {
             return;
         }
-        if side != Side::Write {
+        if side != Direction::Write {
             io.read_end.get_or_insert(IoError::Closed);
             io.inbox.take_all();
             self.waiting.reader.wake_all();
         }
-        if side != Side::Read {
+        if side != Direction::Read {
             io.end_output = true;
             self.flush_now(&mut io);
         }

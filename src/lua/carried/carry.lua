@@ -17,7 +17,7 @@ local now = ngx.now
 local READ_SIZE = 65536
 -- The longest that a cosocket waits, in milliseconds.
 local MAX_TIMEOUT = 0x7fffffff
-local BUSY = "socket busy reading"
+local _, _, BUSY = vm.natives.vm.texts()
 
 
 -- Until look(owner, due, deadline) returns something, which is returned: it takes what has come, and

@@ -12,7 +12,7 @@ use crate::ngx::lua_wait::Wait;
 use crate::ngx::ngx_lua::raise_timers;
 use crate::ngx::request::connections;
 use crate::ngx::tls::{Tls, TlsOptions, Verify};
-use crate::session::{Got, Side, Stream, Want};
+use crate::session::{Direction, Got, Stream, Want};
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
@@ -51,9 +51,11 @@ pub fn open(args: &Args) -> Outcome {
     let Some(addr) = resolve(&String::from_utf8_lossy(host), port as u16) else {
         return Outcome::nil_err("host not found");
     };
-    let tls = match args.list(5).and_then(Result::ok) {
+    let tls = match args.list(5) {
         None => None,
-        Some(words) => match tls_options(&words).map(|options| Tls::new(&options)) {
+        // Never plain instead.
+        Some(Err(_)) => return Outcome::Raise("bad tls settings".into()),
+        Some(Ok(words)) => match tls_options(&words).map(|options| Tls::new(&options)) {
             Some(Ok(tls)) => Some(tls),
             Some(Err(err)) => return Outcome::nil_err(err.to_string()),
             None => return Outcome::Raise("bad tls settings".into()),
@@ -258,9 +260,9 @@ pub fn shutdown(args: &Args) -> Outcome {
         return Outcome::nil_err(IoError::Closed.to_string());
     }
     stream.shut_down(match args.bytes(2) {
-        Some(b"receive") => Side::Read,
-        Some(b"send") => Side::Write,
-        _ => Side::Both,
+        Some(b"receive") => Direction::Read,
+        Some(b"send") => Direction::Write,
+        _ => Direction::Both,
     });
     Outcome::one(Value::Int(1))
 }

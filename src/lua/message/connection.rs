@@ -9,7 +9,8 @@ use ws_proto::{close, opcode};
 
 use crate::conf::{heartbeat, limit, location_of, Location};
 use crate::lua::resty::server::{step_of, ASK_FIRST};
-use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
+use crate::lua::vm::texts::{BUSY, MIXED};
 use crate::lua::vm::{native, Native};
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
@@ -46,7 +47,11 @@ pub fn switch(args: &Args) -> Outcome {
         return Outcome::one(Value::Int(ASK_FIRST));
     }
     let location = location_of(r);
-    let (protocols, origins) = (args.strings(3).unwrap_or_default(), args.strings(4));
+    let (Ok(protocols), Ok(origins)) =
+        (args.list(3).unwrap_or(Ok(Vec::new())), args.list(4).transpose())
+    else {
+        return Outcome::Raise("bad \"protocols\" or \"origins\" option".into());
+    };
     let protocols: Vec<&[u8]> = protocols.iter().map(Vec::as_slice).collect();
     let own: Option<Vec<&[u8]>> =
         origins.as_ref().map(|list| list.iter().map(Vec::as_slice).collect());
@@ -185,7 +190,7 @@ pub fn receive(args: &Args) -> Outcome {
             Outcome::two(Value::View(view.data, view.len), Value::Str(kind(text)))
         }
         Err(NoMessage::Timeout) => Outcome::nil_err("timeout"),
-        Err(NoMessage::Busy) => Outcome::nil_err("socket busy reading"),
+        Err(NoMessage::Busy) => Outcome::nil_err(BUSY),
         Err(NoMessage::Mixed) => Outcome::Raise(MIXED.into()),
         Err(NoMessage::Served) => Outcome::Raise(SERVED.into()),
         Err(NoMessage::Ended(end)) => ended(&end),

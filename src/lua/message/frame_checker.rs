@@ -25,7 +25,6 @@ pub fn check_frame(args: &Args) -> Outcome {
     let Some(Object::FrameCheck(check)) = args.object(1) else {
         return Outcome::Raise(NOT_OURS.into());
     };
-    // Looked at first: as bytes, a number on the stack becomes a string.
     let code = args.number(4).map(|code| code as u16);
     let (Some(data), Some(typ)) = (args.bytes(2), args.bytes(3)) else {
         return Outcome::Raise("bad \"data\" or \"typ\" argument: string expected".into());

@@ -19,7 +19,7 @@ use crate::session::{offer_frame as offered, random, Offered, Past, Worker};
 
 /// A longer body is worth a way of its own where a cosocket carries it: most of it lies outside the
 /// cosocket's buffer.
-const LARGE: usize = 4096;
+const OWN_WAY: usize = 4096;
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
@@ -87,7 +87,7 @@ fn large_frame(bytes: &[u8], wanted: Wanted) -> Option<usize> {
     let rules = FrameRules { masking: masking(wanted.masked), max: wanted.max };
     let head = rules.head(*first).ok()?;
     let ext = rest.get(..head.ext_len())?;
-    let body = rules.body_len(head, ext).ok().filter(|len| *len > LARGE)?;
+    let body = rules.body_len(head, ext).ok().filter(|len| *len > OWN_WAY)?;
     Some(first.len() + ext.len() + body)
 }
 
@@ -233,7 +233,7 @@ fn told(
 fn missing(args: &Args, sock: i32, reader: &FrameReader, failed: Option<i32>) -> Outcome {
     // A cosocket that reads as ngx_lua's do.
     let any = reader.stage() == Stage::Body
-        && reader.size() > LARGE
+        && reader.size() > OWN_WAY
         && args.cosocket(sock).is_some()
         && args.has_native_methods(sock, &[Method::Receive, Method::ReceiveAny]);
     let missing = Value::Int(reader.missing() as i64);

@@ -2,7 +2,7 @@
 -- and `wb.sock` of a server's object. Its connection is the session's, so that time-outs are set there,
 -- and its bytes are none of others' business.
 
-local natives = ...
+local natives, vm = ...
 
 local error = error
 local getmetatable = getmetatable
@@ -13,7 +13,7 @@ local type = type
 local MAX_TIMEOUT = 0x7fffffff
 local REFUSED = "bytes belong to the websocket object"
 -- Misuse of both kinds of calls.
-local MIXED = "frame calls and message calls may not be mixed while a message is half read"
+local MIXED = vm.natives.vm.texts()
 
 local socket = {}
 local mt = { __index = socket }

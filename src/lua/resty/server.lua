@@ -44,7 +44,7 @@ local debug = ngx.config.debug
 
 local DEFAULT_MAX_LEN = 65535
 -- In a finalizer or another C function's callback: no fault of the connection's.
-local CANNOT_WAIT = "cannot wait here"
+local _, CANNOT_WAIT = vm.natives.vm.texts()
 -- What a cosocket takes.
 local MAX_TIMEOUT = 0x7fffffff
 

@@ -8,7 +8,8 @@ use ws_proto::{close, ext, opcode};
 
 use super::codec::{any_opcode, bad_opcode, recv_text};
 use crate::conf::location_of;
-use crate::lua::vm::entry::{Args, Object, Outcome, Value, MIXED, NO_REQUEST};
+use crate::lua::vm::entry::{Args, Object, Outcome, Value, NO_REQUEST};
+use crate::lua::vm::texts::MIXED;
 use crate::lua::vm::{native, Native};
 use crate::ngx::log;
 use crate::ngx::lua_wait::{Wait, CANNOT_WAIT};

@@ -304,14 +304,14 @@ impl<'l> Args<'l> {
     /// A userdata of ours.
     pub fn object(&self, index: c_int) -> Option<&'l Object> {
         // SAFETY: a full userdata of this size is read (a light one has no length, anything else no
-        // address), and it is on the stack, so it is not collected during the call; see `Slot::get`
+        // address), and it is on the stack, so it is not collected during the call; see `Slot::object`
         // for what tells ours from others'.
         unsafe {
             let slot = lua::lua_touserdata(self.state, index).cast::<Slot>();
-            if slot.is_null() || lua::lua_rawlen(self.state, index) != std::mem::size_of::<Slot>() {
+            if lua::lua_rawlen(self.state, index) != std::mem::size_of::<Slot>() {
                 return None;
             }
-            (*slot).get()
+            Slot::object(slot)
         }
     }
 }

@@ -24,9 +24,6 @@ pub use super::object::Object;
 pub const NOT_OURS: &str = "bad argument #1 (websocket connection expected)";
 /// What it answers where no request is (init_by_lua).
 pub const NO_REQUEST: &str = "no request found";
-/// What it answers to a call of the other style inside a message.
-pub const MIXED: &str =
-    "frame calls and message calls may not be mixed while a message is half read";
 
 /// One result.
 pub enum Value {

@@ -112,9 +112,7 @@ mod kind {
 /// code; a message is in the view. 0: nothing, for now.
 unsafe extern "C" fn next_event(slot: *const Slot) -> c_int {
     // SAFETY: as for `recv_frame`.
-    let Some(Object::Runner(runner)) = unsafe { slot.as_ref() }.and_then(Slot::get) else {
-        return 0;
-    };
+    let Some(Object::Runner(runner)) = (unsafe { Slot::object(slot) }) else { return 0 };
     guarded("a callback", 0, || {
         let (event, starts) = runner.next();
         let (kind, number) = match event {
@@ -138,8 +136,8 @@ unsafe extern "C" fn next_event(slot: *const Slot) -> c_int {
 /// # Safety
 /// `slot` must be null or the memory of a userdata that lives as long as the result.
 unsafe fn session<'l>(slot: *const Slot) -> Option<&'l Session> {
-    // SAFETY: by contract; `get` tells our userdata from others.
-    match unsafe { slot.as_ref() }?.get()? {
+    // SAFETY: by contract.
+    match unsafe { Slot::object(slot) }? {
         Object::Session(session) => Some(session),
         _ => None,
     }

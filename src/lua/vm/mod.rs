@@ -10,6 +10,7 @@ mod no_request;
 mod number;
 mod object;
 mod preload;
+pub mod texts;
 mod tls;
 
 pub use memory::install as keep_memory;
@@ -18,7 +19,11 @@ pub use preload::{register, Api, Shown};
 
 pub const API: Api = Api {
     name: c"vm",
-    natives: &[&[(c"addresses", fast::addresses), (c"pace", memory::raw_pace)], tls::NATIVES],
+    natives: &[
+        &[(c"addresses", fast::addresses), (c"pace", memory::raw_pace)],
+        texts::NATIVES,
+        tls::NATIVES,
+    ],
     modules: &[
         module!(c"resty.websocket.fast", "fast.lua", Shown::Never),
         module!(c"resty.websocket.wait", "wait.lua", Shown::Never),

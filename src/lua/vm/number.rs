@@ -1,5 +1,5 @@
 //! A number as Lua writes it: C's "%.14g". Made here, because Lua would make a string of its own, and
-//! a native's body makes nothing in Lua. Used by `entry`.
+//! a native's body makes nothing in Lua. Used by `args`.
 
 /// Significant digits.
 const DIGITS: i32 = 14;

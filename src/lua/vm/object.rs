@@ -70,9 +70,19 @@ impl Slot {
         Slot { mark: &raw const MARK, object: Some(object) }
     }
 
-    /// What it holds. None for memory that is none of ours, and after `collect`.
-    pub fn get(&self) -> Option<&Object> {
-        self.object.as_ref().filter(|_| std::ptr::eq(self.mark, &raw const MARK))
+    /// What is held by the userdata whose memory this is. None for one that is none of ours, and after
+    /// `collect`.
+    ///
+    /// # Safety
+    /// `slot` must be null, or the memory of a userdata, which stays for `'l`.
+    pub unsafe fn object<'l>(slot: *const Slot) -> Option<&'l Object> {
+        // SAFETY: by contract. The mark is looked at first: whatever bytes others have there are an address,
+        // and behind ours is an object.
+        unsafe {
+            let ours =
+                !slot.is_null() && std::ptr::eq((&raw const (*slot).mark).read(), &raw const MARK);
+            ours.then(|| (*slot).object.as_ref()).flatten()
+        }
     }
 }
 
