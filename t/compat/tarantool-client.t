@@ -514,6 +514,35 @@ program("/tls", f"""
 """)
 
 
+program("/tls-words", f"""
+    local function try(...)
+        local ok, err = pcall(...)
+        say(ok, tostring(err):match('bad ".*'))
+    end
+    local function serve(ctx)
+        return websocket.server("wss://127.0.0.1:{RAW}", function() end, {{ ctx = ctx }})
+    end
+    try(ssl.ctx, {{ protocols = {{ true }} }})
+    local ctx = ssl.ctx()
+    assert(ssl.ctx_use_private_key_file(ctx, "{ROOT}/conf/key.pem"))
+    assert(ssl.ctx_use_certificate_file(ctx, "{ROOT}/conf/cert.pem"))
+    ctx.protocols = {{ true }}
+    try(serve, ctx)
+    try(serve, 5)
+    local port = ngx.socket.tcp()
+    say(port:connect("127.0.0.1", {RAW}))
+""")
+
+
+@case("TLS: settings that are none open no plain port instead", logs="connect\\(\\) failed")
+def _(ng):
+    equal(ng.get("/tls-words").split("\n")[:4], [
+        'false | bad "method" argument: one of ssl.methods expected',
+        'false | bad "tls" option: names of files, ciphers and protocols expected, got boolean',
+        'false | bad "ctx" argument: a context of ssl.ctx() expected',
+        "nil | connection refused"])
+
+
 @case("TLS: SNI, verification on request, client certificates, the wrong kind of port",
       logs=r"lua ssl|SSL_|certificate|recv\(\) failed \(104")
 def _(ng):

@@ -285,6 +285,11 @@ local function tls_words(tls)
     for _, protocol in ipairs(list(tls.protocols)) do
         words[#words + 1] = protocol
     end
+    for i = 2, #words do
+        if type(words[i]) ~= "string" then
+            error('bad "tls" option: names of files, ciphers and protocols expected, got ' .. type(words[i]), 4)
+        end
+    end
     return words
 end
 

@@ -25,9 +25,22 @@ _M.methods = {
 local ctx_mt = { __name = "websocket.ssl.ctx" }
 
 
+local function are_names(protocols)
+    if type(protocols) ~= "table" then
+        return false
+    end
+    for i = 1, #protocols do
+        if type(protocols[i]) ~= "string" then
+            return false
+        end
+    end
+    return true
+end
+
+
 function _M.ctx(method)
     method = method or _M.methods.tls
-    if type(method) ~= "table" or not method.protocols then
+    if type(method) ~= "table" or not are_names(method.protocols) then
         error('bad "method" argument: one of ssl.methods expected', 2)
     end
     return setmetatable({ protocols = method.protocols }, ctx_mt)
@@ -116,10 +129,12 @@ end
 
 -- For a port: what listen.open takes | nil, err.
 function natives.tarantool_server_tls(ctx)
+    if ctx then
+        check(ctx, "")
+    end
     if not ctx or not ctx.certificate or not ctx.key then
         return nil, "a TLS port needs a ctx with certificate and private key"
     end
-    check(ctx, "")
     return { certificate = ctx.certificate, key = ctx.key, ca = ctx.ca, verify = ctx.verify,
              ciphers = ctx.ciphers, protocols = ctx.protocols }
 end
