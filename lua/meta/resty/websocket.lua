@@ -45,7 +45,7 @@ local M = {}
 ---@class resty.websocket.ConnectOptions : resty.websocket.CommonOptions
 ---@field protocols? string|string[]
 ---@field origin? string
----@field headers? string[] further header lines, `"Name: value"`
+---@field headers? table<integer|string, string|number|string[]> further header lines, `"Name: value"`, and headers by name
 ---@field host? string
 ---@field server_name? string the name for SNI and verification
 ---@field pool? string

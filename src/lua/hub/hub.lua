@@ -5,6 +5,7 @@
 local natives, vm = ...
 
 local methods = vm.module("resty.websocket.methods")
+local check_options = vm.module("resty.websocket.options").check_names
 local wait = vm.module("resty.websocket.wait").call
 
 local check_data = methods.check_data
@@ -12,13 +13,9 @@ local check_type = methods.check_type
 local error = error
 local ipairs = ipairs
 local next = next
-local pairs = pairs
 local tonumber = tonumber
-local tostring = tostring
 local type = type
-local concat = table.concat
 local floor = math.floor
-local sort = table.sort
 
 local _M = {}
 
@@ -42,28 +39,6 @@ end
 local SUBSCRIBE = { since = true, format = true, on_gap = true, timeout = true, info = true }
 local FORMATS = { raw = true, json = true }
 local TEXTS = { "except", "idempotency_key" }
-local NONE = {}
-
-
-local function check_options(opts, known, level)
-    if opts == nil then
-        return NONE
-    end
-    if type(opts) ~= "table" then
-        error('bad "opts" argument: table expected, got ' .. type(opts), level)
-    end
-    for name in pairs(opts) do
-        if not known[name] then
-            local names = {}
-            for each in pairs(known) do
-                names[#names + 1] = each
-            end
-            sort(names)
-            error('unknown option "' .. tostring(name) .. '" (known: ' .. concat(names, ", ") .. ")", level)
-        end
-    end
-    return opts
-end
 
 
 local function check_since(since, level)
@@ -290,8 +265,8 @@ end
 
 
 -- Collects the answers to a question who is there, or how many. They come in pieces; after each the
--- others get their turn. `level` is for who cannot wait.
-local function call_roll(topic, only_number, level)
+-- others get their turn. Called in the place of its caller, as a tail call, so an error is at the user's.
+local function call_roll(topic, only_number)
     local roll, err = natives.presence_ask(topic, only_number)
     if not roll then
         return nil, err
@@ -306,7 +281,7 @@ local function call_roll(topic, only_number, level)
         end
         local woken, refusal = natives.presence_wait(roll, piece ~= nil)
         if woken == nil then
-            error(refusal, level + 1)
+            error(refusal, 2)
         end
         piece, detail, answered, known = natives.presence_take(roll)
     end
@@ -315,12 +290,12 @@ end
 
 
 function _M.presence(topic)
-    return call_roll(check_topic(topic), false, 2)
+    return call_roll(check_topic(topic), false)
 end
 
 
 function _M.cluster_count(topic)
-    return call_roll(check_topic(topic), true, 2)
+    return call_roll(check_topic(topic), true)
 end
 
 

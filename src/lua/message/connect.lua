@@ -20,9 +20,7 @@ local concat = table.concat
 local error = error
 local huge = math.huge
 local min = math.min
-local pairs = pairs
 local setmetatable = setmetatable
-local tostring = tostring
 local type = type
 local ngx = ngx
 local tcp = ngx.socket.tcp
@@ -200,15 +198,6 @@ local function limit(ms)
 end
 
 
-local function copy_headers(headers)
-    local lines = {}
-    for key, value in pairs(headers or {}) do
-        lines[#lines + 1] = type(key) == "number" and value or key .. ": " .. tostring(value)
-    end
-    return lines
-end
-
-
 -- `told`, if given, has three functions: `asks` is called with whom is about to be asked (`host`, perhaps
 -- `port`), `connected` with the socket, and `refused` where the server has answered in HTTP, with the socket
 -- and the answer's head, before the socket is closed. `at` is where to connect in place of the URL's host.
@@ -220,7 +209,7 @@ local function dial(url, opts, told, at)
     local protocols = opts.protocols and concat(opts.protocols, ",")
     local request
     request, err = natives.opening_request(opening.native, natives.new_key(), opts.host, protocols,
-                                           opts.origin, copy_headers(opts.headers),
+                                           opts.origin, opts.headers,
                                            opts.compression)
     if not request then
         return nil, err

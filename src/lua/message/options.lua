@@ -48,17 +48,27 @@ local function check_flag(name, value)
 end
 
 
+-- Whether a value is no array of strings, and what of it is none.
+local function is_odd(value)
+    if type(value) ~= "table" then
+        return true, value
+    end
+    for i = 1, #value do
+        if type(value[i]) ~= "string" then
+            return true, value[i]
+        end
+    end
+    return false
+end
+
+
 local function check_strings(name, value)
     if type(value) == "string" then
         return { value }
     end
-    if type(value) ~= "table" then
-        fail(name, "array of strings expected", value)
-    end
-    for i = 1, #value do
-        if type(value[i]) ~= "string" then
-            fail(name, "array of strings expected", value[i])
-        end
+    local odd, one = is_odd(value)
+    if odd then
+        fail(name, "array of strings expected", one)
     end
     return value
 end
@@ -91,8 +101,10 @@ local function check_compression(name, value)
             if type(v) ~= "number" or v < range[1] or v > range[2] or v ~= floor(v) then
                 fail(name .. "." .. key, range[1] .. " to " .. range[2] .. " expected", v)
             end
+        elseif type(v) ~= "boolean" then
+            fail(name .. "." .. key, "boolean expected", v)
         else
-            v = check_flag(name .. "." .. key, v) and 1 or 0
+            v = v and 1 or 0
         end
         settings[i] = v
     end
@@ -103,14 +115,6 @@ local function check_compression(name, value)
         end
     end
     return settings
-end
-
-
-local function check_table(name, value)
-    if type(value) ~= "table" then
-        fail(name, "table expected", value)
-    end
-    return value
 end
 
 
@@ -130,6 +134,33 @@ local function check_headers(name, value)
         end
     end
     return value
+end
+
+
+-- Of a request: lines, and headers by name, of which one may stand several times. The natives' form: lines.
+local function check_lines(name, value)
+    if type(value) ~= "table" then
+        fail(name, "table expected", value)
+    end
+    local lines = {}
+    for key, header in pairs(value) do
+        if type(key) == "number" then
+            if type(header) ~= "string" then
+                fail(name, "lines or names as keys expected", header)
+            end
+            lines[#lines + 1] = header
+        elseif type(key) ~= "string" then
+            fail(name, "names as keys expected", key)
+        else
+            for _, one in ipairs(type(header) == "table" and header or { header }) do
+                if type(one) ~= "string" and type(one) ~= "number" then
+                    fail(name .. "." .. key, "string expected", one)
+                end
+                lines[#lines + 1] = key .. ": " .. one
+            end
+        end
+    end
+    return lines
 end
 
 
@@ -188,36 +219,45 @@ for name, check in pairs(ACCEPT) do
     SERVE[name] = check
 end
 
-local CONNECT = with_common { origin = check_string, headers = check_table, host = check_string,
+local CONNECT = with_common { origin = check_string, headers = check_lines, host = check_string,
                               server_name = check_string, pool = check_string,
                               pool_size = check_count, backlog = check_count,
                               ssl_verify = check_flag, client_cert = pass,
                               client_priv_key = pass }
 
 
-local function check_options(opts, known)
-    local checked = {}
+-- A table of known options, or none. `level` is whom an error tells, as error() has it.
+local function check_names(opts, known, level)
     if opts == nil then
-        return checked
+        return {}
     end
     if type(opts) ~= "table" then
-        error('bad "opts" argument: table expected, got ' .. type(opts), 3)
+        error('bad "opts" argument: table expected, got ' .. type(opts), level)
     end
-    for name, value in pairs(opts) do
-        local check = known[name]
-        if not check then
+    for name in pairs(opts) do
+        if not known[name] then
             local names = {}
-            for k in pairs(known) do
-                names[#names + 1] = k
+            for each in pairs(known) do
+                names[#names + 1] = each
             end
             sort(names)
-            error('unknown option "' .. tostring(name) .. '" (known: '
-                  .. concat(names, ", ") .. ")", 3)
+            error('unknown option "' .. tostring(name) .. '" (known: ' .. concat(names, ", ") .. ")", level)
         end
-        checked[name] = check(name, value)
+    end
+    return opts
+end
+
+
+local function check_options(opts, known)
+    local checked = {}
+    for name, value in pairs(check_names(opts, known, 4)) do
+        checked[name] = known[name](name, value)
     end
     return checked
 end
 
 
-return { check = check_options, ACCEPT = ACCEPT, SERVE = SERVE, CONNECT = CONNECT }
+return {
+    check = check_options, check_names = check_names, is_odd = is_odd,
+    ACCEPT = ACCEPT, SERVE = SERVE, CONNECT = CONNECT,
+}

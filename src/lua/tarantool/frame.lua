@@ -8,6 +8,7 @@ local char = string.char
 local error = error
 local now = ngx.now
 local sub = string.sub
+local tonumber = tonumber
 local type = type
 
 local _M = {
@@ -26,7 +27,12 @@ function _M.encode(data, opcode, masked, fin)
     if type(data) ~= "string" then
         error("bad argument #1 to 'encode' (string expected, got " .. type(data) .. ")", 2)
     end
-    return vm.natives.resty.build_frame(fin ~= false, opcode or _M.TEXT, #data, data, masked)
+    -- Not as a tail call: misuse is told to whom this returns.
+    local bytes, err = vm.natives.resty.build_frame(fin ~= false, opcode or _M.TEXT, #data, data, masked)
+    if not bytes then
+        return nil, err
+    end
+    return bytes
 end
 
 
@@ -75,7 +81,12 @@ function _M.encode_close(code, reason)
     if not code then
         return ""
     end
-    return char(math.floor(code / 256), code % 256) .. (reason or "")
+    local number = tonumber(code)
+    if not number or number < 0 or number > 65535 then
+        error("bad argument #1 to 'encode_close' (close code expected)", 2)
+    end
+    local payload = natives.close_payload(number, reason)
+    return payload
 end
 
 

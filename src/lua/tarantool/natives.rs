@@ -18,6 +18,7 @@ use crate::session::Carried;
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
     native!(c"accept_key", accept),
+    native!(c"close_payload", close_payload),
     native!(c"close_read", close_read),
     native!(c"frame_decode", decode),
     native!(c"frame_mask", mask_data),
@@ -296,6 +297,15 @@ pub fn mask_data(args: &Args) -> Outcome {
     let mut out = Vec::new();
     mask::extend(*key, data, &mut out);
     Outcome::one(Value::Bytes(out))
+}
+
+/// `close_payload(code, reason or nil)` → a close frame's payload
+pub fn close_payload(args: &Args) -> Outcome {
+    let code = args.number(1).map(|code| code as u16);
+    let Some(reason) = args.bytes(2).or_else(|| (!args.truth(2)).then_some(&[])) else {
+        return Outcome::Raise("bad argument #2 to 'encode_close' (string expected)".into());
+    };
+    Outcome::one(Value::Bytes(close::encode(code, reason)))
 }
 
 /// `close_read(payload)` → code, reason | nil, nil

@@ -6,8 +6,21 @@ local natives = ...
 local check = natives.utf8_check
 
 
-return setmetatable({ validate = check }, {
+local function verdict(fine, at)
+    if fine then
+        return true
+    end
+    return false, at
+end
+
+
+-- The native is no tail call: misuse is told to whom that returns.
+return setmetatable({
+    validate = function(s)
+        return verdict(check(s))
+    end,
+}, {
     __call = function(_, s)
-        return check(s)
+        return verdict(check(s))
     end,
 })
