@@ -211,6 +211,10 @@ impl Inner {
             (*ls).logp = log;
             (*ls).pool_size = POOL_SIZE;
             (*ls).connection = lc;
+            // The worker's own: ngx_event_accept would otherwise, with several workers, put its
+            // event back as one of epoll's that reports states (EPOLLEXCLUSIVE), which nothing stops
+            // from being reported while we pause.
+            (*ls).set_reuseport(1);
             (*ls).servers = Rc::as_ptr(self).cast_mut().cast::<c_void>();
             (*lc).type_ = libc::SOCK_STREAM;
             (*lc).log = log;

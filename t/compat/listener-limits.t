@@ -76,15 +76,19 @@ def with_nginx(name, body, allowed=None, **sections):
 def descriptors(ng):
     """Too many connections wait with the kernel, without a spinning worker, and are served once
     there is room."""
-    worker, = ng.workers()
-    before = cpu(worker)
-    socks = [connect() for _ in range(200)]
+    def spent():
+        return sum(map(cpu, ng.workers()))
+
+    before = spent()
+    socks = [connect() for _ in range(200 * len(ng.workers()))]
     served = []
     for sock in socks:
         sock.sendall(b"hello\n")
     await_(lambda: "Too many open files" in ng.read_log(), "descriptors run out")
     time.sleep(1.2)  # two pauses of the listener
-    assert cpu(worker) - before < 0.6, f"{cpu(worker) - before} s of CPU: the worker spins"
+    assert spent() - before < 0.6 * len(ng.workers()), f"{spent() - before} s of CPU: a worker spins"
+    failures = ng.read_log().count("Too many open files")
+    assert failures < 3 * len(socks), f"{failures} times asked the kernel in vain"
     waiting = []
     for sock in socks:
         sock.setblocking(False)
@@ -158,6 +162,8 @@ def single(ng):
 if not VALGRIND:  # which has limits on descriptors of its own
     with_nginx("descriptors", descriptors, "Too many open files",
                main="worker_rlimit_nofile 100;", events="worker_connections 500;")
+    with_nginx("descriptors of two workers", descriptors, "Too many open files",
+               main="worker_rlimit_nofile 100;", events="worker_connections 500;", workers=2)
 with_nginx("worker_connections", connections,
            "worker_connections are not enough", events="worker_connections 96;")
 with_nginx("a flood of lines", unread)
