@@ -118,9 +118,7 @@ impl Asks for Dial {
         if !upstream::take(r, &pair) {
             return 502;
         }
-        // First: both sides may be over already, and the pair then ends the request.
-        let held = r.hold();
         pair.begin(first, u32::from_le_bytes(random::bytes()));
-        held
+        r.hold()
     }
 }

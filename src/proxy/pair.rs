@@ -87,7 +87,9 @@ impl Pair {
         }
     }
 
-    /// Begins to carry. `first` came behind the upstream's 101, `random` spreads heartbeats.
+    /// Begins to carry, later in this turn of the event loop: both sides may be over already, and the
+    /// request with them, which the caller still uses. `first` came behind the upstream's 101,
+    /// `random` spreads heartbeats.
     pub fn begin(self: &Rc<Pair>, first: &[u8], random: u32) {
         {
             let conn = &mut self.upstream.borrow_mut().driver.conn;
@@ -96,7 +98,7 @@ impl Pair {
             self.leg.set_timer(self.next_look(beat), false);
         }
         self.client.join(self.clone());
-        self.tend();
+        self.leg.post_flush();
     }
 
     /// In how many milliseconds something may be due.
