@@ -144,16 +144,22 @@ pub fn close(link: &Link) {
     if r.is_null() {
         return;
     }
-    // SAFETY: not null means alive. The machinery's own cleanup ends it, which gives back the count that `ask` has
-    // taken; one more is taken for it, because the request is still ours to end.
+    // SAFETY: not null means alive.
+    unsafe { end_asking(r) };
+}
+
+/// Ends the machinery, if it goes on, by its own cleanup, which gives back the count that `ask` has taken.
+///
+/// # Safety
+/// `r` must be alive, and have another count than the machinery's.
+unsafe fn end_asking(r: *mut ffi::ngx_http_request_t) {
+    // SAFETY: by contract; nginx clears the cleanup's place once it has ended.
     unsafe {
         let u = (*r).upstream;
         if u.is_null() || (*u).cleanup.is_null() {
             return;
         }
         if let Some(cleanup) = *(*u).cleanup {
-            let main = (*r).main;
-            ffi::HTTP_REQUEST_COUNT.set(main, ffi::HTTP_REQUEST_COUNT.get(main) + 1);
             cleanup(r.cast());
         }
     }
@@ -360,6 +366,10 @@ unsafe extern "C" fn filter_init<T: Asks>(data: *mut c_void) -> ffi::ngx_int_t {
             u.buffer.start = u.buffer.end;
             (u.buffer.pos, u.buffer.last) = (u.buffer.end, u.buffer.end);
             u.length = -1;
+            // Two have the request from here on: the machinery, whose cleanup nginx may run while it
+            // ends the request, and whoever began with the 101.
+            let main = (*r).main;
+            ffi::HTTP_REQUEST_COUNT.set(main, ffi::HTTP_REQUEST_COUNT.get(main) + 1);
             ffi::ngx_post_event(&mut call.begin, ptr::addr_of_mut!(ffi::ngx_posted_events));
             return ffi::NGX_OK as _;
         }
@@ -432,6 +442,13 @@ impl<T: Asks> GoOn for Begin<T> {
         // SAFETY: only requests of `ask::<T>` come here.
         let call = unsafe { call_of::<T>(r.as_ptr()) };
         call.request = Vec::new();
-        call.asks.begin(r, &mem::take(&mut call.first))
+        let rc = guarded(Self::WHAT, ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
+            call.asks.begin(r, &mem::take(&mut call.first))
+        });
+        if rc != ffi::NGX_DONE as isize {
+            // SAFETY: alive, and the count of `filter_init` is there.
+            unsafe { end_asking(r.as_ptr()) };
+        }
+        rc
     }
 }

@@ -1,6 +1,7 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # websocket_proxy and websocket.proxy between two ends that are half closed, reset, slow or gone at every
 # time; large messages; back-pressure, by the worker's memory; reload.
+import os
 import re
 import socket
 import threading
@@ -320,5 +321,54 @@ def _(ng):
 
 run(case, tap=tap, server=server)
 run(case, tap=tap, server=lua.replace("LOOKS", "true"))
+
+case = Cases()
+deaf = f"""
+    send_timeout 300ms;
+    lingering_close off;
+    location = /page {{ content_by_lua_block {{
+        ngx.shared.live:incr("pages", 1, 0)
+        ngx.header.content_length = 500
+        ngx.print(("p"):rep(500)) }} }}
+    location = /pages {{ content_by_lua_block {{ ngx.print(ngx.shared.live:get("pages") or 0) }} }}
+    # Longer than a page: where no page has room, it has none.
+    location / {{ add_header X-Long {"x" * 1000}; websocket_proxy ws://127.0.0.1:{upstream.port}/x; }}
+"""
+
+
+def fill_with_pages(ng, most=10000):
+    """A client that reads nothing asks for pages, until the kernel takes no more of them, or for so
+    many. Returns it, and how many pages the kernel has."""
+    peer = Peer(ng, window=4096, request=b"")
+    for count in range(most):
+        before = int(ng.get("/pages"))
+        peer.send(b"GET /page HTTP/1.1\r\nHost: t\r\n\r\n")
+        await_(lambda: int(ng.get("/pages")) == before + 1, "the page")
+        if "Writing: 1 " not in ng.get("/live/status"):
+            return peer, count
+    return peer, most
+
+
+@case("a client that does not take its 101", logs="client timed out")
+def _(ng):
+    worker = ng.children()
+    peer, most = fill_with_pages(ng)
+    peer.close()
+    await_(lambda: ng.connections() == 0, "it ends")
+    for _ in range(2):
+        peer, count = fill_with_pages(ng, most)
+        equal(count, most, "pages that the kernel takes")
+        peer.send(head("/"))
+        up = upstream.accept().upgrade()
+        assert up.ended()
+        await_(lambda: ng.connections() == 0, "the end")
+        peer.close()
+        up.close()
+    equal(ng.children(), worker, "the worker")
+
+
+# What is freed does not keep what was in it.
+os.environ["MALLOC_PERTURB_"] = "165"
+run(case, tap=tap, server=deaf, listen="sndbuf=4k")
 upstream.close()
 tap.done()
