@@ -267,7 +267,12 @@ impl Inner {
         if !lc.is_null() {
             port::note_closed(self.local);
             // SAFETY: lc was alive until now; this closes the socket too.
-            unsafe { ffi::ngx_close_connection(lc) };
+            unsafe {
+                if (*(*lc).read).timer_set() != 0 {
+                    revive_others();
+                }
+                ffi::ngx_close_connection(lc);
+            }
         }
         self.taker.wake_all();
     }
@@ -319,6 +324,18 @@ impl Inner {
     }
 }
 
+/// Has nginx accept on its own sockets again: where descriptors have run out it stops, and leaves a
+/// timer with the socket that met it first, which may be ours. With a mutex between the workers it is
+/// that which does so, and in a worker that quits they are closed.
+fn revive_others() {
+    // SAFETY: plain integers set by nginx; the cycle lives as long as the process.
+    unsafe {
+        if ffi::ngx_use_accept_mutex == 0 && ffi::ngx_exiting == 0 {
+            ffi::ngx_enable_accept_events(ffi::ngx_cycle);
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
@@ -338,12 +355,11 @@ unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
         };
         // SAFETY: as above.
         let quits = unsafe {
-            let timedout = (*ev).timedout() != 0;
             let quits = (*(*ev).data.cast::<ffi::ngx_connection_t>()).close() != 0;
-            if timedout && (quits || ffi::ngx_use_accept_mutex != 0) {
-                // The mark makes nginx accept on its own sockets again, which are closed then, or
-                // its mutex does it.
+            if (*ev).timedout() != 0 {
+                // nginx does so by this mark where it accepts next, which a full queue puts off.
                 (*ev).set_timedout(0);
+                revive_others();
             }
             if quits && inner.quitting.get() == 0 {
                 inner.quitting.set(now_ms().max(1));

@@ -18,6 +18,7 @@ HTTP = f"""
     init_worker_by_lua_block {{
         local listen = require "resty.websocket.listen"
         local listener = assert(listen.open{{ host = "127.0.0.1", port = {ECHO} }})
+        package.loaded.listener = listener
         assert(listen.serve(listener, function(conn)
             while true do
                 local line = conn:receive()
@@ -117,6 +118,24 @@ def descriptors(ng):
     await_(lambda: ng.connections() == 0, "all connections end")
 
 
+def closes(ng):
+    """A port is closed while nginx's own ports pause, because descriptors have run out on it."""
+    keeps = socket.create_connection(("127.0.0.1", ng.port), PATIENCE)
+
+    def asks(path):
+        keeps.sendall(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        assert keeps.recv(65536).startswith(b"HTTP/1.1 200")
+
+    asks("/live/open")
+    socks = [connect() for _ in range(200)]
+    await_(lambda: "Too many open files" in ng.read_log(), "descriptors run out")
+    asks("/close")
+    keeps.close()
+    for sock in socks:
+        sock.close()
+    await_(lambda: ng.connections() == 0, "nginx answers, and all connections end")
+
+
 def connections(ng):
     """More than worker_connections allows: closed at once, each of the others is served."""
     for _ in range(3):
@@ -164,6 +183,10 @@ if not VALGRIND:  # which has limits on descriptors of its own
                main="worker_rlimit_nofile 100;", events="worker_connections 500;")
     with_nginx("descriptors of two workers", descriptors, "Too many open files",
                main="worker_rlimit_nofile 100;", events="worker_connections 500;", workers=2)
+    with_nginx("a port that is closed meanwhile", closes, "Too many open files",
+               main="worker_rlimit_nofile 100;",
+               events="worker_connections 500; accept_mutex_delay 1h;",
+               server="location = /close { content_by_lua_block { package.loaded.listener:close() } }")
 with_nginx("worker_connections", connections,
            "worker_connections are not enough", events="worker_connections 96;")
 with_nginx("a flood of lines", unread)
