@@ -82,9 +82,10 @@ struct Inner {
 }
 
 impl Listener {
-    /// Opens a port (0: any that is free). `limit` connections at most wait to be taken, and as
-    /// many again in the kernel; a TLS handshake has `handshake_ms` milliseconds. `early`: it goes on
-    /// while the connection is somebody's already.
+    /// Opens a port (0: any that is free). After `limit` connections that wait to be taken no more are
+    /// accepted, and as many again wait in the kernel. A TLS handshake has `handshake_ms` milliseconds;
+    /// those that go on are not counted (whoever is slow would keep the others out), so what they end
+    /// in may wait beyond the limit. `early`: it goes on while the connection is somebody's already.
     pub fn open(
         addr: SocketAddr,
         limit: usize,
@@ -398,6 +399,10 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
             Rc::increment_strong_count(data);
             let inner = Rc::from_raw(data);
             inner.accepted.set(inner.accepted.get() + 1);
+            // One at a time, whatever multi_accept says: `run` looks at the queue between two.
+            if let Some(lc) = inner.lc.get().as_ref() {
+                (*lc.read).available = 0;
+            }
             // The connection outlives the listener: nothing of it may be kept.
             (*c).listening = ptr::null_mut();
             (*c).local_sockaddr = ptr::null_mut();
