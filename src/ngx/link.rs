@@ -392,6 +392,9 @@ impl Link {
             let main = (*r).main;
             ffi::HTTP_REQUEST_BLOCKED.set(main, ffi::HTTP_REQUEST_BLOCKED.get(main) + 1);
             ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
+            // That a worker quits has been told. With the mark of a terminated request it would be
+            // taken for worker_shutdown_timeout, see `must_drop`.
+            (*c).set_close(0);
         }
         self.held.set(true);
         self.want_write();

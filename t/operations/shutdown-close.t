@@ -29,6 +29,13 @@ case.handler("/no-reason", MESSAGES, "websocket_shutdown_close 1012;")
 case.handler("/off", MESSAGES, "websocket_shutdown_close off;")
 case.handler("/frames", FRAMES)
 case.handler("/frames-given", FRAMES, "websocket_shutdown_close 1001 bye;")
+case.handler("/fails", """
+    local ws = assert(require("resty.websocket").accept())
+    ws:send(("x"):rep(6000000))
+    live.report("open")
+    live.take_signal()
+    error("no more")
+""", "websocket_send_buffer 8m;")
 case.handler("/over", MESSAGES, f"websocket_shutdown_close 1001 bye over={600 * SLOW}ms;")
 
 
@@ -62,6 +69,23 @@ def _(ng):
 @case("a code without a reason")
 def _(ng):
     told(ng, "/no-reason", 1012, "")
+
+
+@case("what waits when a handler fails in a worker that quits comes, whatever the peer sends",
+      logs="no more")
+def _(ng):
+    peer = Peer(ng, "/fails", window=4096)
+    equal(peer.report(), "open")
+    old, = ng.workers()
+    ng.signal("HUP")
+    await_(lambda: old not in ng.workers(), "it is told to quit")
+    peer.signal()
+    await_(lambda: "no more" in ng.read_log(), "it fails")
+    peer.send(frame(TEXT, "still there?"))
+    equal(peer.frame(), (TEXT, b"x" * 6000000))
+    equal(peer.frame(), (CLOSE, b"\x03\xe9server is shutting down"))
+    equal(peer.rest(), b"")
+    peer.close()
 
 
 @case("off: the handler goes on in the old worker")
