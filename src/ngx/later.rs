@@ -15,6 +15,8 @@ use crate::ffi;
 /// what a content handler returns; nothing, to wait on.
 type GoOn = Box<dyn FnMut(Request, bool) -> Option<isize>>;
 
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+
 /// Wakes a request that waits, from anywhere: it goes on later in this turn of the event loop. Does
 /// nothing once it has ended.
 pub struct Waker(Rc<Waiting>);
@@ -49,7 +51,7 @@ pub fn wait(r: Request, ms: u64, go_on: GoOn, begin: impl FnOnce(Rc<Waker>)) -> 
     });
     let end = waiting.clone();
     if !r.at_end(Box::new(move || end.end())) {
-        return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        return FAILED;
     }
     // SAFETY: `waiting` lives as long as the request, which ends both events first.
     unsafe {
@@ -90,14 +92,15 @@ impl Waiting {
         let raw = self.r.get();
         // SAFETY: the request is alive until `end`.
         let rc = match unsafe { Request::from_ptr(raw) } {
-            Some(r) => go_on(r, is_over),
+            // After a panic, a bug of ours, nobody else would end it.
+            Some(r) => guarded("waiting request", Some(FAILED), || go_on(r, is_over)),
             None => return,
         };
         match rc {
             None if !is_over => self.go_on.set(Some(go_on)),
             rc => {
                 self.stop();
-                let rc = rc.unwrap_or(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+                let rc = rc.unwrap_or(FAILED);
                 // SAFETY: the count that `wait` took goes with it; the connection outlives the call
                 // of its posted requests, as in nginx's own event handlers.
                 unsafe {
