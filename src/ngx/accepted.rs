@@ -379,6 +379,10 @@ unsafe extern "C" fn shaken_alone(c: *mut ffi::ngx_connection_t) {
     // SAFETY: nginx calls this with the connection of the handshake.
     unsafe {
         (*(*c).ssl).handler = None;
+        // The handshake's: what it left would cut the lingering of the end short.
+        if (*(*c).read).timer_set() != 0 {
+            ffi::ngx_del_timer((*c).read);
+        }
         (*(*c).read).handler = Some(idle_handler);
         (*(*c).write).handler = Some(idle_handler);
     }
