@@ -332,8 +332,9 @@ unsafe fn note_header(r: *mut ffi::ngx_http_request_t, name: &[u8], value: &[u8]
         let u = &mut *(*r).upstream;
         let (key, value) = (in_pool(r, name), in_pool(r, value));
         let lowcase = in_pool(r, &name.to_ascii_lowercase());
-        let header = ffi::ngx_list_push(&mut u.headers_in.headers).cast::<ffi::ngx_table_elt_t>();
         let (Some(key), Some(value), Some(lowcase)) = (key, value, lowcase) else { return false };
+        // Last: what is in the list is read, whatever becomes of the answer.
+        let header = ffi::ngx_list_push(&mut u.headers_in.headers).cast::<ffi::ngx_table_elt_t>();
         if header.is_null() {
             return false;
         }
