@@ -86,6 +86,8 @@ impl Context {
         if rc != ffi::NGX_OK as isize {
             return Err(TlsError::Memory);
         }
+        // SAFETY: the context is alive, and the function needs no data.
+        unsafe { ffi::SSL_CTX_set_default_passwd_cb(context.ctx(), Some(no_password)) };
         Ok(context)
     }
 
@@ -230,6 +232,16 @@ impl Tls {
 /// what OpenSSL's own refusal would have nginx log at crit.
 unsafe extern "C" fn pass(_ok: i32, _store: *mut ffi::X509_STORE_CTX) -> i32 {
     1
+}
+
+/// There is no password for a key: OpenSSL by itself asks for one at the terminal, and waits.
+unsafe extern "C" fn no_password(
+    _to: *mut c_char,
+    _size: i32,
+    _writes: i32,
+    _data: *mut c_void,
+) -> i32 {
+    0
 }
 
 fn path(bytes: &[u8]) -> Result<CString, TlsError> {
