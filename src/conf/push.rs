@@ -188,34 +188,44 @@ fn read(r: Request, topic: &[u8]) -> isize {
 }
 
 fn show(r: Request, history: &hub::History, reverse: bool) -> isize {
-    let mut out = b"{\"messages\":[".to_vec();
-    let mut messages: Vec<_> = history.messages.iter().collect();
-    if reverse {
-        messages.reverse();
+    match listed(history, reverse) {
+        Some(body) => respond(r, 200, JSON, &body),
+        None => fail(r, hub::Error::NoMemory),
     }
-    for (n, message) in messages.into_iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
+}
+
+/// The messages as JSON, as many as the client has asked for. None: there is no memory for them.
+fn listed(history: &hub::History, reverse: bool) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    put(&mut out, b"{\"messages\":[")?;
+    let messages = &history.messages;
+    for n in 0..messages.len() {
+        let message = &messages[if reverse { messages.len() - 1 - n } else { n }];
         let (typ, cursor) = (if message.text { "text" } else { "binary" }, &message.cursor);
-        out.extend_from_slice(
-            format!(
-                "{{\"offset\":{},\"cursor\":\"{}\",\"time\":{},\"type\":\"{typ}\",\"data\":",
-                message.offset,
-                String::from_utf8_lossy(cursor),
-                message.time,
-            )
-            .as_bytes(),
+        let head = format!(
+            "{}{{\"offset\":{},\"cursor\":\"{}\",\"time\":{},\"type\":\"{typ}\",\"data\":",
+            if n > 0 { "," } else { "" },
+            message.offset,
+            String::from_utf8_lossy(cursor),
+            message.time,
         );
+        put(&mut out, head.as_bytes())?;
         if !json::payload(&mut out, message.text, &message.data) {
-            return fail(r, hub::Error::NoMemory);
+            return None;
         }
-        out.push(b'}');
+        put(&mut out, b"}")?;
     }
-    out.extend_from_slice(b"],\"cursor\":\"");
-    out.extend_from_slice(&history.cursor);
-    out.extend_from_slice(b"\"}\n");
-    respond(r, 200, JSON, &out)
+    put(&mut out, b"],\"cursor\":\"")?;
+    put(&mut out, &history.cursor)?;
+    put(&mut out, b"\"}\n")?;
+    Some(out)
+}
+
+/// None: there is no memory for more.
+fn put(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    out.try_reserve(bytes.len()).ok()?;
+    out.extend_from_slice(bytes);
+    Some(())
 }
 
 /// Closes the topic's subscribers, and says how many there were.
