@@ -4,6 +4,7 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -515,6 +516,10 @@ def _(ng):
           f'cannot load private key "{conf}/none.pem": no such file or directory')
     equal(ng.get(f"/open?port=0&cert={conf}/cert.pem&key={conf}/other.key"),
           f'cannot load private key "{conf}/other.key": key values mismatch')
+    # Nobody is asked for its password: OpenSSL calls that a processing error where it has no terminal.
+    answer = ng.get(f"/open?port=0&cert={conf}/cert.pem&key={conf}/locked.key")
+    assert answer.startswith(f'cannot load private key "{conf}/locked.key": '), answer
+    assert "processing" not in answer, answer
     equal(ng.get(f"/open?port=0&cert={conf}/cert.pem&key={conf}/key.pem&protocol=SSLv9"),
           'unknown tls protocol "SSLv9"')
 
@@ -645,6 +650,12 @@ def _(ng):
     equal(descriptors(ng), before)
 
 
-run(case, prepare=lambda ng: (sections(ng), __import__("subprocess").run(
-    ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out",
-     f"{ROOT}/conf/other.key"], check=True, stderr=-3))[0])
+def prepare(ng):
+    for name, lock in ("other", []), ("locked", ["-aes-128-cbc", "-pass", "pass:secret"]):
+        subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt",
+                        "ec_paramgen_curve:prime256v1", *lock, "-out", f"{ROOT}/conf/{name}.key"],
+                       check=True, stderr=subprocess.DEVNULL)
+    return sections(ng)
+
+
+run(case, prepare=prepare)
