@@ -169,7 +169,7 @@ pub fn history(
         }
         let page = hub.local.read_all(topic, from, limit, &mut batch)?;
         let cursor_of = |offset| cursor(topic, Position { epoch: page.top.epoch, offset });
-        let found = |record: Record<'_>| {
+        let found = |record: Record<'_>| -> Result<Found, Error> {
             let Item { text, data: bytes, .. } = Item::of(&record);
             let (offset, time) = (record.offset, record.time);
             let mut data = Vec::new();
@@ -177,7 +177,11 @@ pub fn history(
             data.extend_from_slice(bytes);
             Ok(Found { text, data, offset, time, cursor: cursor_of(offset) })
         };
-        let messages = batch.iter().map(found).collect::<Result<Vec<Found>, Error>>()?;
+        let mut messages = Vec::new();
+        messages.try_reserve_exact(batch.len()).map_err(|_| Error::NoMemory)?;
+        for record in batch.iter() {
+            messages.push(found(record)?);
+        }
         let cursor = messages.last().map_or(cursor_of(page.top.offset), |last| last.cursor);
         Ok(History { messages, cursor })
     })

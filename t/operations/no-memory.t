@@ -53,6 +53,9 @@ case.handler("/packed", """
 case.handler("/keeps", """
     ngx.print((assert(require("resty.websocket").publish("kept", ("x"):rep(102400)))))
 """)
+case.handler("/fills", """
+    for _ = 1, 200 do assert(require("resty.websocket").publish("many", "x")) end
+""")
 case.handler("/remembers", """
     local websocket = require "resty.websocket"
     local ws = assert(websocket.accept())
@@ -68,6 +71,7 @@ case.server += f"location = /passes {{ websocket_proxy ws://127.0.0.1:{PORT}/mes
 case.server += """
     location = /feed { websocket_subscribe room; websocket_publish_from_client on; }
     location = /lines { websocket_subscribe room format=json; }
+    location = /many { websocket_publish many get; }
     location = /status { websocket_status; }
     location = /here { websocket_subscribe here info=$arg_info; }
     location = /who { websocket_subscribe here format=json; }
@@ -256,6 +260,7 @@ subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-fno-builtin", "-Wall", "-o", 
 with open(f"{folder}/state", "wb") as file:
     file.write(b"\0\0")
 ng = Poor(server=case.server, http="websocket_history_zone 1m; websocket_topic kept history=10; "
+                               "websocket_topic many history=200; "
                                "websocket_topic here presence;")
 try:
     ng.start()
@@ -267,6 +272,20 @@ try:
             loud = ng.loud()
             assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
         tap.attempt(name, one)
+
+    def listed_by_http():
+        worker = ng.children()
+        ng.get("/fills")
+        equal(len(json.loads(ng.get("/many?limit=200"))["messages"]), 200)
+        state(0, b"\1")
+        try:
+            ng.get("/many?limit=200")
+        except AssertionError as refused:
+            assert " 503 " in str(refused), refused
+        finally:
+            state(0, b"\0")
+        equal(ng.children(), worker, "the worker")
+    tap.attempt("many messages of a history, by HTTP", listed_by_http)
 
     def end():
         equal(ng.stop(), 0, "exit code of nginx")
