@@ -14,7 +14,9 @@ mod upgrade;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use crate::ffi::{ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t};
+use crate::ffi::{
+    ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, NGX_CONF_ERROR,
+};
 
 mod tables {
     #![allow(missing_docs)]
@@ -64,8 +66,7 @@ unsafe extern "C" fn init_main_conf(cf: *mut ngx_conf_t, conf: *mut c_void) -> *
     if registered {
         ptr::null_mut()
     } else {
-        // NGX_CONF_ERROR
-        usize::MAX as *mut c_char
+        NGX_CONF_ERROR
     }
 }
 

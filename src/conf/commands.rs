@@ -281,7 +281,7 @@ fn refuse(cf: *mut ffi::ngx_conf_t, fault: ArgumentError) -> *mut c_char {
         ArgumentError::Text(text) => text,
     };
     ngx_conf_log_error!(ffi::NGX_LOG_EMERG, cf, "{} in \"websocket_broker\" directive", text);
-    usize::MAX as *mut c_char
+    ffi::NGX_CONF_ERROR
 }
 
 unsafe extern "C" fn set_zone(
@@ -328,7 +328,7 @@ unsafe fn set_zone_size(
             name,
             smallest.div_ceil(1024)
         );
-        return usize::MAX as *mut c_char;
+        return ffi::NGX_CONF_ERROR;
     }
     rc
 }
@@ -431,7 +431,7 @@ unsafe fn set_by<C>(
             let name = unsafe { (*cmd).name.to_string() };
             ngx_conf_log_error!(ffi::NGX_LOG_EMERG, cf, "{} in \"{}\" directive", text, name);
             // NGX_CONF_ERROR: the message has been written.
-            usize::MAX as *mut c_char
+            ffi::NGX_CONF_ERROR
         }
     }
 }

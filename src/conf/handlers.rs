@@ -17,10 +17,11 @@ use super::push;
 use super::status::{self, Form};
 use crate::ffi;
 use crate::ngx::guard::guarded;
+use crate::ngx::pool;
 use crate::ngx::request::Request;
-use crate::ngx::upstream_conf::{self, Conf};
+use crate::ngx::upstream_conf::Conf;
 
-const ERROR: *mut c_char = usize::MAX as *mut c_char;
+const ERROR: *mut c_char = ffi::NGX_CONF_ERROR;
 /// Before the value of `since`, and that of `info`.
 const SINCE: &[u8] = b"since=";
 const INFO: &[u8] = b"info=";
@@ -265,7 +266,7 @@ unsafe fn make_proxy(cf: *mut ffi::ngx_conf_t, mut given: Given) -> Option<Proxi
     // SAFETY: by contract; nginx copies the words that it keeps, or they are of its pool.
     unsafe {
         let value = |text: &[u8]| {
-            let mut kept = upstream_conf::kept(cf, text)?;
+            let mut kept = pool::kept((*cf).pool, text)?;
             compile(cf, &mut kept)
         };
         let target = match &given.target {

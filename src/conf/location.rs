@@ -130,7 +130,7 @@ impl Origins {
     }
 }
 
-/// A value with variables, compiled into the configuration's pool; evaluated in `handlers`.
+/// A value with variables, compiled into the configuration's pool; evaluated in `lookup`.
 pub type Value = ComplexValue;
 
 thread_local! {

@@ -8,7 +8,7 @@ use super::arguments::ArgumentError;
 use super::location::{Location, UNSET};
 use crate::hub::Broker;
 
-/// Directives of the whole http block. In the configuration's pool, and dropped with it, as above.
+/// Directives of the whole http block. In the configuration's pool, and dropped with it.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Main {

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use ws_hub::broker::Number;
 use ws_hub::counters::{Entry, TABLE};
+use ws_hub::json;
 use ws_hub::samples::{EVERY_MS, KEPT, SAMPLES};
 use ws_hub::standing::Stands;
 
@@ -95,18 +96,9 @@ fn recent() -> String {
 
 /// Bytes of somebody else's as a string of JSON (RFC 8259 7).
 fn json_text(bytes: &[u8]) -> String {
-    let mut out = String::from("\"");
-    for c in String::from_utf8_lossy(bytes).chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\0'..='\x1f' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    let mut out = Vec::new();
+    json::string(&mut out, bytes);
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// Names and labels of numbers are our own and need no escapes.

@@ -1,5 +1,6 @@
 //! Raw imports: nginx (by `nginx-sys`), this module's own symbol, and the few functions of ngx_lua
-//! declared in `ngx_http_lua.h`. Only `ngx`, the mlua entry and lib.rs may name anything in here.
+//! declared in `ngx_http_lua.h`. Only `ngx`, `lua/vm`, lib.rs and where `conf` meets nginx's tables may name
+//! anything in here.
 #![allow(non_camel_case_types, missing_docs, clippy::missing_safety_doc)]
 
 mod bit_field;
@@ -40,6 +41,9 @@ pub unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
     // SAFETY: by contract.
     unsafe { std::slice::from_raw_parts(data, len) }
 }
+
+/// What a directive's function answers where it refuses (ngx_conf_file.h).
+pub const NGX_CONF_ERROR: *mut core::ffi::c_char = usize::MAX as *mut core::ffi::c_char;
 
 /// nginx passes `(ngx_chain_t *) -1` where a chain could not be sent (ngx_core.h).
 pub fn ngx_chain_error() -> *mut ngx_chain_t {

@@ -11,6 +11,7 @@ use std::ops::Deref;
 use std::ptr;
 use std::rc::Rc;
 
+use super::counted::borrow;
 use super::goodbye;
 use super::guard::guarded;
 use super::wire::{idle_handler, Wire};
@@ -320,19 +321,6 @@ unsafe fn owner<T: Events>(ev: *mut ffi::ngx_event_t) -> Option<Rc<T>> {
     unsafe {
         let c = (*ev).data.cast::<ffi::ngx_connection_t>();
         borrow::<T>((*c).data)
-    }
-}
-
-/// # Safety
-/// `data` must be null or point to a living `Rc<T>`.
-unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
-    if data.is_null() {
-        return None;
-    }
-    // SAFETY: by contract.
-    unsafe {
-        Rc::increment_strong_count(data.cast::<T>());
-        Some(Rc::from_raw(data.cast::<T>()))
     }
 }
 

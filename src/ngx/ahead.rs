@@ -10,6 +10,7 @@ use std::ptr;
 
 use super::guard::guarded;
 use super::lending;
+use super::pool::data_of;
 use crate::ffi;
 
 /// What is looked at and kept at most.
@@ -78,18 +79,8 @@ unsafe extern "C" fn forget(_: *mut c_void) {}
 /// # Safety
 /// `c` must be open; no other reference to its state may be in use.
 unsafe fn state<'a>(c: *const ffi::ngx_connection_t) -> Option<&'a mut State> {
-    // SAFETY: a pool's list of cleanups is nginx's own way to find what belongs to it; an entry
-    // with our handler has our state as its data.
-    unsafe {
-        let mut entry = (*c).pool.as_ref()?.cleanup;
-        while let Some(cleanup) = entry.as_ref() {
-            if cleanup.handler.is_some_and(|h| ptr::eq(h as *const (), forget as *const ())) {
-                return cleanup.data.cast::<State>().as_mut();
-            }
-            entry = cleanup.next;
-        }
-        None
-    }
+    // SAFETY: by contract; an entry with our handler has our state as its data.
+    unsafe { data_of((*c).pool.as_ref()?, forget).cast::<State>().as_mut() }
 }
 
 /// A frame of `len` bytes has been read to its end, the cosocket's buffer is empty, and it is worth

@@ -1,5 +1,6 @@
-//! The door every callback from C goes through: a panic must not unwind into nginx (that is
-//! undefined behaviour and would end the worker). Used by `takeover` and by the Lua entry.
+//! The door of callbacks from C that run code of ours which may panic: events, cleanups, directives, content
+//! handlers, natives. A panic, a bug of ours, must not unwind into C: Rust ends the process there.
+//! Callbacks without a door only move pointers and marks, or format a line.
 
 use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -8,7 +9,7 @@ use super::log;
 
 /// Runs `body`; a panic is logged at alert level and answered with `fallback`.
 ///
-/// `AssertUnwindSafe` is justified because the event handlers then end the one request they were
+/// `AssertUnwindSafe` is justified because callers then end the one request or connection that they were
 /// working for, and because borrows of a session's state end with the panic.
 #[inline]
 pub fn guarded<R>(what: &str, fallback: R, body: impl FnOnce() -> R) -> R {

@@ -7,6 +7,7 @@ use std::mem;
 use std::ptr;
 use std::rc::Rc;
 
+use super::counted::borrow;
 use super::guard::guarded;
 use super::request::Request;
 use crate::ffi;
@@ -133,26 +134,25 @@ impl Waiting {
 
 /// # Safety
 /// `event` must be one of a `Waiting` whose request lives.
-unsafe fn waiting(event: *mut ffi::ngx_event_t) -> Rc<Waiting> {
-    // SAFETY: by contract; the count is one more than those there are.
-    unsafe {
-        let connection = (*event).data.cast::<ffi::ngx_connection_t>();
-        let waiting = (*connection).data.cast::<Waiting>().cast_const();
-        Rc::increment_strong_count(waiting);
-        Rc::from_raw(waiting)
-    }
+unsafe fn waiting(event: *mut ffi::ngx_event_t) -> Option<Rc<Waiting>> {
+    // SAFETY: by contract.
+    unsafe { borrow((*(*event).data.cast::<ffi::ngx_connection_t>()).data) }
 }
 
 unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
     guarded("waiting request", (), || {
         // SAFETY: nginx calls this with an event of `wait`, whose request ends it first.
-        unsafe { waiting(event) }.go_on(false);
+        if let Some(waiting) = unsafe { waiting(event) } {
+            waiting.go_on(false);
+        }
     });
 }
 
 unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
     guarded("waiting request", (), || {
         // SAFETY: as above.
-        unsafe { waiting(event) }.go_on(true);
+        if let Some(waiting) = unsafe { waiting(event) } {
+            waiting.go_on(true);
+        }
     });
 }

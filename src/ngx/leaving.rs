@@ -7,7 +7,10 @@ use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
 
+use super::counted::borrow;
+use super::guard::guarded;
 use super::lua_wait::{Wait, Waiters};
+use super::pool::{data_of, is};
 use super::request::Request;
 use crate::ffi;
 
@@ -105,34 +108,22 @@ impl Lookout {
     }
 }
 
-type Handler<T> = unsafe extern "C" fn(*mut T);
-
-/// Whether a handler is this one.
-fn is<T>(handler: Option<Handler<T>>, known: Handler<T>) -> bool {
-    handler.map(|handler| handler as usize) == Some(known as usize)
-}
-
 /// The request's `read_event_handler`.
 unsafe extern "C" fn on_read(r: *mut ffi::ngx_http_request_t) {
-    // SAFETY: nginx calls this with a request that `begin` has seen, whose pool has the look-out until
-    // it ends.
-    unsafe {
-        let mut cleanup = (*(*r).pool).cleanup;
-        while let Some(one) = cleanup.as_ref() {
-            if is(one.handler, drop_lookout) {
-                let lookout = one.data.cast::<Lookout>().cast_const();
-                Rc::increment_strong_count(lookout);
-                Rc::from_raw(lookout).look();
-                return;
-            }
-            cleanup = one.next;
+    guarded("a client's leaving", (), || {
+        // SAFETY: nginx calls this with a request that `begin` has seen, whose pool has the look-out
+        // until it ends.
+        if let Some(lookout) = unsafe { borrow::<Lookout>(data_of((*r).pool, drop_lookout)) } {
+            lookout.look();
         }
-    }
+    });
 }
 
 /// Pool cleanup.
 unsafe extern "C" fn drop_lookout(data: *mut c_void) {
-    // SAFETY: `begin` has given the pool this count.
-    let lookout = unsafe { Rc::from_raw(data.cast::<Lookout>().cast_const()) };
-    lookout.r.set(ptr::null_mut());
+    guarded("pool cleanup", (), || {
+        // SAFETY: `begin` has given the pool this count.
+        let lookout = unsafe { Rc::from_raw(data.cast::<Lookout>().cast_const()) };
+        lookout.r.set(ptr::null_mut());
+    });
 }

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::ptr;
 use std::rc::Rc;
 
+use super::counted::borrow;
 use super::guard::guarded;
 use super::lending;
 use super::wire::Wire;
@@ -247,10 +248,7 @@ impl Drop for Leg {
 unsafe fn told<T: Leads>(what: &str, data: *mut c_void, body: impl FnOnce(&T)) {
     lending::over();
     // SAFETY: by contract the owner is alive; the count keeps it so for the call.
-    let owner = unsafe {
-        Rc::increment_strong_count(data as *const T);
-        Rc::from_raw(data as *const T)
-    };
+    let Some(owner) = (unsafe { borrow::<T>(data) }) else { return };
     let done = guarded(what, false, || {
         body(&owner);
         true

@@ -10,6 +10,7 @@ use std::mem;
 use std::ops::Deref;
 use std::ptr;
 
+use super::pool::is;
 use super::pooled::rest_of;
 use super::request::Request;
 use super::wire::Wire;
@@ -177,7 +178,7 @@ impl Link {
     fn handlers_are_ours(&self) -> bool {
         let (read, _) = self.handlers.get();
         // SAFETY: only called while c is not null, hence alive.
-        unsafe { (*(*self.c.get()).read).handler.map(|f| f as usize) == read.map(|f| f as usize) }
+        unsafe { read.is_some_and(|read| is((*(*self.c.get()).read).handler, read)) }
     }
 
     /// Whether nginx tells us to give up: worker_shutdown_timeout sets both marks and then calls
@@ -343,8 +344,9 @@ impl Link {
         timer: ffi::ngx_event_handler_pt,
         data: *mut std::ffi::c_void,
     ) {
-        // SAFETY: r is the request being taken over, alive during this call, and its pool until
-        // after `release`. An all-zero ngx_event_t is nginx's own initial state (ngx_calloc).
+        // SAFETY: r is the request being taken over, alive during this call. The events lie in its
+        // pool, or are a box; `release` forgets them before either goes. An all-zero ngx_event_t is
+        // nginx's own initial state (ngx_calloc).
         unsafe {
             let fresh: Events = mem::zeroed();
             let events = match rest_of::<Events>((*r).pool) {
@@ -454,10 +456,10 @@ impl Link {
             (*c).set_idle(0);
             let (read, write) = self.handlers.get();
             let (rev, wev) = ((*c).read, (*c).write);
-            if (*rev).handler.map(|f| f as usize) == read.map(|f| f as usize) {
+            if read.is_some_and(|read| is((*rev).handler, read)) {
                 (*rev).handler = Some(ffi::ngx_http_empty_handler);
             }
-            if (*wev).handler.map(|f| f as usize) == write.map(|f| f as usize) {
+            if write.is_some_and(|write| is((*wev).handler, write)) {
                 (*wev).handler = Some(ffi::ngx_http_empty_handler);
             }
         }

@@ -19,6 +19,7 @@ use socket2::SockAddr;
 
 use super::accepted::{is_room, local_address, Accepted};
 use super::clock::now_ms;
+use super::counted::borrow;
 use super::goodbye;
 use super::guard::guarded;
 use super::handover;
@@ -348,12 +349,8 @@ unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
     guarded("accept", (), || {
         // SAFETY: nginx calls this with the event it was set on; the connection's data is our Rc,
         // alive as long as the connection. A count is held while we work.
-        let inner = unsafe {
-            let lc = (*ev).data.cast::<ffi::ngx_connection_t>();
-            let data = (*lc).data.cast::<Inner>();
-            Rc::increment_strong_count(data);
-            Rc::from_raw(data)
-        };
+        let inner = unsafe { borrow::<Inner>((*(*ev).data.cast::<ffi::ngx_connection_t>()).data) };
+        let Some(inner) = inner else { return };
         // SAFETY: as above.
         let quits = unsafe {
             let quits = (*(*ev).data.cast::<ffi::ngx_connection_t>()).close() != 0;
@@ -395,9 +392,7 @@ unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
         // SAFETY: nginx passes a new connection; its listening socket is ours, whose Rc is held by
         // `accept_handler` at this moment.
         unsafe {
-            let data = (*(*c).listening).servers.cast::<Inner>();
-            Rc::increment_strong_count(data);
-            let inner = Rc::from_raw(data);
+            let Some(inner) = borrow::<Inner>((*(*c).listening).servers) else { return false };
             inner.accepted.set(inner.accepted.get() + 1);
             // One at a time, whatever multi_accept says: `run` looks at the queue between two.
             if let Some(lc) = inner.lc.get().as_ref() {

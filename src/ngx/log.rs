@@ -1,5 +1,5 @@
-//! Log lines. `alert` is for our own bugs and goes to the worker's log; everything about one peer
-//! goes through `Link::info`, because a remote peer may never log above info.
+//! Log lines. `alert` is for our own bugs and goes to the worker's log; everything about one peer is
+//! logged at info in its connection's log (`info`, `Wire::info`), never above.
 
 use std::slice;
 

@@ -12,6 +12,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::access_log::{self, Saved};
+use super::counted::borrow;
 use super::lending;
 use super::link::Parted;
 use super::request::Request;
@@ -330,21 +331,17 @@ unsafe fn restore<T>(r: *mut ffi::ngx_http_request_t, kept: &Kept<T>) {
 ///
 /// # Safety
 /// `ev` must be an event of a connection that was parted with a `T`.
-unsafe fn session_of<T: Takeover>(ev: *mut ffi::ngx_event_t) -> Rc<T> {
-    // SAFETY: by contract; the count that lies there stays, another is added.
-    unsafe {
-        let data = (*(*ev).data.cast::<ffi::ngx_connection_t>()).data as *const T;
-        Rc::increment_strong_count(data);
-        Rc::from_raw(data)
-    }
+unsafe fn session_of<T: Takeover>(ev: *mut ffi::ngx_event_t) -> Option<Rc<T>> {
+    // SAFETY: by contract the count that `part` has left is there.
+    unsafe { borrow((*(*ev).data.cast::<ffi::ngx_connection_t>()).data) }
 }
 
 unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: nginx calls this with the event that `part` set it on.
-    let session = unsafe { session_of::<T>(ev) };
+    let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
     lending::over();
     takeover::event("read handler", &*session, || {
-        // SAFETY: the event is alive: no handler frees a connection.
+        // SAFETY: the event is one of nginx's connections', which are there as long as the worker.
         if unsafe { (*ev).timedout() } != 0 {
             // SAFETY: as above.
             unsafe { (*ev).set_timedout(0) };
@@ -361,7 +358,7 @@ unsafe extern "C" fn read_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
 
 unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     // SAFETY: as above.
-    let session = unsafe { session_of::<T>(ev) };
+    let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
     takeover::event("flush", &*session, || {
         session.link().begin_write();
         session.flush();

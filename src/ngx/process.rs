@@ -1,5 +1,5 @@
 //! Processes, as nginx sees them: which one this is and what it is about, how many workers a
-//! configuration asks for, whether another one still exists.
+//! configuration asks for and connections each may have, whether another one still exists.
 
 use std::ptr;
 
@@ -62,4 +62,10 @@ pub fn runs(pid: u32) -> bool {
 pub fn exists(pid: u32) -> bool {
     // SAFETY: signal 0 checks only.
     unsafe { libc::kill(pid as i32, 0) == 0 || *libc::__errno_location() == libc::EPERM }
+}
+
+/// How many connections this worker may have (`worker_connections`).
+pub fn connections() -> usize {
+    // SAFETY: `ngx_cycle` lives as long as the process.
+    unsafe { (*ffi::ngx_cycle).connection_n }
 }

@@ -234,9 +234,3 @@ unsafe fn bytes<'a>(s: &ffi::ngx_str_t) -> &'a [u8] {
     // SAFETY: by contract of this function.
     unsafe { ffi::slice(s.data, s.len) }
 }
-
-/// How many connections this worker may have (`worker_connections`).
-pub fn connections() -> usize {
-    // SAFETY: `ngx_cycle` lives as long as the process.
-    unsafe { (*ffi::ngx_cycle).connection_n }
-}

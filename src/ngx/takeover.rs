@@ -7,14 +7,17 @@
 //!   timer and leaves the rest to the write handler, ours, which finalises once all is sent
 //!   (the bit is set, too, where a close frame is to answer the handler's return);
 //! - it is terminated (ngx.exit(444), a Lua error): cleanups run first, and ours holds the request
-//!   by `r->blocked` until all is sent or the timer fires.
+//!   by `r->blocked`, where anything waits or the peer is to be told, until all is sent or the timer
+//!   fires.
 
 use std::ffi::c_void;
 use std::rc::Rc;
 
+use super::counted::borrow;
 use super::guard::guarded;
 use super::lending;
 use super::link::Link;
+use super::pool;
 use super::request::Request;
 use crate::ffi;
 
@@ -155,30 +158,9 @@ unsafe fn session_of<T: Takeover>(ev: *mut ffi::ngx_event_t) -> Option<Rc<T>> {
         let r = (*c).data.cast::<ffi::ngx_http_request_t>();
         let mut data = *(*r).ctx.add(ffi::ngx_http_lua_websocket_module.ctx_index);
         if data.is_null() {
-            let ours = pool_destroyed::<T> as unsafe extern "C" fn(*mut c_void) as usize;
-            let mut cleanup = (*(*r).pool).cleanup;
-            while !cleanup.is_null() {
-                if (*cleanup).handler.is_some_and(|f| f as usize == ours) {
-                    data = (*cleanup).data;
-                    break;
-                }
-                cleanup = (*cleanup).next;
-            }
+            data = pool::data_of((*r).pool, pool_destroyed::<T>);
         }
         borrow::<T>(data)
-    }
-}
-
-/// # Safety
-/// `data` must be null or the raw Rc that `bind` stored, not yet given back.
-unsafe fn borrow<T>(data: *mut c_void) -> Option<Rc<T>> {
-    if data.is_null() {
-        return None;
-    }
-    // SAFETY: one count is added for the caller; the stored one stays with the pool cleanup.
-    unsafe {
-        Rc::increment_strong_count(data as *const T);
-        Some(Rc::from_raw(data as *const T))
     }
 }
 

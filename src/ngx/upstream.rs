@@ -18,6 +18,7 @@ use ws_proto::handshake::client::{Chunked, ResponseHead};
 use super::guard::guarded;
 use super::leg::{Leads, Leg};
 use super::link::Link;
+use super::pool::kept;
 use super::request::Request;
 use super::respond::GoOn;
 use super::switch::{has_left, once_sent};
@@ -274,7 +275,7 @@ unsafe fn note_head(r: *mut ffi::ngx_http_request_t, head: &ResponseHead<'_>) ->
             (*u.state).status = head.status.into();
         }
         let line = [format!("{:03} ", head.status).as_bytes(), head.reason].concat();
-        let Some(line) = in_pool(r, &line) else { return false };
+        let Some(line) = kept((*r).pool, &line) else { return false };
         u.headers_in.status_line = line;
         for &(name, value) in &head.headers {
             let ours = head.status == 101 && is_ours(name);
@@ -303,23 +304,6 @@ fn is_ours(name: &[u8]) -> bool {
         || name.get(..14).is_some_and(|name| name.eq_ignore_ascii_case(b"sec-websocket-"))
 }
 
-/// Copies bytes, with a NUL behind them, as nginx's handlers of headers like it. None: no memory.
-///
-/// # Safety
-/// `r` must be alive.
-unsafe fn in_pool(r: *mut ffi::ngx_http_request_t, bytes: &[u8]) -> Option<ffi::ngx_str_t> {
-    // SAFETY: by contract; the memory is as long as asked for.
-    unsafe {
-        let data = ffi::ngx_pnalloc((*r).pool, bytes.len() + 1).cast::<u8>();
-        if data.is_null() {
-            return None;
-        }
-        ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
-        *data.add(bytes.len()) = 0;
-        Some(ffi::ngx_str_t { len: bytes.len(), data })
-    }
-}
-
 /// Adds one header, which nginx may know: as ngx_http_proxy_process_header does. False: no memory, or
 /// nginx refuses it.
 ///
@@ -330,8 +314,8 @@ unsafe fn note_header(r: *mut ffi::ngx_http_request_t, name: &[u8], value: &[u8]
     // it started. All of an element is set, because newer versions chain those of one name.
     unsafe {
         let u = &mut *(*r).upstream;
-        let (key, value) = (in_pool(r, name), in_pool(r, value));
-        let lowcase = in_pool(r, &name.to_ascii_lowercase());
+        let (key, value) = (kept((*r).pool, name), kept((*r).pool, value));
+        let lowcase = kept((*r).pool, &name.to_ascii_lowercase());
         let (Some(key), Some(value), Some(lowcase)) = (key, value, lowcase) else { return false };
         // Last: what is in the list is read, whatever becomes of the answer.
         let header = ffi::ngx_list_push(&mut u.headers_in.headers).cast::<ffi::ngx_table_elt_t>();
@@ -416,7 +400,8 @@ unsafe extern "C" fn filter<T: Asks>(data: *mut c_void, bytes: isize) -> ffi::ng
 
 /// nginx is through with the header of a 101, which may have to wait for the client.
 unsafe extern "C" fn sent<T: Asks>(ev: *mut ffi::ngx_event_t) {
-    // SAFETY: the event's data is the call, which lives as long as its request.
+    // SAFETY: the event's data is the call, which lives as long as its request, and that has the count
+    // of `filter_init`. c stays readable after its request, as nginx itself relies on.
     unsafe {
         let r = (*(*ev).data.cast::<Call<T>>()).r;
         let c = (*r).connection;

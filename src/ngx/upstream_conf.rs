@@ -3,6 +3,7 @@
 
 use std::ptr;
 
+use super::pool::kept;
 use crate::ffi;
 
 /// A value with variables, compiled.
@@ -91,23 +92,6 @@ const fn text(bytes: &'static [u8]) -> ffi::ngx_str_t {
     ffi::ngx_str_t { len: bytes.len(), data: bytes.as_ptr().cast_mut() }
 }
 
-/// Bytes in the configuration's pool, with a NUL behind them. None: no memory.
-///
-/// # Safety
-/// `cf` must be the configuration being read.
-pub unsafe fn kept(cf: *mut ffi::ngx_conf_t, bytes: &[u8]) -> Option<ffi::ngx_str_t> {
-    // SAFETY: by contract; the memory is as long as asked for.
-    unsafe {
-        let data = ffi::ngx_pnalloc((*cf).pool, bytes.len() + 1).cast::<u8>();
-        if data.is_null() {
-            return None;
-        }
-        ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
-        *data.add(bytes.len()) = 0;
-        Some(ffi::ngx_str_t { len: bytes.len(), data })
-    }
-}
-
 /// The `upstream` block of this name, which may follow later, or one made of the address.
 ///
 /// # Safety
@@ -119,7 +103,7 @@ unsafe fn add_upstream(
     // SAFETY: by contract; nginx keeps what is in its pool.
     unsafe {
         let mut url: ffi::ngx_url_t = std::mem::zeroed();
-        url.url = kept(cf, &wanted.address)?;
+        url.url = kept((*cf).pool, &wanted.address)?;
         url.default_port = wanted.default_port;
         url.set_no_resolve(1);
         let upstream = ffi::ngx_http_upstream_add(cf, &mut url, 0);
@@ -195,14 +179,15 @@ unsafe fn context(cf: *mut ffi::ngx_conf_t, tls: &Tls) -> Option<*mut ffi::ngx_s
         (*cleanup).handler = Some(ffi::ngx_ssl_cleanup_ctx);
         (*cleanup).data = ssl.cast();
         if let Some((certificate, key)) = &tls.pair {
-            let (mut certificate, mut key) = (kept(cf, certificate)?, kept(cf, key)?);
+            let (mut certificate, mut key) =
+                (kept((*cf).pool, certificate)?, kept((*cf).pool, key)?);
             let none = ptr::null_mut();
             if ffi::ngx_ssl_certificate(cf, ssl, &mut certificate, &mut key, none) != 0 {
                 return None;
             }
         }
         if let Some(trusted) = &tls.trusted {
-            let mut trusted = kept(cf, trusted)?;
+            let mut trusted = kept((*cf).pool, trusted)?;
             if ffi::ngx_ssl_trusted_certificate(cf, ssl, &mut trusted, DEPTH) != 0 {
                 return None;
             }

@@ -1,6 +1,5 @@
-//! Bytes in and out of one of nginx's connections, plain or TLS, and the arming of its events. Used
-//! by `link` (the connection of a request) and `accepted` (one of a listener of ours), which own a
-//! `Wire` each and say when the connection behind it is gone.
+//! Bytes in and out of one of nginx's connections, plain or TLS, and the arming of its events. Whoever
+//! has the connection (`link`, `accepted`, `leg`, `client`, `cosocket`) owns a `Wire` and says when it is gone.
 
 use std::cell::Cell;
 use std::mem;

@@ -10,7 +10,7 @@ use crate::lua::vm::{native, Native};
 use crate::ngx::listener::{Accept, Listener};
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::ngx_lua::raise_timers;
-use crate::ngx::request::connections;
+use crate::ngx::process::connections;
 use crate::ngx::tls::{Tls, TlsOptions, Verify};
 use crate::session::{Direction, Got, Stream, Want};
 

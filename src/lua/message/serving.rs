@@ -4,7 +4,7 @@
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::lua::vm::{native, Native};
 use crate::ngx::ngx_lua::raise_timers;
-use crate::ngx::request::connections;
+use crate::ngx::process::connections;
 use crate::session::{Callbacks, Runner};
 
 /// The natives of this file.
