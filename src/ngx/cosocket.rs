@@ -158,13 +158,29 @@ impl<'a> Cosocket<'a> {
         ahead::taken(self.c(), body)
     }
 
+    /// Has the cosocket give out what its buffer holds and then wait, however much more has come: until
+    /// `lend_events`, after which all that is read.
+    pub fn hold_reading(&self) {
+        // SAFETY: found open, and nothing ran since. A read whose event is awaited, and has not come, waits.
+        unsafe {
+            let read = (*self.c()).read;
+            (*read).set_ready(0);
+            ffi::ngx_handle_read_event(read, 0);
+        }
+    }
+
     /// Has the connection's events told to `owner`. The cosocket, which has nothing to send, waits for
     /// bytes meanwhile, without a time limit; it is closed by whoever ends that wait, after
     /// `Leg::release`.
     pub fn lend_events<T: Leads>(&self, owner: &Rc<T>) {
         // SAFETY: found open, and nothing ran since. It stays open until the cosocket's own cleanup,
         // which runs after that of the request that was taken over.
-        unsafe { Leg::borrow(owner, self.c()) };
+        unsafe {
+            Leg::borrow(owner, self.c());
+            // As if the event had just come, see `hold_reading`.
+            (*(*self.c()).read).set_ready(1);
+            (*(*self.c()).read).available = -1;
+        }
     }
 
     /// Whether `offer` may be called: no send of the cosocket waits (its timer is set then), none

@@ -674,3 +674,45 @@ nil ab
  qr{\[error\].* websocket upstream sent a bad answer: failed websocket handshake: bad chunk in the response}]
 --- no_error_log
 [alert]
+
+
+
+=== TEST 25: an upstream that does not stop sending: no more is read than the cosocket held, until there is a pair
+--- http_config
+    init_worker_by_lua_block {
+        counted = { spawned = 0 }
+        local spawn = ngx.thread.spawn
+        ngx.thread.spawn = function (...)
+            counted.spawned = counted.spawned + 1
+            return spawn(...)
+        end
+    }
+--- config
+    location = /flood {
+        content_by_lua_block {
+            counted.spawned = 0
+            local key = ngx.var.http_sec_websocket_key .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            local sock = ngx.req.socket(true)
+            sock:send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                      .. "Sec-WebSocket-Accept: " .. ngx.encode_base64(ngx.sha1_bin(key)) .. "\r\n\r\n"
+                      .. ("\130\126\3\232" .. ("x"):rep(1000)):rep(400) .. "\136\2\3\232")
+            sock:receiveany(100)
+        }
+    }
+--- lua
+    { url = (url:gsub("/up", "/flood")), on_open = function () report("few", counted.spawned < 20) end }
+--- client
+    local p, n = peer.connect(), 0
+    local first, payload = p:receive()
+    while first == 0x82 and #payload == 1000 do
+        n = n + 1
+        first, payload = p:receive()
+    end
+    say(n, first, payload:byte(1, -1))
+    p:send(peer.frame(0x88, "\3\232"))
+    p:close()
+--- response_body
+400 136 3 232
+--- results
+"few" true
+"done" true nil 1000 "" 1000 ""

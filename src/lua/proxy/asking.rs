@@ -25,7 +25,11 @@ pub const NATIVES: &[Native] = &[
 /// `hops(names or nil)` → lines of the client's headers for the upstream: of all, or of these names.
 pub fn hops(args: &Args) -> Outcome {
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let headers = args.strings(1).map_or(Headers::All, Headers::Named);
+    let headers = match args.list(1) {
+        None => Headers::All,
+        Some(Ok(names)) => Headers::Named(names),
+        Some(Err(_)) => return Outcome::Raise("bad \"pass_headers\" option".into()),
+    };
     Outcome::one(Value::List(headers.lines(r, &r.headers())))
 }
 

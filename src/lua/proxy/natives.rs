@@ -13,12 +13,21 @@ use crate::session::random;
 pub const NATIVES: &[Native] = &[
     native!(c"close_both", close_both),
     native!(c"ends", ends),
+    native!(c"hold_reading", hold_reading),
     native!(c"join", join),
     native!(c"ping", ping),
     native!(c"put", put),
     native!(c"take", take),
     native!(c"tell", tell),
 ];
+
+/// `hold_reading(cosocket)`: until `join` it gives out what it holds, and then waits.
+pub fn hold_reading(args: &Args) -> Outcome {
+    if let Some(socket) = args.cosocket(1) {
+        socket.hold_reading();
+    }
+    Outcome::none()
+}
 
 /// `join(session, connection, cosocket or nil, looks, send_timeout or nil, idle_timeout or nil, at_pings)` →
 /// pair. A light thread waits in the cosocket's receiveany(); without one the stream has ended.

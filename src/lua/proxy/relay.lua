@@ -41,19 +41,6 @@ local function fail(name, what, value)
 end
 
 
-local function check_names(name, value)
-    if type(value) ~= "table" then
-        fail(name, "array of strings", value)
-    end
-    for i = 1, #value do
-        if type(value[i]) ~= "string" then
-            fail(name, "array of strings", value[i])
-        end
-    end
-    return value
-end
-
-
 -- The options: ours, connect()'s for the upstream, accept()'s for the client, both as those take them.
 local function sort_out(opts)
     if type(opts) ~= "table" then
@@ -82,7 +69,11 @@ local function sort_out(opts)
         own.pass_protocols, rest.protocols = true, nil
     end
     if rest.pass_headers ~= nil and rest.pass_headers ~= "all" then
-        own.names = rest.pass_headers == "none" and {} or check_names("pass_headers", rest.pass_headers)
+        own.names = rest.pass_headers == "none" and {} or rest.pass_headers
+        local odd, one = options.is_odd(own.names)
+        if odd then
+            fail("pass_headers", "array of strings", one)
+        end
     end
     rest.pass_headers = nil
     if rest.headers == "pass" then
@@ -120,8 +111,8 @@ end
 -- What the client said of itself, for the upstream.
 local function add_headers(own)
     local lines = natives.hops(own.names)
-    for key, value in pairs(own.upstream.headers or {}) do
-        lines[#lines + 1] = type(key) == "number" and value or key .. ": " .. tostring(value)
+    for _, line in ipairs(own.upstream.headers or {}) do
+        lines[#lines + 1] = line
     end
     own.upstream.headers = lines
     if own.pass_protocols then
@@ -217,11 +208,13 @@ local function let_go(peers)
 end
 
 
--- Has a light thread wait in the cosocket for bytes, and gives the connection what was there before.
--- From then on its events may be the natives'. Returns nothing where the stream has ended already.
+-- Has a light thread wait in the cosocket for bytes, and gives the connection what that held before: no
+-- more, however much has come. From then on its events may be the natives'. Returns nothing where the
+-- stream has ended already.
 local function park_reader(upstream)
     local feed = vm.natives.carried.feed
     while true do
+        natives.hold_reading(upstream.sock)
         local bytes, ended
         local thread = spawn(function ()
             bytes = upstream.sock:receiveany(READ_SIZE)
