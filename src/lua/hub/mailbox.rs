@@ -4,7 +4,6 @@
 use crate::hub::{self, Mailbox};
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use crate::lua::vm::{native, Native};
-use crate::ngx::lua_wait::Wait;
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
@@ -42,11 +41,7 @@ pub fn take(args: &Args) -> Outcome {
 pub fn wait(args: &Args) -> Outcome {
     let Some(mailbox) = mailbox(args) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    match mailbox.park(r, args.number(2).unwrap_or(0.0) as u64) {
-        Wait::Ready(never) => match never {},
-        Wait::Parked => Outcome::Yield,
-        Wait::Denied(text) => Outcome::nil_err(text),
-    }
+    Outcome::parked(mailbox.park(r, args.number(2).unwrap_or(0.0) as u64))
 }
 
 /// `mailbox_wake(mailbox)`: resumes who waits.

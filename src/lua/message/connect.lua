@@ -60,8 +60,10 @@ end
 -- never does.
 local function send_client(self, native, session, a, b)
     while self.sending and not carried.has_room(session) do
-        park(self, "writers", 1)
-        if natives.state(session) == "closed" then
+        local woken, err = park(self, "writers", 1)
+        if woken == nil then
+            return nil, err
+        elseif natives.state(session) == "closed" then
             return nil, "closed"
         end
     end

@@ -78,8 +78,10 @@ local function push(self, deadline, reads)
         if reads then
             return true
         end
-        park(own, "waiters", min(left_of(deadline) or 1, 1))
-        if deadline and now() >= deadline then
+        local woken, err = park(own, "waiters", min(left_of(deadline) or 1, 1))
+        if woken == nil then
+            return nil, err
+        elseif deadline and now() >= deadline then
             return nil, "timeout"
         end
     end

@@ -5,6 +5,7 @@
 //!
 //! Raw functions instead of mlua's safe ones because those cost 80 ns a call and cannot yield.
 
+use std::convert::Infallible;
 use std::os::raw::{c_char, c_int};
 
 use mlua::ffi as lua;
@@ -114,6 +115,14 @@ impl Outcome {
             Wait::Ready(value) => ready(value),
             Wait::Parked => Outcome::Yield,
             Wait::Denied(text) => Outcome::denied(text),
+        }
+    }
+    /// What became of a call that only waits: a boolean once it is resumed | nil, err
+    pub fn parked(wait: Wait<Infallible>) -> Outcome {
+        match wait {
+            Wait::Ready(never) => match never {},
+            Wait::Parked => Outcome::Yield,
+            Wait::Denied(text) => Outcome::nil_err(text),
         }
     }
     /// `nil, text`

@@ -9,6 +9,7 @@ mod memory;
 mod no_request;
 mod number;
 mod object;
+mod parking;
 mod preload;
 pub mod texts;
 mod tls;
@@ -21,6 +22,7 @@ pub const API: Api = Api {
     name: c"vm",
     natives: &[
         &[(c"addresses", fast::addresses), (c"pace", memory::raw_pace)],
+        parking::NATIVES,
         texts::NATIVES,
         tls::NATIVES,
     ],

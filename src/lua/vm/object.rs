@@ -14,6 +14,7 @@ use crate::hub::{Errand, Mailbox, Roll};
 use crate::ngx::guard::guarded;
 use crate::ngx::leaving::Lookout;
 use crate::ngx::listener::Listener;
+use crate::ngx::lua_wait::Waiters;
 use crate::ngx::peers::Peers;
 use crate::proxy::{Held, Refusal};
 use crate::session::{Callbacks, Carried, Runner, Session, Stream};
@@ -28,6 +29,8 @@ pub enum Object {
     Carried(Box<RefCell<Carried>>),
     /// A subscriber that is no connection.
     Mailbox(Mailbox),
+    /// Light threads that wait for what Lua knows of.
+    Waiters(Waiters),
     /// A question who subscribes a topic.
     Roll(Box<RefCell<Roll>>),
     /// Something that the worker is asked for which talks to brokers.

@@ -1,7 +1,11 @@
 -- Waiting. A native that may park its light thread is called until it answers; what only Lua knows of
--- is waited for on a semaphore of ngx_lua's, made by the first who has to.
+-- is waited for at a place that is made by the first who has to.
 
-local ngx = ngx
+local natives = ...
+
+local native_park = natives.park
+local native_wake = natives.wake
+local new_waiters = natives.waiters
 local now = ngx.now
 
 
@@ -39,23 +43,25 @@ local function call(native, handle, ms, a, b, c)
 end
 
 
--- Waits for a wake(owner, name), at most `seconds`. True if it came.
+-- Waits for a wake(owner, name), at most `seconds`: true if it came, which may be spurious | false | nil,
+-- err where the caller cannot wait. That is no wait, however often it is asked for.
 local function park(owner, name, seconds)
-    local semaphore = owner[name]
-    if not semaphore then
-        semaphore = require("ngx.semaphore").new()
-        owner[name] = semaphore
+    local waiters = owner[name]
+    if not waiters then
+        waiters = new_waiters()
+        owner[name] = waiters
     end
-    -- Less than a millisecond would not wait at all, and the clock stands still meanwhile.
-    return semaphore:wait(seconds > 0.001 and seconds or 0.001)
+    -- On this stack they stay as long as somebody waits.
+    local woken, err = native_park(waiters, seconds * 1000)
+    return woken, err
 end
 
 
 -- Wakes all who are parked there.
 local function wake(owner, name)
-    local semaphore = owner[name]
-    if semaphore and semaphore:count() < 0 then
-        semaphore:post(-semaphore:count())
+    local waiters = owner[name]
+    if waiters then
+        native_wake(waiters)
     end
 end
 

@@ -95,11 +95,12 @@ function connection.hurry(state)
 end
 
 
--- Waits until there is something for the program here: context:wait().
+-- Waits until there is something for the program here: context:wait(). As park().
 function connection.watch(conn, seconds)
-    if not (conn.queued or conn.finished) then
-        park(conn, "watchers", seconds)
+    if conn.queued or conn.finished then
+        return true
     end
+    return park(conn, "watchers", seconds)
 end
 
 

@@ -40,9 +40,10 @@ local function rest(conn, field)
     local patience = connection.CLOSE_WAIT / 1000
     while not (conn[field] or conn.finished) do
         local exiting = ngx.worker.exiting()
-        if not park(conn, "reader", exiting and 1 or 60) and exiting then
+        local woken = park(conn, "reader", exiting and 1 or 60)
+        if not woken and exiting or woken == nil then
             patience = patience - 1
-            if patience <= 0 then
+            if patience <= 0 or woken == nil then
                 forget(conn)
             end
         end
@@ -68,8 +69,8 @@ end
 local function read(conn, ms)
     local _, full = native_status(conn.session)
     if (full or conn.paused) and not conn.closing then
-        park(conn, "reader", min(ms / 1000, 60))
-        return nil, "timeout"
+        local woken, err = park(conn, "reader", min(ms / 1000, 60))
+        return nil, woken == nil and err or "timeout"
     end
     local peer = conn.peer
     peer:settimeouts(nil, nil, ms)

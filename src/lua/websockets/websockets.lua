@@ -227,15 +227,19 @@ function context.wait(self, fd, timeout_ms)
         end
         local left = deadline and deadline - now() or SLICE
         left = left > SLICE and SLICE or left > 0 and left or 0
+        local woken, err = true, nil
         if conn == state.door then
             -- Who watches the port sees to what is no connection's own.
             take_messages(state)
             end_overdue(state)
             if not conn.queued then
-                vm.natives.hub.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
+                woken, err = vm.natives.hub.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
             end
         else
-            connection.watch(conn, left)
+            woken, err = connection.watch(conn, left)
+        end
+        if woken == nil then
+            error(err, 2)
         end
         if conn.queued then
             return true
@@ -274,7 +278,10 @@ function context.service_fd(self, fd, ...)
     end
     if not conn.queued then
         -- A loop around this must not keep the others from their turn.
-        vm.natives.hub.mailbox_wait(state.mailbox, 1)
+        local woken, err = vm.natives.hub.mailbox_wait(state.mailbox, 1)
+        if woken == nil then
+            error(err, 2)
+        end
         return 0
     end
     return run(conn) and 1 or 0
