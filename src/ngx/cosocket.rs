@@ -183,15 +183,21 @@ impl<'a> Cosocket<'a> {
         }
     }
 
-    /// Whether `offer` may be called: no send of the cosocket waits (its timer is set then), none
-    /// has failed, and it has sent before, which sets TCP_NODELAY. Not with TLS, which wants what
-    /// it did not write offered again from the same address.
-    pub fn may_send(&self) -> bool {
+    /// Whether a send would not wait, as far as is known: no send of the cosocket does (its timer is
+    /// set then), none has failed, and the kernel takes bytes.
+    pub fn is_writable(&self) -> bool {
         // SAFETY: found open, and nothing ran since.
         let (c, write) = unsafe { (&*self.c(), &*(*self.c()).write) };
         let sound = c.error() == 0 && c.close() == 0 && write.error() == 0 && write.timedout() == 0;
-        let idle = write.ready() != 0 && write.timer_set() == 0 && write.closed() == 0;
-        c.ssl.is_null() && c.sent > 0 && sound && idle
+        sound && write.ready() != 0 && write.timer_set() == 0 && write.closed() == 0
+    }
+
+    /// Whether `offer` may be called: it is writable, and has sent before, which sets TCP_NODELAY.
+    /// Not with TLS, which wants what it did not write offered again from the same address.
+    pub fn may_send(&self) -> bool {
+        // SAFETY: found open, and nothing ran since.
+        let c = unsafe { &*self.c() };
+        c.ssl.is_null() && c.sent > 0 && self.is_writable()
     }
 
     /// Gives the kernel what it takes of `part`, none where it would have to wait. An error is

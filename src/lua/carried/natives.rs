@@ -5,7 +5,6 @@ use ws_conn::{End, IoError};
 
 use crate::lua::vm::entry::{Args, Method, Outcome, Value, NOT_OURS};
 use crate::lua::vm::{native, Native};
-use crate::ngx::cosocket::Cosocket;
 
 /// The natives of this file.
 pub const NATIVES: &[Native] = &[
@@ -15,6 +14,7 @@ pub const NATIVES: &[Native] = &[
     native!(c"has_room", has_room),
     native!(c"is_overdue", is_overdue),
     native!(c"lost", lost),
+    native!(c"offer", offer),
     native!(c"output", output),
 ];
 
@@ -37,19 +37,31 @@ pub fn feed(args: &Args) -> Outcome {
     Outcome::none()
 }
 
-/// `output(connection, cosocket or nil)` → bytes to send, or nothing; err where they could not be
-/// sent past the cosocket, which then cannot send them either.
-pub fn output(args: &Args) -> Outcome {
+/// `offer(connection, sock)`: sends past a cosocket what the kernel takes. Whether something is left for
+/// its own send, whether that would not wait, as far as is known, and err where it will fail.
+pub fn offer(args: &Args) -> Outcome {
     let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut conn = conn.borrow_mut();
-    let mut failed = Value::Nil;
-    if conn.conn().buffered() > 0 && args.has_native_methods(2, &[Method::Send]) {
-        if let Some(socket) = args.cosocket(2).filter(Cosocket::may_send) {
-            failed = conn.offer(&socket).map_or(Value::Nil, Value::errno);
-        }
+    if conn.conn().buffered() == 0 {
+        return Outcome::one(Value::Bool(false));
     }
-    match conn.output() {
-        Some(bytes) => Outcome::two(Value::Bytes(bytes), failed),
+    let Some(socket) = args.cosocket(2).filter(|_| args.has_native_methods(2, &[Method::Send]))
+    else {
+        return Outcome::two(Value::Bool(true), Value::Bool(false));
+    };
+    let failed = if socket.may_send() { conn.offer(&socket) } else { None };
+    Outcome::three(
+        Value::Bool(conn.conn().buffered() > 0),
+        Value::Bool(socket.is_writable()),
+        failed.map_or(Value::Nil, Value::errno),
+    )
+}
+
+/// `output(connection)` → bytes to send, or nothing.
+pub fn output(args: &Args) -> Outcome {
+    let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
+    match conn.borrow_mut().output() {
+        Some(bytes) => Outcome::one(Value::Bytes(bytes)),
         None => Outcome::none(),
     }
 }

@@ -11,8 +11,9 @@ local wait = vm.module("resty.websocket.wait")
 
 local carried = vm.natives.carried
 local native_take = natives.take_message
-local native_output = carried.output
 local carry_bytes = carry.carry
+local is_sending = carry.is_sending
+local push_bytes = carry.push
 local park = wait.park
 local wake = wait.wake
 local check_close = methods.check_close
@@ -29,37 +30,27 @@ local MAX_TIMEOUT = carry.MAX_TIMEOUT
 local READ_SIZE = carry.READ_SIZE
 
 
--- Gives the cosocket what is queued. One light thread sends at a time; what others queue
--- meanwhile is sent by that one.
+local function send_to(sock, bytes)
+    return sock:send(bytes)
+end
+
+
+-- Gives the cosocket what is queued: true | nil, err.
 local function push(self)
-    if self.sending then
-        return true
-    end
-    self.sending = true
     local sock, session = self.sock, self.session
-    local ok, err = true, nil
-    local out, failed = native_output(session, sock)
-    while out and ok do
-        ok, err = sock:send(out)
-        if ok then
-            out, failed = native_output(session, sock)
-            wake(self, "writers")
-        end
-    end
-    self.sending = nil
+    local ok, err = push_bytes(self, session, sock, send_to, sock)
     if not ok then
         carried.lost(session)
         wake(self, "writers")
-        return nil, failed or err
     end
-    return true
+    return ok, err
 end
 
 
 -- Above the high-water mark a sender waits for the one at work, before it queues anything; a receiver
 -- never does.
 local function send_client(self, native, session, a, b)
-    while self.sending and not carried.has_room(session) do
+    while self.sending and not carried.has_room(session) and is_sending(self, session, self.sock) do
         local woken, err = park(self, "writers", 1)
         if woken == nil then
             return nil, err

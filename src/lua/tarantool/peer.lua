@@ -20,6 +20,8 @@ local wait = vm.module("resty.websocket.wait")
 
 local carried = vm.natives.carried
 local carry_bytes = carry.carry
+local is_sending = carry.is_sending
+local push_bytes = carry.push
 local native_next = natives.framed_next
 local native_output = carried.output
 local native_state = natives.framed_state
@@ -29,8 +31,6 @@ local error = error
 local min = math.min
 local now = ngx.now
 local rawset = rawset
-local running = coroutine.running
-local status = coroutine.status
 local tostring = tostring
 local type = type
 
@@ -52,12 +52,15 @@ function wspeer.__newindex()
 end
 
 
--- Sends what is queued. A connection of a port takes bytes in order, whoever brings them. A cosocket
--- has one sender at a time: what others queue meanwhile goes with it, and they wait for it (but for
--- readers, who must not).
+local function send_until(peer, bytes, deadline)
+    return send_all(peer, bytes, left_of(deadline))
+end
+
+
+-- Sends what is queued: true | nil, err. A connection of a port takes bytes in order, whoever brings
+-- them; readers must not wait for it.
 local function push(self, deadline, reads)
-    local own, peer = self.own, self.peer
-    local codec = own.codec
+    local codec, peer = self.own.codec, self.peer
     if peer.own.accepted then
         local out = native_output(codec)
         if out then
@@ -74,27 +77,20 @@ local function push(self, deadline, reads)
         return true
     end
 
-    while own.pushing and status(own.pushing) ~= "dead" do
-        if reads then
-            return true
-        end
-        local woken, err = park(own, "waiters", min(left_of(deadline) or 1, 1))
+    return push_bytes(self.own, codec, peer.sock, send_until, peer, deadline)
+end
+
+
+-- Waits until no other light thread sends: true | nil, err. A connection of a port takes bytes of all.
+local function await_sender(self, deadline)
+    local own, peer = self.own, self.peer
+    while not peer.own.accepted and is_sending(own, own.codec, peer.sock) do
+        local woken, err = park(own, "writers", min(left_of(deadline) or 1, 1))
         if woken == nil then
             return nil, err
         elseif deadline and now() >= deadline then
             return nil, "timeout"
         end
-    end
-    own.pushing = running()
-    local out, ok, err = native_output(codec), true, nil
-    while out and ok do
-        ok, err = send_all(peer, out, left_of(deadline))
-        out = ok and native_output(codec)
-    end
-    own.pushing = nil
-    wake(own, "waiters")
-    if not ok then
-        return nil, err
     end
     return true
 end
@@ -270,7 +266,10 @@ function wspeer.write(self, data, timeout)
         return nil, "Broken pipe"
     end
     -- Before anything is queued: of a frame that has no room in time nothing is sent later.
-    ok, err = await_room(self.peer, left_of(deadline))
+    ok, err = await_sender(self, deadline)
+    if ok then
+        ok, err = await_room(self.peer, left_of(deadline))
+    end
     if not ok then
         return nil, strerror(err)
     end
@@ -333,10 +332,14 @@ function wspeer.shutdown(self, code, reason, timeout)
     local own = self.own
     timeout = timeout or CLOSE_TIMEOUT
     if own.codec and not own.told then
+        local deadline = now() + timeout
+        local ok, err = await_sender(self, deadline)
         carried.close(own.codec, code, reason and tostring(reason), timeout * 1000)
         rawset(self, "close_sended", true)
         rawset(self, "closed_by_me", not self.close_received)
-        local ok, err = push(self, now() + timeout)
+        if ok then
+            ok, err = push(self, deadline)
+        end
         if not ok then
             carried.lost(own.codec)
             own.told = true
