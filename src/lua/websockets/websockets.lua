@@ -345,6 +345,11 @@ local function check_config(config)
                   .. type(value) .. ")", 3)
         end
     end
+    local size = config.rx_buffer_size
+    if size and not (size == 0 or size >= 1 and size % 1 == 0) then
+        error("bad argument #1 to 'context' (rx_buffer_size: whole number expected, got "
+              .. size .. ")", 3)
+    end
     for name in pairs(config.protocols or {}) do
         if type(name) ~= "string" or #name > MAX_NAME or not name:find("^[!#-'*+%-.0-9A-Z^-z|~]+$")
         then
@@ -412,7 +417,7 @@ function _M.context(config)
     local state = {
         theirs = setmetatable({ program = program }, { __mode = "v" }),
         serves_http = config.on_http ~= nil, tells_fds = config.on_add_fd ~= nil,
-        rx_buffer_size = config.rx_buffer_size, names = {}, members = {}, connections = {}, by_fd = {},
+        rx_buffer_size = config.rx_buffer_size ~= 0 and config.rx_buffer_size or nil, names = {}, members = {}, connections = {}, by_fd = {},
         closing = {}, count = 0, ready = { first = 1, last = 0 },
         max_message_size = config.max_message_size or max_message_size,
         handshake_timeout = config.handshake_timeout or HANDSHAKE_TIMEOUT,
