@@ -4,7 +4,7 @@
 --
 -- A context's state, as far as it is used here: ready (what service() has to run, by number),
 -- mailbox, members (established connections by protocol), by_fd, closing (of which an answer is
--- awaited), count, and the fields of the configuration. What of these is the program's, its callbacks,
+-- awaited), running (whose callbacks run), looked, count, and the fields of the configuration. What of these is the program's, its callbacks,
 -- may hold the context, which the light threads of its connections must not: a context that nobody else
 -- holds goes. So the context alone holds them, in `program`, and all others find them there by `theirs`,
 -- a weak table.
@@ -20,7 +20,12 @@ local native_send = vm.natives.listen.socket_send
 local native_status = natives.status
 local native_take = vm.natives.message.take_message
 local native_write = natives.write
+local coroutine_running = coroutine.running
+local get_request = require("resty.core.base").get_request
+local now = ngx.now
 local pairs = pairs
+local setmetatable = setmetatable
+local status = coroutine.status
 local sub = string.sub
 local tostring = tostring
 local type = type
@@ -37,9 +42,12 @@ local CLOSE_WAIT = 5000
 -- write() answers -1 when so many times `websocket_send_buffer` is waiting for the peer.
 local WRITE_CAP = 16
 local WRITE_TEXT, WRITE_BINARY = 0, 1
+-- How often it is looked whether callbacks still run. Seconds.
+local LOOK = 1
 
 local connection = { CLOSE_WAIT = CLOSE_WAIT }
 
+local WEAK = { __mode = "v" }
 local NOTHING = { protocols = {}, calls = {} }
 local NO_CALLS = {}
 
@@ -337,20 +345,51 @@ function connection.run_http(conn)
 end
 
 
+-- Whether callbacks of it run, or wait, in some light thread. One may be killed there, or leave by
+-- ngx.exit. Its own request says so; others see it when the collector has taken what its stack held.
+local function is_running(conn)
+    local running = conn.running
+    if not (running and running[1]) then
+        return false
+    end
+    return conn.request ~= get_request() or status(running[2]) ~= "dead"
+end
+
+
+-- What a light thread has left behind that is no more is due. Looked for now and then.
+function connection.retry(state)
+    if now() < state.looked + LOOK then
+        return
+    end
+    state.looked = now()
+    for conn in pairs(state.running) do
+        if not is_running(conn) then
+            state.running[conn], conn.running = nil, nil
+            make_due(conn)
+        end
+    end
+end
+
+
 -- What service() does with a connection that is due. Returns whether it ended by an error.
 function connection.run(conn)
     conn.queued = nil
     if conn.finished then
         return nil
     end
-    if conn.running then
-        -- A callback of it waits in another light thread.
+    if is_running(conn) then
         conn.late = true
         return nil
     end
-    conn.running, conn.late = true, nil
+    -- Held by this stack alone.
+    local mark = {}
+    conn.running, conn.request = setmetatable({ mark, coroutine_running() }, WEAK), get_request()
+    conn.late = nil
+    local running = conn.state.running
+    running[conn] = true
     local failed = conn.run(conn)
-    conn.running = nil
+    mark.over = true
+    running[conn], conn.running = nil, nil
     if conn.late then
         conn.late = nil
         make_due(conn)

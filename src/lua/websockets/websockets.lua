@@ -51,8 +51,9 @@ local _M = {
 -- Service ----------------------------------------------------------------------------------------
 
 -- Ends a connection whose peer has not answered a close frame in time, if there is one: callbacks may
--- change the list, the rest comes the next time.
+-- change the list, the rest comes the next time. What callbacks that run no more have left behind is due again.
 local function end_overdue(state)
+    connection.retry(state)
     for conn in pairs(state.closing) do
         if is_overdue(conn.session) then
             connection.finish(conn)
@@ -418,7 +419,7 @@ function _M.context(config)
         theirs = setmetatable({ program = program }, { __mode = "v" }),
         serves_http = config.on_http ~= nil, tells_fds = config.on_add_fd ~= nil,
         rx_buffer_size = config.rx_buffer_size ~= 0 and config.rx_buffer_size or nil, names = {}, members = {}, connections = {}, by_fd = {},
-        closing = {}, count = 0, ready = { first = 1, last = 0 },
+        closing = {}, running = {}, looked = 0, count = 0, ready = { first = 1, last = 0 },
         max_message_size = config.max_message_size or max_message_size,
         handshake_timeout = config.handshake_timeout or HANDSHAKE_TIMEOUT,
         unmasked = bit.band(config.options or 0, 1) ~= 0, hostname = natives.host(),
