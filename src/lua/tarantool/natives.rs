@@ -42,7 +42,8 @@ const HIGH_WATER: usize = 64 * 1024;
 pub fn new(args: &Args) -> Outcome {
     let role = if args.truth(1) { Role::Client } else { Role::Server };
     let masking = if role == Role::Server { Masking::Required } else { Masking::Forbidden };
-    let max = args.number(2).unwrap_or(f64::INFINITY) as u64;
+    let Some(max) = args.number(2) else { return Outcome::Raise("no limit of frames".into()) };
+    let max = max as u64;
     let conn = Carried::new(&Config {
         role,
         style: Style::Fragments,

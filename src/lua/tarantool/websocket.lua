@@ -20,6 +20,26 @@ local HANDSHAKE_TIMEOUT = 10
 local MAX_PAYLOAD = 16 * 1024 * 1024
 
 
+-- Limits are numbers: of a string no comparison would hold. `level` is error()'s.
+local function check_numbers(level, ping_frequency, max_receive_payload, handshake_timeout)
+    local function check(name, value)
+        if value and type(value) ~= "number" then
+            error('bad "' .. name .. '" (number expected, got ' .. type(value) .. ")", level + 2)
+        end
+    end
+    check("ping_frequency", ping_frequency)
+    check("max_receive_payload", max_receive_payload)
+    check("handshake_timeout", handshake_timeout)
+end
+
+
+local function check_options(options)
+    options = options or {}
+    check_numbers(3, options.ping_frequency, options.max_receive_payload, options.handshake_timeout)
+    return options
+end
+
+
 -- A peer over a socket: a cosocket, a raw request socket, a connection that was accepted, or the
 -- `peer` of another. Nothing is sent or received yet.
 function wspeer.new(peer, ping_freq, is_client, is_handshaked, client_request, max_receive_payload,
@@ -27,6 +47,7 @@ function wspeer.new(peer, ping_freq, is_client, is_handshaked, client_request, m
     if peer == nil then
         error("attempt to index local 'peer' (a nil value)", 2)
     end
+    check_numbers(2, ping_freq, max_receive_payload, handshake_timeout)
     peer = socket.wrap(peer)
     local address = peer:peer()
     return setmetatable({
@@ -80,7 +101,7 @@ end
 -- Connects in TCP; handshakes come with the first read() or write(). A peer | nil, err
 function wspeer.connect(url, request, options)
     local scheme, host, port, path = parse_url(url)
-    options = options or {}
+    options = check_options(options)
     local secure = scheme == "wss" or options.ctx ~= nil
     port = port or (scheme == "wss" and 443 or 80)
     request = request or {}
@@ -127,7 +148,7 @@ end
 -- Opens a port and calls handler(peer) in a light thread of its own for every connection: the
 -- listening socket, its address | nil, err
 function wspeer.server(url, handler, options)
-    options = options or {}
+    options = check_options(options)
     local listener, err = open(url, options)
     if not listener then
         return nil, err
@@ -161,7 +182,7 @@ end
 -- Opens a port whose connections are taken by accept(), before their TLS handshake: a listening
 -- socket | false, err
 function wspeer.bind(url, options)
-    options = options or {}
+    options = check_options(options)
     local listener, err = open(url, options, true)
     if not listener then
         return false, err
