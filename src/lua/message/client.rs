@@ -18,6 +18,7 @@ use crate::session::{random, Carried};
 pub const NATIVES: &[Native] = &[
     native!(c"client_new", new),
     native!(c"client_open", open),
+    native!(c"client_times", times),
     native!(c"is_between", is_between),
     native!(c"new_key", new_key),
     native!(c"opening_request", request),
@@ -58,6 +59,15 @@ pub fn open(args: &Args) -> Outcome {
         grant.protocol.map_or(Value::Nil, Value::Bytes),
         grant.extensions.map_or(Value::Nil, Value::Bytes),
     )
+}
+
+/// `client_times()` → for how many milliseconds the location's directives let receiving and sending wait,
+/// where a program says nothing.
+pub fn times(args: &Args) -> Outcome {
+    let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
+    let options = location_of(r).options();
+    let ms = |time: Option<u64>| Value::Int(time.unwrap_or(u64::MAX).min(i32::MAX as u64) as i64);
+    Outcome::two(ms(options.recv_timeout), ms(options.send_timeout))
 }
 
 /// `client_new(max_recv_len)` → connection, for a drop-in client object whose handshake is done.

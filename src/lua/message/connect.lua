@@ -83,7 +83,7 @@ local function client_session(self)
     end
     session = natives.client_new(self.max_recv_len)
     self.session = session
-    self.timeout = 60000
+    self.timeout = natives.client_times()
     return session
 end
 
@@ -92,9 +92,10 @@ local client = methods.add_common({}, send_client, client_session)
 local client_mt = { __index = client }
 
 
+-- A time that is not said is ngx_lua's directive's.
 local function read(self, ms)
-    local sock = self.sock
-    sock:settimeouts(nil, nil, ms)
+    local sock, set = self.sock, self.socket_timeout
+    sock:settimeouts(set, self.send_timeout or set, ms)
     local bytes, err = sock:receiveany(READ_SIZE)
     return bytes, err, sock
 end
@@ -146,7 +147,12 @@ function client.recv(self, timeout)
     if self.half_read or half_read and half_read(self.sock) then
         error(vm.module("resty.websocket.object").MIXED, 2)
     end
-    return receive(self, timeout or self.timeout)
+    local data, typ, code, reason = receive(self, timeout or self.timeout)
+    if not self.role then
+        -- Frame calls wait as set_timeout() says.
+        self.sock:settimeout(self.socket_timeout or 0)
+    end
+    return data, typ, code, reason
 end
 
 
@@ -208,7 +214,9 @@ local function dial(url, opts, told, at)
         return nil, err
     end
 
-    local timeout, send_timeout = limit(opts.timeout), limit(opts.send_timeout)
+    local timeout = limit(opts.timeout)
+    local recv_timeout, send_timeout = natives.client_times()
+    send_timeout = min(limit(opts.send_timeout) or send_timeout, MAX_TIMEOUT)
     local sock
     sock, err = tcp()
     if not sock then
@@ -251,11 +259,12 @@ local function dial(url, opts, told, at)
     local session, id, protocol, extensions = natives.client_open(
         opening.native, opts.max_message_size, opts.max_frame_size, opts.ping_interval,
         opts.ping_timeout)
-    sock:settimeouts(nil, send_timeout and min(send_timeout, MAX_TIMEOUT), nil)
+    sock:settimeouts(nil, send_timeout, nil)
 
     return setmetatable({
         session = session, sock = sock, id = id, protocol = protocol, extensions = extensions,
-        role = "client", request_id = ngx.var.request_id, timeout = timeout or 60000,
+        role = "client", request_id = ngx.var.request_id, timeout = timeout or recv_timeout,
+        send_timeout = send_timeout,
     }, client_mt), nil, response
 end
 

@@ -63,6 +63,7 @@ function _M.new(_, opts)
         sock = sock,
         max_recv_len = max_recv_len,
         max_send_len = max_send_len,
+        socket_timeout = opts.timeout or nil,
         send_unmasked = opts.send_unmasked,
     }, mt)
 end
@@ -246,6 +247,15 @@ end
 
 
 object.add_common(_M, send_frame)
+
+
+local set_timeout = _M.set_timeout
+
+-- Message calls set the cosocket's times too, and put this one back.
+function _M.set_timeout(self, time)
+    self.socket_timeout = time
+    return set_timeout(self, time)
+end
 
 
 local function send_close(self, code, msg)

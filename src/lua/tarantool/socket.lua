@@ -206,7 +206,8 @@ function _M.receive_some(self, seconds)
     if own.accepted then
         data, err = sock:receiveany(READ_SIZE, ms)
     else
-        sock:settimeouts(nil, nil, ms)
+        own.read_ms = ms
+        sock:settimeouts(nil, own.send_ms, ms)
         data, err = sock:receiveany(READ_SIZE)
     end
     if not data then
@@ -224,11 +225,13 @@ function _M.send_all(self, data, seconds)
     if not ok then
         return fail(self, err)
     end
-    local sock, bytes = self.sock, nil
-    if self.own.accepted then
+    local own, sock, bytes = self.own, self.sock, nil
+    if own.accepted then
         bytes, err = sock:send(data, ms)
     else
-        sock:settimeouts(nil, ms, nil)
+        -- Those of the other direction stay: who waits there may have to wait on.
+        own.send_ms = ms
+        sock:settimeouts(nil, ms, own.read_ms)
         bytes, err = sock:send(data)
     end
     if not bytes then
