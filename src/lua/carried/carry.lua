@@ -23,16 +23,16 @@ local pcall = pcall
 
 -- What one read is to bring at most.
 local READ_SIZE = 65536
--- The longest that a cosocket waits, in milliseconds.
-local MAX_TIMEOUT = 0x7fffffff
-local _, _, BUSY = vm.natives.vm.texts()
+local MAX_TIMEOUT = wait.MAX_TIMEOUT
+local _, CANNOT_WAIT, BUSY = vm.natives.vm.texts()
 
 
 -- Until look(owner, due, deadline) returns something, which is returned: it takes what has come, and
 -- sends what that has queued. `due` are the milliseconds until the connection wants to be asked again,
 -- nil if never; `deadline` is on ngx.now()'s clock, in milliseconds, nil: as long as it takes.
 -- read(owner, ms) brings bytes | nil, err; and the cosocket, if what it has not read yet may be read
--- past it. nil, "timeout" when the time is over, nil, BUSY where another light thread reads.
+-- past it. nil, "timeout" when the time is over, nil, BUSY where another light thread reads, nil,
+-- CANNOT_WAIT where the caller would have to.
 local function carry(owner, session, look, read, deadline)
     local has_read = false
     while true do
@@ -45,6 +45,8 @@ local function carry(owner, session, look, read, deadline)
         local left = deadline and deadline - now() * 1000 or MAX_TIMEOUT
         if left <= 0 and has_read then
             return nil, "timeout"
+        elseif not can_wait() then
+            return nil, CANNOT_WAIT
         end
         has_read = true
         local bytes, err, sock = read(owner, max(1, min(left, due or left, MAX_TIMEOUT)))
@@ -125,4 +127,4 @@ local function push(owner, session, sock, send, to, deadline)
 end
 
 
-return { carry = carry, is_sending = is_sending, push = push, READ_SIZE = READ_SIZE, MAX_TIMEOUT = MAX_TIMEOUT, BUSY = BUSY }
+return { carry = carry, is_sending = is_sending, push = push, READ_SIZE = READ_SIZE, BUSY = BUSY }

@@ -183,7 +183,7 @@ fn text_of(id: ConnId) -> Value {
 pub fn receive(args: &Args) -> Outcome {
     let Some(session) = args.session(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
-    let timeout = args.number(4).map(|ms| ms as u64);
+    let timeout = args.number(4).map(|ms| ms.ceil() as u64);
     Outcome::waited(session.receive(r, timeout, args.truth(2)), |received| match received {
         Ok(view) => {
             let text = view.opcode == opcode::TEXT;

@@ -4,6 +4,7 @@
 local natives, vm = ...
 
 local fast_send = vm.module("resty.websocket.fast").send_message
+local MAX_TIMEOUT = vm.module("resty.websocket.wait").MAX_TIMEOUT
 local native_send = natives.send
 local native_control = natives.control
 local error = error
@@ -15,9 +16,9 @@ local PING, PONG = 0x9, 0xa
 local CLOSE_TIMEOUT = 3000
 
 
-local function check_time_argument(name, value)
-    if value ~= nil and (type(value) ~= "number" or not (value >= 0) or value > 0x7fffffff) then
-        error('bad "' .. name .. '" argument: milliseconds expected', 3)
+local function check_time_argument(name, value, level)
+    if value ~= nil and (type(value) ~= "number" or not (value >= 0) or value > MAX_TIMEOUT) then
+        error('bad "' .. name .. '" argument: milliseconds expected', level or 3)
     end
 end
 
@@ -68,9 +69,7 @@ local function check_close(code, reason, timeout)
     if fault then
         error(fault, 3)
     end
-    if timeout ~= nil and (type(timeout) ~= "number" or not (timeout >= 0)) then
-        error('bad "timeout" argument: milliseconds expected', 3)
-    end
+    check_time_argument("timeout", timeout, 4)
     return code, reason, timeout or CLOSE_TIMEOUT
 end
 

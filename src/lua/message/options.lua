@@ -1,6 +1,10 @@
 -- The options of websocket.accept() and websocket.connect(): which there are, what they may be, and
 -- the form in which the natives take them. Misuse is an error at the user's call.
 
+local _, vm = ...
+
+local MAX_TIMEOUT = vm.module("resty.websocket.wait").MAX_TIMEOUT
+local ceil = math.ceil
 local concat = table.concat
 local error = error
 local floor = math.floor
@@ -10,6 +14,8 @@ local sort = table.sort
 local tostring = tostring
 local type = type
 
+-- Of what the natives count in 31 bits.
+local MAX_SIZE = 0x7fffffff
 local UNITS = { [""] = 1, k = 1024, K = 1024, m = 1048576, M = 1048576, g = 1073741824, G = 1073741824 }
 
 
@@ -33,10 +39,11 @@ end
 
 
 local function check_time(name, value)
-    if type(value) ~= "number" or not (value >= 0) or value > 0x7fffffff then
+    if type(value) ~= "number" or not (value >= 0) or value > MAX_TIMEOUT then
         fail(name, "milliseconds expected", value)
     end
-    return floor(value)
+    -- Less than one is no 0, which is no limit.
+    return ceil(value)
 end
 
 
@@ -77,7 +84,7 @@ end
 local COMPRESSION = { "level", "threshold", "server_no_context_takeover",
                       "client_no_context_takeover", "server_max_window_bits",
                       "client_max_window_bits" }
-local RANGE = { level = { 1, 9 }, threshold = { 0, 0x7fffffff },
+local RANGE = { level = { 1, 9 }, threshold = { 0, MAX_SIZE },
                 server_max_window_bits = { 8, 15 }, client_max_window_bits = { 8, 15 } }
 
 

@@ -9,8 +9,7 @@ local getmetatable = getmetatable
 local setmetatable = setmetatable
 local type = type
 
--- What a cosocket takes.
-local MAX_TIMEOUT = 0x7fffffff
+local MAX_TIMEOUT = vm.module("resty.websocket.wait").MAX_TIMEOUT
 local REFUSED = "bytes belong to the websocket object"
 -- Misuse of both kinds of calls.
 local MIXED = vm.natives.vm.texts()

@@ -45,8 +45,7 @@ local debug = ngx.config.debug
 local DEFAULT_MAX_LEN = 65535
 -- In a finalizer or another C function's callback: no fault of the connection's.
 local _, CANNOT_WAIT = vm.natives.vm.texts()
--- What a cosocket takes.
-local MAX_TIMEOUT = 0x7fffffff
+local MAX_TIMEOUT = waiting.MAX_TIMEOUT
 
 -- By opcode + 1.
 local TYPES = { "continuation", "text", "binary", [9] = "close", [10] = "ping", [11] = "pong" }

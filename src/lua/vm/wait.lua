@@ -11,6 +11,12 @@ local new_waiters = natives.waiters
 local now = ngx.now
 
 
+-- The longest that anything waits, in milliseconds.
+local MAX_TIMEOUT = 0x7fffffff
+-- What a call answers that would have to.
+local _, CANNOT_WAIT = natives.texts()
+
+
 -- Such natives are called as native(handle, again, left, ...): `again` from the second time on, `left`
 -- is what is left of the caller's own time in milliseconds, nil where others set it. A boolean as first
 -- result is a wake-up, which may be spurious: then look(owner, a), if it is given, is asked first. It
@@ -75,4 +81,7 @@ local function wake(owner, name)
 end
 
 
-return { call = call, call_again = call_again, can_wait = can_wait, park = park, wake = wake }
+return {
+    call = call, call_again = call_again, can_wait = can_wait, park = park, wake = wake,
+    MAX_TIMEOUT = MAX_TIMEOUT, CANNOT_WAIT = CANNOT_WAIT,
+}
