@@ -26,12 +26,21 @@ local type = type
 local ngx = ngx
 local tcp = ngx.socket.tcp
 
-local MAX_TIMEOUT = carry.MAX_TIMEOUT
+local CANNOT_WAIT = wait.CANNOT_WAIT
+local MAX_TIMEOUT = wait.MAX_TIMEOUT
 local READ_SIZE = carry.READ_SIZE
 
 
 local function send_to(sock, bytes)
     return sock:send(bytes)
+end
+
+
+-- Not while a light thread reads or sends there: that one closes it then.
+local function close_socket(self)
+    local ok, err = self.sock:close()
+    self.hung_up = ok ~= nil or err == "closed" or nil
+    self.is_to_close = not self.hung_up or nil
 end
 
 
@@ -42,6 +51,9 @@ local function push(self)
     if not ok then
         carried.lost(session)
         wake(self, "writers")
+    end
+    if self.is_to_close then
+        close_socket(self)
     end
     return ok, err
 end
@@ -113,7 +125,7 @@ local function hang_up(self)
     end
     self.hung_up = true
     carry_bytes(self, self.session, has_lingered, read)
-    self.sock:close()
+    close_socket(self)
     wake(self, "closers")
 end
 
@@ -148,6 +160,7 @@ function client.recv(self, timeout)
         error(vm.module("resty.websocket.object").MIXED, 2)
     end
     local data, typ, code, reason = receive(self, timeout or self.timeout)
+    wake(self, "closers")
     if not self.role then
         -- Frame calls wait as set_timeout() says.
         self.sock:settimeout(self.socket_timeout or 0)
@@ -168,25 +181,26 @@ function client.close(self, code, reason, timeout)
     local data, err
     repeat
         data, err = receive(self)
-    until not data
-    if err == carry.BUSY then
-        -- Then the light thread in recv() finds the server's close frame.
-        park(self, "closers", timeout / 1000)
-    end
-    if not carried.is_overdue(session) then
+        if err == carry.BUSY then
+            -- Until the light thread in recv() has found the server's close frame, or reads no more.
+            data, err = park(self, "closers", (carried.beat(session) or MAX_TIMEOUT) / 1000)
+        end
+    until data == nil
+    if err == CANNOT_WAIT then
+        return nil, err
+    elseif not carried.is_overdue(session) then
         return true
     end
-    if err == carry.BUSY then
+    if not self.hung_up then
         self:shutdown()
     end
     return nil, "timeout"
 end
 
 
--- A cosocket cannot be closed while a light thread reads from it; that one closes it when it wakes.
 function client.shutdown(self)
     natives.shutdown(client_session(self))
-    self.hung_up = self.sock:close() ~= nil or nil
+    close_socket(self)
     wake(self, "writers")
 end
 

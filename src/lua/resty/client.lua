@@ -25,6 +25,7 @@ local ngx_log = ngx.log
 local DEBUG = ngx.DEBUG
 
 local DEFAULT_MAX_LEN = 65535
+local MAX_TIMEOUT = vm.module("resty.websocket.wait").MAX_TIMEOUT
 
 local _M = { _VERSION = "0.13" }
 local mt = { __index = _M }
@@ -153,6 +154,9 @@ function _M.connect(self, uri, opts)
     self.closed = nil
     self.session = nil
     self.half_read = nil
+    self.sending = nil
+    self.hung_up = nil
+    self.is_to_close = nil
 
     local count
     count, err = sock:getreusedtimes()
@@ -253,7 +257,9 @@ local set_timeout = _M.set_timeout
 
 -- Message calls set the cosocket's times too, and put this one back.
 function _M.set_timeout(self, time)
-    self.socket_timeout = time
+    if type(time) == "number" and time >= 0 and time <= MAX_TIMEOUT then
+        self.socket_timeout = time
+    end
     return set_timeout(self, time)
 end
 

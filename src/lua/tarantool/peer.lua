@@ -224,9 +224,10 @@ function wspeer.read(self, timeout)
     end
     local got, failure = carry_bytes(self, self.own.codec, take, receive,
                                      deadline and deadline * 1000)
+    wake(self.own, "closers")
     if failure == OVER_LIMIT then
         error(failure, 2)
-    elseif failure == "timeout" or failure == carry.BUSY then
+    elseif failure == "timeout" or failure == carry.BUSY or failure == wait.CANNOT_WAIT then
         failure = strerror(failure)
     end
     if not got then
@@ -309,16 +310,21 @@ local function drop(self)
 end
 
 
-local function await_close(self, timeout)
+local function read_on(self, ms)
+    return receive_some(self.peer, ms / 1000)
+end
+
+
+-- Until the peer's close frame, or the end of its time.
+local function await_close(self, deadline)
     local own = self.own
-    local kind = carry_bytes(self, own.codec, drop, function(_, ms)
-        return receive_some(self.peer, ms / 1000)
-    end)
+    local kind, err
+    repeat
+        kind, err = carry_bytes(self, own.codec, drop, read_on)
+        -- Until the light thread in read() has found it, or reads no more.
+    until err ~= carry.BUSY or not park(own, "closers", deadline - now())
     if kind then
         rawset(self, "close_received", kind == "closed")
-    else
-        -- The light thread in read() finds it.
-        park(own, "closers", timeout)
     end
 end
 
@@ -343,9 +349,10 @@ function wspeer.shutdown(self, code, reason, timeout)
         if not ok then
             carried.lost(own.codec)
             own.told = true
+            self.peer:shutdown()
             return nil, strerror(err)
         end
-        await_close(self, timeout)
+        await_close(self, deadline)
         carried.lost(own.codec)
         own.told = true
     end
