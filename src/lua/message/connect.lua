@@ -62,7 +62,7 @@ end
 -- Above the high-water mark a sender waits for the one at work, before it queues anything; a receiver
 -- never does.
 local function send_client(self, native, session, a, b)
-    while self.sending and not carried.has_room(session) and is_sending(self, session, self.sock) do
+    while self.sending and is_sending(self, session, self.sock) and not carried.has_room(session) do
         local woken, err = park(self, "writers", 1)
         if woken == nil then
             return nil, err

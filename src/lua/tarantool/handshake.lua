@@ -8,7 +8,9 @@ local pairs = pairs
 local tostring = tostring
 local type = type
 
+-- For opening.lua too.
 local BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+natives.bad_request = BAD_REQUEST
 
 local _M = {}
 

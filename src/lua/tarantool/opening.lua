@@ -22,7 +22,7 @@ local type = type
 
 -- How long a peer may take to read the answer that refuses it.
 local REFUSAL_TIMEOUT = 3
-local BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+local BAD_REQUEST = natives.bad_request
 local TOO_LARGE = "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"
 
 local _M = {}

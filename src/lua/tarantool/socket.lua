@@ -18,8 +18,8 @@ local setmetatable = setmetatable
 local sub = string.sub
 local type = type
 
-local READ_SIZE = 65536
-local FOREVER = 0x7fffffff
+local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
+local FOREVER = vm.module("resty.websocket.wait").MAX_TIMEOUT
 -- A cosocket does not tell its descriptor: this stands in for it, as a key that no other has.
 local FIRST_NUMBER = 1000000
 
@@ -142,15 +142,18 @@ function _M.open(host, port, opts)
 end
 
 
-local function pem(path, parse)
+-- What `parse` (of ngx.ssl) makes of a file | nil, err
+local function read_pem(path, parse)
     local file, err = io.open(path, "rb")
     if not file then
         return nil, err
     end
     local text = file:read("*a")
     file:close()
-    return parse(text)
+    return require("ngx.ssl")[parse](text or "")
 end
+
+_M.read_pem = read_pem
 
 
 -- The handshake that a TLS connection has put off.
@@ -164,11 +167,10 @@ local function start_tls(self, ms)
     local sock, ctx = self.sock, tls.ctx
     sock:settimeouts(ms, ms, ms)
     if ctx and ctx.certificate and ctx.key then
-        local ssl = require "ngx.ssl"
         local chain, key, err
-        chain, err = pem(ctx.certificate, ssl.parse_pem_cert)
+        chain, err = read_pem(ctx.certificate, "parse_pem_cert")
         if chain then
-            key, err = pem(ctx.key, ssl.parse_pem_priv_key)
+            key, err = read_pem(ctx.key, "parse_pem_priv_key")
         end
         if not key then
             return nil, err

@@ -7,7 +7,6 @@ local socket = vm.module("websocket.socket")
 local listen = vm.module("resty.websocket.listen")
 
 local error = error
-local io_open = io.open
 local setmetatable = setmetatable
 local type = type
 
@@ -57,32 +56,15 @@ local function check(ctx, file)
 end
 
 
--- Whether the file holds what `parse` (of ngx.ssl) reads.
-local function readable(file, parse)
-    local handle, err = io_open(file, "rb")
-    if not handle then
-        return false, err
-    end
-    local text = handle:read("*a")
-    handle:close()
-    local parsed
-    parsed, err = require("ngx.ssl")[parse](text or "")
-    if not parsed then
-        return false, err
-    end
-    return true
-end
-
-
 -- A function that notes a PEM file: true | false, why.
 local function file_setter(field, parse)
     return function(ctx, file)
         check(ctx, file)
-        local ok, err = readable(file, parse)
-        if ok then
+        local parsed, err = socket.read_pem(file, parse)
+        if parsed then
             ctx[field] = file
         end
-        return ok, err
+        return parsed ~= nil, err
     end
 end
 
@@ -201,9 +183,14 @@ function _M.tcp_server(host, port, handler, _, ctx)
     if not listener then
         return nil, err
     end
-    listen.serve(listener, function(conn)
+    local ok
+    ok, err = listen.serve(listener, function(conn)
         return handler(socket.wrap(conn))
     end)
+    if not ok then
+        listener:close()
+        return nil, err
+    end
     return socket.server(listener, socket.wrap), listener:name()
 end
 
