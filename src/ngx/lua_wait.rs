@@ -35,7 +35,7 @@ pub fn calling(state: *mut ffi::lua_State) {
 }
 
 /// Whether the code that calls the native may yield. ngx_lua asks for the phase only.
-fn can_yield() -> bool {
+pub fn can_yield() -> bool {
     type IsYieldable = unsafe extern "C" fn(*mut ffi::lua_State) -> i32;
     static FOUND: OnceLock<Option<IsYieldable>> = OnceLock::new();
     let is_yieldable = *FOUND.get_or_init(|| {

@@ -3,11 +3,21 @@
 
 use super::entry::{Args, Object, Outcome, Value, NOT_OURS, NO_REQUEST};
 use super::{native, Native};
-use crate::ngx::lua_wait::Waiters;
+use crate::ngx::lua_wait::{self, Waiters};
 
 /// The natives of this file.
-pub const NATIVES: &[Native] =
-    &[native!(c"park", park), native!(c"waiters", new), native!(c"wake", wake)];
+pub const NATIVES: &[Native] = &[
+    native!(c"can_wait", can_wait),
+    native!(c"park", park),
+    native!(c"waiters", new),
+    native!(c"wake", wake),
+];
+
+/// `can_wait()` → whether the caller's light thread may be left where it is. Not in phases that have
+/// none, in a finalizer, or in a callback of table.sort.
+pub fn can_wait(_args: &Args) -> Outcome {
+    Outcome::one(Value::Bool(lua_wait::can_yield()))
+}
 
 /// `waiters()` → a place to wait at.
 pub fn new(_args: &Args) -> Outcome {

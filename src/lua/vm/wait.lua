@@ -3,8 +3,6 @@
 
 local natives = ...
 
--- Which older LuaJITs do not have.
-local is_yieldable = coroutine.isyieldable
 local native_park = natives.park
 local native_wake = natives.wake
 local new_waiters = natives.waiters
@@ -51,13 +49,6 @@ local function call(native, handle, ms, a, b, c)
 end
 
 
--- Whether the caller's light thread may be left where it is. Not in phases that have none, in a finalizer,
--- or in a callback of table.sort.
-local function can_wait()
-    return not is_yieldable or is_yieldable()
-end
-
-
 -- Waits for a wake(owner, name), at most `seconds`: true if it came, which may be spurious | false | nil,
 -- err where the caller cannot wait. That is no wait, however often it is asked for.
 local function park(owner, name, seconds)
@@ -82,6 +73,6 @@ end
 
 
 return {
-    call = call, call_again = call_again, can_wait = can_wait, park = park, wake = wake,
+    call = call, call_again = call_again, can_wait = natives.can_wait, park = park, wake = wake,
     MAX_TIMEOUT = MAX_TIMEOUT, CANNOT_WAIT = CANNOT_WAIT,
 }
