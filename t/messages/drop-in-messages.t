@@ -346,6 +346,7 @@ nil "closed" 1006 "closed"
     writer:finish()
     say(wb:recv())
     say(wb:recv(20))
+    wb:set_timeout(20)
     say(wb:recv_frame())
     say(wb:close())
 --- response_body

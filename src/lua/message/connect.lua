@@ -28,7 +28,9 @@ local tcp = ngx.socket.tcp
 
 local CANNOT_WAIT = wait.CANNOT_WAIT
 local MAX_TIMEOUT = wait.MAX_TIMEOUT
+local MIXED = vm.module("resty.websocket.object").MIXED
 local READ_SIZE = carry.READ_SIZE
+local TIMEOUT = vm.module("resty.websocket.object").TIMEOUT
 
 
 local function send_to(sock, bytes)
@@ -106,7 +108,8 @@ local client_mt = { __index = client }
 
 -- A time that is not said is ngx_lua's directive's.
 local function read(self, ms)
-    local sock, set = self.sock, self.socket_timeout
+    local sock = self.sock
+    local set = sock[TIMEOUT]
     sock:settimeouts(set, self.send_timeout or set, ms)
     local bytes, err = sock:receiveany(READ_SIZE)
     return bytes, err, sock
@@ -157,15 +160,18 @@ function client.recv(self, timeout)
     -- Of a drop-in object, in frames; without its modules nobody has read any.
     local half_read = vm.natives.resty.half_read
     if self.half_read or half_read and half_read(self.sock) then
-        error(vm.module("resty.websocket.object").MIXED, 2)
+        error(MIXED, 2)
     end
     local data, typ, code, reason = receive(self, timeout or self.timeout)
     wake(self, "closers")
     if not self.role then
         -- Frame calls wait as set_timeout() says.
-        self.sock:settimeout(self.socket_timeout or 0)
+        self.sock:settimeout(self.sock[TIMEOUT] or 0)
     end
-    return data, typ, code, reason
+    if code then
+        return data, typ, code, reason
+    end
+    return data, typ
 end
 
 

@@ -7,6 +7,7 @@ local natives, vm = ...
 local new_opening = vm.module("resty.websocket.opening").new
 local object = vm.module("resty.websocket.object")
 local limit = object.limit
+local TIMEOUT = object.TIMEOUT
 local protocol = vm.module "resty.websocket.protocol"
 
 local proto_recv = protocol.recv_frame
@@ -58,13 +59,13 @@ function _M.new(_, opts)
 
     if opts.timeout then
         sock:settimeout(opts.timeout)
+        sock[TIMEOUT] = opts.timeout
     end
 
     return setmetatable({
         sock = sock,
         max_recv_len = max_recv_len,
         max_send_len = max_send_len,
-        socket_timeout = opts.timeout or nil,
         send_unmasked = opts.send_unmasked,
     }, mt)
 end
@@ -257,8 +258,9 @@ local set_timeout = _M.set_timeout
 
 -- Message calls set the cosocket's times too, and put this one back.
 function _M.set_timeout(self, time)
-    if type(time) == "number" and time >= 0 and time <= MAX_TIMEOUT then
-        self.socket_timeout = time
+    local sock = self.sock
+    if sock and (time == nil or type(time) == "number" and time >= 0 and time <= MAX_TIMEOUT) then
+        sock[TIMEOUT] = time
     end
     return set_timeout(self, time)
 end

@@ -11,6 +11,8 @@ local type = type
 
 local MAX_TIMEOUT = vm.module("resty.websocket.wait").MAX_TIMEOUT
 local REFUSED = "bytes belong to the websocket object"
+-- Where a client's cosocket keeps what set_timeout() was given: the object's fields are upstream's.
+local TIMEOUT = {}
 -- Misuse of both kinds of calls.
 local MIXED = vm.natives.vm.texts()
 
@@ -115,6 +117,6 @@ end
 
 
 return {
-    MIXED = MIXED, add_common = add_common, limit = limit, new_socket = new_socket,
+    MIXED = MIXED, TIMEOUT = TIMEOUT, add_common = add_common, limit = limit, new_socket = new_socket,
     session_of = session_of,
 }
