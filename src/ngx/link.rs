@@ -3,6 +3,7 @@
 //! the moment nginx frees the request; unless it was *parted* from it before (`parting`), which leaves
 //! it the connection alone until the end, when it gets a request once more.
 
+mod held;
 mod parted;
 
 use std::cell::Cell;
@@ -383,50 +384,6 @@ impl Link {
 
     pub(super) fn request(&self) -> *mut ffi::ngx_http_request_t {
         self.r.get()
-    }
-
-    /// Keeps the request from being freed while a terminated request's output drains: nginx waits
-    /// for `blocked` to be given back (as it does for file AIO). `ms` limits each wait.
-    pub(super) fn hold(&self, ms: u64) {
-        let (c, r) = (self.c.get(), self.r.get());
-        // SAFETY: called from the request's cleanup, where both are alive.
-        unsafe {
-            let main = (*r).main;
-            ffi::HTTP_REQUEST_BLOCKED.set(main, ffi::HTTP_REQUEST_BLOCKED.get(main) + 1);
-            ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
-            // That a worker quits has been told. With the mark of a terminated request it would be
-            // taken for worker_shutdown_timeout, see `must_drop`.
-            (*c).set_close(0);
-        }
-        self.held.set(true);
-        self.want_write();
-        self.post_flush();
-    }
-
-    /// Restarts the send timer of a draining request after progress.
-    pub(super) fn extend_send_timer(&self, ms: u64) {
-        let c = self.c.get();
-        // SAFETY: not null means alive.
-        unsafe {
-            if !c.is_null() && (*(*c).write).timer_set() != 0 {
-                ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t);
-            }
-        }
-    }
-
-    /// Has the read handler called in `ms` milliseconds, unless that is under way already.
-    pub(super) fn add_read_timer(&self, ms: u64) {
-        let c = self.c.get();
-        // SAFETY: not null means alive.
-        unsafe {
-            if !c.is_null() && (*(*c).read).timer_set() == 0 {
-                ffi::ngx_add_timer((*c).read, ms as ffi::ngx_msec_t);
-            }
-        }
-    }
-
-    pub(super) fn take_hold(&self) -> bool {
-        self.held.replace(false)
     }
 
     /// Lets go of connection and request: handlers are given back if they are still ours.

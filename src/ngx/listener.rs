@@ -5,6 +5,8 @@
 //! port has one, and the kernel deals connections out. On a reload the new workers' sockets take
 //! over; the old one accepts what the kernel has given it and closes.
 
+mod coming;
+
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,13 +19,11 @@ use std::rc::Rc;
 
 use socket2::SockAddr;
 
-use super::accepted::{is_room, local_address, Accepted};
+use super::accepted::{local_address, Accepted};
 use super::clock::now_ms;
 use super::counted::borrow;
-use super::goodbye;
 use super::guard::guarded;
 use super::handover;
-use super::log;
 use super::lua_wait::{Semaphore, Wait};
 use super::port::{self, ListenError};
 use super::request::Request;
@@ -208,7 +208,7 @@ impl Inner {
             (*ls).sockaddr = self.sockaddr.as_ptr().cast_mut().cast();
             (*ls).socklen = self.sockaddr.len();
             (*ls).type_ = libc::SOCK_STREAM;
-            (*ls).handler = Some(accepted);
+            (*ls).handler = Some(coming::accepted);
             (*ls).log = *log;
             (*ls).logp = log;
             (*ls).pool_size = POOL_SIZE;
@@ -382,84 +382,6 @@ unsafe extern "C" fn accept_handler(ev: *mut ffi::ngx_event_t) {
             }
         } else {
             inner.close();
-        }
-    });
-}
-
-/// nginx has accepted a connection (ls->handler).
-unsafe extern "C" fn accepted(c: *mut ffi::ngx_connection_t) {
-    let done = guarded("an accepted connection", false, || {
-        // SAFETY: nginx passes a new connection; its listening socket is ours, whose Rc is held by
-        // `accept_handler` at this moment.
-        unsafe {
-            let Some(inner) = borrow::<Inner>((*(*c).listening).servers) else { return false };
-            inner.accepted.set(inner.accepted.get() + 1);
-            // One at a time, whatever multi_accept says: `run` looks at the queue between two.
-            if let Some(lc) = inner.lc.get().as_ref() {
-                (*lc.read).available = 0;
-            }
-            // The connection outlives the listener: nothing of it may be kept.
-            (*c).listening = ptr::null_mut();
-            (*c).local_sockaddr = ptr::null_mut();
-            (*c).local_socklen = 0;
-            (*(*c).log).connection = (*c).number;
-            (*c).set_log_error(ffi::ngx_connection_log_error_e_NGX_ERROR_INFO);
-            port::no_delay((*c).fd);
-            if !log::soften(c) {
-                return false;
-            }
-            if !is_room() {
-                log::info((*c).log, "connection refused: worker_connections are not enough");
-                return false;
-            }
-            match &inner.tls {
-                None => inner.deliver(Accepted::new(c)),
-                Some(tls) => {
-                    if !tls.attach(c) {
-                        return false;
-                    }
-                    ffi::ngx_add_timer((*c).read, inner.handshake_ms as ffi::ngx_msec_t);
-                    if inner.early {
-                        let tls = tls.clone();
-                        let admits = move |c| tls.admits(c);
-                        inner.deliver(Accepted::shake_hands(c, Box::new(admits)));
-                        return true;
-                    }
-                    (*c).data = Rc::into_raw(inner).cast_mut().cast::<c_void>();
-                    if ffi::ngx_ssl_handshake(c) == ffi::NGX_AGAIN as isize {
-                        (*(*c).ssl).handler = Some(handshaked);
-                    } else {
-                        handshaked(c);
-                    }
-                }
-            }
-        }
-        true
-    });
-    if !done {
-        // SAFETY: no room, no memory, or a panic of ours: the connection is nobody's yet.
-        unsafe { goodbye::close(c) };
-    }
-}
-
-/// The TLS handshake is over, well or not.
-unsafe extern "C" fn handshaked(c: *mut ffi::ngx_connection_t) {
-    guarded("tls handshake", (), || {
-        // SAFETY: `accepted` left a count of the listener in the connection's data. The connection
-        // is ours until it is delivered or closed.
-        unsafe {
-            let inner = Rc::from_raw((*c).data.cast::<Inner>());
-            (*c).data = ptr::null_mut();
-            if (*(*c).read).timer_set() != 0 {
-                ffi::ngx_del_timer((*c).read);
-            }
-            let admitted = (*(*c).ssl).handshaked() != 0
-                && inner.tls.as_ref().is_some_and(|tls| tls.admits(c));
-            if admitted {
-                inner.deliver(Accepted::new(c));
-            } else {
-                goodbye::close(c);
-            }
         }
     });
 }

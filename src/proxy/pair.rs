@@ -2,11 +2,12 @@
 //! a leg. A side that does not take its messages stops the reading of the other, so that no more
 //! waits than both high-water marks. Close codes travel both ways.
 
+mod asked;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ws_conn::{Config, Connection, End, IoError, Passing, SendError, View};
-use ws_proto::opcode;
+use ws_conn::{Config, Connection, End, IoError, SendError};
 
 use super::looks::{Looks, Side};
 use crate::ngx::clock::now_ms;
@@ -248,41 +249,6 @@ impl Pair {
         }
     }
 
-    /// Sends a message to a side; `known` says that it is one that came from the other, as it came.
-    pub(super) fn send(
-        &self,
-        side: Side,
-        text: bool,
-        data: &[u8],
-        known: bool,
-    ) -> Result<(), SendError> {
-        let driver = &mut self.upstream.borrow_mut().driver;
-        self.check(driver);
-        let conn = &mut driver.conn;
-        let sent = match side {
-            Side::Client => {
-                let more = conn.has_items() || conn.has_bytes(self.leg.io());
-                let message = Passing { text, data, more };
-                match known {
-                    true => self.client.pass_on(message).map(|_| ()),
-                    false => self.client.send_own(message),
-                }
-            }
-            Side::Upstream => {
-                if !known {
-                    conn.admit(text, data)?;
-                }
-                let message = Passing { text, data, more: self.client.has_more() };
-                conn.pass_on(&Worker, self.leg.io(), message).map(|_| ())
-            }
-        };
-        if sent == Err(SendError::Io(IoError::NoMemory)) {
-            self.give_up(driver);
-        }
-        driver.react(&self.leg, None);
-        sent
-    }
-
     /// Shows the handler the pings that have come, one of each side at a time.
     fn show_pings(&self, upstream: &mut Upstream) {
         let Some(looks) = self.looks.as_ref().filter(|looks| looks.at_pings) else { return };
@@ -294,20 +260,6 @@ impl Pair {
             };
             if let Some(ping) = ping {
                 looks.see_ping(side, ping);
-            }
-        }
-    }
-
-    /// Sends a ping to a side.
-    pub(super) fn send_ping(&self, side: Side, data: &[u8]) -> Result<(), SendError> {
-        let driver = &mut self.upstream.borrow_mut().driver;
-        self.check(driver);
-        match side {
-            Side::Client => self.client.send_ping(data),
-            Side::Upstream => {
-                let sent = driver.conn.send_control(&Worker, opcode::PING, data);
-                driver.react(&self.leg, None);
-                sent.map(|_| ())
             }
         }
     }
@@ -325,36 +277,6 @@ impl Pair {
             self.leg.post_flush();
         }
         up || down
-    }
-
-    /// The next message of a side that the other has room for, to be copied before any connection is
-    /// used again. The sides take turns.
-    pub(super) fn take_view(&self, looks: &Looks) -> Option<(Side, View)> {
-        let Upstream { driver, last, .. } = &mut *self.upstream.borrow_mut();
-        self.check(driver);
-        let first = looks.next_side();
-        for side in [first, first.other()] {
-            let view = match side {
-                Side::Client if driver.conn.may_pass() => self.client.take_view(),
-                Side::Upstream if self.client.may_pass() => {
-                    let view = driver.conn.poll_message(&Worker, self.leg.io());
-                    driver.react(&self.leg, None);
-                    view
-                }
-                _ => None,
-            };
-            if let Some(view) = view {
-                *last = now_ms();
-                looks.note_side(side);
-                return Some((side, view));
-            }
-        }
-        None
-    }
-
-    /// How the upstream has ended.
-    pub(super) fn upstream_end(&self) -> Option<End> {
-        self.upstream.borrow().driver.conn.end().cloned()
     }
 
     /// Does what is due.

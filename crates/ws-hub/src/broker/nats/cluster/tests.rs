@@ -1,0 +1,183 @@
+//! Lame ducks, line by line: who is asked first, who is heard until when.
+
+use super::*;
+use crate::broker::nats::tests::{message, stream, INFO};
+use crate::broker::seam::Unkept;
+use crate::broker::settings::Stream;
+use crate::history::Limits;
+
+const NEXT: Peer = Peer(1);
+
+fn cluster(keeps: bool) -> Cluster {
+    let driver = Driver { node: NodeId(7), max_message: 10_000, keeps, seed: 1 };
+    let stream = Stream { name: "WS".to_string(), replicas: 1, count: 5, ttl: 1000 };
+    let stream = keeps.then_some(stream);
+    let settings = Settings { stream, ..Settings::default() };
+    Cluster::new(&Server::parse("a,b", false).unwrap(), settings, driver)
+}
+
+/// What is sent, by peer, and the other actions.
+fn told(broker: &mut Cluster) -> (Vec<(Peer, String)>, Vec<Action>) {
+    let (mut lines, mut rest) = (Vec::new(), Vec::new());
+    while let Some(action) = broker.poll() {
+        match action {
+            Action::Send { peer, bytes } => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let one = text.split("\r\n").filter(|line| !line.is_empty());
+                lines.extend(one.map(|line| (peer, line.to_string())));
+            }
+            other => rest.push(other),
+        }
+    }
+    (lines, rest)
+}
+
+fn comes(broker: &mut Cluster, peer: Peer, text: &str) -> (Vec<(Peer, String)>, Vec<Action>) {
+    broker.received(peer, text.as_bytes(), 10);
+    told(broker)
+}
+
+fn let_in(broker: &mut Cluster, peer: Peer) -> Vec<(Peer, String)> {
+    broker.connected(peer, 1);
+    comes(broker, peer, &format!("{INFO}\r\n"));
+    comes(broker, peer, "PONG\r\n").0
+}
+
+/// Connected, with a topic, and the server says that it will end.
+fn leaving(broker: &mut Cluster) -> Vec<(Peer, String)> {
+    broker.start(0);
+    told(broker);
+    let lines = let_in(broker, PEER);
+    broker.want(b"a", true);
+    told(broker);
+    comes(broker, PEER, "PONG\r\n");
+    assert!(broker.is_level());
+    let word = INFO.replace("headers\"", "ldm\":true,\"headers\"") + "\r\n";
+    let (_, rest) = comes(broker, PEER, &word);
+    assert!(matches!(rest[..], [Action::Connect { peer: NEXT, .. }]), "{rest:?}");
+    lines
+}
+
+/// A message of a topic, as a number of another machine.
+fn sent(number: u64) -> (String, Action) {
+    let mut bytes = message(8, b"a", b"hi");
+    let mut envelope = crate::Envelope::decode(&bytes).unwrap();
+    envelope.sequence = number;
+    let mut out = Vec::new();
+    envelope.encode(&mut out).unwrap();
+    bytes = out;
+    // What is encoded is text here, for its numbers are small.
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    (format!("MSG ws.t.a 5 {}\r\n{text}\r\n", bytes.len()), Action::Deliver(bytes.into()))
+}
+
+fn delivered(actions: &[Action]) -> Vec<&Action> {
+    actions.iter().filter(|action| matches!(action, Action::Deliver(_))).collect()
+}
+
+#[test]
+fn another_server_is_there_before_the_one_that_will_end_is_left() {
+    let mut broker = cluster(false);
+    leaving(&mut broker);
+    let all: Vec<_> = (1..=4).map(sent).collect();
+    // Both are heard, and messages leave by the old one.
+    let lines = let_in(&mut broker, NEXT);
+    assert!(lines.iter().any(|(peer, line)| *peer == NEXT && line.starts_with("SUB ws.t.a ")));
+    assert_eq!(delivered(&comes(&mut broker, PEER, &all[0].0).1), [&all[0].1]);
+    assert!(delivered(&comes(&mut broker, NEXT, &all[1].0).1).is_empty(), "not yet");
+    broker.publish(To::All, &message(7, b"a", b""), 10).unwrap();
+    assert!(told(&mut broker).0.iter().all(|(peer, _)| *peer == PEER));
+    assert_eq!(delivered(&comes(&mut broker, PEER, &all[2].0).1), [&all[2].1]);
+    // It has subscribed all, and some time later all know that: the old one gets nothing more.
+    let (_, rest) = comes(&mut broker, NEXT, "PONG\r\n");
+    assert!(delivered(&rest).is_empty());
+    let settled = broker.due().unwrap();
+    assert_eq!(settled, 10 + SETTLES);
+    broker.timer(settled);
+    assert!(told(&mut broker).1.is_empty(), "it has not answered");
+    broker.publish(To::All, &message(7, b"a", b""), settled).unwrap();
+    assert!(told(&mut broker).0.is_empty());
+    // When it has answered, what only the new one has brought is told.
+    broker.received(PEER, b"PONG\r\n", settled);
+    let (lines, rest) = told(&mut broker);
+    assert_eq!(delivered(&rest), [&all[1].1]);
+    assert!(lines.iter().all(|(peer, _)| *peer == NEXT) && !lines.is_empty(), "{lines:?}");
+    assert!(rest.iter().all(|a| !matches!(a, Action::State(_) | Action::Close { .. })));
+    // Nothing twice, whoever is late.
+    let (_, rest) = comes(&mut broker, NEXT, &[&all[0].0[..], &all[2].0, &all[3].0].concat());
+    assert_eq!(delivered(&rest), [&all[3].1]);
+    assert!(delivered(&comes(&mut broker, PEER, &all[3].0).1).is_empty());
+    broker.timer(settled + PATIENCE);
+    assert!(told(&mut broker).1.contains(&Action::Close { peer: PEER }));
+    assert_eq!(broker.tally().get(Number::DroppedCut), 0);
+    assert_eq!(broker.tally().get(Number::Published), 1, "the first of the two");
+    assert_eq!((broker.tally().get(Number::Gaps), broker.is_level()), (0, true));
+}
+
+#[test]
+fn what_waits_for_a_history_goes_on_at_the_new_one() {
+    let mut broker = cluster(true);
+    let reply = |lines: &[(Peer, String)], subject: &str| {
+        let line = lines.iter().find(|(_, line)| line.split(' ').nth(1) == Some(subject));
+        line.unwrap_or_else(|| panic!("{lines:?}")).1.split(' ').nth(2).unwrap().to_string()
+    };
+    let msg = |to: &str, data: &str| format!("MSG {to} 1 {}\r\n{data}\r\n", data.len());
+    let lines = leaving(&mut broker);
+    let about = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), &stream("t", 0));
+    comes(&mut broker, PEER, &about);
+    let bytes = message(7, b"a", b"x");
+    let limits = Limits { count: 5, ttl: 1000, bytes: 0 };
+    let one = |key, ticket| Keep { topic: b"a", message: &bytes, key, limits, ticket };
+    broker.keep(&one(None, 1), 10);
+    broker.keep(&one(Some(b"k"), 2), 10);
+    broker.keep(&one(None, 3), 10);
+    let (asked, _) = told(&mut broker);
+    let lines = let_in(&mut broker, NEXT);
+    let about = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), &stream("t", 0));
+    comes(&mut broker, NEXT, &about);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    // It is answered for a while still.
+    broker.timer(10 + SETTLES);
+    told(&mut broker);
+    broker.timer(10 + SETTLES + PATIENCE);
+    told(&mut broker);
+    let answer = msg(&reply(&asked, "ws.p.a"), r#"{"stream":"WS","seq":9}"#);
+    let (_, rest) = comes(&mut broker, PEER, &answer);
+    assert!(matches!(rest[..], [Action::Kept { ticket: 1, outcome: Ok(_) }]), "{rest:?}");
+    // It ends: what has a key is sent again, and nobody knows of the other.
+    broker.closed(PEER, "closed", 2100);
+    let (lines, rest) = told(&mut broker);
+    let timeout = Action::Kept { ticket: 3, outcome: Err(Unkept::Timeout) };
+    assert!(rest.contains(&timeout), "{rest:?}");
+    let (lines, of_next) = (&lines, |(peer, _): &&(Peer, String)| *peer == NEXT);
+    let subjects = lines.iter().filter(of_next).filter(|(_, l)| l.starts_with("HPUB ws.p.a "));
+    assert_eq!(subjects.count(), 1);
+    assert!(!rest.iter().any(|action| matches!(action, Action::State(_))), "{rest:?}");
+}
+
+#[test]
+fn one_that_was_to_take_the_place_and_is_lost_is_tried_again_while_the_old_one_goes_on() {
+    let mut broker = cluster(false);
+    leaving(&mut broker);
+    let_in(&mut broker, NEXT);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    broker.closed(NEXT, "closed", 11);
+    assert!(told(&mut broker).1.is_empty(), "nobody need know");
+    broker.timer(10 + SETTLES);
+    assert!(matches!(told(&mut broker).1[..], [Action::Connect { peer: NEXT, .. }]));
+    broker.publish(To::All, &message(7, b"a", b""), 10 + SETTLES).unwrap();
+    let (lines, _) = told(&mut broker);
+    assert!(lines.iter().any(|(peer, line)| *peer == PEER && line.starts_with("PUB ws.all ")));
+}
+
+#[test]
+fn a_server_that_ends_before_another_is_there_is_lost_as_any_other() {
+    let mut broker = cluster(false);
+    leaving(&mut broker);
+    broker.closed(PEER, "closed", 11);
+    let (_, rest) = told(&mut broker);
+    assert!(rest.contains(&Action::Close { peer: NEXT }), "{rest:?}");
+    let again = broker.due().unwrap();
+    broker.timer(again);
+    assert!(matches!(told(&mut broker).1[..], [Action::Connect { peer: PEER, .. }]));
+}
