@@ -99,7 +99,7 @@ reference: ## docs/reference.md from docs/manual.md
 licences: ## debian/copyright from Cargo.lock and the crates' own files
 	@python3 tools/licences.py
 
-bench: build ## CPU per message beside the alternatives; writes bench/RESULTS.md (under ten minutes)
+bench: build ## CPU per message beside the alternatives; writes bench/RESULTS.md (a quarter of an hour)
 	@bench/run.sh $(BENCH)
 
 conformance: build ## Autobahn, all cases: server and client, by frames and by messages, and proxied (QUICK=1: a part, under six minutes)
