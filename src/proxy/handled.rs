@@ -59,6 +59,7 @@ impl Pair {
     /// What comes next, which may be a view, or parks the light thread that runs in `r`. None: both sides have ended.
     pub fn take(&self, r: Request) -> Wait<Option<Seen>> {
         let Some(looks) = &self.looks else { return Wait::Ready(None) };
+        looks.resumed();
         if let Some(seen) = looks.next() {
             return Wait::Ready(Some(seen));
         }

@@ -132,6 +132,11 @@ impl Looks {
         }
     }
 
+    /// The light thread that waited has been woken, or its time is over.
+    pub fn resumed(&self) {
+        self.parked.set(false);
+    }
+
     /// Whether the light thread that waited has been killed.
     pub fn is_forsaken(&self) -> bool {
         self.parked.get() && self.waiter.waiters() == 0

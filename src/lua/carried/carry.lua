@@ -96,10 +96,11 @@ local function push(owner, session, sock, send, to, deadline)
     if not left then
         return true
     end
+    -- A cosocket's send yields as it likes, and has noted who is to be woken before that fails.
+    if not can_wait() then
+        return true
+    end
     if not writable then
-        if not can_wait() then
-            return true
-        end
         -- Raises for a cosocket of another request, before anything is taken.
         sock:send("")
     end

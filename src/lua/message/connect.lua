@@ -68,7 +68,7 @@ local function send_client(self, native, session, a, b)
         local woken, err = park(self, "writers", 1)
         if woken == nil then
             return nil, err
-        elseif natives.state(session) == "closed" then
+        elseif self.session ~= session or natives.state(session) == "closed" then
             return nil, "closed"
         end
     end
@@ -190,6 +190,9 @@ function client.close(self, code, reason, timeout)
         if err == carry.BUSY then
             -- Until the light thread in recv() has found the server's close frame, or reads no more.
             data, err = park(self, "closers", (carried.beat(session) or MAX_TIMEOUT) / 1000)
+            if data == nil then
+                return nil, err
+            end
         end
     until data == nil
     if err == CANNOT_WAIT then

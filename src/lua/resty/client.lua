@@ -20,6 +20,7 @@ local find = string.find
 local random = math.random
 local error = error
 local setmetatable = setmetatable
+local tonumber = tonumber
 local type = type
 local debug = ngx.config.debug
 local ngx_log = ngx.log
@@ -259,8 +260,9 @@ local set_timeout = _M.set_timeout
 -- Message calls set the cosocket's times too, and put this one back.
 function _M.set_timeout(self, time)
     local sock = self.sock
-    if sock and (time == nil or type(time) == "number" and time >= 0 and time <= MAX_TIMEOUT) then
-        sock[TIMEOUT] = time
+    local ms = tonumber(time)
+    if sock and (time == nil or ms and ms >= 0 and ms <= MAX_TIMEOUT) then
+        sock[TIMEOUT] = ms
     end
     return set_timeout(self, time)
 end

@@ -18,8 +18,12 @@ local setmetatable = setmetatable
 local sub = string.sub
 local type = type
 
+local wait = vm.module("resty.websocket.wait")
+
+local CANNOT_WAIT = wait.CANNOT_WAIT
+local FOREVER = wait.MAX_TIMEOUT
 local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
-local FOREVER = vm.module("resty.websocket.wait").MAX_TIMEOUT
+local can_wait = wait.can_wait
 -- A cosocket does not tell its descriptor: this stands in for it, as a key that no other has.
 local FIRST_NUMBER = 1000000
 
@@ -189,6 +193,21 @@ local function start_tls(self, ms)
 end
 
 
+-- A cosocket yields as it likes, and has noted who is to be woken before that fails.
+local function may_use(own)
+    return own.accepted or can_wait()
+end
+
+
+-- After a call of a cosocket that another light thread wanted to close meanwhile.
+local function close_later(own, sock)
+    if own.is_to_close then
+        own.is_to_close = nil
+        sock:close()
+    end
+end
+
+
 -- Whatever comes, waiting at most `seconds` (nil: as long as it takes): data | nil, "timeout" or
 -- "closed" or another text.
 function _M.receive_some(self, seconds)
@@ -198,6 +217,9 @@ function _M.receive_some(self, seconds)
         local data = own.buffer
         own.buffer = ""
         return data
+    end
+    if not may_use(own) then
+        return fail(self, CANNOT_WAIT)
     end
     local ms = milliseconds(seconds)
     local ok, err = start_tls(self, ms)
@@ -211,6 +233,7 @@ function _M.receive_some(self, seconds)
         own.read_ms = ms
         sock:settimeouts(nil, own.send_ms, ms)
         data, err = sock:receiveany(READ_SIZE)
+        close_later(own, sock)
     end
     if not data then
         return fail_to_read(self, err)
@@ -221,13 +244,16 @@ end
 
 -- Sends all of it: bytes | nil, err.
 function _M.send_all(self, data, seconds)
-    self.own.err = nil
+    local own, sock, bytes = self.own, self.sock, nil
+    own.err = nil
+    if not may_use(own) then
+        return fail(self, CANNOT_WAIT)
+    end
     local ms = milliseconds(seconds)
     local ok, err = start_tls(self, ms)
     if not ok then
         return fail(self, err)
     end
-    local own, sock, bytes = self.own, self.sock, nil
     if own.accepted then
         bytes, err = sock:send(data, ms)
     else
@@ -235,6 +261,7 @@ function _M.send_all(self, data, seconds)
         own.send_ms = ms
         sock:settimeouts(nil, ms, own.read_ms)
         bytes, err = sock:send(data)
+        close_later(own, sock)
     end
     if not bytes then
         return fail(self, err)
@@ -314,7 +341,9 @@ function socket.shutdown(self, how)
     elseif side == "send" then
         self.sock:shutdown("send")
     elseif side == "both" then
-        self.sock:close()
+        -- Not while a light thread reads or sends there: that one closes it then.
+        local ok, err = self.sock:close()
+        self.own.is_to_close = not ok and err ~= "closed" or nil
     end
     return true
 end

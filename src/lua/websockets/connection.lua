@@ -24,6 +24,7 @@ local coroutine_running = coroutine.running
 local get_request = require("resty.core.base").get_request
 local now = ngx.now
 local pairs = pairs
+local pcall = pcall
 local setmetatable = setmetatable
 local status = coroutine.status
 local sub = string.sub
@@ -352,7 +353,9 @@ local function is_running(conn)
     if not (running and running[1]) then
         return false
     end
-    return conn.request ~= get_request() or status(running[2]) ~= "dead"
+    -- ngx_lua refuses to say where nothing can wait.
+    local told, state = pcall(status, running[2])
+    return conn.request ~= get_request() or not told or state ~= "dead"
 end
 
 
