@@ -268,7 +268,8 @@ impl Gateway {
     /// The same in a worker that has handed over: it only waits for what it has sent. Whether that
     /// has been answered.
     pub fn turn_as_leaving(&mut self) -> (Vec<Came>, bool) {
-        let mut came = Vec::new();
+        // The last errands are run as it hands over: who was refused waits for that.
+        let mut came = std::mem::take(&mut self.news);
         for link in &mut self.links {
             link.turn();
             while let Some(action) = link.next() {
