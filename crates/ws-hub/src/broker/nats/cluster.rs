@@ -12,6 +12,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::asked::What;
+use super::names::{KEPT, PLAIN};
 use super::{Nats, Server};
 use crate::broker::contact::{Phase, PEER};
 use crate::broker::heard_twice::HeardTwice;
@@ -38,8 +39,8 @@ struct Member {
 struct Heir {
     member: Member,
     heard: HeardTwice,
-    /// Topics of histories that are followed there.
-    follows: Vec<Vec<u8>>,
+    /// What it has said of topics that it denies.
+    denied: Vec<Action>,
     /// When it had subscribed all for the first time.
     level_since: Option<u64>,
 }
@@ -96,8 +97,8 @@ impl Cluster {
             nats.start(now);
             let member = Member { nats, peer: Peer(self.last_peer) };
             let heard = HeardTwice::new(self.now.nats.node());
-            let (follows, level_since) = (Vec::new(), None);
-            self.next = Some(Heir { member, heard, follows, level_since });
+            let (denied, level_since) = (Vec::new(), None);
+            self.next = Some(Heir { member, heard, denied, level_since });
         }
         let Some(Left { member, until, .. }) = &self.left else { return };
         let is_over = *until <= now;
@@ -109,14 +110,16 @@ impl Cluster {
 
     /// What the one says that is to take the place of another.
     fn hear_heir(&mut self) {
-        let Some(Heir { member, heard, follows, level_since }) = &mut self.next else { return };
+        let Some(Heir { member, heard, denied, level_since }) = &mut self.next else { return };
         while let Some(action) = member.nats.poll() {
             match action {
                 Action::Deliver(bytes) => heard.keep(0, bytes),
-                Action::Follows(topic) => follows.push(topic),
-                Action::Lapsed(topic) => follows.retain(|one| *one != topic),
+                Action::State(State::Denied { .. }) | Action::Page { page: None, .. } => {
+                    denied.push(action);
+                }
                 Action::State(State::Down { .. }) => {
-                    follows.clear();
+                    *heard = HeardTwice::new(member.nats.node());
+                    denied.clear();
                     *level_since = None;
                 }
                 action => self.actions.extend(of_connection(action, member.peer)),
@@ -144,17 +147,19 @@ impl Cluster {
             return;
         }
         let Some(heir) = self.next.take() else { return };
-        let Heir { member, mut heard, follows, .. } = heir;
+        let Heir { member, mut heard, denied, .. } = heir;
         let mut before = std::mem::replace(&mut self.now, member);
         let heir = &mut self.now.nats;
-        before.nats.retire(heir);
+        before.nats.retire(heir, now);
         let (missed, has_lost) = heard.take();
         // What was counted goes on.
         *heir.tally() = std::mem::take(before.nats.tally());
         heir.tally().add(Number::Reconnects, 1);
         heir.tally().add(Number::Gaps, usize::from(has_lost));
         self.actions.extend(missed.into_iter().map(|(_, bytes)| Action::Deliver(bytes)));
-        self.actions.extend(follows.into_iter().map(Action::Follows));
+        self.actions.extend(before.nats.lapsed_at(heir).map(Action::Lapsed));
+        self.actions.extend(denied.into_iter().filter(|action| heir.still_denies(action)));
+        self.actions.extend(heir.follows().map(Action::Follows));
         self.left = Some(Left { member: Some(before), until: now + PATIENCE, heard });
     }
 
@@ -193,7 +198,8 @@ impl Cluster {
                 if self.left.as_mut().is_some_and(|left| left.heard.came_before(bytes)) {
                     continue;
                 }
-                if let Some(heir) = &mut self.next {
+                // Before it has subscribed anything the other one does not bring it, too.
+                if let Some(heir) = self.next.as_mut().filter(|heir| heir.member.nats.may_hear()) {
                     heir.heard.pass_bytes(bytes);
                 }
             }
@@ -218,6 +224,11 @@ impl Nats {
         self.contact.phase == Phase::Ready
     }
 
+    /// Whether something is subscribed, or is about to be.
+    fn may_hear(&self) -> bool {
+        matches!(self.contact.phase, Phase::Greeting | Phase::Ready)
+    }
+
     /// Whose machine's this is.
     fn node(&self) -> NodeId {
         self.driver.node
@@ -232,12 +243,34 @@ impl Nats {
         heir
     }
 
+    /// Topics of histories that are followed here.
+    fn follows(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let names = self.wanted.all_subscribed().filter(|name| self.wanted.wants(name));
+        names.filter_map(|name| name.strip_prefix(KEPT)).map(<[u8]>::to_vec)
+    }
+
+    /// Those that are, and are not by the one in its place: it denies them, or has not answered yet.
+    fn lapsed_at<'a>(&'a self, heir: &'a Nats) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let is_there = |topic: &[u8]| heir.wanted.answered(&[KEPT, topic].concat()) == Some(true);
+        self.follows().filter(move |topic| !is_there(topic))
+    }
+
+    /// Whether what was said of a topic that was denied holds.
+    fn still_denies(&self, action: &Action) -> bool {
+        let (Action::State(State::Denied { topic, .. }) | Action::Page { topic, .. }) = action
+        else {
+            return false;
+        };
+        let mut names = [PLAIN, KEPT].iter().map(|kind| [kind, &topic[..]].concat());
+        names.any(|name| self.wanted.wants(&name) && self.wanted.answered(&name) == Some(false))
+    }
+
     /// Another one takes its place: what waits goes there.
-    fn retire(&mut self, heir: &mut Nats) {
+    fn retire(&mut self, heir: &mut Nats, now: u64) {
         std::mem::swap(&mut self.queue, &mut heir.queue);
         std::mem::swap(&mut self.keeps, &mut heir.keeps);
         heir.held = std::mem::take(&mut self.held);
-        heir.contact.stirred = true;
+        heir.contact.stir(now);
     }
 
     /// Whether nothing more is sent.
@@ -257,7 +290,7 @@ impl Nats {
     fn end(&mut self, heir: &mut Nats, now: u64) {
         self.cut(now);
         heir.held.append(&mut self.held);
-        heir.contact.stirred = true;
+        heir.contact.stir(now);
     }
 }
 

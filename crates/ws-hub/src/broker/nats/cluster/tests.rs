@@ -181,3 +181,117 @@ fn a_server_that_ends_before_another_is_there_is_lost_as_any_other() {
     broker.timer(again);
     assert!(matches!(told(&mut broker).1[..], [Action::Connect { peer: PEER, .. }]));
 }
+
+/// The same, with a history that is followed; the other one is let in.
+fn following(broker: &mut Cluster) {
+    leaving(broker);
+    broker.follow(b"a");
+    told(broker);
+    let (_, rest) = comes(broker, PEER, "PONG\r\n");
+    assert!(rest.contains(&Action::Follows(b"a".to_vec())));
+    let lines = let_in(broker, NEXT);
+    assert!(lines.iter().any(|(peer, line)| *peer == NEXT && line.starts_with("SUB ws.l.a ")));
+}
+
+/// The other one takes the place. What is told then.
+fn turned(broker: &mut Cluster) -> Vec<Action> {
+    broker.timer(10 + SETTLES);
+    let (_, mut rest) = told(broker);
+    broker.timer(10 + SETTLES + PATIENCE);
+    rest.extend(told(broker).1);
+    assert_eq!(broker.now.peer, NEXT);
+    rest
+}
+
+#[test]
+fn a_history_is_followed_at_the_new_one_where_that_has_subscribed_it() {
+    let follows = Action::Follows(b"a".to_vec());
+    let mut broker = cluster(true);
+    following(&mut broker);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    assert_eq!(turned(&mut broker).iter().filter(|action| **action == follows).count(), 1);
+    // It was given up meanwhile: who wants it next asks for it again.
+    let mut broker = cluster(true);
+    following(&mut broker);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    broker.retain(&mut |_| false);
+    told(&mut broker);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    assert!(!turned(&mut broker).contains(&follows));
+    broker.follow(b"a");
+    assert!(told(&mut broker).0.iter().any(|(_, line)| line.starts_with("SUB ws.l.a ")));
+    assert!(comes(&mut broker, NEXT, "PONG\r\n").1.contains(&follows));
+}
+
+#[test]
+fn what_the_new_one_denies_is_told_when_it_takes_the_place() {
+    let mut broker = cluster(true);
+    following(&mut broker);
+    let denied = "-ERR 'Permissions Violation for Subscription to \"ws.l.a\"'\r\nPONG\r\n";
+    let (_, rest) = comes(&mut broker, NEXT, denied);
+    assert!(rest.is_empty(), "the old one goes on: {rest:?}");
+    let rest = turned(&mut broker);
+    let lapsed = rest.iter().position(|action| *action == Action::Lapsed(b"a".to_vec()));
+    let refused = Action::Page { topic: b"a".to_vec(), page: None };
+    let refused = rest.iter().position(|action| *action == refused);
+    assert!(lapsed.is_some() && lapsed < refused, "{rest:?}");
+    let is_denied =
+        |a: &Action| matches!(a, Action::State(State::Denied { topic, .. }) if topic == b"a");
+    assert!(rest.iter().any(is_denied), "{rest:?}");
+    assert!(!rest.contains(&Action::Follows(b"a".to_vec())));
+}
+
+#[test]
+fn what_the_old_one_brings_while_no_other_is_there_is_not_waited_for_from_that() {
+    let mut broker = cluster(false);
+    leaving(&mut broker);
+    let all: Vec<_> = (1..=4).map(sent).collect();
+    // As many as could be remembered, and more.
+    let mut many = Vec::new();
+    for number in 0..70_000 {
+        let mut bytes = message(9, b"a", b"hi");
+        let mut envelope = crate::Envelope::decode(&bytes).unwrap();
+        envelope.sequence = number;
+        let mut out = Vec::new();
+        envelope.encode(&mut out).unwrap();
+        bytes = out;
+        many.extend(format!("MSG ws.t.a 5 {}\r\n", bytes.len()).bytes());
+        many.extend(bytes);
+        many.extend(b"\r\n");
+    }
+    broker.received(PEER, &many, 10);
+    assert_eq!(delivered(&told(&mut broker).1).len(), 70_000);
+    // One is let in, brings something, and is lost: the old one brings that, too.
+    let_in(&mut broker, NEXT);
+    comes(&mut broker, NEXT, &all[0].0);
+    broker.closed(NEXT, "closed", 11);
+    told(&mut broker);
+    assert_eq!(delivered(&comes(&mut broker, PEER, &all[0].0).1), [&all[0].1]);
+    broker.timer(10 + SETTLES);
+    assert!(told(&mut broker).1.iter().any(|a| matches!(a, Action::Connect { peer: NEXT, .. })));
+    // What both bring before the new one is let in comes once, too.
+    broker.connected(NEXT, 1);
+    comes(&mut broker, NEXT, &format!("{INFO}\r\n"));
+    assert_eq!(delivered(&comes(&mut broker, PEER, &all[1].0).1), [&all[1].1]);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    comes(&mut broker, NEXT, &all[1].0);
+    comes(&mut broker, NEXT, &format!("PONG\r\n{}", all[2].0));
+    assert_eq!(delivered(&turned(&mut broker)), [&all[2].1]);
+    assert_eq!(broker.tally().get(Number::Gaps), 0);
+}
+
+#[test]
+fn what_waited_is_sent_to_the_new_one_now() {
+    let mut broker = cluster(false);
+    leaving(&mut broker);
+    let_in(&mut broker, NEXT);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    broker.publish(To::All, &message(7, b"a", b""), 10).unwrap();
+    told(&mut broker);
+    broker.timer(10 + SETTLES);
+    told(&mut broker);
+    broker.publish(To::All, &message(7, b"a", b""), 10 + SETTLES).unwrap();
+    assert!(told(&mut broker).0.is_empty());
+    turned(&mut broker);
+    assert_eq!(broker.now.nats.first_asked(), Some(10 + SETTLES + PATIENCE));
+}
