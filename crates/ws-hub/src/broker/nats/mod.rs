@@ -416,6 +416,10 @@ impl Broker for Nats {
     }
 
     fn due(&self) -> Option<u64> {
+        if self.contact.stirred {
+            // What is to be sent is sent at the time of a call that brings one.
+            return Some(0);
+        }
         let timeout = self.settings.command_timeout;
         let phase = match self.contact.phase {
             Phase::Waiting(until) => Some(until),

@@ -499,3 +499,18 @@ fn other_servers_are_believed_in_tls_alone_where_there_is_to_be_tls() {
     comes(&mut broker, &info.replace("evil", "good"));
     assert!(broker.servers.has_others());
 }
+
+#[test]
+fn what_is_wanted_of_an_idle_machine_is_asked_for_at_that_time() {
+    let mut broker = nats();
+    following(&mut broker);
+    told(&mut broker);
+    broker.want(b"b", true);
+    assert_eq!(broker.due(), Some(0), "the time is not known");
+    broker.timer(1000);
+    assert_eq!(broker.first_asked(), Some(1000));
+    assert!(told(&mut broker).0.iter().any(|line| line.starts_with("SUB ws.t.b ")));
+    assert!(broker.due().is_some_and(|due| due > 0));
+    broker.retain(&mut |_| true);
+    assert_eq!(broker.due(), Some(0));
+}
