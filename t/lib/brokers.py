@@ -99,14 +99,15 @@ class Redis:
 
 class RedisCluster:
     """Masters and as many replicas, on ports from `port` on; their bus is 10 000 above. A server that
-    fails is found within a second, and its replica takes its place."""
+    fails is found within seconds, and its replica takes its place: not sooner, or on a busy machine one that
+    only had no turn would be taken for gone."""
 
     SLOTS = 16384
 
     def __init__(self, port, folder, masters=3, replicas=3, word="", options=()):
         self.folder, self.word = folder, word
         shutil.rmtree(folder, ignore_errors=True)
-        self.options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+        self.options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000",
                         "--cluster-replica-validity-factor", "0", *options,
                         *(["--masterauth", word] if word else [])]
         self.servers = [self.server(port + n) for n in range(masters + replicas)]
