@@ -240,6 +240,7 @@ impl Nats {
         let driver = Driver { seed: self.contact.backoff.random(), ..self.driver };
         let mut heir = Nats::with(self.tls, self.servers.clone(), self.settings.clone(), driver);
         self.wanted.all_wanted().for_each(|name| heir.wanted.want(name, true));
+        heir.standing.go_on(&self.standing);
         heir
     }
 
@@ -270,6 +271,7 @@ impl Nats {
         std::mem::swap(&mut self.queue, &mut heir.queue);
         std::mem::swap(&mut self.keeps, &mut heir.keeps);
         heir.held = std::mem::take(&mut self.held);
+        heir.standing.go_on(&self.standing);
         heir.contact.stir(now);
     }
 

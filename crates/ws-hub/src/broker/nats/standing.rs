@@ -18,3 +18,15 @@ pub struct Standing {
     /// What of it has been said, and when.
     pub said: Vec<(String, u64)>,
 }
+
+impl Standing {
+    /// What another one has seen of the stream, if it is the same.
+    pub fn go_on(&mut self, before: &Self) {
+        if self.epoch == 0 {
+            self.epoch = before.epoch;
+        }
+        if self.epoch == before.epoch {
+            self.newest = self.newest.max(before.newest);
+        }
+    }
+}

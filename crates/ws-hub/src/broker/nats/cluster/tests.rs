@@ -295,3 +295,24 @@ fn what_waited_is_sent_to_the_new_one_now() {
     turned(&mut broker);
     assert_eq!(broker.now.nats.first_asked(), Some(10 + SETTLES + PATIENCE));
 }
+
+#[test]
+fn the_new_one_knows_how_far_the_stream_was() {
+    let mut broker = cluster(true);
+    leaving(&mut broker);
+    // The old one comes to know it later, and hears more than the new one.
+    (broker.now.nats.standing.epoch, broker.now.nats.standing.newest) = (5, 9);
+    let_in(&mut broker, NEXT);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    turned(&mut broker);
+    assert_eq!((broker.now.nats.standing.epoch, broker.now.nats.standing.newest), (5, 9));
+    let mut one = broker.now.nats.heir();
+    assert_eq!((one.standing.epoch, one.standing.newest), (5, 9));
+    broker.now.nats.standing.newest = 11;
+    broker.now.nats.retire(&mut one, 0);
+    assert_eq!(one.standing.newest, 11);
+    // It has found that it is another one.
+    (one.standing.epoch, one.standing.newest) = (6, 2);
+    broker.now.nats.retire(&mut one, 0);
+    assert_eq!((one.standing.epoch, one.standing.newest), (6, 2));
+}
