@@ -92,7 +92,8 @@ impl Nats {
     ) -> Result<(), Lost> {
         self.in_flight = self.in_flight.saturating_sub(kept.len());
         let Some(answer) = read(payload, ack) else {
-            self.lose_question(What::Keep(kept), now);
+            // It may be answered so again: until then, and no longer.
+            self.miss_kept(kept, now);
             return Err(garbage());
         };
         match answer {

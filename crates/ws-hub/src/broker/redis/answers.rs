@@ -166,8 +166,9 @@ impl Redis {
             return Ok(());
         }
         let Some(answer) = op.answer(frame) else {
-            // What becomes of it is said with what else was under way.
-            self.ask_first(What::Op(op), now);
+            // It is not sent again: it may be answered so each time.
+            self.contact.tally.add(Number::DroppedCut, op.messages());
+            self.tell(op.outcomes(Err(Unkept::Timeout)));
             return Err(out_of_step());
         };
         match answer {
