@@ -117,8 +117,49 @@ impl Read {
         self.bytes >= PIECE || self.taken >= MESSAGES
     }
 
+    /// The piece ends here.
+    pub fn end(&mut self) {
+        self.page.more = !self.is_done();
+        if self.page.more && self.page.messages.is_empty() {
+            // None of it is fit to be told: the next piece begins behind it.
+            self.page.after = self.last;
+        }
+    }
+
     /// Whether there is nothing more than has come.
     pub fn is_done(&self) -> bool {
         self.last >= self.top.max(self.newer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unfit_at_the_begin_is_passed_over_for_good() {
+        let page = Page { top: Position::NOWHERE, after: 0, messages: Vec::new(), more: false };
+        let mut read = Read {
+            topic: b"a"[..].into(),
+            since: Position::NOWHERE,
+            top: 3000,
+            live: Vec::new(),
+            newer: 0,
+            expected: None,
+            last: 0,
+            page,
+            taken: 0,
+            bytes: 0,
+            live_bytes: 0,
+            before: 0,
+            slowly: false,
+            again: false,
+        };
+        for sequence in 1..=MESSAGES as u64 {
+            assert!(!read.take(sequence, 1, b"", Bytes::new()));
+        }
+        assert!(read.is_whole() && !read.is_done());
+        read.end();
+        assert_eq!((read.page.after, read.page.more), (1024, true), "the next piece begins there");
     }
 }

@@ -181,7 +181,7 @@ impl Nats {
             self.reads.waiting.push_back((read.topic, read.since));
             return self.begin_reads(now);
         }
-        read.page.more = !read.is_done();
+        read.end();
         if read.last > 0 {
             let offset = read.last.max(read.top);
             read.page.top = Position { epoch: self.standing.epoch, offset };
