@@ -1,5 +1,6 @@
 //! Messages that come twice while one worker takes the brokers over from another: by its own connection,
-//! and by the ring, where the other has put them. What has come by the connection alone is kept.
+//! and by the ring, where the other has put them. What has come by the connection alone is kept. So it
+//! is with two connections of one machine (nats/cluster.rs): the one that is told of is "the ring" then.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
