@@ -28,6 +28,9 @@ const SETTLES: u64 = 1000;
 /// So long answers of the old one are awaited, and its connection is kept after its place was taken.
 const PATIENCE: u64 = 1000;
 
+/// What is said when no other one can be connected to.
+const FAILED: &str = "the server will end, and no other is there yet";
+
 /// A connection to one of the servers.
 struct Member {
     nats: Nats,
@@ -43,6 +46,8 @@ struct Heir {
     denied: Vec<Action>,
     /// When it had subscribed all for the first time.
     level_since: Option<u64>,
+    /// That it was lost has been said.
+    has_failed: bool,
 }
 
 /// Who was there before.
@@ -98,7 +103,8 @@ impl Cluster {
             let member = Member { nats, peer: Peer(self.last_peer) };
             let heard = HeardTwice::new(self.now.nats.node());
             let (denied, level_since) = (Vec::new(), None);
-            self.next = Some(Heir { member, heard, denied, level_since });
+            let has_failed = false;
+            self.next = Some(Heir { member, heard, denied, level_since, has_failed });
         }
         let Some(Left { member, until, .. }) = &self.left else { return };
         let is_over = *until <= now;
@@ -110,17 +116,23 @@ impl Cluster {
 
     /// What the one says that is to take the place of another.
     fn hear_heir(&mut self) {
-        let Some(Heir { member, heard, denied, level_since }) = &mut self.next else { return };
+        let Some(heir) = &mut self.next else { return };
+        let Heir { member, heard, denied, level_since, has_failed } = heir;
         while let Some(action) = member.nats.poll() {
             match action {
                 Action::Deliver(bytes) => heard.keep(0, bytes),
                 Action::State(State::Denied { .. }) | Action::Page { page: None, .. } => {
                     denied.push(action);
                 }
-                Action::State(State::Down { .. }) => {
+                Action::State(State::Down { why, .. }) => {
                     *heard = HeardTwice::new(member.nats.node());
                     denied.clear();
                     *level_since = None;
+                    fold_heir(member.nats.tally(), self.now.nats.tally());
+                    if !std::mem::replace(has_failed, true) {
+                        let why = format!("{FAILED}: {why}");
+                        self.actions.push_back(Action::State(State::Faulty { why }));
+                    }
                 }
                 action => self.actions.extend(of_connection(action, member.peer)),
             }
@@ -130,12 +142,13 @@ impl Cluster {
         }
     }
 
-    /// When it may take the place, and when it does, whatever has not been answered by then. Nothing: it
-    /// has not subscribed all.
+    /// When it may take the place, and when it does, whatever the old one has not answered by then.
+    /// Nothing: it has not subscribed all, save for what is asked for later.
     fn turns(&self) -> Option<(u64, u64)> {
-        let heir = self.next.as_ref().filter(|heir| heir.member.nats.is_level())?;
+        let heir = self.next.as_ref()?;
         let settled = heir.level_since? + SETTLES;
-        Some((settled, settled + PATIENCE))
+        let has_answered = heir.member.nats.has_subscribed(settled);
+        has_answered.then_some((settled, settled + PATIENCE))
     }
 
     /// Once everybody knows what it has subscribed: it takes the place.
@@ -153,7 +166,9 @@ impl Cluster {
         before.nats.retire(heir, now);
         let (missed, has_lost) = heard.take();
         // What was counted goes on.
+        fold_heir(heir.tally(), before.nats.tally());
         *heir.tally() = std::mem::take(before.nats.tally());
+        heir.tally().add(Number::Received, missed.len());
         heir.tally().add(Number::Reconnects, 1);
         heir.tally().add(Number::Gaps, usize::from(has_lost));
         self.actions.extend(missed.into_iter().map(|(_, bytes)| Action::Deliver(bytes)));
@@ -227,6 +242,11 @@ impl Nats {
     /// Whether something is subscribed, or is about to be.
     fn may_hear(&self) -> bool {
         matches!(self.contact.phase, Phase::Greeting | Phase::Ready)
+    }
+
+    /// Whether all that was asked for by then is subscribed, or denied.
+    fn has_subscribed(&self, by: u64) -> bool {
+        self.is_ready() && !self.pings.iter().any(|(at, before)| before.is_batch() && *at <= by)
     }
 
     /// Whose machine's this is.
@@ -305,6 +325,15 @@ fn of_connection(action: Action, peer: Peer) -> Option<Action> {
         Action::Send { bytes, .. } => Some(Action::Send { peer, bytes }),
         _ => None,
     }
+}
+
+/// The same of one that is not talked to yet: what it has heard is told if nobody else has brought it,
+/// and nothing is missing when it is lost.
+fn fold_heir(from: &mut Tally, to: &mut Tally) {
+    for not_told in [Number::Received, Number::Gaps, Number::Reconnects] {
+        from.take(not_told);
+    }
+    fold(from, to);
 }
 
 /// Adds what one has counted to another's.

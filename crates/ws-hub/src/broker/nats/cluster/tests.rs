@@ -112,6 +112,7 @@ fn another_server_is_there_before_the_one_that_will_end_is_left() {
     assert_eq!(broker.tally().get(Number::DroppedCut), 0);
     assert_eq!(broker.tally().get(Number::Published), 1, "the first of the two");
     assert_eq!((broker.tally().get(Number::Gaps), broker.is_level()), (0, true));
+    assert_eq!(broker.tally().get(Number::Received), 2 + 1 + 3 + 1, "as they came, since then");
 }
 
 #[test]
@@ -162,12 +163,47 @@ fn one_that_was_to_take_the_place_and_is_lost_is_tried_again_while_the_old_one_g
     let_in(&mut broker, NEXT);
     comes(&mut broker, NEXT, "PONG\r\n");
     broker.closed(NEXT, "closed", 11);
-    assert!(told(&mut broker).1.is_empty(), "nobody need know");
+    let (_, rest) = told(&mut broker);
+    assert!(
+        matches!(&rest[..], [Action::State(State::Faulty { why })] if why.ends_with(": closed"))
+    );
+    let counted = [Number::ErrorConnect, Number::Gaps].map(|number| broker.tally().get(number));
+    assert_eq!(counted, [1, 0], "nothing is missing");
     broker.timer(10 + SETTLES);
     assert!(matches!(told(&mut broker).1[..], [Action::Connect { peer: NEXT, .. }]));
     broker.publish(To::All, &message(7, b"a", b""), 10 + SETTLES).unwrap();
     let (lines, _) = told(&mut broker);
     assert!(lines.iter().any(|(peer, line)| *peer == PEER && line.starts_with("PUB ws.all ")));
+    // It is said once.
+    broker.closed(NEXT, "closed", 10 + SETTLES);
+    assert!(told(&mut broker).1.is_empty());
+    assert_eq!(broker.tally().get(Number::ErrorConnect), 2);
+}
+
+#[test]
+fn topics_that_are_wanted_meanwhile_do_not_keep_the_new_one_from_the_place() {
+    let mut broker = cluster(false);
+    leaving(&mut broker);
+    let_in(&mut broker, NEXT);
+    comes(&mut broker, NEXT, "PONG\r\n");
+    // Asked for before all had settled: that is waited for.
+    broker.want(b"b", true);
+    broker.timer(10 + SETTLES - 1);
+    told(&mut broker);
+    broker.received(PEER, b"PONG\r\n", 10 + SETTLES - 1);
+    told(&mut broker);
+    broker.timer(10 + SETTLES);
+    told(&mut broker);
+    assert_eq!(broker.now.peer, PEER);
+    // After that: not for this.
+    broker.want(b"c", true);
+    broker.timer(11 + SETTLES);
+    told(&mut broker);
+    broker.received(PEER, b"PONG\r\n", 11 + SETTLES);
+    told(&mut broker);
+    broker.received(NEXT, b"PONG\r\n", 12 + SETTLES);
+    told(&mut broker);
+    assert_eq!(broker.now.peer, NEXT);
 }
 
 #[test]
