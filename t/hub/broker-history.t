@@ -8,7 +8,7 @@ import time
 
 from lib import far
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
-from lib.far import lines, put, put_again, serve, up
+from lib.far import lines, put, put_once, serve, up
 from lib.feed import Feed, position
 from lib.live import KILLED, PORT, Cases, Tap, await_, equal
 from lib.peer import Peer
@@ -230,7 +230,7 @@ def down():
     equal(line["resumed"], True)
     lines(feed, ["b"])
     up(ngs)
-    put_again(ngs[1], topic, "c")
+    put_once(ngs[1], topic, "c")
     # What was not confirmed may have waited in the connection.
     while (line := feed.line())["data"] == "x":
         pass

@@ -9,7 +9,7 @@ import signal
 import time
 
 from lib.brokers import NATS, Nats, ask, machine, metric, skip_without
-from lib.far import everywhere, lines, put, put_again, serve, survives, up
+from lib.far import everywhere, lines, put, put_once, serve, survives, up
 from lib.feed import Feed, position
 from lib.live import PORT, ROOT, Cases, Tap, await_, equal
 
@@ -131,8 +131,7 @@ def survives_tail():
     shutil.copytree(f"{folder}/a", f"{folder}/before")
     nats.start()
     up(ngs)
-    before = put_again(ngs[0], fresh(), "y")
-    assert before is None
+    put_once(ngs[0], fresh(), "y")
     survives(ngs, fresh(), tail_lost, "epoch")
 
 
@@ -148,7 +147,7 @@ def resumes_over_dead_workers():
     cursor = put(ngs[0], topic, "a")
     gateways_killed()
     up(ngs)
-    put_again(ngs[1], topic, "b")
+    put_once(ngs[1], topic, "b")
     for ng in ngs:
         feed = Feed(ng, topic, cursor)
         equal(feed.line()["resumed"], True)
@@ -166,7 +165,7 @@ def reloaded():
     sent = 0
     end = time.monotonic() + 2
     while time.monotonic() < end:
-        put_again(ngs[sent % 3], topic, str(sent))
+        put_once(ngs[sent % 3], topic, str(sent))
         sent += 1
     for feed in feeds:
         try:
@@ -199,7 +198,7 @@ def down():
     equal(line["resumed"], True, line)
     lines(feed, ["b"])
     up(ngs)
-    put_again(ngs[0], topic, "c")
+    put_once(ngs[0], topic, "c")
     # What was not confirmed may have waited in the connection.
     while (line := feed.line()).get("data") == "x":
         pass
@@ -279,7 +278,7 @@ def ducks():
         await_(lambda: server.child.poll() is not None, "it ends")
         server.start()
         up(ngs)
-        put_again(ngs[0], topic, str(n))
+        put_once(ngs[0], topic, str(n))
         [lines(feed, [str(n)]) for feed in feeds]
     said = [ng.read_log()[start:] for ng, start in zip(ngs, logs)]
     assert not any("connection lost" in log for log in said), said

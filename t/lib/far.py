@@ -34,11 +34,6 @@ def put(ng, topic, data, **headers):
     return json.loads(text)["cursor"]
 
 
-def put_again(ng, topic, data):
-    """After a fault: a busy machine may take what was slow for another loss."""
-    await_(lambda: ask(ng, f"/topic?t={topic}", "POST", data)[0] == 202, "it is published again")
-
-
 def put_once(ng, topic, data):
     """Until it is taken; whatever became of the tries before, its key makes it one message."""
     keys = {"Idempotency-Key": f"k{data}"} if topic.startswith("h:") else {}
@@ -107,7 +102,7 @@ def survives(ngs, topic, fault, reason=None, live=True):
     cursor = feeds[0].cursor
     fault()
     up(ngs)
-    put_again(ngs[1], topic, "after")
+    put_once(ngs[1], topic, "after")
     for feed in feeds if live else ():
         line = feed.line()
         if reason:
