@@ -27,6 +27,40 @@ use t::Wire qw(masked plain brief pattern log_above_info);
 
 our @EXPORT = qw(masked plain brief pattern complete_proxy_block $SLOW);
 
+# http_config: a balancer whose first peer is dead, and which has the request made anew for the next.
+our $ANEW = <<'END';
+    upstream picked {
+        server 0.0.0.1;
+        balancer_by_lua_block {
+            local balancer = require "ngx.balancer"
+            local failed, status = balancer.get_last_failure()
+            if failed then
+                ngx.log(ngx.INFO, "result: ", failed, " ", status, ", client: ")
+                assert(balancer.recreate_request())
+                assert(balancer.set_current_peer("127.0.0.1", ngx.var.server_port))
+            else
+                assert(balancer.set_more_tries(1))
+                assert(balancer.set_current_peer("127.0.0.1", 1))
+            end
+        }
+    }
+END
+
+# config: an upstream that masks its frames, which only clients do (RFC 6455 5.1).
+our $MASKED = <<'END';
+    location = /up {
+        content_by_lua_block {
+            local wb = assert(require("resty.websocket.server"):new { send_masked = true })
+            local peer = require "t.peer"
+            peer.enter()
+            wb:send_text("masked")
+            local data, typ, code = wb:recv_frame()
+            peer.report(data, typ, code)
+            peer.leave()
+        }
+    }
+END
+
 my $NAMES = "            local SLOW = $SLOW\n" . <<'END';
             local peer = require "t.peer"
             local report = function (...) return peer.report(peer.trimmed(...)) end

@@ -2,11 +2,9 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # A connection of websocket.connect() whose light threads get into each other's way: one that is stuck in
 # a send, or killed there; another request's; calls where nothing can wait; close() beside a recv(); and
 # for how long each call waits. The server's every byte is the test's own.
-import threading
-
 from lib.live import Cases, await_, equal, run
 from lib.peer import CLOSE, TEXT
-from lib.upstream import Upstream
+from lib.upstream import Asked
 
 case = Cases()
 
@@ -17,37 +15,6 @@ def program(path, body, options="", directives=""):
         local ws = assert(websocket.connect("ws://127.0.0.1:" .. ngx.var.arg_port .. "/", {{ {options} }}))
         {body}
     """, directives)
-
-
-class Asked:
-    """A request, and the upstream's end of the connection that its handler makes."""
-
-    def __init__(self, ng, path, window=None):
-        self.ng, self.id, self.body = ng, path, None
-        self.upstream = Upstream()
-        url = f"{path}?id={path}&port={self.upstream.port}"
-        self.thread = threading.Thread(target=self.ask, args=(url,))
-        self.thread.start()
-        self.conn = self.upstream.accept(window).upgrade()
-
-    def ask(self, url):
-        try:
-            self.body = self.ng.get(url)
-        except (AssertionError, OSError) as error:
-            self.body = repr(error)
-
-    def report(self):
-        return self.ng.get(f"/live/take?id={self.id}&wait=60")
-
-    def signal(self):
-        self.ng.get(f"/live/signal?id={self.id}")
-
-    def done(self):
-        """What the handler has printed."""
-        self.conn.sock.close()
-        self.upstream.close()
-        self.thread.join()
-        return self.body
 
 
 # A light thread is stuck in a send; behind it waits more than the high-water mark.

@@ -1,11 +1,9 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Peers of require "websocket" over cosockets, whose light threads get into each other's way: one that is
 # stuck in a send, or killed there; a shutdown beside a read; and limits that are none.
-import threading
-
 from lib.live import Cases, equal, run
 from lib.peer import BINARY_FRAME, CLOSE, TEXT
-from lib.upstream import Upstream
+from lib.upstream import Asked
 
 case = Cases()
 BIG = 2**24
@@ -21,33 +19,11 @@ def program(path, body, directives=""):
     """, directives)
 
 
-class Asked:
-    """A request, and the upstream's end of the connection that its handler makes."""
-
-    def __init__(self, ng, path):
-        self.ng, self.id, self.body = ng, path, None
-        self.upstream = Upstream()
-        url = f"{path}?id={path}&port={self.upstream.port}"
-        self.thread = threading.Thread(target=self.ask, args=(url,))
-        self.thread.start()
-        self.conn = self.upstream.accept(65536).upgrade()
-        equal(self.conn.frame(), (TEXT, b"first"))
-
-    def ask(self, url):
-        try:
-            self.body = self.ng.get(url)
-        except (AssertionError, OSError) as error:
-            self.body = repr(error)
-
-    def report(self):
-        return self.ng.get(f"/live/take?id={self.id}&wait=60")
-
-    def done(self):
-        """What the handler has printed."""
-        self.conn.sock.close()
-        self.upstream.close()
-        self.thread.join()
-        return self.body
+def asked_for(ng, path):
+    """The program of that path, which has written its first message."""
+    asked = Asked(ng, path, window=65536)
+    equal(asked.conn.frame(), (TEXT, b"first"))
+    return asked
 
 
 STUCK = f"""
@@ -70,7 +46,7 @@ program("/no-wait", STUCK + """
 @case("where nothing can wait a write behind another one, and a read, say so",
       logs=r"send\(\) failed \(104")
 def _(ng):
-    asked = Asked(ng, "/no-wait")
+    asked = asked_for(ng, "/no-wait")
     equal(asked.report(), "nil | Cannot wait here")
     equal(asked.report(), "nil | Cannot wait here")
     equal(asked.done(), "done\n")
@@ -85,7 +61,7 @@ program("/late", STUCK + """
 
 @case("of a write whose time ends behind another one nothing is sent later")
 def _(ng):
-    asked = Asked(ng, "/late")
+    asked = asked_for(ng, "/late")
     equal(asked.report(), "nil | Connection timed out")
     first, data = asked.conn.frame()
     equal((first, len(data)), (BINARY_FRAME, BIG))
@@ -102,7 +78,7 @@ program("/killed", STUCK + """
 
 @case("a light thread that is killed in a write takes the connection along")
 def _(ng):
-    asked = Asked(ng, "/killed")
+    asked = asked_for(ng, "/killed")
     asked.thread.join()
     equal(asked.done(), "Broken pipe\n")
 
@@ -117,7 +93,7 @@ program("/shutdown", """
 
 @case("shutdown() reads on where the light thread in read() has had its time")
 def _(ng):
-    asked = Asked(ng, "/shutdown")
+    asked = asked_for(ng, "/shutdown")
     equal(asked.conn.frame(), (CLOSE, b"\x03\xe8"))
     equal(asked.report(), "Connection timed out")
     asked.conn.send(CLOSE, b"\x03\xe8")
@@ -134,7 +110,7 @@ program("/unsent", f"""
 
 @case("a shutdown() that cannot send its close frame ends the connection all the same")
 def _(ng):
-    asked = Asked(ng, "/unsent")
+    asked = asked_for(ng, "/unsent")
     equal(asked.report(), "nil")
     while asked.conn.sock.recv(1 << 20):
         pass

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import socket
 import struct
+import threading
 
 from lib.live import PATIENCE
 from lib.peer import frame
@@ -92,3 +93,37 @@ class Accepted:
 
     def close(self):
         self.sock.close()
+
+
+class Asked:
+    """A request to nginx that waits for its answer, and the upstream's end of the connection that its handler
+    makes, upgraded. The handler has the request's path as `id`, and the upstream's port as `port`."""
+
+    def __init__(self, ng, path, window=None):
+        self.ng, self.id, self.body = ng, path, None
+        self.upstream = Upstream()
+        url = f"{path}?id={path}&port={self.upstream.port}"
+        self.thread = threading.Thread(target=self.ask, args=(url,))
+        self.thread.start()
+        self.conn = self.upstream.accept(window).upgrade()
+
+    def ask(self, url):
+        try:
+            self.body = self.ng.get(url)
+        except (AssertionError, OSError) as error:
+            self.body = repr(error)
+
+    def report(self):
+        """What the handler has reported so far, once there is something."""
+        return self.ng.get(f"/live/take?id={self.id}&wait=60")
+
+    def signal(self):
+        """Lets a handler go on that waits for it."""
+        self.ng.get(f"/live/signal?id={self.id}")
+
+    def done(self):
+        """What the handler has printed."""
+        self.conn.sock.close()
+        self.upstream.close()
+        self.thread.join()
+        return self.body

@@ -330,18 +330,7 @@ nil "closed" 1001 ""
 
 === TEST 15: an upstream's fault closes it with its code, and the client with 1011
 --- pass
---- config
-    location = /up {
-        content_by_lua_block {
-            local wb = assert(require("resty.websocket.server"):new { send_masked = true })
-            local peer = require "t.peer"
-            peer.enter()
-            wb:send_text("masked")
-            local data, typ, code = wb:recv_frame()
-            peer.report(data, typ, code)
-            peer.leave()
-        }
-    }
+--- config eval: $t::Proxy::MASKED
 --- client
     listen(peer.connect())
 --- response_body
@@ -750,22 +739,7 @@ closed
 
 
 === TEST 30: balancer_by_lua hears how the last peer has failed, and makes the request anew
---- http_config
-    upstream picked {
-        server 0.0.0.1;
-        balancer_by_lua_block {
-            local balancer = require "ngx.balancer"
-            local failed, status = balancer.get_last_failure()
-            if failed then
-                ngx.log(ngx.INFO, "result: ", failed, " ", status, ", client: ")
-                assert(balancer.recreate_request())
-                assert(balancer.set_current_peer("127.0.0.1", ngx.var.server_port))
-            else
-                assert(balancer.set_more_tries(1))
-                assert(balancer.set_current_peer("127.0.0.1", 1))
-            end
-        }
-    }
+--- http_config eval: $t::Proxy::ANEW
 --- pass: ws://picked/up
 --- upstream
     report(ngx.var.http_host, ws:recv())

@@ -450,18 +450,7 @@ result: "done" nil "failed to receive response header: timeout" 504
 
 === TEST 19: an upstream that masks its frames
 --- lua: { url = url, on_message = ngx.var.args and function () end or nil }
---- config
-    location = /up {
-        content_by_lua_block {
-            local wb = assert(require("resty.websocket.server"):new { send_masked = true })
-            local peer = require "t.peer"
-            peer.enter()
-            wb:send_text("masked")
-            local data, typ, code = wb:recv_frame()
-            peer.report(data, typ, code)
-            peer.leave()
-        }
-    }
+--- config eval: $t::Proxy::MASKED
 --- client
     listen(peer.connect())
     listen(peer.connect("", "/ws?looks"))

@@ -318,22 +318,7 @@ lua ssl certificate does not match host "other.test"
 
 
 === TEST 10: balancer_by_lua hears how the last peer has failed, and makes the request anew
---- http_config
-    upstream picked {
-        server 0.0.0.1;
-        balancer_by_lua_block {
-            local balancer = require "ngx.balancer"
-            local failed, status = balancer.get_last_failure()
-            if failed then
-                ngx.log(ngx.INFO, "result: ", failed, " ", status, ", client: ")
-                assert(balancer.recreate_request())
-                assert(balancer.set_current_peer("127.0.0.1", ngx.var.server_port))
-            else
-                assert(balancer.set_more_tries(1))
-                assert(balancer.set_current_peer("127.0.0.1", 1))
-            end
-        }
-    }
+--- http_config eval: $t::Proxy::ANEW
 --- lua: { upstream = "picked", url = "ws://picked/up" }
 --- upstream
     report(ngx.var.http_host)

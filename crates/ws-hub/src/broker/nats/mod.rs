@@ -11,6 +11,7 @@ mod answers;
 mod api;
 mod asked;
 pub mod cluster;
+mod heir;
 mod info;
 mod keeping;
 mod names;

@@ -5,6 +5,7 @@ use crate::broker::nats::tests::{message, stream, INFO};
 use crate::broker::seam::Unkept;
 use crate::broker::settings::Stream;
 use crate::history::Limits;
+use crate::id::NodeId;
 
 const NEXT: Peer = Peer(1);
 
