@@ -2,6 +2,8 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # A connection of websocket.connect() whose light threads get into each other's way: one that is stuck in
 # a send, or killed there; another request's; calls where nothing can wait; close() beside a recv(); and
 # for how long each call waits. The server's every byte is the test's own.
+import ssl
+
 from lib.live import Cases, await_, equal, run
 from lib.peer import CLOSE, TEXT
 from lib.upstream import Asked
@@ -9,10 +11,10 @@ from lib.upstream import Asked
 case = Cases()
 
 
-def program(path, body, options="", directives=""):
+def program(path, body, options="", directives="", scheme="ws"):
     case.handler(path, f"""
         local websocket = require "resty.websocket"
-        local ws = assert(websocket.connect("ws://127.0.0.1:" .. ngx.var.arg_port .. "/", {{ {options} }}))
+        local ws = assert(websocket.connect("{scheme}://127.0.0.1:" .. ngx.var.arg_port .. "/", {{ {options} }}))
         {body}
     """, directives)
 
@@ -48,6 +50,29 @@ def _(ng):
     equal(asked.report(), "finalizer | nil | cannot wait here")
     equal(asked.report(), "filter | nil | cannot wait here")
     equal(asked.report(), "recv | nil | cannot wait here")
+    equal(asked.done(), "done\n")
+
+
+program("/tls", """
+    ngx.ctx.ws = ws
+    ngx.say("done")
+    live.report("after", ws:send("after"))
+""", "ssl_verify = false", """
+    header_filter_by_lua_block {
+        require("live").report("filter", ngx.ctx.ws:send(("x"):rep(2^23)))
+    }
+""", "wss")
+
+
+@case("over TLS nothing leaves where nothing can wait, and all of it with the next send")
+def _(ng):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain("t/cert/address.pem", "t/cert/address.key.pem")
+    asked = Asked(ng, "/tls", window=65536, tls=tls)
+    equal(asked.report(), "filter | 8388622")
+    equal(asked.conn.frame(), (TEXT, b"x" * 2**23))
+    equal(asked.conn.frame(), (TEXT, b"after"))
+    equal(asked.report(), "after | 11")
     equal(asked.done(), "done\n")
 
 

@@ -21,11 +21,12 @@ class Upstream:
         self.listener.settimeout(PATIENCE)
         self.port = self.listener.getsockname()[1]
 
-    def accept(self, window=None):
-        """The next connection, whose request head has come."""
+    def accept(self, window=None, tls=None):
+        """The next connection, whose request head has come; `tls` is a server's context."""
         if window:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        return Accepted(self.listener.accept()[0])
+        sock = self.listener.accept()[0]
+        return Accepted(tls.wrap_socket(sock, server_side=True) if tls else sock)
 
     def close(self):
         self.listener.close()
@@ -99,13 +100,13 @@ class Asked:
     """A request to nginx that waits for its answer, and the upstream's end of the connection that its handler
     makes, upgraded. The handler has the request's path as `id`, and the upstream's port as `port`."""
 
-    def __init__(self, ng, path, window=None):
+    def __init__(self, ng, path, window=None, tls=None):
         self.ng, self.id, self.body = ng, path, None
         self.upstream = Upstream()
         url = f"{path}?id={path}&port={self.upstream.port}"
         self.thread = threading.Thread(target=self.ask, args=(url,))
         self.thread.start()
-        self.conn = self.upstream.accept(window).upgrade()
+        self.conn = self.upstream.accept(window, tls).upgrade()
 
     def ask(self, url):
         try:
