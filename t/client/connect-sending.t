@@ -66,8 +66,9 @@ program("/tls", """
 
 @case("over TLS nothing leaves where nothing can wait, and all of it with the next send")
 def _(ng):
+    ng.certificate()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain("t/cert/address.pem", "t/cert/address.key.pem")
+    tls.load_cert_chain(f"{ng.root}/conf/cert.pem", f"{ng.root}/conf/key.pem")
     asked = Asked(ng, "/tls", window=65536, tls=tls)
     equal(asked.report(), "filter | 8388622")
     equal(asked.conn.frame(), (TEXT, b"x" * 2**23))

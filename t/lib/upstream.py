@@ -21,10 +21,13 @@ class Upstream:
         self.listener.settimeout(PATIENCE)
         self.port = self.listener.getsockname()[1]
 
-    def accept(self, window=None, tls=None):
-        """The next connection, whose request head has come; `tls` is a server's context."""
+    def narrow(self, window):
+        """A small receive window for what connects from now on; None: as it is."""
         if window:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+
+    def accept(self, tls=None):
+        """The next connection, whose request head has come; `tls` is a server's context."""
         sock = self.listener.accept()[0]
         return Accepted(tls.wrap_socket(sock, server_side=True) if tls else sock)
 
@@ -103,10 +106,11 @@ class Asked:
     def __init__(self, ng, path, window=None, tls=None):
         self.ng, self.id, self.body = ng, path, None
         self.upstream = Upstream()
+        self.upstream.narrow(window)
         url = f"{path}?id={path}&port={self.upstream.port}"
         self.thread = threading.Thread(target=self.ask, args=(url,))
         self.thread.start()
-        self.conn = self.upstream.accept(window, tls).upgrade()
+        self.conn = self.upstream.accept(tls).upgrade()
 
     def ask(self, url):
         try:

@@ -48,7 +48,8 @@ lua = re.sub(r"websocket_proxy ([^\s;]+)[^;]*;", r"""lua_socket_log_errors off;
 def pair(ng, path="/", window=None, upstream_window=None, first=b""):
     """A client and its upstream, both upgraded."""
     made = []
-    thread = threading.Thread(target=lambda: made.append(upstream.accept(upstream_window).upgrade(first)))
+    upstream.narrow(upstream_window)
+    thread = threading.Thread(target=lambda: made.append(upstream.accept().upgrade(first)))
     thread.start()
     peer = Peer(ng, path, window=window)
     thread.join()
