@@ -34,6 +34,22 @@ CATEGORIES = {
     "10": "miscellaneous", "12": "permessage-deflate", "13": "permessage-deflate parameters",
 }
 
+PROSE = """\
+# Autobahn test suite: results
+
+Written by `make conformance`: the suite's fuzzing client against the server roles of
+[nginx.conf](nginx.conf), and its fuzzing server against the client roles, which are
+in [walk.lua](walk.lua). In message style the handler is
+[message_echo.lua](message_echo.lua), and every case is to be OK, with a close code on
+the wire for every rule broken; proxied is the same behind `websocket_proxy`, and
+inspected, without the compressed cases, behind `websocket.proxy` with an
+`on_message`. In frame style it is [frame_echo.lua](frame_echo.lua)
+on the drop-in modules: the same is asked, except for compression, which they lack,
+for 6.4.3 and 6.4.4, where bad text is to be refused in the middle of a frame, and for
+the close codes after malformed frames, which end the connection at once. The suite
+judges nothing in 7.1.6, 7.13.1 and 7.13.2. [websockets_echo.lua](websockets_echo.lua)
+is on a port that a program opened by itself; it knows no compression either."""
+
 
 def in_order(cases):
     return sorted(cases, key=lambda case: [int(part) for part in case.split(".")])
@@ -147,33 +163,17 @@ def record_some(runs, nginx):
     """Puts some roles' runs in the place of those that are in RESULTS.md, or behind them, with their own date."""
     file = HERE / "RESULTS.md"
     head, *parts = file.read_text().rstrip("\n").split("\n\n## ")
+    facts = "\n".join(line for line in head.splitlines() if line.startswith("- "))
     sections = {part.split("\n")[0]: "## " + part for part in parts}
     commit = versions(nginx, None)["this repository"]
     for run in runs:
         sections[run["title"]] = "\n".join(section(run, f", {today()}, {commit}"))
-    file.write_text("\n\n".join([head, *sections.values()]) + "\n")
+    file.write_text("\n\n".join([PROSE, facts, *sections.values()]) + "\n")
 
 
 def record(runs, nginx, seconds):
     """Writes RESULTS.md from the results of run.py's run()."""
-    text = [
-        "# Autobahn test suite: results",
-        "",
-        "Written by `make conformance`: the suite's fuzzing client against the server roles of",
-        "[nginx.conf](nginx.conf), and its fuzzing server against the client roles, which are",
-        "in [walk.lua](walk.lua). In message style the handler is",
-        "[message_echo.lua](message_echo.lua), and every case is to be OK, with a close code on",
-        "the wire for every rule broken; proxied is the same behind `websocket_proxy`, and",
-        "inspected, without the compressed cases, behind `websocket.proxy` with an",
-        "`on_message`. In frame style it is [frame_echo.lua](frame_echo.lua)",
-        "on the drop-in modules: the same is asked, except for compression, which they lack,",
-        "for 6.4.3 and 6.4.4, where bad text is to be refused in the middle of a frame, and for",
-        "the close codes after malformed frames, which end the connection at once. The suite",
-        "judges nothing in 7.1.6, 7.13.1 and 7.13.2. [websockets_echo.lua](websockets_echo.lua)",
-        "is on a port that a program opened by itself; it knows no compression either.",
-        "",
-        f"- date: {today()}",
-    ]
+    text = [PROSE, "", f"- date: {today()}"]
     text += [f"- {name}: {value}" for name, value in versions(nginx, runs[0]["suite"]).items()]
     text.append(f"- time: {seconds:.0f} s")
     for run in runs:
