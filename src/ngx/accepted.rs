@@ -14,7 +14,8 @@ use std::rc::Rc;
 use super::counted::borrow;
 use super::goodbye;
 use super::guard::guarded;
-use super::wire::{idle_handler, Wire};
+use super::transport::Transport;
+use super::wire::{idle_handler, Io, Wire};
 use crate::ffi;
 
 thread_local! {
@@ -36,8 +37,8 @@ pub trait Events: 'static {
     fn readable(&self);
     /// The kernel takes bytes again, or the posted flush is due.
     fn flush(&self);
-    /// The time set with `Accepted::limit_drain` is over.
-    fn drain_timeout(&self);
+    /// The time set with `Accepted::set_timer` is over.
+    fn timer(&self);
     /// nginx gives the connection up (worker_shutdown_timeout).
     fn dropped(&self);
 }
@@ -202,25 +203,6 @@ impl Accepted {
         !c.is_null() && unsafe { !(*c).ssl.is_null() }
     }
 
-    /// Has the owner's `flush` called once, after the events at hand.
-    pub fn post_flush(&self) {
-        if self.is_open() {
-            // SAFETY: the event lives in this object and is unlinked when it closes.
-            unsafe {
-                ffi::ngx_post_event(self.flush.get(), ptr::addr_of_mut!(ffi::ngx_posted_events))
-            };
-        }
-    }
-
-    /// Has the owner's `drain_timeout` called in `ms` milliseconds, counted anew at every call.
-    pub fn limit_drain(&self, ms: u64) {
-        let c = self.get();
-        if !c.is_null() {
-            // SAFETY: c is alive; the timer goes with it.
-            unsafe { ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t) };
-        }
-    }
-
     /// Closes the connection without waiting for anything: the peer may see a reset.
     pub fn close(&self) {
         let c = self.let_go();
@@ -263,6 +245,37 @@ impl Accepted {
             }
         }
         c
+    }
+}
+
+/// An accepted connection, until it is closed. Its timer bounds how long output may stay.
+impl Transport for Accepted {
+    type Io = Wire;
+    #[inline]
+    fn io(&self) -> &Wire {
+        self
+    }
+    #[inline]
+    fn wire(&self) -> Option<&Wire> {
+        Some(self)
+    }
+    fn post_flush(&self) {
+        if self.is_open() {
+            // SAFETY: the event lives in this object and is unlinked when it closes.
+            unsafe {
+                ffi::ngx_post_event(self.flush.get(), ptr::addr_of_mut!(ffi::ngx_posted_events))
+            };
+        }
+    }
+    fn set_timer(&self, ms: u64, _must_run: bool) {
+        let c = self.get();
+        if !c.is_null() {
+            // SAFETY: c is alive; the timer goes with it.
+            unsafe { ffi::ngx_add_timer((*c).write, ms as ffi::ngx_msec_t) };
+        }
+    }
+    fn cut(&self) {
+        self.close();
     }
 }
 
@@ -349,7 +362,7 @@ unsafe extern "C" fn write_handler<T: Events>(ev: *mut ffi::ngx_event_t) {
         if unsafe { (*ev).timedout() } != 0 {
             // SAFETY: as above.
             unsafe { (*ev).set_timedout(0) };
-            return owner.drain_timeout();
+            return owner.timer();
         }
         owner.socket().begin_write();
         owner.flush();

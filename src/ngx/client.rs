@@ -18,7 +18,7 @@ use super::errno;
 use super::guard::guarded;
 use super::resolve::{literal, Lookup, Resolver};
 use super::tls_client::TlsClient;
-use super::wire::{Recv, Sent, Wire};
+use super::wire::{Io, Recv, Sent, Wire};
 use crate::ffi;
 
 /// Where to connect to.
@@ -214,7 +214,7 @@ impl Client {
 
     /// Sends as much as the kernel takes; the rest when it takes more.
     pub fn flush(&mut self) -> Result<(), String> {
-        if self.inner.wire.tls_pending() {
+        if self.inner.wire.holds_back() {
             if let Sent::Failed(errno) = self.inner.wire.send(&[]) {
                 return Err(errno::text(errno));
             }

@@ -16,7 +16,7 @@ use super::ahead::{self, Wanted};
 use super::leg::{Leads, Leg};
 use super::per_worker::PerWorker;
 use super::request::Request;
-use super::wire::{Recv, Wire};
+use super::wire::{Io, Recv, Wire};
 use crate::ffi;
 
 const WORD: usize = mem::size_of::<usize>();

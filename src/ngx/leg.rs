@@ -11,7 +11,8 @@ use std::rc::Rc;
 use super::counted::borrow;
 use super::guard::guarded;
 use super::lending;
-use super::wire::Wire;
+use super::transport::Transport;
+use super::wire::{Io, Wire};
 use crate::ffi;
 
 /// What the owner of a leg is told.
@@ -165,34 +166,10 @@ impl Leg {
         !c.is_null() && unsafe { (*c).close() != 0 && (*c).error() != 0 }
     }
 
-    /// Has the owner's `flush` called once, after the events at hand.
-    pub fn post_flush(&self) {
-        if self.is_attached() {
-            // SAFETY: the event is ours, and unlinked by `release`.
-            unsafe {
-                let flush = ptr::addr_of_mut!((*self.events.get()).flush);
-                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events));
-            }
-        }
-    }
-
     /// Whether it will be called so.
     pub fn has_posted_flush(&self) -> bool {
         // SAFETY: the event is ours.
         unsafe { (*self.events.get()).flush.posted() != 0 }
-    }
-
-    /// Has the owner's `timer` called in `ms` milliseconds, instead of when it was due before. The
-    /// timer does not keep a quitting worker alive, unless `must_run`.
-    pub fn set_timer(&self, ms: u64, must_run: bool) {
-        if self.is_attached() {
-            // SAFETY: the event is ours, and disarmed by `release`.
-            unsafe {
-                let timer = ptr::addr_of_mut!((*self.events.get()).timer);
-                (*timer).set_cancelable(u32::from(!must_run));
-                ffi::ngx_add_timer(timer, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
-            }
-        }
     }
 
     /// Lets go of the connection, which its owner may close from now on.
@@ -231,6 +208,38 @@ impl Leg {
             (*(*c).read).set_ready(1);
             (*(*c).read).available = -1;
             ffi::ngx_post_event((*c).read, ptr::addr_of_mut!(ffi::ngx_posted_events));
+        }
+    }
+}
+
+/// A connection whose events are ours, until it is given back.
+impl Transport for Leg {
+    type Io = Wire;
+    #[inline]
+    fn io(&self) -> &Wire {
+        self
+    }
+    #[inline]
+    fn wire(&self) -> Option<&Wire> {
+        Some(self)
+    }
+    fn post_flush(&self) {
+        if self.is_attached() {
+            // SAFETY: the event is ours, and unlinked by `release`.
+            unsafe {
+                let flush = ptr::addr_of_mut!((*self.events.get()).flush);
+                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events));
+            }
+        }
+    }
+    fn set_timer(&self, ms: u64, must_run: bool) {
+        if self.is_attached() {
+            // SAFETY: the event is ours, and disarmed by `release`.
+            unsafe {
+                let timer = ptr::addr_of_mut!((*self.events.get()).timer);
+                (*timer).set_cancelable(u32::from(!must_run));
+                ffi::ngx_add_timer(timer, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
+            }
         }
     }
 }

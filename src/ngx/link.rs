@@ -14,7 +14,8 @@ use std::ptr;
 use super::pool::is;
 use super::pooled::rest_of;
 use super::request::Request;
-use super::wire::Wire;
+use super::transport::Transport;
+use super::wire::{Io, Wire};
 use crate::ffi;
 
 /// Our bit in `c->buffered`: while it is set nginx does not close the connection when the handler
@@ -283,41 +284,6 @@ impl Link {
         self.c.is_asleep()
     }
 
-    /// Has the session's `flush` called once, after the events at hand: everything sent in one
-    /// turn of the event loop leaves together.
-    pub fn post_flush(&self) {
-        let c = self.c.get();
-        if !c.is_null() {
-            // SAFETY: while there is a connection there are events, unlinked in `release`, or the
-            // connection's own, unlinked when it is closed; the queue is nginx's own.
-            unsafe {
-                let flush = match self.is_parted() {
-                    true => (*c).write,
-                    false => ptr::addr_of_mut!((*self.events.get()).flush),
-                };
-                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events))
-            };
-        }
-    }
-
-    /// Has the session's `timer` called in `ms` milliseconds, instead of when it was due before.
-    /// The timer does not keep a quitting worker alive, unless `must_run`.
-    pub fn set_timer(&self, ms: u64, must_run: bool) {
-        let c = self.c.get();
-        if !c.is_null() {
-            // SAFETY: as for `post_flush`, disarmed at the same places.
-            unsafe {
-                let ev = match self.is_parted() {
-                    true => (*c).read,
-                    false => ptr::addr_of_mut!((*self.events.get()).timer),
-                };
-                (*ev).set_cancelable(u32::from(!must_run));
-                // No limit is as long as nginx's timers go.
-                ffi::ngx_add_timer(ev, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
-            }
-        }
-    }
-
     /// Ends a request that `Request::hold` keeps alive, or has one made anew to end. Output that is
     /// still pending is sent first. The link may be dead afterwards.
     pub fn finish_request(&self) {
@@ -429,6 +395,57 @@ impl Deref for Link {
 
     fn deref(&self) -> &Wire {
         &self.c
+    }
+}
+
+/// A request that was taken over, until it ends.
+impl Transport for Link {
+    type Io = Wire;
+    #[inline]
+    fn io(&self) -> &Wire {
+        self
+    }
+    #[inline]
+    fn wire(&self) -> Option<&Wire> {
+        Some(self)
+    }
+    #[inline]
+    fn post_flush(&self) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: while there is a connection there are events, unlinked in `release`, or the
+            // connection's own, unlinked when it is closed; the queue is nginx's own.
+            unsafe {
+                let flush = match self.is_parted() {
+                    true => (*c).write,
+                    false => ptr::addr_of_mut!((*self.events.get()).flush),
+                };
+                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events))
+            };
+        }
+    }
+    fn set_timer(&self, ms: u64, must_run: bool) {
+        let c = self.c.get();
+        if !c.is_null() {
+            // SAFETY: as for `post_flush`, disarmed at the same places.
+            unsafe {
+                let ev = match self.is_parted() {
+                    true => (*c).read,
+                    false => ptr::addr_of_mut!((*self.events.get()).timer),
+                };
+                (*ev).set_cancelable(u32::from(!must_run));
+                // No limit is as long as nginx's timers go.
+                ffi::ngx_add_timer(ev, ms.min(i32::MAX as u64) as ffi::ngx_msec_t);
+            }
+        }
+    }
+    #[inline]
+    fn note_output(&self, waits: bool) {
+        self.set_pending(waits);
+        if !waits {
+            self.shrink();
+            self.want_write();
+        }
     }
 }
 

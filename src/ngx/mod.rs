@@ -48,6 +48,7 @@ pub mod timer;
 pub mod timer_request;
 pub mod tls;
 pub mod tls_client;
+pub mod transport;
 pub mod tries;
 pub mod upstream;
 pub mod upstream_conf;

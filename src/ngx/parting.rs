@@ -18,6 +18,8 @@ use super::link::Parted;
 use super::request::Request;
 use super::stub_status;
 use super::takeover::{self, Takeover};
+use super::transport::Transport;
+use super::wire::Io;
 use crate::ffi;
 
 /// What the end of a connection needs of a request that was freed, whose session is a `T`. The pointers

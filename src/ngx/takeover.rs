@@ -19,6 +19,7 @@ use super::lending;
 use super::link::Link;
 use super::pool;
 use super::request::Request;
+use super::wire::Io;
 use crate::ffi;
 
 /// How long a handler may go on after worker_shutdown_timeout has ended its connection.

@@ -6,7 +6,7 @@ use std::mem;
 use std::ptr;
 
 use bytes::{buf::UninitSlice, BufMut};
-pub use ws_conn::{Recv, Sent, MAX_PARTS};
+pub use ws_conn::{Io, Recv, Sent, MAX_PARTS};
 
 use super::log;
 use crate::ffi;
@@ -49,12 +49,6 @@ impl Wire {
 
     pub(super) fn replace(&self, c: *mut ffi::ngx_connection_t) -> *mut ffi::ngx_connection_t {
         self.c.replace(c)
-    }
-
-    /// Whether a read may bring something: an event came and the last read did not exhaust it, nor
-    /// have there been too many since (then another event comes, in the next turn).
-    pub fn read_ready(&self) -> bool {
-        self.reads.get() < READS && self.is_ready()
     }
 
     fn is_ready(&self) -> bool {
@@ -130,23 +124,6 @@ impl Wire {
         }
     }
 
-    /// Reads at most `buf.len()` bytes.
-    pub fn recv(&self, buf: &mut [u8]) -> Recv {
-        self.recv_raw(UninitSlice::new(buf))
-    }
-
-    /// Reads at most `limit` bytes into the spare capacity of `buf`, which grows by what came.
-    pub fn recv_into(&self, buf: &mut Vec<u8>, limit: usize) -> Recv {
-        let room = buf.chunk_mut();
-        let len = room.len().min(limit);
-        let got = self.recv_raw(&mut room[..len]);
-        if let Recv::Data(n) = got {
-            // SAFETY: `recv` has just written n bytes at the start of the spare capacity.
-            unsafe { buf.advance_mut(n) };
-        }
-        got
-    }
-
     fn recv_raw(&self, buf: &mut UninitSlice) -> Recv {
         let c = self.get();
         if c.is_null() || buf.len() == 0 {
@@ -189,95 +166,6 @@ impl Wire {
         }
     }
 
-    /// Sends what lies in one piece, which on a plain connection is cheaper than by parts.
-    #[inline]
-    pub fn send_one(&self, part: &[u8]) -> Sent {
-        self.rouse();
-        let c = self.get();
-        // SAFETY: not null means alive. The plain transport's `send` reads the bytes during the
-        // call only, and does nothing else but to note whether the kernel takes more.
-        unsafe {
-            if c.is_null() || !(*c).ssl.is_null() || part.is_empty() {
-                return self.send(&[part]);
-            }
-            if (*(*c).write).ready() == 0 {
-                return Sent::Bytes(0);
-            }
-            ffi::ngx_set_errno(0);
-            let n = (*c).send.map_or(-1, |send| send(c, part.as_ptr().cast_mut(), part.len()));
-            match n {
-                n if n >= 0 => Sent::Bytes(n as usize),
-                n if n == ffi::NGX_AGAIN as isize => Sent::Bytes(0),
-                _ => {
-                    let errno = ffi::ngx_errno();
-                    (*c).set_error(1);
-                    Sent::Failed(errno)
-                }
-            }
-        }
-    }
-
-    /// Sends the parts in order, as many as `MAX_PARTS` in one system call on a plain connection;
-    /// TLS packs them into as few records as they fit.
-    pub fn send(&self, parts: &[&[u8]]) -> Sent {
-        self.rouse();
-        let c = self.get();
-        if c.is_null() {
-            return Sent::Failed(0);
-        }
-        debug_assert!(parts.len() <= MAX_PARTS);
-        // SAFETY: zeroed ngx_buf_t and ngx_chain_t are nginx's own initial state (ngx_calloc_buf).
-        let mut bufs: [ffi::ngx_buf_t; MAX_PARTS] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut chain: [ffi::ngx_chain_t; MAX_PARTS] = unsafe { mem::zeroed() };
-        let used = parts.len().min(MAX_PARTS);
-        for (i, part) in parts[..used].iter().enumerate() {
-            bufs[i].pos = part.as_ptr().cast_mut();
-            bufs[i].last = bufs[i].pos.wrapping_add(part.len());
-            bufs[i].set_memory(1);
-        }
-        if used > 0 {
-            bufs[used - 1].set_flush(1);
-        }
-        for i in 0..used {
-            chain[i].buf = &mut bufs[i];
-            chain[i].next =
-                if i + 1 < used { ptr::addr_of_mut!(chain[i + 1]) } else { ptr::null_mut() };
-        }
-        let first = if used > 0 { chain.as_mut_ptr() } else { ptr::null_mut() };
-        ffi::ngx_set_errno(0);
-        // SAFETY: c is alive; the chain lives on this stack for the whole call; memory buffers
-        // are only read. Neither transport keeps the chain (TLS copies into a buffer of its own).
-        let rest = unsafe {
-            match (*c).send_chain {
-                Some(send) => send(c, first, 0),
-                None => ffi::ngx_chain_error(),
-            }
-        };
-        if rest == ffi::ngx_chain_error() {
-            let errno = ffi::ngx_errno();
-            // As nginx's own write filter does: without the mark, bytes that TLS still holds would
-            // keep the request open until its send timer, for a peer that is gone.
-            // SAFETY: c is alive.
-            unsafe { (*c).set_error(1) };
-            return Sent::Failed(errno);
-        }
-        self.uncross();
-        let taken = bufs[..used]
-            .iter()
-            .zip(parts)
-            .map(|(buf, part)| buf.pos as usize - part.as_ptr() as usize)
-            .sum();
-        Sent::Bytes(taken)
-    }
-
-    /// Whether TLS holds bytes that it took but could not write yet.
-    pub fn tls_pending(&self) -> bool {
-        let c = self.get();
-        // SAFETY: not null means alive.
-        !c.is_null() && unsafe { (*c).buffered() } & ffi::NGX_SSL_BUFFERED != 0
-    }
-
     /// Gives the TLS output buffer (16 KiB) back once nothing is pending.
     pub fn shrink(&self) {
         let c = self.get();
@@ -286,17 +174,6 @@ impl Wire {
             if !c.is_null() && !(*c).ssl.is_null() {
                 ffi::ngx_ssl_free_buffer(c);
             }
-        }
-    }
-
-    /// Arms the write event after a partial write: the write handler is called when the kernel
-    /// takes more. Disarms it once the kernel has taken all (see `want_read`).
-    pub fn want_write(&self) {
-        self.rouse();
-        let c = self.get();
-        if !c.is_null() {
-            // SAFETY: c is alive.
-            unsafe { ffi::ngx_handle_write_event((*c).write, 0) };
         }
     }
 
@@ -371,6 +248,129 @@ impl Wire {
         let c = self.get();
         // SAFETY: not null means alive.
         !c.is_null() && unsafe { (*(*c).log).log_level >= ffi::NGX_LOG_DEBUG as ffi::ngx_uint_t }
+    }
+}
+
+/// nginx's own reading and writing, plain or TLS.
+impl Io for Wire {
+    // An event came and the last read did not exhaust it, nor have there been too many since (then
+    // another event comes, in the next turn).
+    #[inline]
+    fn read_ready(&self) -> bool {
+        self.reads.get() < READS && self.is_ready()
+    }
+
+    fn recv(&self, buf: &mut [u8]) -> Recv {
+        self.recv_raw(UninitSlice::new(buf))
+    }
+
+    fn recv_into(&self, buf: &mut Vec<u8>, limit: usize) -> Recv {
+        let room = buf.chunk_mut();
+        let len = room.len().min(limit);
+        let got = self.recv_raw(&mut room[..len]);
+        if let Recv::Data(n) = got {
+            // SAFETY: `recv` has just written n bytes at the start of the spare capacity.
+            unsafe { buf.advance_mut(n) };
+        }
+        got
+    }
+
+    // On a plain connection cheaper than by parts.
+    #[inline(always)]
+    fn send_one(&self, part: &[u8]) -> Sent {
+        self.rouse();
+        let c = self.get();
+        // SAFETY: not null means alive. The plain transport's `send` reads the bytes during the
+        // call only, and does nothing else but to note whether the kernel takes more.
+        unsafe {
+            if c.is_null() || !(*c).ssl.is_null() || part.is_empty() {
+                return self.send(&[part]);
+            }
+            if (*(*c).write).ready() == 0 {
+                return Sent::Bytes(0);
+            }
+            ffi::ngx_set_errno(0);
+            let n = (*c).send.map_or(-1, |send| send(c, part.as_ptr().cast_mut(), part.len()));
+            match n {
+                n if n >= 0 => Sent::Bytes(n as usize),
+                n if n == ffi::NGX_AGAIN as isize => Sent::Bytes(0),
+                _ => {
+                    let errno = ffi::ngx_errno();
+                    (*c).set_error(1);
+                    Sent::Failed(errno)
+                }
+            }
+        }
+    }
+
+    // In one system call on a plain connection; TLS packs the parts into as few records as they fit.
+    fn send(&self, parts: &[&[u8]]) -> Sent {
+        self.rouse();
+        let c = self.get();
+        if c.is_null() {
+            return Sent::Failed(0);
+        }
+        debug_assert!(parts.len() <= MAX_PARTS);
+        // SAFETY: zeroed ngx_buf_t and ngx_chain_t are nginx's own initial state (ngx_calloc_buf).
+        let mut bufs: [ffi::ngx_buf_t; MAX_PARTS] = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let mut chain: [ffi::ngx_chain_t; MAX_PARTS] = unsafe { mem::zeroed() };
+        let used = parts.len().min(MAX_PARTS);
+        for (i, part) in parts[..used].iter().enumerate() {
+            bufs[i].pos = part.as_ptr().cast_mut();
+            bufs[i].last = bufs[i].pos.wrapping_add(part.len());
+            bufs[i].set_memory(1);
+        }
+        if used > 0 {
+            bufs[used - 1].set_flush(1);
+        }
+        for i in 0..used {
+            chain[i].buf = &mut bufs[i];
+            chain[i].next =
+                if i + 1 < used { ptr::addr_of_mut!(chain[i + 1]) } else { ptr::null_mut() };
+        }
+        let first = if used > 0 { chain.as_mut_ptr() } else { ptr::null_mut() };
+        ffi::ngx_set_errno(0);
+        // SAFETY: c is alive; the chain lives on this stack for the whole call; memory buffers
+        // are only read. Neither transport keeps the chain (TLS copies into a buffer of its own).
+        let rest = unsafe {
+            match (*c).send_chain {
+                Some(send) => send(c, first, 0),
+                None => ffi::ngx_chain_error(),
+            }
+        };
+        if rest == ffi::ngx_chain_error() {
+            let errno = ffi::ngx_errno();
+            // As nginx's own write filter does: without the mark, bytes that TLS still holds would
+            // keep the request open until its send timer, for a peer that is gone.
+            // SAFETY: c is alive.
+            unsafe { (*c).set_error(1) };
+            return Sent::Failed(errno);
+        }
+        self.uncross();
+        let taken = bufs[..used]
+            .iter()
+            .zip(parts)
+            .map(|(buf, part)| buf.pos as usize - part.as_ptr() as usize)
+            .sum();
+        Sent::Bytes(taken)
+    }
+
+    fn holds_back(&self) -> bool {
+        let c = self.get();
+        // SAFETY: not null means alive.
+        !c.is_null() && unsafe { (*c).buffered() } & ffi::NGX_SSL_BUFFERED != 0
+    }
+
+    // The write handler is called when the kernel takes more. Disarms the event once the kernel has
+    // taken all (see `want_read`).
+    fn want_write(&self) {
+        self.rouse();
+        let c = self.get();
+        if !c.is_null() {
+            // SAFETY: c is alive.
+            unsafe { ffi::ngx_handle_write_event((*c).write, 0) };
+        }
     }
 }
 

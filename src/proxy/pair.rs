@@ -12,7 +12,8 @@ use ws_conn::{Config, Connection, End, IoError, SendError};
 use super::looks::{Looks, Side};
 use crate::ngx::clock::now_ms;
 use crate::ngx::leg::{Leads, Leg};
-use crate::session::{Driver, Partner, Session, Transport, Worker};
+use crate::ngx::transport::Transport;
+use crate::session::{Driver, Partner, Session, Worker};
 
 /// How long either side may take over its close frame once it was told to close.
 const CLOSE_MS: u64 = 3000;

@@ -16,6 +16,7 @@ use crate::ngx::pooled::Pooled;
 use crate::ngx::process;
 use crate::ngx::request::Request;
 use crate::ngx::takeover;
+use crate::ngx::transport::Transport;
 
 impl Session {
     /// A session for `r`, which it is bound to; messages for it wait until it begins. None: no

@@ -5,7 +5,7 @@
 use ws_conn::{Config, Connection, IoError, Item, NoIo, Role, SendError, Style};
 
 use super::driver::Driver;
-use super::transport::{Past, Pulled};
+use super::pulled::{Past, Pulled};
 use super::worker::Worker;
 use crate::ngx::cosocket::Cosocket;
 

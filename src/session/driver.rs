@@ -7,9 +7,9 @@ use ws_conn::{Config, Connection, News, Role};
 
 use super::output::{note_left, send};
 use super::stats;
-use super::transport::Transport;
 use super::waiting::Waiting;
 use super::worker::{self, Worker};
+use crate::ngx::transport::Transport;
 
 /// How far our side of the stream is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

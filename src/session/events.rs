@@ -5,11 +5,11 @@ use std::rc::Rc;
 use ws_conn::{IoError, Style};
 
 use super::server::{Session, State};
-use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::link::Link;
 use crate::ngx::parting;
 use crate::ngx::takeover::Takeover;
+use crate::ngx::transport::Transport;
 
 impl Session {
     fn on_readable(&self, io: &mut State) {

@@ -3,11 +3,11 @@
 use ws_conn::{IoError, RecvError, SendError, Style, View};
 
 use super::server::{Session, State};
-use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
+use crate::ngx::transport::Transport;
 
 /// Why no frame came.
 #[derive(Clone, Copy, Debug)]

@@ -6,11 +6,11 @@ use ws_conn::{Connection, End, NoIo, Phase, SendError, Shared, Style, View};
 
 use super::options::SlowConsumer;
 use super::server::{Session, State};
-use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
+use crate::ngx::transport::Transport;
 
 /// nginx does not say when a handler has ended and its connection lingers. A reader in another
 /// request looks so often, in milliseconds; one in the session's own request ends with it.

@@ -15,13 +15,13 @@ mod options;
 mod output;
 mod partner;
 mod passing;
+mod pulled;
 pub mod random;
 mod served;
 mod server;
 pub mod stats;
 mod stream;
 mod timers;
-mod transport;
 mod waiting;
 mod worker;
 
@@ -34,9 +34,9 @@ pub use messages::{Delivery, NoMessage, Unclosed};
 pub use offer::{offer_frame, Offered};
 pub use options::{Options, ShutdownClose, SlowConsumer, NEVER};
 pub use partner::Partner;
+pub use pulled::Past;
 pub use server::{Each, Session, Watch};
 pub use stream::{Direction, Got, Stream};
-pub use transport::{Past, Transport};
 pub use worker::{recycle, Worker};
 
 /// What a connection takes of ours, in bytes and at most, beside what it holds while it is used: a new

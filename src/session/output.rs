@@ -3,9 +3,9 @@
 
 use ws_conn::{Connection, Host, Io, IoError, Outbox};
 
-use super::transport::Transport;
 use super::waiting::Waiting;
 use super::worker::Worker;
+use crate::ngx::transport::Transport;
 
 /// A connection's output, or bytes of a stream.
 pub trait Output {

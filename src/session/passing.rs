@@ -8,9 +8,9 @@ use ws_proto::opcode;
 
 use super::partner::Partner;
 use super::server::Session;
-use super::transport::Transport;
 use super::worker::Worker;
 use crate::ngx::clock::now_ms;
+use crate::ngx::transport::Transport;
 use crate::ngx::upstream;
 
 impl Session {

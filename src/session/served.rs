@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
-use ws_conn::View;
+use ws_conn::{Io, View};
 
 use super::server::Session;
-use super::transport::Transport;
 use super::waiting::Sink;
 use super::worker::Worker;
 use crate::ngx::timer_request::TimerRequest;
+use crate::ngx::transport::Transport;
 
 impl Session {
     /// Has `sink` told of what comes to a connection that has begun. There is one.

@@ -12,7 +12,6 @@ use ws_hub::ConnId;
 use super::driver::Driver;
 use super::options::{ShutdownClose, SlowConsumer};
 use super::partner::Partner;
-use super::transport::Transport;
 use super::waiting::Waiting;
 use crate::ngx::clock::now_ms;
 use crate::ngx::link::Link;
@@ -21,6 +20,7 @@ use crate::ngx::lua_wait::Wait;
 use crate::ngx::per_worker::PerWorker;
 use crate::ngx::pooled::Pooled;
 use crate::ngx::request::Request;
+use crate::ngx::transport::Transport;
 
 static CONF: PerWorker<Cell<Option<LuaConf>>> = PerWorker::new(Cell::new(None));
 

@@ -9,14 +9,14 @@ use ws_conn::{Host, IoError, NoMemory};
 
 use super::inbox::{Inbox, Want, MAX_LINE};
 use super::output::{send, Bytes, Output};
-use super::transport::Transport;
 use super::waiting::Waiting;
 use super::worker::{self, Worker};
 use crate::ngx::accepted::{Accepted, Events};
 use crate::ngx::clock::now_ms;
 use crate::ngx::lua_wait::Wait;
 use crate::ngx::request::Request;
-use crate::ngx::wire::Recv;
+use crate::ngx::transport::Transport;
+use crate::ngx::wire::{Io, Recv};
 
 /// As ngx_lua's cosockets without time-outs of their own.
 const DEFAULT_TIMEOUT_MS: u64 = 60_000;
@@ -271,7 +271,7 @@ impl Stream {
             self.socket.close();
         } else if pending {
             io.draining = Some(self.clone());
-            self.socket.limit_drain(self.waiting.send_timeout.get().min(DRAIN_MS));
+            self.socket.set_timer(self.waiting.send_timeout.get().min(DRAIN_MS), true);
         } else {
             self.socket.close_gently();
         }
@@ -367,7 +367,7 @@ impl Events for Stream {
         }
         let (pending, failed) = (self.has_pending(&io), io.output.end.is_some());
         if pending {
-            self.socket.limit_drain(self.waiting.send_timeout.get().min(DRAIN_MS));
+            self.socket.set_timer(self.waiting.send_timeout.get().min(DRAIN_MS), true);
         }
         drop(io);
         if !pending {
@@ -375,7 +375,7 @@ impl Events for Stream {
         }
     }
 
-    fn drain_timeout(&self) {
+    fn timer(&self) {
         self.release(false);
     }
 

@@ -4,6 +4,7 @@
 use super::random;
 use super::server::{Session, State};
 use super::worker::Worker;
+use crate::ngx::transport::Transport;
 
 /// Milliseconds between two signs of life of a connection that keeps a quitting worker alive.
 const STAY: u64 = 3_600_000;

@@ -3,6 +3,8 @@
 
 use super::Link;
 use crate::ffi;
+use crate::ngx::transport::Transport;
+use crate::ngx::wire::Io;
 
 impl Link {
     /// Keeps the request from being freed while a terminated request's output drains: nginx waits

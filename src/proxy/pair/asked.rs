@@ -5,8 +5,9 @@ use ws_proto::opcode;
 
 use super::{Pair, Upstream};
 use crate::ngx::clock::now_ms;
+use crate::ngx::transport::Transport;
 use crate::proxy::looks::{Looks, Side};
-use crate::session::{Transport, Worker};
+use crate::session::Worker;
 
 impl Pair {
     /// Sends a message to a side; `known` says that it is one that came from the other, as it came.
