@@ -14,6 +14,7 @@ use std::rc::Rc;
 use super::counted::borrow;
 use super::goodbye;
 use super::guard::guarded;
+use super::sockaddr::{address, local_address};
 use super::transport::Transport;
 use super::wire::{idle_handler, Io, Wire};
 use crate::ffi;
@@ -92,7 +93,7 @@ impl Accepted {
                 shaking: Cell::new(ptr::null_mut()),
                 admits: RefCell::new(None),
                 flush: UnsafeCell::new(mem::zeroed()),
-                peer: address((*c).sockaddr),
+                peer: address((*c).sockaddr.cast()),
                 fd: (*c).fd,
                 number: (*c).number,
                 promised: Cell::new(true),
@@ -282,46 +283,6 @@ impl Transport for Accepted {
 impl Drop for Accepted {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// The IP address in a socket address.
-///
-/// # Safety
-/// `sa` must be null or a valid socket address of its family.
-unsafe fn address(sa: *const ffi::sockaddr) -> Option<SocketAddr> {
-    if sa.is_null() {
-        return None;
-    }
-    // SAFETY: by contract.
-    unsafe {
-        match i32::from((*sa).sa_family) {
-            libc::AF_INET => {
-                let sin = &*sa.cast::<libc::sockaddr_in>();
-                let ip = std::net::Ipv4Addr::from(u32::from_be(sin.sin_addr.s_addr));
-                Some(SocketAddr::from((ip, u16::from_be(sin.sin_port))))
-            }
-            libc::AF_INET6 => {
-                let sin6 = &*sa.cast::<libc::sockaddr_in6>();
-                let ip = std::net::Ipv6Addr::from(sin6.sin6_addr.s6_addr);
-                Some(SocketAddr::from((ip, u16::from_be(sin6.sin6_port))))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The address a socket is bound to.
-pub(super) fn local_address(fd: i32) -> Option<SocketAddr> {
-    // SAFETY: the kernel fills at most the length that it is told.
-    unsafe {
-        let mut storage: libc::sockaddr_storage = mem::zeroed();
-        let mut len = mem::size_of_val(&storage) as libc::socklen_t;
-        let sa = ptr::addr_of_mut!(storage).cast::<libc::sockaddr>();
-        if libc::getsockname(fd, sa, &mut len) != 0 {
-            return None;
-        }
-        address(sa.cast())
     }
 }
 

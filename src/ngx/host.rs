@@ -1,9 +1,10 @@
 //! What the machine calls itself and its network interfaces.
 
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ptr;
 
+use super::sockaddr::ip;
 use crate::ffi;
 
 /// The machine's name, as nginx read it when it started.
@@ -42,25 +43,4 @@ pub fn interface(name: &[u8]) -> Option<IpAddr> {
     // SAFETY: the list of above, freed once.
     unsafe { libc::freeifaddrs(list) };
     found
-}
-
-/// The address in one of the system's structs, if it is one of IP.
-///
-/// # Safety
-/// `at` must be of the size that its family says.
-pub(super) unsafe fn ip(at: *const libc::sockaddr) -> Option<IpAddr> {
-    // SAFETY: by contract.
-    unsafe {
-        match i32::from((*at).sa_family) {
-            libc::AF_INET => {
-                let bits = (*at.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
-                Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(bits))))
-            }
-            libc::AF_INET6 => {
-                let bytes = (*at.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
-                Some(IpAddr::V6(Ipv6Addr::from(bytes)))
-            }
-            _ => None,
-        }
-    }
 }

@@ -41,6 +41,7 @@ pub mod request;
 pub mod resolve;
 pub mod respond;
 pub mod running;
+mod sockaddr;
 mod stub_status;
 pub mod switch;
 pub mod takeover;

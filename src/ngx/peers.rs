@@ -9,8 +9,8 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::client;
-use super::host;
 use super::request::Request;
+use super::sockaddr;
 use crate::ffi;
 
 /// Where a peer is.
@@ -184,7 +184,7 @@ unsafe extern "C" fn nothing_made(_: *mut ffi::ngx_http_request_t) -> ffi::ngx_i
 unsafe fn address(at: *mut ffi::sockaddr, len: ffi::socklen_t) -> Option<Address> {
     // SAFETY: by contract; a path is as long as nginx says.
     unsafe {
-        if let Some(ip) = host::ip(at.cast()) {
+        if let Some(ip) = sockaddr::ip(at.cast()) {
             let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
             return Some(Address {
                 host: host.into_bytes(),

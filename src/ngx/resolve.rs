@@ -10,7 +10,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::guard::guarded;
-use super::host;
+use super::sockaddr::ip;
 use crate::ffi;
 
 /// Which of nginx's resolvers.
@@ -136,7 +136,7 @@ unsafe extern "C" fn on_answer(ctx: *mut ffi::ngx_resolver_ctx_t) {
                 Err(format!("{name} could not be resolved: {}", why.to_lowercase()))
             } else {
                 let addresses = ffi::slice((*ctx).addrs, (*ctx).naddrs);
-                Ok(addresses.iter().filter_map(|one| host::ip(one.sockaddr.cast())).collect())
+                Ok(addresses.iter().filter_map(|one| ip(one.sockaddr.cast())).collect())
             };
             inner.ctx.set(ptr::null_mut());
             ffi::ngx_resolve_name_done(ctx);

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use socket2::SockAddr;
 
 use crate::ffi;
-use crate::ngx::accepted::{is_room, local_address, Accepted};
+use crate::ngx::accepted::{is_room, Accepted};
 use crate::ngx::clock::now_ms;
 use crate::ngx::counted::borrow;
 use crate::ngx::goodbye;
@@ -22,6 +22,7 @@ use crate::ngx::handover;
 use crate::ngx::log;
 use crate::ngx::lua_wait::Semaphore;
 use crate::ngx::port::{self, ListenError};
+use crate::ngx::sockaddr::local_address;
 use crate::ngx::tls::Tls;
 
 /// Connections accepted in one turn of the event loop; then others have theirs.
