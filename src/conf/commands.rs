@@ -16,6 +16,7 @@ use super::main::{LuaModules, Main};
 use crate::ffi;
 use crate::hub;
 use crate::ngx::block;
+use crate::ngx::http_conf::http_block;
 use crate::ngx::zone;
 
 const EVERYWHERE: u32 = ffi::NGX_HTTP_MAIN_CONF | ffi::NGX_HTTP_SRV_CONF | ffi::NGX_HTTP_LOC_CONF;
@@ -231,13 +232,9 @@ pub unsafe fn request_zone(cf: *mut ffi::ngx_conf_t) -> bool {
 /// # Safety
 /// `cycle` must be what nginx passes to init_module.
 pub unsafe fn topic_rules(cycle: *mut ffi::ngx_cycle_t) -> (Vec<Rule>, Vec<Rc<hub::Broker>>) {
-    // SAFETY: by contract: the http module's entry is its ngx_http_conf_ctx_t, or null, and our main
-    // conf in there was made by `create_main_conf`.
+    // SAFETY: by contract; our main conf was made by `create_main_conf`.
     unsafe {
-        let http = *(*cycle).conf_ctx.add((*ptr::addr_of!(ffi::ngx_http_module)).index);
-        let Some(ctx) = http.cast::<ffi::ngx_http_conf_ctx_t>().as_ref() else {
-            return (Vec::new(), Vec::new());
-        };
+        let Some(ctx) = http_block(cycle) else { return (Vec::new(), Vec::new()) };
         let main = *ctx.main_conf.add(ffi::ngx_http_lua_websocket_module.ctx_index);
         let main = &*main.cast::<Main>();
         (main.topics.clone(), main.brokers_with_limits())

@@ -17,6 +17,7 @@ use super::push;
 use super::status::{self, Form};
 use crate::ffi;
 use crate::ngx::guard::guarded;
+use crate::ngx::http_conf::core_location;
 use crate::ngx::pool;
 use crate::ngx::request::Request;
 use crate::ngx::upstream_conf::Conf;
@@ -31,13 +32,8 @@ const INFO: &[u8] = b"info=";
 /// # Safety
 /// `cf` must be the configuration being read, in a location.
 unsafe fn core_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_core_loc_conf_t {
-    // SAFETY: in a location `ctx` is nginx's ngx_http_conf_ctx_t, and the core module has a
-    // configuration there.
-    unsafe {
-        let ctx = (*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>();
-        let index = (*ptr::addr_of!(ffi::ngx_http_core_module)).ctx_index;
-        (*(*ctx).loc_conf.add(index)).cast()
-    }
+    // SAFETY: in a location `ctx` is nginx's ngx_http_conf_ctx_t.
+    unsafe { core_location((*(*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>()).loc_conf) }
 }
 
 /// Makes ours the content handler of the location being read, whose directives must not be in each

@@ -13,6 +13,7 @@ use std::ffi::CStr;
 use std::ptr;
 use std::rc::Rc;
 
+use super::http_conf::{core_location, core_main};
 use super::log;
 use super::variable_names::{kind_of, Kind};
 use crate::ffi;
@@ -179,8 +180,7 @@ pub(super) unsafe fn tell_once(r: *mut ffi::ngx_http_request_t, reason: &str) {
         if known(r).told.replace(true) {
             return;
         }
-        let core = *(*r).loc_conf.add(ffi::ngx_http_core_module.ctx_index);
-        let name = (*core.cast::<ffi::ngx_http_core_loc_conf_t>()).name;
+        let name = (*core_location((*r).loc_conf)).name;
         log::notice(&format!(
             "websocket connections of location \"{}\" keep their requests: {reason}",
             String::from_utf8_lossy(ffi::slice(name.data, name.len))
@@ -210,8 +210,7 @@ unsafe fn known(r: *mut ffi::ngx_http_request_t) -> Rc<Known> {
 unsafe fn variables<'a>(r: *mut ffi::ngx_http_request_t) -> &'a [ffi::ngx_http_variable_t] {
     // SAFETY: by contract; complete since the configuration was read.
     unsafe {
-        let core = *(*r).main_conf.add(ffi::ngx_http_core_module.ctx_index);
-        let all = &(*core.cast::<ffi::ngx_http_core_main_conf_t>()).variables;
+        let all = &(*core_main((*r).main_conf)).variables;
         ffi::slice(all.elts.cast(), all.nelts)
     }
 }
@@ -236,8 +235,7 @@ impl Plan {
         // SAFETY: by contract, and with it its configuration. What is private to the log module is
         // followed as far as it looks right.
         unsafe {
-            let core = *(*r).main_conf.add(ffi::ngx_http_core_module.ctx_index);
-            let phases = &(*core.cast::<ffi::ngx_http_core_main_conf_t>()).phases;
+            let phases = &(*core_main((*r).main_conf)).phases;
             if phases[ffi::ngx_http_phases_NGX_HTTP_LOG_PHASE as usize].handlers.nelts != 1 {
                 return Err("another module logs requests, or log_by_lua does".to_string());
             }

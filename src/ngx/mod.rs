@@ -18,6 +18,7 @@ pub mod guard;
 pub mod handover;
 pub mod heap;
 pub mod host;
+pub mod http_conf;
 pub mod later;
 pub mod leaving;
 pub mod leg;

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::ptr;
 
+use super::http_conf::http_block;
 use crate::ffi;
 
 /// Whether ngx_lua is one that this module was tested with, 0.10.19 or newer. A binary does not tell
@@ -20,16 +21,11 @@ pub fn is_supported() -> bool {
 /// The main state of this worker's Lua VM. Null without an http block. (Under `lua_code_cache off`
 /// requests have VMs of their own.)
 pub fn main_vm() -> *mut ffi::lua_State {
-    // SAFETY: a worker's configuration is complete, and the http module's place in it is null where
-    // there is no http block. ngx_lua reads nothing of the ngx_conf_t but its ctx.
+    // SAFETY: a worker's configuration is complete. ngx_lua reads nothing of the ngx_conf_t but its ctx.
     unsafe {
-        let http = (*ptr::addr_of!(ffi::ngx_http_module)).index;
-        let ctx = *(*ffi::ngx_cycle).conf_ctx.add(http);
-        if ctx.is_null() {
-            return ptr::null_mut();
-        }
+        let Some(ctx) = http_block(ffi::ngx_cycle.cast_const()) else { return ptr::null_mut() };
         let mut cf: ffi::ngx_conf_t = std::mem::zeroed();
-        cf.ctx = ctx.cast();
+        cf.ctx = ptr::from_ref(ctx).cast_mut().cast();
         ffi::ngx_http_lua_get_global_state(&mut cf)
     }
 }
@@ -37,13 +33,11 @@ pub fn main_vm() -> *mut ffi::lua_State {
 /// Makes room for `n` timers at a time, running and pending: each connection of a listener is
 /// served by one, and the directives' defaults (256, 1024) are not meant for that.
 pub fn raise_timers(n: usize) {
-    // SAFETY: a worker that runs Lua has an http block, and its configuration is complete.
+    // SAFETY: a worker's configuration is complete.
     let conf = unsafe {
-        let http = *(*ffi::ngx_cycle)
-            .conf_ctx
-            .add((*ptr::addr_of!(ffi::ngx_http_module)).index)
-            .cast::<*mut ffi::ngx_http_conf_ctx_t>();
-        *(*http).main_conf.add(ffi::ngx_http_lua_module.ctx_index)
+        // A worker that runs Lua has one.
+        let Some(ctx) = http_block(ffi::ngx_cycle.cast_const()) else { return };
+        *ctx.main_conf.add(ffi::ngx_http_lua_module.ctx_index)
     };
     each_command(|name, offset| {
         if matches!(name, b"lua_max_running_timers" | b"lua_max_pending_timers") {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use super::access_log::{self, Saved};
 use super::counted::borrow;
+use super::http_conf::core_location;
 use super::lending;
 use super::link::Parted;
 use super::request::Request;
@@ -124,10 +125,9 @@ unsafe fn is_alone(r: *mut ffi::ngx_http_request_t) -> bool {
 unsafe fn needed(r: *mut ffi::ngx_http_request_t) -> Option<&'static str> {
     // SAFETY: by contract, and with it its configuration.
     unsafe {
-        let core = *(*r).loc_conf.add(ffi::ngx_http_core_module.ctx_index);
         if ffi::HTTP_REQUEST_LIMIT_CONN_STATUS.get(r) != 0 {
             Some("limit_conn counts them")
-        } else if (*core.cast::<ffi::ngx_http_core_loc_conf_t>()).post_action.len != 0 {
+        } else if (*core_location((*r).loc_conf)).post_action.len != 0 {
             Some("post_action follows them")
         } else {
             None

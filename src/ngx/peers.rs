@@ -9,6 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::client;
+use super::http_conf::upstream_main;
 use super::request::Request;
 use super::sockaddr;
 use crate::ffi;
@@ -162,8 +163,7 @@ unsafe fn find(
 ) -> Option<*mut ffi::ngx_http_upstream_srv_conf_t> {
     // SAFETY: by contract; nginx's main configuration of upstreams is always there.
     unsafe {
-        let index = (*ptr::addr_of!(ffi::ngx_http_upstream_module)).ctx_index;
-        let main = (*(*r).main_conf.add(index)).cast::<ffi::ngx_http_upstream_main_conf_t>();
+        let main = upstream_main((*r).main_conf);
         let upstreams = &(*main).upstreams;
         let blocks = upstreams.elts.cast::<*mut ffi::ngx_http_upstream_srv_conf_t>();
         ffi::slice(blocks.cast_const(), upstreams.nelts).iter().copied().find(|block| {

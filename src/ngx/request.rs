@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use ws_proto::handshake::server::ClientHandshake;
 
 use super::guard::guarded;
+use super::http_conf::core_main;
 use super::log;
 use crate::ffi;
 
@@ -183,8 +184,7 @@ impl<'a> Request<'a> {
         // SAFETY: alive by construction. The hash is nginx's, made when the configuration was read;
         // names in it are in lower case, as `name` must be.
         unsafe {
-            let conf = *self.raw().main_conf.add(ffi::ngx_http_core_module.ctx_index);
-            let conf = conf.cast::<ffi::ngx_http_core_main_conf_t>();
+            let conf = core_main(self.raw().main_conf);
             let text = name.as_ptr().cast_mut();
             let key = ffi::ngx_hash_key(text, name.len());
             let hash = std::ptr::addr_of_mut!((*conf).variables_hash);

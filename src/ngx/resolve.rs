@@ -10,6 +10,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::guard::guarded;
+use super::http_conf::{core_location, http_block};
 use super::sockaddr::ip;
 use crate::ffi;
 
@@ -23,15 +24,9 @@ pub struct Resolver {
 impl Resolver {
     /// That of the http block itself.
     pub fn of_http_block() -> Option<Resolver> {
-        // SAFETY: the cycle lives as long as the process; the http module's entry is its
-        // ngx_http_conf_ctx_t, or null, and the core module has made its own part of that.
+        // SAFETY: the cycle lives as long as the process.
         unsafe {
-            let http = (*ptr::addr_of!(ffi::ngx_http_module)).index;
-            let ctx = *(*ffi::ngx_cycle).conf_ctx.add(http);
-            let ctx = ctx.cast::<ffi::ngx_http_conf_ctx_t>().as_ref()?;
-            let core = (*ptr::addr_of!(ffi::ngx_http_core_module)).ctx_index;
-            let core = *ctx.loc_conf.add(core);
-            let core = core.cast::<ffi::ngx_http_core_loc_conf_t>().as_ref()?;
+            let core = &*core_location(http_block(ffi::ngx_cycle.cast_const())?.loc_conf);
             let timeout = match core.resolver_timeout {
                 ffi::ngx_msec_t::MAX => 30_000,
                 timeout => timeout,

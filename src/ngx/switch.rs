@@ -3,6 +3,7 @@
 
 use std::ptr;
 
+use super::http_conf::core_location;
 use super::request::Request;
 use super::respond::{bytes, escaped, go_on, set, Bytes, GoOn};
 use crate::ffi;
@@ -138,8 +139,7 @@ unsafe fn wait_on(r: *mut ffi::ngx_http_request_t) -> bool {
     // SAFETY: by contract. As in nginx's ngx_http_writer: what is delayed by limit_rate has its
     // timer set, which is no time-out.
     unsafe {
-        let core = *(*r).loc_conf.add(ffi::ngx_http_core_module.ctx_index);
-        let core = core.cast::<ffi::ngx_http_core_loc_conf_t>();
+        let core = core_location((*r).loc_conf);
         let event = (*(*r).connection).write;
         if (*event).delayed() == 0 {
             ffi::ngx_add_timer(event, (*core).send_timeout);

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use super::counted::borrow;
 use super::guard::guarded;
+use super::http_conf::core_location;
 use super::lending;
 use super::link::Link;
 use super::pool;
@@ -113,8 +114,7 @@ pub fn take<T: Takeover>(r: Request, session: &Rc<T>) -> Vec<u8> {
         ffi::ngx_handle_read_event((*c).read, 0);
         // As nginx does for the WebSockets it proxies: a message must not wait until the peer has
         // acknowledged the one before (RFC 896). It does nothing on a Unix socket.
-        let core = *(*r).loc_conf.add(ffi::ngx_http_core_module.ctx_index);
-        if (*core.cast::<ffi::ngx_http_core_loc_conf_t>()).tcp_nodelay != 0 {
+        if (*core_location((*r).loc_conf)).tcp_nodelay != 0 {
             ffi::ngx_tcp_nodelay(c);
         }
         first

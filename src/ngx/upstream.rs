@@ -16,6 +16,7 @@ use ngx::ngx_log_error;
 use ws_proto::handshake::client::{Chunked, ResponseHead};
 
 use super::guard::guarded;
+use super::http_conf::upstream_main;
 use super::leg::{Leads, Leg};
 use super::link::Link;
 use super::pool::kept;
@@ -327,8 +328,7 @@ unsafe fn note_header(r: *mut ffi::ngx_http_request_t, name: &[u8], value: &[u8]
         (*header).key = key;
         (*header).value = value;
         (*header).lowcase_key = lowcase.data;
-        let index = (*ptr::addr_of!(ffi::ngx_http_upstream_module)).ctx_index;
-        let main = (*(*r).main_conf.add(index)).cast::<ffi::ngx_http_upstream_main_conf_t>();
+        let main = upstream_main((*r).main_conf);
         let hash = ptr::addr_of_mut!((*main).headers_in_hash);
         let known = ffi::ngx_hash_find(hash, (*header).hash, lowcase.data, lowcase.len)
             .cast::<ffi::ngx_http_upstream_header_t>();
