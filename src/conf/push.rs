@@ -16,7 +16,8 @@ use super::subscribe::subscribe;
 use crate::hub::{self, Error};
 use crate::ngx::later;
 use crate::ngx::request::Request;
-use crate::ngx::respond::{body_of, discard_body, respond, set_header, with_body, GoOn};
+use crate::ngx::respond::{body_of, discard_body, respond, with_body, GoOn};
+use crate::ngx::response_headers::set_header;
 
 /// Answers a request of a location with `websocket_subscribe`, `websocket_publish` or both. Returns
 /// what a content handler returns.

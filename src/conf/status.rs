@@ -13,7 +13,8 @@ use ws_hub::standing::Stands;
 
 use crate::hub::{self, Reached};
 use crate::ngx::request::Request;
-use crate::ngx::respond::{discard_body, respond, set_header};
+use crate::ngx::respond::{discard_body, respond};
+use crate::ngx::response_headers::set_header;
 
 /// The forms of `websocket_status`, in the order of the directive's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

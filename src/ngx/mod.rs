@@ -41,6 +41,7 @@ pub mod process;
 pub mod request;
 pub mod resolve;
 pub mod respond;
+pub mod response_headers;
 pub mod running;
 mod sockaddr;
 mod stub_status;

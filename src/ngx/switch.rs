@@ -5,7 +5,8 @@ use std::ptr;
 
 use super::http_conf::core_location;
 use super::request::Request;
-use super::respond::{bytes, escaped, go_on, set, Bytes, GoOn};
+use super::respond::{go_on, GoOn};
+use super::response_headers::{bytes, escaped, set, Bytes};
 use crate::ffi;
 
 /// The status of a request whose client cannot be answered any more. nginx and ngx_lua end such a

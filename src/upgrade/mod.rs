@@ -16,7 +16,7 @@ use ws_proto::handshake::server::{self, Policy, Refusal, Upgrade};
 pub use self::error::Error;
 use crate::hub::{self, Wanted};
 use crate::ngx::request::Request;
-use crate::ngx::respond::set_header;
+use crate::ngx::response_headers::set_header;
 use crate::ngx::switch::{dress, switch, Failed, Switch, Switched};
 use crate::ngx::takeover;
 use crate::session::stats::{self, Counter};
