@@ -8,8 +8,9 @@ use base64::Engine as _;
 
 use super::api::{ack, found, Ack, DROPPED, NO_MESSAGE};
 use super::asked::{Kept, What};
+use super::sending::WINDOW;
 use super::wire::header;
-use super::{Lost, Nats, WINDOW};
+use super::{Lost, Nats};
 use crate::broker::seam::{Action, Outcome, Placed, Unkept};
 use crate::broker::tally::Number;
 use crate::history::Position;

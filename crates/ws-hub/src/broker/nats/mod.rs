@@ -18,6 +18,7 @@ mod names;
 pub mod nkey;
 mod read;
 mod reading;
+mod sending;
 mod server;
 mod standing;
 mod stream;
@@ -35,7 +36,7 @@ use super::queue::Queue;
 use super::seam::{Action, Broker, Keep, Peer, Refused, To};
 use super::settings::{Driver, Login, Settings};
 use super::tally::{Number, Tally};
-use super::wanted::{Batch, Wanted};
+use super::wanted::Wanted;
 use crate::history::Position;
 use asked::{Before, Kept, Pings, Questions, What};
 use info::Info;
@@ -47,11 +48,6 @@ use server::Servers;
 use standing::Standing;
 use wire::{publish, Incoming};
 
-/// Topics subscribed before one PING, and how many of those may be unanswered.
-const BATCH: usize = 512;
-const BATCHES: usize = 4;
-/// Bytes of messages that may be unanswered: enough for any way there, and little to lose.
-const WINDOW: usize = 1 << 20;
 /// What a message has around it: headers, and a word about the server that names its whole cluster.
 const AROUND: usize = 64 * 1024;
 
@@ -142,11 +138,6 @@ impl Nats {
         Ok(())
     }
 
-    fn ping(&mut self, before: Before, now: u64) {
-        self.contact.out.extend(b"PING\r\n");
-        self.pings.push_back((now, before));
-    }
-
     /// Asks something, to be answered by its number.
     fn ask(
         &mut self,
@@ -182,51 +173,6 @@ impl Nats {
     /// Bytes that wait.
     fn queued(&self) -> usize {
         self.queue.bytes() + self.keeps.bytes()
-    }
-
-    fn subscribe(&mut self, now: u64) {
-        while self.pings.iter().filter(|(_, before)| before.is_batch()).count() < BATCHES {
-            match self.wanted.next(BATCH, |_, _| true) {
-                Some(Batch::Subscribe(names)) => {
-                    for name in &names {
-                        self.last_number += 1;
-                        self.numbers.insert(name.clone(), self.last_number);
-                        let subject = self.names.wanted(name);
-                        self.contact
-                            .out
-                            .extend(format!("SUB {subject} {}\r\n", self.last_number).bytes());
-                    }
-                    self.ping(Before::Subscribe(names), now);
-                }
-                Some(Batch::Unsubscribe(names)) => {
-                    for number in names.iter().filter_map(|name| self.numbers.remove(name)) {
-                        self.contact.out.extend(format!("UNSUB {number}\r\n").bytes());
-                    }
-                    self.ping(Before::Unsubscribe(names), now);
-                }
-                None => return,
-            }
-        }
-    }
-
-    fn send_messages(&mut self, now: u64) {
-        let (mut messages, mut bytes) = (0, 0);
-        while let Some(len) = self.queue.next_len() {
-            if self.in_flight > 0 && self.in_flight + len > WINDOW {
-                break;
-            }
-            let Some((subject, message)) = self.queue.pop() else { break };
-            if message.len() > self.info.max_payload {
-                self.contact.tally.add(Number::DroppedTooLarge, 1);
-                continue;
-            }
-            publish(&mut self.contact.out, &subject, "", &[], &message);
-            (messages, bytes) = (messages + 1, bytes + len);
-            self.in_flight += len;
-        }
-        if messages > 0 {
-            self.ping(Before::Messages(messages, bytes), now);
-        }
     }
 
     /// The connection has ended, or is of no use: what was under way is lost, and all begins anew.
