@@ -14,6 +14,7 @@ pub const API: Api = Api {
         module!(c"websocket", "websocket.lua", CHOSEN),
         module!(c"websocket.frame", "frame.lua", CHOSEN),
         module!(c"websocket.handshake", "handshake.lua", CHOSEN),
+        module!(c"websocket.listening", "listening.lua", Shown::Never),
         module!(c"websocket.opening", "opening.lua", Shown::Never),
         module!(c"websocket.peer", "peer.lua", Shown::Never),
         module!(c"websocket.socket", "socket.lua", Shown::Never),

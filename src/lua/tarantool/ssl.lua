@@ -5,6 +5,7 @@ local natives, vm = ...
 
 local socket = vm.module("websocket.socket")
 local listen = vm.module("resty.websocket.listen")
+local listening = vm.module("websocket.listening")
 
 local error = error
 local setmetatable = setmetatable
@@ -179,7 +180,7 @@ function _M.tcp_server(host, port, handler, _, ctx)
         return nil, err
     end
     local listener
-    listener, err = socket.open(host, port, { tls = tls })
+    listener, err = listening.open(host, port, { tls = tls })
     if not listener then
         return nil, err
     end
@@ -191,7 +192,7 @@ function _M.tcp_server(host, port, handler, _, ctx)
         listener:close()
         return nil, err
     end
-    return socket.server(listener, socket.wrap), listener:name()
+    return listening.server(listener, socket.wrap), listener:name()
 end
 
 

@@ -4,6 +4,7 @@
 local natives, vm = ...
 
 local listen = vm.module("resty.websocket.listen")
+local listening = vm.module("websocket.listening")
 local socket = vm.module("websocket.socket")
 local wspeer = vm.module("websocket.peer")
 vm.module("websocket.ssl")
@@ -132,7 +133,7 @@ local function open(url, options, early)
             return nil, err
         end
     end
-    return socket.open(host, port or (scheme == "wss" and 443 or 80), {
+    return listening.open(host, port or (scheme == "wss" and 443 or 80), {
         tls = tls, backlog = options.backlog, workers = options.workers, early = early,
         handshake_timeout = options.handshake_timeout,
     })
@@ -173,7 +174,7 @@ function wspeer.server(url, handler, options)
         listener:close()
         return nil, err
     end
-    return socket.server(listener, function(conn)
+    return listening.server(listener, function(conn)
         return accepted(conn, options)
     end), listener:name()
 end
@@ -187,7 +188,7 @@ function wspeer.bind(url, options)
     if not listener then
         return false, err
     end
-    return socket.server(listener, function(conn)
+    return listening.server(listener, function(conn)
         return accepted(conn, options)
     end)
 end
