@@ -1,6 +1,6 @@
 -- websockets.connection: one connection of a `websockets` context as the program sees it: callbacks,
 -- writing, the end. What is to be told the program waits in the context until service() comes for
--- it. Frames and buffers are the natives'. Used by the other parts of websockets.
+-- it (running.lua). Frames and buffers are the natives'. Used by the other parts of websockets.
 --
 -- A context's state, as far as it is used here: ready (what service() has to run, by number),
 -- mailbox, members (established connections by protocol), by_fd, closing (of which an answer is
@@ -17,17 +17,8 @@ local has_room = carried.has_room
 local native_drain = vm.natives.listen.socket_drain
 local native_output = carried.output
 local native_send = vm.natives.listen.socket_send
-local native_status = natives.status
-local native_take = vm.natives.message.take_message
 local native_write = natives.write
-local coroutine_running = coroutine.running
-local get_request = require("resty.core.base").get_request
-local now = ngx.now
 local pairs = pairs
-local pcall = pcall
-local setmetatable = setmetatable
-local status = coroutine.status
-local sub = string.sub
 local tostring = tostring
 local type = type
 local xpcall = xpcall
@@ -36,19 +27,13 @@ local park = wait.park
 local wake = wait.wake
 local traceback = debug.traceback
 
--- Messages of one connection that are handed out before it is another one's turn.
-local TURN = 16
 -- libwebsockets gives a peer five seconds for its close frame.
 local CLOSE_WAIT = 5000
 -- write() answers -1 when so many times `websocket_send_buffer` is waiting for the peer.
 local WRITE_CAP = 16
-local WRITE_TEXT, WRITE_BINARY = 0, 1
--- How often it is looked whether callbacks still run. Seconds.
-local LOOK = 1
 
 local connection = { CLOSE_WAIT = CLOSE_WAIT }
 
-local WEAK = { __mode = "v" }
 local NOTHING = { protocols = {}, calls = {} }
 local NO_CALLS = {}
 
@@ -65,6 +50,7 @@ local function calls_of(conn)
 end
 
 
+connection.calls_of = calls_of
 connection.program_of = program_of
 
 
@@ -94,6 +80,7 @@ end
 
 
 connection.make_due = make_due
+connection.wake_reader = wake_reader
 
 
 -- The worker is to quit: readers that wait for the program look how long they may.
@@ -229,8 +216,11 @@ end
 jit.off(tell)
 jit.off(call)
 
+connection.call = call
+connection.tell = tell
 
--- The program's side of service() ----------------------------------------------------------------
+
+-- The methods' side ------------------------------------------------------------------------------
 
 local function wait_for_peer(_, conn)
     if not wait.call(native_drain, conn.peer.handle, nil, conn.state.send_buffer) then
@@ -250,170 +240,8 @@ local function gate(conn)
     return conn.gated
 end
 
+connection.gate = gate
 
--- Hands out a message, in pieces where the context asks for them. False: not all of it, now.
-local function hand_out(conn, data, typ, from)
-    local size = conn.state.rx_buffer_size or #data
-    repeat
-        local piece = size >= #data and data or sub(data, from, from + size - 1)
-        from = from + #piece
-        conn.remaining = #data - from + 1
-        local callback = calls_of(conn).on_receive
-        if callback and not call(conn, "on_receive", callback, piece, typ) then
-            return false
-        end
-        if conn.finished then
-            return false
-        end
-        if from <= #data and conn.paused then
-            conn.partial, conn.partial_type, conn.from = data, typ, from
-            return false
-        end
-    until from > #data
-    conn.partial = nil
-    return true
-end
-
-
-local function run_messages(conn)
-    local session = conn.session
-    if conn.wants_room and not conn.gated then
-        conn.wants_room = nil
-        local callback = calls_of(conn).on_server_writeable
-        if callback and not call(conn, "on_server_writeable", callback) then
-            return
-        end
-    end
-    for _ = 1, TURN do
-        local _, _, over = native_status(session)
-        if conn.paused and not over then
-            return
-        end
-        -- Where so much waits for the peer, its next message has to wait as well.
-        if not over and not has_room(session, conn.peer.handle) and gate(conn) then
-            return
-        end
-        local data, typ, from = conn.partial, conn.partial_type, conn.from
-        if not data then
-            from = 1
-            data, typ = native_take(session)
-            if data then
-                typ = typ == "text" and WRITE_TEXT or WRITE_BINARY
-            end
-        end
-        if data then
-            if not hand_out(conn, data, typ, from) then
-                return
-            end
-        else
-            push(conn)
-            if typ then
-                return finish(conn)
-            end
-            return
-        end
-    end
-    make_due(conn)
-end
-
-
--- The handshake is done.
-function connection.run_open(conn)
-    conn.run = run_messages
-    conn.established = true
-    local state = conn.state
-    state.members[conn.protocol][conn] = true
-    local callback = program_of(state).protocols[conn.protocol]
-    if type(callback) == "function" and not call(conn, "protocol " .. conn.protocol, callback) then
-        return
-    end
-    if not conn.finished then
-        run_messages(conn)
-    end
-end
-
-
--- A plain request came. Its answer leaves when this is over.
-function connection.run_http(conn)
-    conn.run = finish
-    conn.answer = {}
-    local callback = program_of(conn.state).on_http
-    if callback then
-        call(conn, "on_http", callback, conn.uri)
-    end
-    conn.answered = true
-    wake_reader(conn)
-end
-
-
--- Whether callbacks of it run, or wait, in some light thread. One may be killed there, or leave by
--- ngx.exit. Its own request says so; others see it when the collector has taken what its stack held.
-local function is_running(conn)
-    local running = conn.running
-    if not (running and running[1]) then
-        return false
-    end
-    -- ngx_lua refuses to say where nothing can wait.
-    local told, state = pcall(status, running[2])
-    return conn.request ~= get_request() or not told or state ~= "dead"
-end
-
-
--- What a light thread has left behind that is no more is due. Looked for now and then.
-function connection.retry(state)
-    if now() < state.looked + LOOK then
-        return
-    end
-    state.looked = now()
-    for conn in pairs(state.running) do
-        if not is_running(conn) then
-            state.running[conn], conn.running = nil, nil
-            make_due(conn)
-        end
-    end
-end
-
-
--- What service() does with a connection that is due. Returns whether it ended by an error.
-function connection.run(conn)
-    conn.queued = nil
-    if conn.finished then
-        return nil
-    end
-    if is_running(conn) then
-        conn.late = true
-        return nil
-    end
-    -- Held by this stack alone.
-    local mark = {}
-    conn.running, conn.request = setmetatable({ mark, coroutine_running() }, WEAK), get_request()
-    conn.late = nil
-    local running = conn.state.running
-    running[conn] = true
-    local failed = conn.run(conn)
-    mark.over = true
-    running[conn], conn.running = nil, nil
-    if conn.late then
-        conn.late = nil
-        make_due(conn)
-    end
-    -- There may be room for more messages now.
-    wake_reader(conn)
-    return failed
-end
-
-
-function connection.announce(conn)
-    conn.announced = true
-    tell("on_add_fd", program_of(conn.state).on_add_fd, conn.fd)
-    if conn.late then
-        conn.late = nil
-        make_due(conn)
-    end
-end
-
-
--- The methods' side ------------------------------------------------------------------------------
 
 -- 0 | -1, as the original's write().
 function connection.write(conn, data, typ)

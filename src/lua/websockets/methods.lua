@@ -4,6 +4,7 @@
 local _, vm = ...
 
 local connection = vm.module "websockets.connection"
+local running = vm.module "websockets.running"
 
 local mailbox_take = vm.natives.hub.mailbox_take
 local error = error
@@ -160,7 +161,7 @@ function websocket.service(self, ...)
     if conn.finished or not conn.queued or select("#", ...) == 0 then
         return 0
     end
-    return connection.run(conn) and 1 or 0
+    return running.run(conn) and 1 or 0
 end
 
 

@@ -15,5 +15,7 @@ pub const API: Api = Api {
         module!(c"websockets.connection", "connection.lua", Shown::Never),
         module!(c"websockets.methods", "methods.lua", Shown::Never),
         module!(c"websockets.reader", "reader.lua", Shown::Never),
+        module!(c"websockets.running", "running.lua", Shown::Never),
+        module!(c"websockets.service", "service.lua", Shown::Never),
     ],
 };

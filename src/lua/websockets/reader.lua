@@ -4,6 +4,7 @@
 local natives, vm = ...
 
 local connection = vm.module "websockets.connection"
+local running = vm.module "websockets.running"
 
 local finish = connection.finish
 local forget = connection.forget
@@ -134,14 +135,14 @@ local function converse(conn)
         return
     end
     if kind == "http" then
-        conn.uri, conn.run = first, connection.run_http
+        conn.uri, conn.run = first, running.run_http
         make_due(conn)
         rest(conn, "answered")
         send_answer(conn)
     elseif kind then
         local state = conn.state
         conn.session = natives.open(state.max_message_size, state.unmasked)
-        conn.protocol, conn.run = protocol, connection.run_open
+        conn.protocol, conn.run = protocol, running.run_open
         native_send(conn.peer.handle, first)
         if more ~= "" then
             native_feed(conn.session, more)

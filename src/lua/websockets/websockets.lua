@@ -1,9 +1,6 @@
--- websockets: the API of lua-websockets' binding of libwebsockets. This shim has the contexts: their
--- configuration, what is due in them, service() and its relatives. Connections and the methods of
--- websockets are in files of their own, ports in resty.websocket.listen.
---
--- A program's callbacks run in whatever light thread calls service(), as they did in whatever
--- thread called it; waiting there goes on with nginx's event loop.
+-- websockets: the API of lua-websockets' binding of libwebsockets. This shim has the contexts, their
+-- configuration and methods. What is due in them is service.lua's; connections and the methods of
+-- websockets are in files of their own, too, ports in resty.websocket.listen.
 
 local natives, vm = ...
 
@@ -11,20 +8,21 @@ local bit = require "bit"
 local listen = vm.module "resty.websocket.listen"
 local connection = vm.module "websockets.connection"
 local methods = vm.module "websockets.methods"
+local running = vm.module "websockets.running"
+local service = vm.module "websockets.service"
 
 local bad_argument = methods.bad_argument
-local beat = vm.natives.carried.beat
 local broadcast = methods.broadcast
 local check_data = methods.check_data
-local is_overdue = vm.natives.carried.is_overdue
-local run = connection.run
+local destroy = service.destroy
+local end_overdue = service.end_overdue
+local run = running.run
 local serve = vm.module("websockets.reader").serve
 local take_messages = methods.take_messages
 local error = error
 local getmetatable = getmetatable
 local ipairs = ipairs
 local newproxy = newproxy
-local next = next
 local pairs = pairs
 local rawget = rawget
 local select = select
@@ -34,9 +32,8 @@ local type = type
 local ngx = ngx
 local now = ngx.now
 
--- service() looks at deadlines, and whether its worker is to end, at least this often. Seconds.
-local SLICE = 1
 local HANDSHAKE_TIMEOUT = 10000
+local SLICE = service.SLICE
 -- A hub's topic has 255 bytes.
 local MAX_NAME = 200
 
@@ -47,133 +44,6 @@ local _M = {
     POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16,
 }
 
-
--- Service ----------------------------------------------------------------------------------------
-
--- Ends a connection whose peer has not answered a close frame in time, if there is one: callbacks may
--- change the list, the rest comes the next time. What callbacks that run no more have left behind is due again.
-local function end_overdue(state)
-    connection.retry(state)
-    for conn in pairs(state.closing) do
-        if is_overdue(conn.session) then
-            connection.finish(conn)
-            return true
-        end
-    end
-    return false
-end
-
-
--- Runs what is due now, and nothing that becomes due meanwhile. Returns whether there was something.
-local function run_due(state)
-    local some = take_messages(state)
-    local ready = state.ready
-    local last = ready.last
-    while ready.first <= last and not state.destroyed do
-        local conn = ready[ready.first]
-        ready[ready.first] = nil
-        ready.first = ready.first + 1
-        if conn.queued then
-            some = true
-            run(conn)
-        end
-    end
-    return end_overdue(state) or some
-end
-
-
--- Its worker is told to quit: the port is closed already, and connections are told so.
-local function begin_quit(state)
-    state.quitting = true
-    local connections = {}
-    for conn in pairs(state.connections) do
-        connections[#connections + 1] = conn
-    end
-    for _, conn in ipairs(connections) do
-        if conn.session and not conn.closing and state.bye then
-            connection.begin_close(conn, state.bye, state.bye_reason)
-        end
-    end
-end
-
-
--- The same where service() may not be called any more: what it has not seen to in its time ends here,
--- so that no program keeps a worker.
-local function quit_alone(state)
-    connection.hurry(state)
-    if not state.quitting then
-        begin_quit(state)
-    end
-    local give_up = now() + connection.CLOSE_WAIT / 1000 + SLICE
-    while next(state.closing) and not state.destroyed do
-        ngx.sleep(0.1)
-        if now() > give_up then
-            for _ = 1, state.count do
-                end_overdue(state)
-            end
-            return
-        end
-    end
-end
-
-
--- 0 | -1 when there is nothing left to serve. Seconds; negative: until something was done.
-local function service(state, timeout)
-    if state.destroyed then
-        return -1
-    end
-    local deadline = timeout >= 0 and now() + timeout
-    local waited = false
-    while not run_due(state) do
-        if ngx.worker.exiting() then
-            if not state.quitting then
-                begin_quit(state)
-            end
-            if state.count == 0 then
-                return -1
-            end
-        end
-        local left = deadline and deadline - now() or SLICE
-        if left <= 0 and waited then
-            return 0
-        end
-        for conn in pairs(state.closing) do
-            local due = beat(conn.session)
-            left = due and due / 1000 < left and due / 1000 or left
-        end
-        left = left > SLICE and SLICE or left
-        -- Even without a time to wait the others get their turn.
-        local woken, err = vm.natives.hub.mailbox_wait(state.mailbox, left > 0.001 and left * 1000 or 1)
-        if woken == nil then
-            error(err, 3)
-        end
-        waited = true
-        if state.destroyed then
-            return -1
-        end
-    end
-    return 0
-end
-
-
--- `quietly`: without a word to the program.
-local function destroy(state, quietly)
-    state.destroyed = true
-    if state.listener then
-        state.listener:close()
-    end
-    local connections = {}
-    for conn in pairs(state.connections) do
-        connections[#connections + 1] = conn
-    end
-    for _, conn in ipairs(connections) do
-        connection.leave(conn, quietly)
-    end
-    vm.natives.hub.mailbox_wake(state.mailbox)
-end
-
-
--- Contexts ---------------------------------------------------------------------------------------
 
 local STATE = {}
 
@@ -209,7 +79,7 @@ function context.service(self, timeout_ms)
         -- The worker ends, and a loop around service() must not keep it.
         ngx.exit(ngx.OK)
     end
-    local result = service(state, (timeout_ms or 0) / 1000)
+    local result = service.run(state, (timeout_ms or 0) / 1000)
     state.over = result < 0 and ngx.worker.exiting()
     return result
 end
@@ -249,7 +119,7 @@ function context.wait(self, fd, timeout_ms)
         end
         if ngx.worker.exiting() then
             -- Nobody else may be there to look at deadlines.
-            service(state, 0)
+            service.run(state, 0)
             if state.count == 0 then
                 return nil
             end
@@ -311,7 +181,7 @@ function context.fork_service_loop(self)
     local ok = ngx.timer.at(0, function()
         -- Holds the context, as the forked process did.
         local _ = self
-        while service(state, -1) == 0 do end
+        while service.run(state, -1) == 0 do end
     end)
     return ok and 0 or -1
 end
@@ -470,7 +340,7 @@ function _M.context(config)
             local came = door.came
             door.came = {}
             for _, conn in ipairs(came) do
-                connection.announce(conn)
+                running.announce(conn)
             end
         end
         state.listener, state.door = listener, door
@@ -488,7 +358,7 @@ function _M.context(config)
             -- Maybe because the worker is to quit, which service() wants to know at once.
             vm.natives.hub.mailbox_wake(left.mailbox)
             if ngx.worker.exiting() then
-                quit_alone(left)
+                service.quit_alone(left)
             end
         end)
         if ok then
