@@ -103,9 +103,9 @@ impl Pair {
         self.leg.post_flush();
     }
 
-    /// In how many milliseconds something may be due.
-    fn next_look(&self, beat: Option<u64>) -> u64 {
-        self.limits.stuck.min(self.limits.idle).min(beat.unwrap_or(u64::MAX)).max(1)
+    /// In how many milliseconds something may be due, where something else is `due` by then.
+    fn next_look(&self, due: Option<u64>) -> u64 {
+        self.limits.stuck.min(self.limits.idle).min(due.unwrap_or(u64::MAX)).max(1)
     }
 
     /// Carries what there is, as far as there is room for it.
@@ -293,11 +293,15 @@ impl Pair {
             self.leg.info("websocket upstream took nothing in time");
             conn.drop_now();
         }
-        if now.saturating_sub(upstream.last) >= self.limits.idle {
+        let quiet = now.saturating_sub(upstream.last);
+        let idle_left = self.limits.idle.checked_sub(quiet).filter(|left| *left > 0);
+        if idle_left.is_none() {
             self.client.end_with(1001, b"idle");
         }
-        let beat = conn.handle_timeout(&Worker);
-        self.leg.set_timer(self.next_look(beat), conn.is_closing());
+        let unread = conn.has_bytes(self.leg.io());
+        let beat = conn.handle_timeout(&Worker, unread);
+        let next = self.next_look(idle_left.into_iter().chain(beat).min());
+        self.leg.set_timer(next, conn.is_closing());
         upstream.driver.react(&self.leg, None);
     }
 }

@@ -93,10 +93,11 @@ impl Carried {
         self.act(|conn| conn.close(&Worker, code, reason, ms)).0
     }
 
-    /// Does what is due: pings, gives the peer up. Returns in how many milliseconds to ask again. Where it
-    /// is over, for how long whoever carries the bytes is to read on before the socket is closed.
-    pub fn beat(&mut self) -> Option<u64> {
-        self.act(|conn| conn.handle_timeout(&Worker).or_else(|| conn.linger_ms(&Worker))).0
+    /// Does what is due: pings, gives the peer up, unless the socket may have `unread` bytes. Returns in
+    /// how many milliseconds to ask again. Where it is over, for how long whoever carries the bytes is to
+    /// read on before the socket is closed.
+    pub fn beat(&mut self, unread: bool) -> Option<u64> {
+        self.act(|conn| conn.handle_timeout(&Worker, unread).or_else(|| conn.linger_ms(&Worker))).0
     }
 
     /// The socket ended or failed.

@@ -180,7 +180,8 @@ impl Driver {
     /// Does what the connection's deadlines want now, and has the owner called when they may want
     /// something again. False: they never will.
     pub fn timer(&mut self, on: &impl Transport, must_run: bool) -> bool {
-        let next = self.conn.handle_timeout(&Worker);
+        let unread = self.conn.has_bytes(on.io());
+        let next = self.conn.handle_timeout(&Worker, unread);
         if let Some(ms) = next {
             on.set_timer(ms, must_run);
         }

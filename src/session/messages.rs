@@ -237,7 +237,8 @@ impl Session {
             self.flush_now(io);
             return Wait::Ready(if unanswered { Err(Unclosed::Timeout) } else { Ok(()) });
         }
-        match io.driver.conn.handle_timeout(&Worker) {
+        let unread = io.driver.conn.has_bytes(self.link.io());
+        match io.driver.conn.handle_timeout(&Worker, unread) {
             Some(left) => self.waiting.closers.park(r, left),
             None => {
                 self.react(io);

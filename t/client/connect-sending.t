@@ -5,7 +5,7 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 import ssl
 
 from lib.live import Cases, await_, equal, run
-from lib.peer import CLOSE, TEXT
+from lib.peer import CLOSE, PING, PONG, TEXT
 from lib.upstream import Asked
 
 case = Cases()
@@ -181,6 +181,28 @@ def _(ng):
     asked.conn.send(TEXT, b"message")
     asked.thread.join()
     equal(asked.done(), "message\nfailed to receive the first 2 bytes: timeout\n")
+
+
+program("/late", """
+    live.report(select(2, ws:recv(200)))
+    live.take_signal()
+    ngx.sleep(1)
+    live.report(select(2, ws:recv(10)))
+    live.report(ws:recv(60000))
+""", "ping_interval = 20, ping_timeout = 1000")
+
+
+@case("a pong that came while nobody was in recv() counts")
+def _(ng):
+    asked = Asked(ng, "/late")
+    equal(asked.conn.frame(), (PING, b""))
+    equal(asked.report(), "timeout")
+    asked.conn.send(PONG)
+    asked.signal()
+    equal(asked.report(), "timeout")
+    asked.conn.send(TEXT, b"x")
+    equal(asked.report(), "x | text")
+    asked.done()
 
 
 case.handler("/again", """

@@ -3,10 +3,11 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # counting, waiting for an upstream that is slow over its answer; where nobody looks, no message
 # becomes a Lua string.
 import json
+import select
 import threading
 
-from lib.live import Cases, Tap, equal, run
-from lib.peer import CLOSE, PING, PONG, TEXT, Peer, frame, head
+from lib.live import PATIENCE, Cases, Tap, await_, equal, run
+from lib.peer import BINARY_FRAME, CLOSE, PING, PONG, TEXT, Peer, frame, head
 from lib.upstream import Upstream
 
 case = Cases()
@@ -21,7 +22,12 @@ LOCATIONS = {
     "/deaf-client": ("websocket_ping_interval 20ms; websocket_ping_timeout 50ms;", "",
                      "client = { ping_interval = 20, ping_timeout = 50 }"),
     "/deaf-upstream": ("", "ping_interval=20ms ping_timeout=50ms", "ping_interval = 20, ping_timeout = 50"),
+    # Nothing is read of a side while the other does not read.
+    "/full-upstream": ("websocket_send_buffer 4k; websocket_ping_interval 20ms; websocket_ping_timeout 50ms;", "",
+                       "client = { ping_interval = 20, ping_timeout = 50 }"),
+    "/full-client": ("websocket_send_buffer 4k;", "ping_interval=20ms ping_timeout=50ms", "ping_interval = 20, ping_timeout = 50"),
     "/idle": ("", "idle_timeout=50ms", "idle_timeout = 50"),
+    "/idle-later": ("", "idle_timeout=2s", "idle_timeout = 2000"),
 }
 COMMON = "location = /status { websocket_status; }\n"
 COMMON += "location = /strings { content_by_lua_block { collectgarbage('stop') ngx.print(collectgarbage('count')) } }\n"
@@ -41,13 +47,23 @@ lua = COMMON + "".join(f"""
 """ for path, (_, _, options) in LOCATIONS.items())
 
 
-def pair(ng, path):
+def pair(ng, path, window=None):
     made = []
     thread = threading.Thread(target=lambda: made.append(upstream.accept().upgrade()))
     thread.start()
-    peer = Peer(ng, path)
+    peer = Peer(ng, path, window=window)
     thread.join()
     return peer, made[0]
+
+
+def fill(side, data):
+    """Sends until nothing is taken any more."""
+    side.sock.settimeout(1)
+    try:
+        while True:
+            side.sock.sendall(data)
+    except TimeoutError:
+        side.sock.settimeout(PATIENCE)
 
 
 def but_pings(side):
@@ -97,6 +113,33 @@ def _(ng):
     up.close()
 
 
+def outlived(ng, path):
+    """Until two pairs that answer no ping have lived and been lost, one after the other."""
+    for _ in range(2):
+        peer, up = pair(ng, path)
+        equal(but_pings(up if path == "/deaf-client" else peer)[0], CLOSE)
+        peer.rst()
+        up.rst()
+
+
+@case("a side that is not read, because the other does not read, is not taken for silent")
+def _(ng):
+    for full, deaf in (("/full-upstream", "/deaf-client"), ("/full-client", "/deaf-upstream")):
+        upstream.narrow(4096)
+        peer, up = pair(ng, full, window=4096)
+        client = full == "/full-upstream"
+        fill(*(peer, frame(BINARY_FRAME, b"x" * 60000)) if client else
+             (up, frame(BINARY_FRAME, b"x" * 60000, key=b"")))
+        outlived(ng, deaf)
+        first = (up if client else peer).frame()
+        equal((first[0], len(first[1])), (BINARY_FRAME, 60000))
+        await_(lambda: ng.sessions() < 2, "the others end")
+        equal(ng.sessions(), 1)
+        peer.rst()
+        up.rst()
+        await_(lambda: ng.sessions() == 0, "the pair ends")
+
+
 @case("idle_timeout closes both")
 def _(ng):
     peer, up = pair(ng, "/idle")
@@ -108,6 +151,20 @@ def _(ng):
     assert up.ended()
     peer.close()
     up.close()
+
+
+@case("idle_timeout counts from the last message")
+def _(ng):
+    talks, talks_up = pair(ng, "/idle-later")
+    short, short_up = pair(ng, "/idle")
+    equal(short.frame(), (CLOSE, b"\x03\xe9idle"))
+    talks.send(frame(TEXT, "a"))
+    equal(talks_up.frame(), (TEXT, b"a"))
+    later, later_up = pair(ng, "/idle-later")
+    equal(select.select([talks.sock, later.sock], [], [], PATIENCE)[0][0], talks.sock)
+    equal(talks.frame(), (CLOSE, b"\x03\xe9idle"))
+    for side in talks, later, short, talks_up, later_up, short_up:
+        side.rst()
 
 
 @case("messages count on both sides")

@@ -201,8 +201,9 @@ impl Connection {
         }
     }
 
-    /// Does what is due now. Returns in how many milliseconds something may be due again.
-    pub fn handle_timeout(&mut self, host: &impl Host) -> Option<u64> {
+    /// Does what is due now. Returns in how many milliseconds something may be due again. `unread`: bytes
+    /// may have come that the owner has not let it look at.
+    pub fn handle_timeout(&mut self, host: &impl Host, unread: bool) -> Option<u64> {
         if self.dialogue.is_over() {
             return None;
         }
@@ -219,7 +220,7 @@ impl Connection {
             self.end_with(host, 1001, b"lifetime is over");
             return None;
         }
-        let beat = self.beat(host);
+        let beat = self.beat(host, unread);
         if self.dialogue.is_over() {
             return None;
         }
@@ -233,14 +234,14 @@ impl Connection {
     }
 
     /// Does what the heartbeat wants now. Returns in how many milliseconds it is to be asked again.
-    fn beat(&mut self, host: &impl Host) -> Option<u64> {
+    fn beat(&mut self, host: &impl Host, unread: bool) -> Option<u64> {
         let last_in = self.receiver.last_in();
         let heartbeat = self.heartbeat.as_mut()?;
         // Reading has stopped because nobody takes the items: silence says nothing then.
         if self.dialogue.is_full() {
             return Some(heartbeat.interval());
         }
-        match heartbeat.beat(host.now_ms(), last_in) {
+        match heartbeat.beat(host.now_ms(), last_in, unread) {
             Beat::Wait(ms) => Some(ms),
             Beat::Ping(ms) => {
                 self.ping(host);

@@ -46,14 +46,15 @@ impl Heartbeat {
         self.interval.into()
     }
 
-    /// Decides at `now`; the last byte came at `last_in`. Any byte counts as a sign of life.
-    pub fn beat(&mut self, now: u64, last_in: u64) -> Beat {
+    /// Decides at `now`; the last byte came at `last_in`. Any byte counts as a sign of life, and `unread`
+    /// ones may be one.
+    pub fn beat(&mut self, now: u64, last_in: u64, unread: bool) -> Beat {
         let (interval, timeout) = (u64::from(self.interval), u64::from(self.timeout));
         if let Some(pinged) = self.pinged {
             if last_in < pinged {
                 let waited = now.saturating_sub(pinged);
                 if waited >= timeout {
-                    return Beat::Dead;
+                    return if unread { Beat::Wait(interval.min(timeout)) } else { Beat::Dead };
                 }
                 return Beat::Wait(interval.min(timeout - waited));
             }
@@ -79,11 +80,12 @@ mod tests {
     #[test]
     fn a_silent_peer_is_pinged_and_given_up() {
         let mut heart = Heartbeat::new((100, 30));
-        assert_eq!(heart.beat(1000, 1000), Beat::Wait(100));
-        assert_eq!(heart.beat(1060, 1000), Beat::Wait(40));
-        assert_eq!(heart.beat(1100, 1000), Beat::Ping(30));
-        assert_eq!(heart.beat(1110, 1000), Beat::Wait(20));
-        assert_eq!(heart.beat(1130, 1000), Beat::Dead);
+        assert_eq!(heart.beat(1000, 1000, false), Beat::Wait(100));
+        assert_eq!(heart.beat(1060, 1000, false), Beat::Wait(40));
+        assert_eq!(heart.beat(1100, 1000, false), Beat::Ping(30));
+        assert_eq!(heart.beat(1110, 1000, false), Beat::Wait(20));
+        assert_eq!(heart.beat(1130, 1000, true), Beat::Wait(30));
+        assert_eq!(heart.beat(1130, 1000, false), Beat::Dead);
     }
 
     #[test]
@@ -91,16 +93,16 @@ mod tests {
         let mut heart = Heartbeat::new((100, u64::MAX));
         heart.spread(130);
         assert_eq!(heart.first(), 70);
-        assert_eq!(heart.beat(1070, 1000), Beat::Ping(100));
-        assert_eq!(heart.beat(1170, 1000), Beat::Ping(100));
-        assert_eq!(heart.beat(1180, 1171), Beat::Wait(91));
+        assert_eq!(heart.beat(1070, 1000, false), Beat::Ping(100));
+        assert_eq!(heart.beat(1170, 1000, false), Beat::Ping(100));
+        assert_eq!(heart.beat(1180, 1171, false), Beat::Wait(91));
     }
 
     #[test]
     fn any_byte_after_the_ping_is_a_sign_of_life() {
         let mut heart = Heartbeat::new((100, 300));
-        assert_eq!(heart.beat(1100, 1000), Beat::Ping(100));
-        assert_eq!(heart.beat(1200, 1150), Beat::Wait(50));
-        assert_eq!(heart.beat(1250, 1150), Beat::Ping(100));
+        assert_eq!(heart.beat(1100, 1000, false), Beat::Ping(100));
+        assert_eq!(heart.beat(1200, 1150, false), Beat::Wait(50));
+        assert_eq!(heart.beat(1250, 1150, false), Beat::Ping(100));
     }
 }

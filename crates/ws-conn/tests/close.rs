@@ -96,9 +96,9 @@ fn closing_first_awaits_the_answer_until_its_deadline() {
     conn.handle_flush(&world, &wire);
     assert_eq!((wire.sent().len(), conn.has_items()), (0, false));
     world.now.set(2999);
-    assert_eq!(conn.handle_timeout(&world), Some(1));
+    assert_eq!(conn.handle_timeout(&world, false), Some(1));
     world.now.set(3000);
-    assert_eq!(conn.handle_timeout(&world), None);
+    assert_eq!(conn.handle_timeout(&world, false), None);
     assert_eq!(conn.end(), Some(&End::Unanswered));
     assert!(conn.take_news().has(News::CUT));
 }
@@ -115,7 +115,7 @@ fn a_long_reason_is_cut_between_characters() {
 fn an_unanswered_close_is_no_failure_and_reads_as_closed() {
     let (world, _, mut conn) = server(Style::Messages);
     conn.close(&world, Some(1000), b"", 0);
-    assert_eq!(conn.handle_timeout(&world), None);
+    assert_eq!(conn.handle_timeout(&world, false), None);
     let end = conn.end().expect("an end");
     assert_eq!((end.text().as_str(), end.code(), end.is_failure()), ("closed", 1006, false));
 }

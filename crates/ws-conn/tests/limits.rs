@@ -65,13 +65,13 @@ fn a_lifetime_ends_with_1001_whatever_else_is_due() {
                 with(Config { heartbeat, lifetime, ..config(Role::Server, style) });
             assert_eq!(conn.first_timeout(&world, 0), Some(first));
             world.now.set(200);
-            assert_eq!(conn.handle_timeout(&world), next);
+            assert_eq!(conn.handle_timeout(&world, false), next);
             wire.bring(&text(b"alive"));
             conn.handle_read(&world, &wire);
             world.now.set(249);
-            assert_eq!((conn.handle_timeout(&world), conn.phase()), (Some(1), Phase::Open));
+            assert_eq!((conn.handle_timeout(&world, false), conn.phase()), (Some(1), Phase::Open));
             world.now.set(250);
-            assert_eq!((conn.handle_timeout(&world), conn.phase()), (None, Phase::Closed));
+            assert_eq!((conn.handle_timeout(&world, false), conn.phase()), (None, Phase::Closed));
             assert_eq!(conn.end().map(End::code), Some(1001));
             conn.flush(&world, &wire);
             let bye = plain(true, opcode::CLOSE, &close(1001, b"lifetime is over"));

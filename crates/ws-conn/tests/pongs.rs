@@ -70,7 +70,7 @@ fn a_silent_peer_is_pinged_and_given_up() {
     let (world, wire, mut conn) = with(beats);
     assert_eq!(conn.first_timeout(&world, 0), Some(100));
     world.now.set(100);
-    assert_eq!(conn.handle_timeout(&world), Some(30));
+    assert_eq!(conn.handle_timeout(&world, false), Some(30));
     conn.flush(&world, &wire);
     assert_eq!(wire.sent(), plain(true, opcode::PING, b""));
     assert_eq!(world.has_counted(Counted::Ping), 1);
@@ -79,11 +79,11 @@ fn a_silent_peer_is_pinged_and_given_up() {
     wire.bring(&masked(true, opcode::PONG, b""));
     conn.handle_read(&world, &wire);
     world.now.set(130);
-    assert_eq!(conn.handle_timeout(&world), Some(90));
+    assert_eq!(conn.handle_timeout(&world, false), Some(90));
     world.now.set(220);
-    assert_eq!(conn.handle_timeout(&world), Some(30));
+    assert_eq!(conn.handle_timeout(&world, false), Some(30));
     world.now.set(250);
-    assert_eq!(conn.handle_timeout(&world), None);
+    assert_eq!(conn.handle_timeout(&world, false), None);
     assert_eq!(conn.end(), Some(&End::PingTimeout));
     assert_eq!(world.has_counted(Counted::PingTimeout), 1);
 }
@@ -98,6 +98,19 @@ fn silence_says_nothing_while_reading_has_stopped() {
     conn.handle_read(&world, &wire);
     assert!(conn.is_full());
     world.now.set(10_000);
-    assert_eq!(conn.handle_timeout(&world), Some(100));
+    assert_eq!(conn.handle_timeout(&world, false), Some(100));
     assert_eq!((conn.buffered(), conn.end()), (0, None));
+}
+
+#[test]
+fn silence_says_nothing_where_the_owner_lets_nothing_be_read() {
+    let beats = Config { heartbeat: Some((100, 30)), ..config(Role::Server, Style::Messages) };
+    let (world, wire, mut conn) = with(beats);
+    world.now.set(100);
+    assert_eq!(conn.handle_timeout(&world, false), Some(30));
+    wire.bring(&masked(true, opcode::PONG, b""));
+    world.now.set(10_000);
+    assert_eq!((conn.handle_timeout(&world, true), conn.end()), (Some(30), None));
+    conn.handle_read(&world, &wire);
+    assert_eq!((conn.handle_timeout(&world, false), conn.end()), (Some(100), None));
 }

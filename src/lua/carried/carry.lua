@@ -36,7 +36,7 @@ local _, CANNOT_WAIT, BUSY = vm.natives.vm.texts()
 local function carry(owner, session, look, read, deadline)
     local has_read = false
     while true do
-        local due = native_beat(session)
+        local due = native_beat(session, not has_read)
         local first, second, third, fourth = look(owner, due, deadline)
         if first ~= nil or second ~= nil then
             return first, second, third, fourth

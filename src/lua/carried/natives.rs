@@ -77,11 +77,12 @@ pub fn has_room(args: &Args) -> Outcome {
     Outcome::one(Value::Bool(conn.buffered() + held <= conn.mark().saturating_mul(times)))
 }
 
-/// `beat(connection)` → milliseconds until something may be due (a ping, the end of waiting for a close
-/// frame, of lingering) and this is to be asked again, or nothing.
+/// `beat(connection, unread)` → milliseconds until something may be due (a ping, the end of waiting for a
+/// close frame, of lingering) and this is to be asked again, or nothing. `unread`: bytes may have come that
+/// were not fed.
 pub fn beat(args: &Args) -> Outcome {
     let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
-    match conn.borrow_mut().beat() {
+    match conn.borrow_mut().beat(args.truth(2)) {
         Some(ms) if ms <= i32::MAX as u64 => Outcome::one(Value::Int(ms as i64)),
         _ => Outcome::none(),
     }
@@ -91,7 +92,7 @@ pub fn beat(args: &Args) -> Outcome {
 pub fn is_overdue(args: &Args) -> Outcome {
     let Some(conn) = args.carried(1) else { return Outcome::Raise(NOT_OURS.into()) };
     let mut conn = conn.borrow_mut();
-    conn.beat();
+    conn.beat(false);
     Outcome::one(Value::Bool(matches!(conn.conn().end(), Some(End::Unanswered))))
 }
 
