@@ -103,9 +103,8 @@ impl Given {
         if address.contains(&b'$') {
             return Err("variables before the path".to_string());
         }
-        let whole = [url, if unix && target.is_empty() { &b":"[..] } else { b"" }].concat();
-        let whole = if unix && rest.ends_with(b":") { url.to_vec() } else { whole };
-        let uri = Uri::parse(&whole).map_err(|_| bad())?;
+        let base = [&url[..start], address, if unix { b":" } else { b"" }].concat();
+        let uri = Uri::with_target(&base, target).map_err(|_| bad())?;
         let (host, default_port) = match (unix, uri.tls) {
             (true, _) => (b"localhost".to_vec(), 0),
             (false, true) => (address.to_vec(), 443),

@@ -51,7 +51,7 @@ struct Dial {
 }
 
 /// Any URI: nginx knows where to connect, and the request line has a target of its own.
-const SCHEME: &[u8] = b"ws://upstream";
+const ANY: &[u8] = b"ws://upstream";
 
 /// Asks the upstream for a client whose upgrade has been judged, and whose body has been read. Returns
 /// what a content handler returns.
@@ -69,7 +69,7 @@ pub fn ask(r: Request, wanted: Wanted<'_>) -> isize {
         headers: &lines,
         choice: Choice::Offered(wanted.upstream_extensions),
     };
-    let asked = Opening::new(&[SCHEME, &wanted.target].concat())
+    let asked = Opening::with_target(ANY, &wanted.target)
         .and_then(|mut opening| Ok((opening.request(wishes)?, opening)));
     let (request, opening) = match asked {
         Ok(asked) => asked,

@@ -198,7 +198,7 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
     my $name = 'websocket_proxy';
     my $url = 'ws://127.0.0.1:9/';
     taken("$name $_;", 2)
-      for $url, 'ws://127.0.0.1', 'ws://[::1]:9/a?b=$arg_b', 'ws://unix:/tmp/x', 'ws://unix:/tmp/x:/$uri', 'WS://127.0.0.1:9?x';
+      for $url, 'ws://127.0.0.1', 'ws://127.0.0.1/?at=unix:a', 'ws://[::1]:9/a?b=$arg_b', 'ws://unix:/tmp/x', 'ws://unix:/tmp/x:/$uri', 'WS://127.0.0.1:9?x';
     taken("$name $url $_;", 2)
       for 'connect_timeout=1s', 'answer_timeout=500ms idle_timeout=0 ping_interval=30s ping_timeout=0',
       'host=$host headers=a,b protocols=none compression=on', 'headers=none protocols=pass compression=off';

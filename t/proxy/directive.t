@@ -753,3 +753,69 @@ result: "picked" "x" "text"
 result: "picked" "y" "text"
 --- no_error_log
 [alert]
+
+
+
+=== TEST 31: unix: in path and query means nothing
+--- pass: ws://127.0.0.1:HTTP_PORT/up?at=unix:a
+--- config
+    location = /own {
+        websocket_proxy ws://127.0.0.1:HTTP_PORT;
+        if ($http_x_forwarded_for) {
+            content_by_lua_block { require("resty.websocket").accept():send(ngx.var.request_uri) }
+        }
+    }
+--- upstream
+    ws:send(ngx.var.request_uri)
+--- client
+    listen(peer.connect())
+    listen(peer.connect("", "/own?token=unix:a:b"))
+--- response_body
+text /up?at=unix:a
+close 1000 
+closed
+text /own?token=unix:a:b
+close 1000 
+closed
+
+
+
+=== TEST 32: a time of 0 is no limit
+--- pass: connect_timeout=0 answer_timeout=0
+--- config
+    location = /up {
+        content_by_lua_block {
+            ngx.sleep(0.01)
+            require("resty.websocket").accept():send("there")
+        }
+    }
+--- client
+    listen(peer.connect())
+--- response_body
+text there
+close 1000 
+closed
+
+
+
+=== TEST 33: a header over several lines goes on in one, and begins no line of the log
+--- pass
+--- config
+    location = /up {
+        content_by_lua_block {
+            local status = ngx.var.arg_bad and "101 OK\r\nUpgrade: bad\r\n [alert] " or "403 No\r\nX-Long: a"
+            ngx.req.socket(true):send("HTTP/1.1 " .. status .. "\r\n Set-Cookie: b\r\n  c\r\nContent-Length: 0\r\n\r\n")
+        }
+    }
+    location = /bad { websocket_proxy ws://127.0.0.1:HTTP_PORT/up?bad=1; }
+--- client
+    for _, path in ipairs { "/ws", "/bad" } do
+        local p = peer.connect("", path)
+        ngx.say(p.head:match("[^\r]*"), "; ", p.head:match("X%-Long: [^\r]*"), "; ", p.head:match("[^\r\n]*Set%-Cookie[^\r]*"))
+        p:close()
+    end
+--- response_body
+HTTP/1.1 403 No; X-Long: a   Set-Cookie: b    c; X-Long: a   Set-Cookie: b    c
+HTTP/1.1 502 Bad Gateway; nil; nil
+--- error_log
+bad answer: failed websocket handshake: bad "upgrade" response header: bad%0D%0A [alert] %0D%0A Set-Cookie: b%0D%0A

@@ -59,8 +59,12 @@ result: "done" true nil 1000 "" 1000 ""
     }
 --- client
     listen(peer.connect("", "/own/a%20b?c=%64"))
+    listen(peer.connect("", "/own/?at=unix:d"))
 --- response_body
 text CHAT/own/a%20b?c=%64
+close 1000 
+closed
+text CHAT/own/?at=unix:d
 close 1000 
 closed
 

@@ -44,6 +44,19 @@ fn uris() {
 }
 
 #[test]
+fn a_path_by_itself_may_have_anything_in_it() {
+    for (path, target) in [("/x?at=unix:a", "/x?at=unix:a"), ("?unix:a:b", "/?unix:a:b"), ("", "/")]
+    {
+        let uri = Uri::with_target(b"wss://h:1/y?z", path.as_bytes());
+        let expected = Uri { target: target.into(), ..Uri::parse(b"wss://h:1").unwrap() };
+        assert_eq!(uri, Ok(expected), "{path}");
+    }
+    for (uri, path) in [("ws://h", "x"), ("ws://h", "/a b"), ("ws://h/unix:", "/")] {
+        assert_eq!(Uri::with_target(uri.as_bytes(), path.as_bytes()), Err(Error::BadUri), "{path}");
+    }
+}
+
+#[test]
 fn bad_uris() {
     for uri in [
         "",

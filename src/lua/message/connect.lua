@@ -224,7 +224,7 @@ end
 -- `port`), `connected` with the socket, and `refused` where the server has answered in HTTP, with the socket
 -- and the answer's head, before the socket is closed. `at` is where to connect in place of the URL's host.
 local function dial(url, opts, told, at)
-    local opening, err = new_opening(url)
+    local opening, err = new_opening(url, opts.target)
     if not opening then
         return nil, err
     end

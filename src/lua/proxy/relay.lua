@@ -365,9 +365,14 @@ return function (accept, judge)
                 end
                 return nil, err, 502
             end
-            own.url = own.url or "ws://" .. own.block .. ngx.var.request_uri
             -- The name of a block has no port to be told.
-            own.upstream.host = own.upstream.host or own.url:match("^%a+://([^/?:]+)[/?]")
+            local host = own.block
+            if own.url then
+                host = own.url:match("^%a+://([^/?:]+)[/?]")
+            else
+                own.url, own.upstream.target = "ws://" .. own.block, ngx.var.request_uri
+            end
+            own.upstream.host = own.upstream.host or host
         end
         add_headers(own)
         local upstream

@@ -16,9 +16,10 @@ local _M = {}
 local mt = { __index = _M }
 
 
--- An opening, with the native part of it in `native` | nil, err
-function _M.new(uri)
-    local native, tls, host, port = natives.opening_new(uri)
+-- An opening, with the native part of it in `native` | nil, err. `target`, if it is given, is asked for in
+-- place of the URI's own path and query.
+function _M.new(uri, target)
+    local native, tls, host, port = natives.opening_new(uri, target)
     if not native then
         return nil, tls
     end

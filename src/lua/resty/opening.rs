@@ -15,10 +15,15 @@ pub const NATIVES: &[Native] = &[
     native!(c"opening_request", request),
 ];
 
-/// `opening_new(uri)` → opening, whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port
+/// `opening_new(uri, target or nil)`, a path and query in place of the URI's own → opening, whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port
 /// or nil | nil, err.
 pub fn new(args: &Args) -> Outcome {
-    match Opening::new(args.bytes(1).unwrap_or_default()) {
+    let uri = args.bytes(1).unwrap_or_default();
+    let opening = match args.bytes(2) {
+        Some(target) => Opening::with_target(uri, target),
+        None => Opening::new(uri),
+    };
+    match opening {
         Ok(opening) => {
             let uri = opening.uri();
             let (tls, host, port) = (uri.tls, uri.host.clone(), uri.port.clone());

@@ -64,7 +64,16 @@ struct Asked {
 impl Opening {
     /// Begins with the URI.
     pub fn new(uri: &[u8]) -> Result<Opening, Error> {
-        Ok(Opening { uri: Uri::parse(uri)?, asked: None, seen: 0, grant: None })
+        Uri::parse(uri).map(Opening::of)
+    }
+
+    /// Begins with a URI whose path and query stand by themselves.
+    pub fn with_target(uri: &[u8], target: &[u8]) -> Result<Opening, Error> {
+        Uri::with_target(uri, target).map(Opening::of)
+    }
+
+    fn of(uri: Uri) -> Opening {
+        Opening { uri, asked: None, seen: 0, grant: None }
     }
 
     /// Where to connect.

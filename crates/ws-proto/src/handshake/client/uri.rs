@@ -37,6 +37,12 @@ impl Uri {
         Ok(Uri { tls, host: host.to_vec(), port, target })
     }
 
+    /// As `parse`, with path and query by themselves, where `unix:` means nothing.
+    pub fn with_target(uri: &[u8], path: &[u8]) -> Result<Uri, Error> {
+        let target = target(path).ok_or(Error::BadUri)?;
+        Ok(Uri { target, ..Uri::parse(uri)? })
+    }
+
     /// The Host header for this address: the port is always part of it.
     pub fn host_header(&self) -> Vec<u8> {
         match &self.port {
