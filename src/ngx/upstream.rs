@@ -13,7 +13,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use ngx::ngx_log_error;
-use ws_proto::handshake::client::{Chunked, ResponseHead};
+use ws_proto::handshake::client::{unfolded, Chunked, ResponseHead};
 
 use super::guard::guarded;
 use super::http_conf::upstream_main;
@@ -22,6 +22,7 @@ use super::link::Link;
 use super::pool::kept;
 use super::request::Request;
 use super::respond::GoOn;
+use super::response_headers::escaped;
 use super::switch::{has_left, once_sent};
 use super::upstream_conf::Conf;
 use crate::ffi;
@@ -259,6 +260,8 @@ unsafe extern "C" fn answered<T: Asks>(r: *mut ffi::ngx_http_request_t) -> ffi::
 unsafe fn invalid(r: *mut ffi::ngx_http_request_t, why: &str) -> ffi::ngx_int_t {
     // SAFETY: by contract.
     let log = unsafe { (*(*r).connection).log };
+    let why = escaped(why.as_bytes());
+    let why = String::from_utf8_lossy(&why);
     ngx_log_error!(ffi::NGX_LOG_ERR, log, "websocket upstream sent a bad answer: {}", why);
     ffi::NGX_HTTP_UPSTREAM_INVALID_HEADER as _
 }
@@ -315,7 +318,7 @@ unsafe fn note_header(r: *mut ffi::ngx_http_request_t, name: &[u8], value: &[u8]
     // it started. All of an element is set, because newer versions chain those of one name.
     unsafe {
         let u = &mut *(*r).upstream;
-        let (key, value) = (kept((*r).pool, name), kept((*r).pool, value));
+        let (key, value) = (kept((*r).pool, name), kept((*r).pool, &unfolded(value)));
         let lowcase = kept((*r).pool, &name.to_ascii_lowercase());
         let (Some(key), Some(value), Some(lowcase)) = (key, value, lowcase) else { return false };
         // Last: what is in the list is read, whatever becomes of the answer.

@@ -601,3 +601,18 @@ nil 1 1
 failed to wait for websocket proxy threads: table: 0x
 --- no_error_log
 [alert]
+
+
+
+=== TEST 26: a close frame's reason begins no line of the log
+--- options: {}
+--- upstream
+    report((wb:recv_frame():gsub("\n", "/")))
+--- client
+    listen(peer.connect(peer.frame(0x88, "\15\160a\n2026/11/26 [x] b")))
+--- response_body
+closed
+--- results
+"a/2026/11/26 [x] b"
+--- info
+forwarding close with code: 4000, payload: a\x0A2026/11/26 [x] b

@@ -705,3 +705,27 @@ nil ab
 --- results
 "few" true
 "done" true nil 1000 "" 1000 ""
+
+
+
+=== TEST 26: a header over several lines begins no line of the log, and is one for the client
+--- config
+    location = /folded {
+        content_by_lua_block {
+            local status = ngx.var.arg_bad and "101 OK\r\nUpgrade: bad\r\n [alert] " or "403 No\r\nX-Long: a"
+            ngx.req.socket(true):send("HTTP/1.1 " .. status .. "\r\n Set-Cookie: b\r\nContent-Length: 0\r\n\r\n")
+        }
+    }
+--- lua
+    { url = (url:gsub("/up", "/folded")) .. (ngx.var.args and "?bad=1" or "") }
+--- client
+    for _, path in ipairs { "/ws", "/ws?bad" } do
+        local p = peer.connect("", path)
+        ngx.say(p.head:match("[^\r]*"), "; ", p.head:match("X%-Long: [^\r]*"))
+        p:close()
+    end
+--- response_body
+HTTP/1.1 403 Forbidden; X-Long: a   Set-Cookie: b
+HTTP/1.1 502 Bad Gateway; nil
+--- error_log
+bad answer: failed websocket handshake: bad "upgrade" response header: bad\x0D\x0A [alert] \x0D\x0A Set-Cookie: b, upstream

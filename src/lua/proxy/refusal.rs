@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use ws_proto::handshake::client::ResponseHead;
+use ws_proto::handshake::client::{unfolded, ResponseHead};
 
 use crate::lua::vm::entry::{Args, Object, Outcome, Value, NOT_OURS};
 use crate::lua::vm::{native, Native};
@@ -20,7 +20,8 @@ fn new(args: &Args) -> Outcome {
         return Outcome::nil_err("failed websocket handshake: bad response");
     };
     let theirs = head.headers.iter().filter(|line| is_theirs(line.0));
-    let fields = theirs.flat_map(|(name, value)| [name.to_vec(), value.trim_ascii().to_vec()]);
+    let fields =
+        theirs.flat_map(|(name, value)| [name.to_vec(), unfolded(value).trim_ascii().to_vec()]);
     let fields = Value::List(fields.collect());
     let refusal = Refusal::of(&head);
     let due = Value::Bool(refusal.is_due());

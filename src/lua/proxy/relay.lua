@@ -7,6 +7,7 @@ local natives, vm = ...
 local dial = vm.module("resty.websocket.connect").dial
 local leaving = vm.module("resty.websocket.leaving")
 local options = vm.module("resty.websocket.options")
+local printable = vm.module("resty.websocket.printable")
 local refusal = vm.module("resty.websocket.refusal")
 local with_traceback = vm.module("resty.websocket.traceback")
 local await = vm.module("resty.websocket.wait").call
@@ -149,7 +150,7 @@ end
 -- said why, but of an end.
 local function note_bad_answer(err, peer, url)
     if err:find("^failed websocket handshake") or err:find(": closed$") then
-        ngx.log(ERR, "websocket upstream sent a bad answer: ", err, ', upstream: "', peer, '", url: "', url, '"')
+        ngx.log(ERR, "websocket upstream sent a bad answer: ", printable(err), ', upstream: "', peer, '", url: "', url, '"')
     end
 end
 

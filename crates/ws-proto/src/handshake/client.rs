@@ -9,7 +9,7 @@ mod uri;
 
 pub use chunked::{Chunked, NotChunked};
 pub use opening::{Choice, Grant, Opening, Wishes};
-pub use response::ResponseHead;
+pub use response::{unfolded, ResponseHead};
 pub use uri::Uri;
 
 use super::fields;

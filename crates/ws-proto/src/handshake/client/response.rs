@@ -1,5 +1,7 @@
 //! Response heads as a client reads them: whose status is provisional, and what the final one says.
 
+use std::borrow::Cow;
+
 use super::{Error, MAX_RESPONSE};
 use httparse::{ParserConfig, EMPTY_HEADER};
 
@@ -63,4 +65,14 @@ impl<'a> ResponseHead<'a> {
         }
         Ok(None)
     }
+}
+
+/// A header's value for who hands it on: where it stands over several lines, these are joined by spaces
+/// (RFC 9112 5.2).
+pub fn unfolded(value: &[u8]) -> Cow<'_, [u8]> {
+    let is_end = |b: &u8| matches!(b, b'\r' | b'\n');
+    if !value.iter().any(is_end) {
+        return Cow::Borrowed(value);
+    }
+    value.iter().map(|b| if is_end(b) { b' ' } else { *b }).collect()
 }
