@@ -7,8 +7,8 @@ use ws_hub::broker::{nats, Login, Secret, Server, Settings, Signer, Stream};
 
 use super::arguments::ArgumentError;
 use super::main::Main;
-use super::time::parse_time;
-use super::topics::{no_history, number, parse_size};
+use super::time::{number, parse_time};
+use super::topics::{no_history, parse_size};
 use crate::hub::{self, MOST_BROKERS};
 use crate::ngx::ed25519::PrivateKey;
 use crate::ngx::tls_client::{TlsClient, TlsClientOptions};

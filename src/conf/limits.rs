@@ -5,8 +5,7 @@ use ws_conn::Rate;
 
 use super::arguments::ArgumentError;
 use super::location::Location;
-use super::time::parse_time;
-use super::topics::number;
+use super::time::{number, parse_time};
 
 impl Location {
     /// Reads the arguments of `websocket_rate`.

@@ -50,8 +50,8 @@ impl Given {
             };
             any_tls |= name.starts_with(b"ssl_");
             match name {
-                b"connect_timeout" => given.wanted.connect_timeout = time()?,
-                b"answer_timeout" => given.wanted.answer_timeout = time()?,
+                b"connect_timeout" => given.wanted.connect_timeout = limit(time()?),
+                b"answer_timeout" => given.wanted.answer_timeout = limit(time()?),
                 b"idle_timeout" => given.idle = limit(time()?),
                 b"ping_interval" => given.ping.0 = time()?,
                 b"ping_timeout" => given.ping.1 = limit(time()?),

@@ -1,6 +1,12 @@
-//! Times as directives have them.
+//! Numbers and times as directives have them.
 
 use crate::session::NEVER;
+
+/// A number of digits and nothing else.
+pub(super) fn number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
 
 /// nginx's time with one unit (`30s`, `500ms`, `2m`, `1d`; bare numbers are seconds), in milliseconds.
 pub fn parse_time(text: &[u8]) -> Option<u64> {
@@ -14,7 +20,7 @@ pub fn parse_time(text: &[u8]) -> Option<u64> {
         "d" => 86_400_000,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+    number(digits.as_bytes())?.checked_mul(unit)
 }
 
 /// A time limit of which 0 means none.

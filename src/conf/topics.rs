@@ -8,7 +8,7 @@ use ws_hub::topic::MAX_TOPIC;
 
 use super::arguments::ArgumentError;
 use super::main::Main;
-use super::time::parse_time;
+use super::time::{number, parse_time};
 use crate::hub::{Broker, Reach, JOIN_LEAVE, PRESENCE};
 
 /// The longest history.
@@ -130,12 +130,6 @@ impl Main {
 /// What is wrong with a history at a broker that keeps none.
 pub(super) fn no_history(broker: &str) -> String {
     format!("\"history\" by broker \"{broker}\", a NATS server without \"jetstream\"")
-}
-
-/// A number of digits and nothing else.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// nginx's size (`512`, `64k`, `1m`), in bytes.

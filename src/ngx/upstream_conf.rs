@@ -53,9 +53,11 @@ impl Conf {
             let conf = ffi::ngx_pcalloc((*cf).pool, size_of::<ffi::ngx_http_upstream_conf_t>())
                 .cast::<ffi::ngx_http_upstream_conf_t>();
             let c = conf.as_mut()?;
-            c.connect_timeout = wanted.connect_timeout as ffi::ngx_msec_t;
-            c.send_timeout = wanted.answer_timeout as ffi::ngx_msec_t;
-            c.read_timeout = wanted.answer_timeout as ffi::ngx_msec_t;
+            // No limit is as long as nginx's timers go.
+            let time = |ms: u64| ms.min(i32::MAX as u64) as ffi::ngx_msec_t;
+            c.connect_timeout = time(wanted.connect_timeout);
+            c.send_timeout = time(wanted.answer_timeout);
+            c.read_timeout = time(wanted.answer_timeout);
             c.buffer_size = ffi::ngx_pagesize;
             c.next_upstream = (ffi::NGX_HTTP_UPSTREAM_FT_ERROR
                 | ffi::NGX_HTTP_UPSTREAM_FT_TIMEOUT

@@ -212,7 +212,7 @@ for my $name (qw(websocket_recv_timeout websocket_send_timeout websocket_ping_in
       for qw(ws://$host/ ws://a:$arg_port ws://unix:$uri);
     refused("$name ws://127.0.0.1:99999/;", qq{invalid port in upstream "127.0.0.1:99999"}, 2);
     refused("$name $url $_;", qq{invalid parameter "$_" in "$name" directive}, 2)
-      for qw(x timeout=1 connect_timeout=x connect_timeout= protocols=a compression=1 ssl_verify=1 host=);
+      for qw(x timeout=1 connect_timeout=x connect_timeout= connect_timeout=+5s protocols=a compression=1 ssl_verify=1 host=);
     refused("$name $url ssl_verify=off;", qq{ssl parameters without wss:// in "$name" directive}, 2);
     refused("$name wss://127.0.0.1/;", qq{no ssl_trusted_certificate in "$name" directive}, 2);
     refused("$name wss://127.0.0.1/ ssl_verify=off $_=/x;", qq{one of ssl_certificate and ssl_certificate_key in "$name" directive}, 2)
