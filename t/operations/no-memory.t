@@ -50,6 +50,16 @@ case.handler("/packed", """
     for data, typ in ws:messages() do ws:send(#data .. "") end
     live.report(ws:close_info())
 """)
+case.handler("/repacks", """
+    local ws = assert(require("resty.websocket").accept{ compression = { threshold = 1 } })
+    local data = ws:recv()
+    ws:send("first")
+    live.take_signal()
+    live.report(ws:send(data))
+    live.take_signal()
+    ws:send(data)
+    ws:close()
+""")
 case.handler("/keeps", """
     ngx.print((assert(require("resty.websocket").publish("kept", ("x"):rep(102400)))))
 """)
@@ -286,6 +296,23 @@ try:
             state(0, b"\0")
         equal(ng.children(), worker, "the worker")
     tap.attempt("many messages of a history, by HTTP", listed_by_http)
+
+    def repacked():
+        peer = Peer(ng, "/repacks", lines=["Sec-WebSocket-Extensions: permessage-deflate"])
+        text = base64.b64encode(os.urandom(9000))
+        peer.send(frame(TEXT, text))
+        window = zlib.decompressobj(-15)
+        equal(window.decompress(peer.frame()[1] + b"\0\0\xff\xff"), b"first")
+        state(0, b"\1")
+        try:
+            peer.signal()
+            equal(peer.report(), "nil | no memory")
+        finally:
+            state(0, b"\0")
+        peer.signal()
+        equal(window.decompress(peer.frame()[1] + b"\0\0\xff\xff"), text)
+        peer.close()
+    tap.attempt("a compressed message that was not queued is none that a later one refers to", repacked)
 
     def end():
         equal(ng.stop(), 0, "exit code of nginx")

@@ -76,7 +76,12 @@ impl Sender {
             let mut packed = Vec::new();
             if encoder.encode(data, &mut packed) {
                 let rsv = encoder.rsv();
-                let bytes = self.push(host, true, rsv, op, &packed)?;
+                let pushed = self.push(host, true, rsv, op, &packed);
+                if let (Err(_), Some(encoder)) = (&pushed, &mut self.encoder) {
+                    // The peer's window will not have it.
+                    encoder.sent_elsewhere();
+                }
+                let bytes = pushed?;
                 host.count(Counted::Compressed(data.len(), packed.len()));
                 return Ok(bytes);
             }
