@@ -129,9 +129,13 @@ impl Session {
         }
     }
 
-    /// Milliseconds for which output has waited without progress; None where none waits.
+    /// Milliseconds for which output has waited without progress; None where none waits, which is asked
+    /// of the kernel: what this very turn has queued has waited for nobody.
     pub fn stuck_for(&self) -> Option<u64> {
-        let io = self.io.borrow();
+        let mut io = self.io.borrow_mut();
+        if self.link.is_open() {
+            self.flush_now(&mut io);
+        }
         let waits = io.driver.conn.buffered() > 0 && io.driver.conn.end().is_none();
         waits.then(|| now_ms().saturating_sub(io.driver.conn.last_out()))
     }

@@ -29,6 +29,15 @@ server = f"""
         websocket_proxy ws://127.0.0.1:{upstream.port}/x;
     }}
     location / {{ websocket_proxy ws://127.0.0.1:{upstream.port}/x answer_timeout=60s; }}
+    location = /blocks {{
+        content_by_lua_block {{
+            ngx.print("x")
+            ngx.flush(true)
+            -- nginx's clock stands meanwhile, and no timer runs before the next events.
+            local before = os.clock()
+            repeat until os.clock() - before > 0.5
+        }}
+    }}
 """
 
 # The same by websocket.proxy, with and without a callback.
@@ -142,6 +151,28 @@ def _(ng):
     await_(lambda: ng.sessions() == 0, "the pair ends")
     peer.close()
     up.close()
+
+
+@case("who was idle for so long is not given up for what comes with the look at it")
+def _(ng):
+    for ours in (True, False):
+        peer, up = pair(ng, "/stuck")
+        blocks = Peer(ng, request=b"GET /blocks HTTP/1.0\r\n\r\n")
+        blocks.until(b"\r\n\r\nx")
+        if ours:
+            peer.send(frame(TEXT, b"a"))
+            equal(up.frame(), (TEXT, b"a"))
+            peer.send(frame(TEXT, b"b"))
+            equal(up.frame(), (TEXT, b"b"))
+        else:
+            up.send(TEXT, b"a")
+            equal(peer.frame(), (TEXT, b"a"))
+            up.send(TEXT, b"b")
+            equal(peer.frame(), (TEXT, b"b"))
+        blocks.rest()
+        for end in blocks, peer, up:
+            end.rst()
+        await_(lambda: ng.sessions() == 0, "the pair ends")
 
 
 @case("a client that is reset, or half closed, without a word")
