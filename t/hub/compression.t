@@ -28,6 +28,10 @@ case.server += """
         websocket_compression on threshold=0;
         websocket_send_buffer 8m;
     }
+    location = /large {
+        websocket_subscribe room;
+        websocket_compression on threshold=1000;
+    }
     location = /publish { websocket_publish room; client_max_body_size 8m; client_body_buffer_size 8m; }
 """
 RSV1 = 0x40
@@ -90,6 +94,23 @@ def _(ng):
         else:
             assert client.compressed > 50, client.compressed
     for client in clients + alone:
+        client.peer.close()
+    empty(ng)
+    for line in all_lines:
+        line.close()
+
+
+@case("below a connection's threshold pushed messages go as they are")
+def _(ng):
+    clients = [Deflated(ng, path, OFFERS[1]) for path in ("/alone", "/large")]
+    all_lines = list(lines(ng).values())
+    await_(lambda: all_lines[0].ask("/count?topic=room") == "2", "all are in")
+    for size in 999, 1000:
+        all_lines[0].ask("/publish", "POST", "x" * size)
+        for client in clients:
+            equal(client.next(), b"x" * size)
+    equal([(client.plain, client.compressed) for client in clients], [(0, 2), (1, 1)])
+    for client in clients:
         client.peer.close()
     empty(ng)
     for line in all_lines:

@@ -162,7 +162,7 @@ impl Sender {
             self.rare.as_ref().map_or(0, |rare| rare.deferred.iter().map(Bytes::len).sum());
         let waiting = self.outbox.len() + deferred;
         let packed = match &self.encoder {
-            Some(encoder) if encoder.takes_deflated(WINDOW_BITS) => message.packed(),
+            Some(encoder) if encoder.takes_deflated(WINDOW_BITS, message.len()) => message.packed(),
             _ => None,
         };
         let frame = match packed {

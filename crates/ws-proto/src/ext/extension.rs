@@ -64,9 +64,9 @@ pub trait Encoder: fmt::Debug + Send {
     /// nothing, when the message is to be sent as it is, without the bit.
     fn encode(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool;
 
-    /// Whether a message of `deflate::compress_once` with this window can be sent, marked with the
-    /// same bit.
-    fn takes_deflated(&self, _window_bits: u8) -> bool {
+    /// Whether a message of so many bytes, by `deflate::compress_once` with this window, can and is to be
+    /// sent, marked with the same bit.
+    fn takes_deflated(&self, _window_bits: u8, _len: usize) -> bool {
         false
     }
 

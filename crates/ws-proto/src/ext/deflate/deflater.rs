@@ -88,8 +88,8 @@ impl Encoder for Deflater {
         true
     }
 
-    fn takes_deflated(&self, window_bits: u8) -> bool {
-        self.window_bits >= window_bits
+    fn takes_deflated(&self, window_bits: u8, len: usize) -> bool {
+        self.window_bits >= window_bits && len >= self.threshold
     }
 
     /// The peer's window moved on without ours, so that the next message must start from an empty
