@@ -60,6 +60,14 @@ case.handler("/repacks", """
     ws:send(data)
     ws:close()
 """)
+case.handler("/reads", r"""
+    local ws = assert(require("resty.websocket").accept())
+    ws:recv()
+    local pieces = { "\x82\xfe", "\x4e\x20", "\0\0\0\0" .. ("x"):rep(20000) }
+    local sock = { receive = function () return table.remove(pieces, 1) end }
+    live.report(require("resty.websocket.protocol").recv_frame(sock, 65535, true))
+    ws:close()
+""")
 case.handler("/keeps", """
     ngx.print((assert(require("resty.websocket").publish("kept", ("x"):rep(102400)))))
 """)
@@ -161,6 +169,10 @@ def dropped(peer):
     equal(peer.rest(), b"")
 
 
+def unread(peer):
+    equal(peer.report(), "nil | nil | failed to read masking-len and payload: no memory")
+
+
 def refused(peer):
     """What a handler sends is not sent; its connection goes on."""
     equal(peer.report(), "no memory | open")
@@ -249,6 +261,7 @@ CASES = [
     ("a large message to a connection without a handler", "/feed", LARGE, closed_alone, [1, 1],
      {}),
     ("a large frame", "/frames", LARGE, dropped, [1, 1], {}),
+    ("a large frame of another socket's", "/reads", WORD, unread, [0, 0], {}),
     ("a large message of ours", "/sends", WORD, refused, [0, 0], {}),
     ("a message for a subscriber", "/publishes", b"", published, [1, 1], {}),
     ("a message for a subscriber of the same worker", "/publishes?scope=worker", b"", published,

@@ -6,7 +6,7 @@ use ws_proto::header::FrameHeader;
 use ws_proto::{mask, Error, Lengths, Masking, Stage};
 
 use crate::host::{Host, Io, Recv};
-use crate::{IoError, NoMemory, RecvError};
+use crate::{pool, IoError, NoMemory, RecvError};
 
 /// Room that is made ahead of what came, at least: what a header announces may never come.
 const ROOM: usize = 16 * 1024;
@@ -118,7 +118,9 @@ impl FrameReader {
     ) -> Result<Piece, RecvError> {
         let step = match piece.get(..self.size).filter(|_| self.bytes.is_empty()) {
             Some(whole) if self.stage != Stage::Body => self.step(whole, rules),
-            Some(body) => Ok(self.split_off(body)),
+            Some(body) => {
+                self.split_off(body).map_err(|err| RecvError::Io(Stage::Body, err.into()))
+            }
             None => match self.keep(host, piece) {
                 Ok(()) => self.finish(rules),
                 Err(err) => Err(RecvError::Io(self.stage, err.into())),
@@ -161,16 +163,16 @@ impl FrameReader {
     }
 
     /// The whole body in one piece.
-    fn split_off(&mut self, body: &[u8]) -> Piece {
+    fn split_off(&mut self, body: &[u8]) -> Result<Piece, NoMemory> {
         let head = self.end();
-        match body.split_first_chunk() {
+        Ok(match body.split_first_chunk() {
             Some((key, masked)) if head.masked => {
-                let mut payload = Vec::new();
-                mask::extend(*key, masked, &mut payload);
+                let mut payload = pool::copy(masked)?;
+                mask::apply(*key, 0, &mut payload);
                 Piece::Frame(head, payload)
             }
             _ => Piece::Itself(head),
-        }
+        })
     }
 
     /// A whole field of the header: what comes next.
