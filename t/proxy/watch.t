@@ -27,6 +27,7 @@ LOCATIONS = {
                        "client = { ping_interval = 20, ping_timeout = 50 }"),
     "/full-client": ("websocket_send_buffer 4k;", "ping_interval=20ms ping_timeout=50ms", "ping_interval = 20, ping_timeout = 50"),
     "/idle": ("", "idle_timeout=50ms", "idle_timeout = 50"),
+    "/idle-shortest": ("", "idle_timeout=1ms", "idle_timeout = 0.5"),
     "/idle-later": ("", "idle_timeout=2s", "idle_timeout = 2000"),
 }
 COMMON = "location = /status { websocket_status; }\n"
@@ -142,15 +143,16 @@ def _(ng):
 
 @case("idle_timeout closes both")
 def _(ng):
-    peer, up = pair(ng, "/idle")
-    equal(peer.frame(), (CLOSE, b"\x03\xe9idle"))
-    equal(up.frame(), (CLOSE, b"\x03\xe9idle"))
-    peer.send(frame(CLOSE, b"\x03\xe9"))
-    up.send(CLOSE, b"\x03\xe9")
-    equal(peer.rest(), b"")
-    assert up.ended()
-    peer.close()
-    up.close()
+    for path in "/idle", "/idle-shortest":
+        peer, up = pair(ng, path)
+        equal(peer.frame(), (CLOSE, b"\x03\xe9idle"))
+        equal(up.frame(), (CLOSE, b"\x03\xe9idle"))
+        peer.send(frame(CLOSE, b"\x03\xe9"))
+        up.send(CLOSE, b"\x03\xe9")
+        equal(peer.rest(), b"")
+        assert up.ended()
+        peer.close()
+        up.close()
 
 
 @case("idle_timeout counts from the last message")

@@ -16,6 +16,7 @@ local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
 local close_fault = vm.natives.message.close_fault
 local native_take = natives.take
 local native_put = natives.put
+local ceil = math.ceil
 local concat = table.concat
 local error = error
 local ipairs = ipairs
@@ -85,7 +86,8 @@ local function sort_out(opts)
     then
         fail("idle_timeout", "milliseconds", rest.idle_timeout)
     end
-    own.idle_timeout, rest.idle_timeout = rest.idle_timeout, nil
+    -- Less than a millisecond is no 0, which is no limit.
+    own.idle_timeout, rest.idle_timeout = rest.idle_timeout and ceil(rest.idle_timeout), nil
 
     if rest.client ~= nil and type(rest.client) ~= "table" then
         fail("client", "table", rest.client)
