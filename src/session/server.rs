@@ -218,10 +218,9 @@ impl Session {
     /// Closes a peer that has taken nothing for the time-out of sending, where slow ones are closed.
     /// Whether it has.
     pub fn close_if_stuck(&self) -> bool {
+        let stuck = self.stuck_for().is_some_and(|ms| ms > self.waiting.send_timeout.get());
         let mut io = self.io.borrow_mut();
-        let waited = now_ms().saturating_sub(io.driver.conn.last_out());
-        let stuck = io.slow == SlowConsumer::Close && waited > self.waiting.send_timeout.get();
-        let closes = stuck && io.driver.conn.buffered() > 0 && io.driver.conn.end().is_none();
+        let closes = stuck && io.slow == SlowConsumer::Close;
         if closes {
             self.close_slow(&mut io);
         }
