@@ -15,7 +15,8 @@ use crate::ngx::leg::{Leads, Leg};
 use crate::ngx::transport::Transport;
 use crate::session::{Driver, Partner, Session, Worker};
 
-/// How long either side may take over its close frame once it was told to close.
+/// How long either side may take over its close frame once it was told to close, and over taking what
+/// waits before that.
 const CLOSE_MS: u64 = 3000;
 
 /// What may end a pair by itself, in milliseconds.

@@ -46,7 +46,8 @@ impl Session {
     }
 
     fn run_timer(&self, io: &mut State) {
-        let again = io.driver.timer(&self.link, io.stays);
+        let must_run = io.stays || io.driver.conn.is_closing();
+        let again = io.driver.timer(&self.link, must_run);
         if !again && io.stays && !io.driver.conn.is_over() {
             self.link.set_timer(STAY, true);
         }

@@ -112,7 +112,8 @@ impl Connection {
 
     /// Leaves it to the owner to answer the peer's close frame, by `close`: in message style, where
     /// somebody else has to be heard first. Of a broken rule it is the time that is the owner's, not the
-    /// code. What comes after our own close frame is handed out too.
+    /// code. What comes after our own close frame is handed out too. The time for the answer to that counts
+    /// from when something last left: what waits before it may take longer.
     pub fn hold_close(&mut self) {
         self.dialogue.holds_close = true;
         self.dialogue.late = true;
@@ -207,7 +208,11 @@ impl Connection {
         if self.dialogue.is_over() {
             return None;
         }
-        if let Close::Sent(until) = self.dialogue.close {
+        if let Close::Sent { until, ms } = self.dialogue.close {
+            let until = match self.dialogue.holds_close {
+                true => until.max(self.last_out.saturating_add(ms.into())),
+                false => until,
+            };
             let left = until.saturating_sub(host.now_ms());
             if left == 0 {
                 self.cut(End::Unanswered);

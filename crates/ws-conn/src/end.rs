@@ -131,8 +131,8 @@ pub(crate) enum Close {
     /// Both sides may send.
     #[default]
     Open,
-    /// Our close frame is queued or sent. The peer's is awaited until then.
-    Sent(u64),
+    /// Our close frame is queued or sent. The peer's is awaited until then, which is so many milliseconds.
+    Sent { until: u64, ms: u32 },
     /// The peer's close frame, or its fault, was found behind items that nobody has taken. It is put
     /// off, so that what came before it can be answered before our close frame: the peer sent it in
     /// that order.

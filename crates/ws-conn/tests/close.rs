@@ -104,6 +104,25 @@ fn closing_first_awaits_the_answer_until_its_deadline() {
 }
 
 #[test]
+fn who_holds_close_frames_awaits_the_answer_as_long_as_something_leaves() {
+    let (world, wire, mut conn) = server(Style::Messages);
+    conn.hold_close();
+    wire.room.set(0);
+    conn.send_message(&world, &wire, true, b"slow").unwrap();
+    conn.close(&world, Some(1000), b"", 3000);
+    for now in [2000, 4000] {
+        wire.room.set(3);
+        world.now.set(now);
+        conn.flush(&world, &wire);
+        world.now.set(now + 2999);
+        assert_eq!(conn.handle_timeout(&world, false), Some(1));
+    }
+    world.now.set(7000);
+    assert_eq!(conn.handle_timeout(&world, false), None);
+    assert_eq!(conn.end(), Some(&End::Unanswered));
+}
+
+#[test]
 fn a_long_reason_is_cut_between_characters() {
     let (world, wire, mut conn) = server(Style::Messages);
     conn.close(&world, Some(1000), "é".repeat(70).as_bytes(), 3000);

@@ -379,8 +379,7 @@ impl Connection {
     /// Queues a close frame, once, and awaits the peer's for at most `ms` milliseconds. Without a code
     /// it is empty; a reason that is too long is cut. False where none can be sent any more.
     pub fn close(&mut self, host: &impl Host, code: Option<u16>, reason: &[u8], ms: u64) -> bool {
-        let until = host.now_ms().saturating_add(ms);
-        self.dialogue.close(host, code, reason, until)
+        self.dialogue.close(host, code, reason, ms)
     }
 
     /// Does not wait for the answer to a close frame, which still leaves, behind what was queued before it.

@@ -135,15 +135,9 @@ impl Dialogue {
         matches!(self.close, Close::Draining(_) | Close::Done(_))
     }
 
-    /// Queues a close frame, once; the peer's is awaited until `until`. Without a code it is empty.
+    /// Queues a close frame, once; the peer's is awaited for `ms` milliseconds. Without a code it is empty.
     /// False where none can be sent any more.
-    pub fn close(
-        &mut self,
-        host: &impl Host,
-        code: Option<u16>,
-        reason: &[u8],
-        until: u64,
-    ) -> bool {
+    pub fn close(&mut self, host: &impl Host, code: Option<u16>, reason: &[u8], ms: u64) -> bool {
         let can = !self.is_closing();
         if can {
             let frame = self.held_fault().map(<[u8]>::to_vec);
@@ -152,16 +146,17 @@ impl Dialogue {
             if self.style == Style::Frames {
                 self.closes.sent = Some(code.unwrap_or(1005));
             }
-            self.close_sent(host, until);
+            self.close_sent(host, ms);
         }
         can
     }
 
     /// Our close frame is queued. If the peer's was found already, that is the end.
-    pub fn close_sent(&mut self, host: &impl Host, until: u64) {
+    pub fn close_sent(&mut self, host: &impl Host, ms: u64) {
         self.news |= News::OUTPUT;
-        if let Close::PeerClosed(farewell) = std::mem::replace(&mut self.close, Close::Sent(until))
-        {
+        let until = host.now_ms().saturating_add(ms);
+        let sent = Close::Sent { until, ms: ms.try_into().unwrap_or(u32::MAX) };
+        if let Close::PeerClosed(farewell) = std::mem::replace(&mut self.close, sent) {
             self.drain(host, farewell.end);
         }
     }
