@@ -132,6 +132,18 @@ def long():
     equal(count(redis.ask("INFO", "commandstats")), count(reads), "a copy is read, not the broker")
 
 
+def large():
+    """A piece is as large as who reads takes, whatever the messages are."""
+    topic, losses = "long:large", metric(ngs[1], "broker_reconnects_total")
+    for n in range(40):
+        put(ngs[0], topic, f"{n:02}" + "x" * 200_000)
+    feed = Feed(ngs[1], topic, "-5")
+    equal(feed.line()["count"], 5)
+    equal([data[:2] for data in feed.data(5)], [f"{n:02}" for n in range(35, 40)])
+    feed.close()
+    equal(metric(ngs[1], "broker_reconnects_total"), losses)
+
+
 def survives(fault, told=False):
     # The feeds of workers that are killed end with them.
     far.survives(ngs, fresh(), fault, "epoch" if told else None, live=fault is not gateways_killed)
@@ -262,6 +274,7 @@ try:
             ("what publish answers", answers),
             ("histories are trimmed", trims),
             ("long ones come in pieces, and once to a machine", long),
+            ("messages are large", large),
             ("Redis is killed and comes back empty", lambda: survives(killed_empty, told=True)),
             ("Redis is stopped for a while", lambda: survives(stopped)),
             ("its connections are killed", lambda: survives(connections_killed)),

@@ -11,7 +11,7 @@ SERVER = """
 location = /metrics { websocket_status prometheus; }
 location = /feed { websocket_subscribe $arg_t since=$arg_since format=json; }
 location = /raw { websocket_subscribe $arg_t; }
-location = /topic { websocket_publish $arg_t get delete; }
+location = /topic { websocket_publish $arg_t get delete; client_body_buffer_size 256k; }
 """
 
 

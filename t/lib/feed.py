@@ -36,6 +36,8 @@ class Feed:
         kind, size = self.file.read(2)
         if size == 126:
             size = struct.unpack(">H", self.file.read(2))[0]
+        elif size == 127:
+            size = struct.unpack(">Q", self.file.read(8))[0]
         data = self.file.read(size)
         if kind != 0x81:
             raise EOFError(f"closed: {data!r}")

@@ -30,6 +30,7 @@ if from == top then
     return { epoch, top }
 end
 local list, size, at = {}, 0, from
+local most = tonumber(ARGV[7])
 repeat
     local part = redis.call('xrange', KEYS[1], ('%.0f'):format(at + 1), '+', 'COUNT', 32)
     for _, entry in ipairs(part) do
@@ -39,8 +40,12 @@ repeat
         end
         list[#list + 1] = entry[2][2]
         at, size = offset, size + #entry[2][2]
+        -- Not only behind all of a part, which is larger than who reads takes at once.
+        if size > most then
+            break
+        end
     end
-until #part < 32 or size > tonumber(ARGV[7])
+until #part < 32 or size > most
 if #list == 0 then
     return { epoch, top, top, list, 0 }
 end
