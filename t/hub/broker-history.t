@@ -144,6 +144,25 @@ def large():
     equal(metric(ngs[1], "broker_reconnects_total"), losses)
 
 
+def foreign():
+    """What is no message of ours stands in nobody's way, and is counted."""
+    topic = fresh()
+    cursor = put(ngs[0], topic, "a")
+    redis.ask("XADD", f"ws:s:{topic}", "2-0", "d", "of another version")
+    redis.ask("HINCRBY", f"ws:m:{topic}", "s", 1)
+    put(ngs[0], topic, "b")
+    losses = metric(ngs[2], "broker_reconnects_total")
+    feed = Feed(ngs[2], topic, cursor)
+    if feed.line().get("reason") == "unavailable":
+        equal(feed.line()["resumed"], True)
+    lines(feed, ["b"])
+    put(ngs[1], topic, "c")
+    lines(feed, ["c"])
+    feed.close()
+    equal(metric(ngs[2], "broker_reconnects_total"), losses)
+    assert metric(ngs[2], "broker_bad_messages_total") > 0
+
+
 def survives(fault, told=False):
     # The feeds of workers that are killed end with them.
     far.survives(ngs, fresh(), fault, "epoch" if told else None, live=fault is not gateways_killed)
@@ -275,6 +294,7 @@ try:
             ("histories are trimmed", trims),
             ("long ones come in pieces, and once to a machine", long),
             ("messages are large", large),
+            ("something else is in the stream", foreign),
             ("Redis is killed and comes back empty", lambda: survives(killed_empty, told=True)),
             ("Redis is stopped for a while", lambda: survives(stopped)),
             ("its connections are killed", lambda: survives(connections_killed)),

@@ -182,7 +182,8 @@ impl Redis {
                 self.contact.tally.add(Number::Published, op.messages());
                 self.tell(op.outcomes(outcome));
             }
-            Answer::Page(page) => {
+            Answer::Page(page, unfit) => {
+                self.contact.tally.add(Number::BadMessages, unfit);
                 let topic = op.topic.to_vec();
                 self.contact.actions.push_back(Action::Page { topic, page: Some(page) });
             }

@@ -79,7 +79,8 @@ pub struct Replication {
 pub enum Answer {
     /// Done, and this is what is to be told.
     Kept(Outcome),
-    Page(Page),
+    /// A piece, and how many in it are no messages of ours.
+    Page(Page, usize),
     /// Nothing was done: the history is another replication id's.
     Doubt,
 }
@@ -209,33 +210,51 @@ impl Op {
                 let repeated = repeated.as_integer()? == 1;
                 Some(Answer::Kept(Ok(Placed { at, repeated })))
             }
-            (page, Todo::Read { .. }) => Some(Answer::Page(self.page(page)?)),
+            (page, Todo::Read { .. }) => {
+                let (page, unfit) = self.page(page)?;
+                Some(Answer::Page(page, unfit))
+            }
             _ => None,
         }
     }
 
-    fn page(&self, frames: &[Frame]) -> Option<Page> {
+    /// A piece of the history, without what is no message of ours: that one is passed over, or it would be
+    /// in the way for as long as it lasts.
+    fn page(&self, frames: &[Frame]) -> Option<(Page, usize)> {
         let mut page = Page { top: Position::NOWHERE, after: 0, messages: Vec::new(), more: false };
-        let [epoch, top, rest @ ..] = frames else { return frames.is_empty().then_some(page) };
+        let mut unfit = 0;
+        let [epoch, top, rest @ ..] = frames else {
+            return frames.is_empty().then_some((page, unfit));
+        };
         page.top = Position { epoch: epoch_of(epoch)?, offset: offset_of(top)? };
         page.after = page.top.offset;
         if let [after, messages, more] = rest {
-            page.after = offset_of(after)?;
-            for (record, offset) in messages.as_array()?.iter().zip(page.after.saturating_add(1)..)
-            {
-                let record = record.as_bytes()?;
-                let time = number(record.get(..TIME)?)?;
-                let bytes = record.slice(TIME..);
-                check_stored(&self.topic, &bytes).ok()?;
-                page.messages.push(Stored { offset, before: offset - 1, time, bytes });
+            page.after = offset_of(after).filter(|&after| after <= page.top.offset)?;
+            let (mut before, mut offset) = (page.after, page.after);
+            for record in messages.as_array()? {
+                offset = Some(offset + 1).filter(|&offset| offset <= page.top.offset)?;
+                let Some((time, bytes)) = self.record(record.as_bytes()?) else {
+                    unfit += 1;
+                    continue;
+                };
+                page.messages.push(Stored { offset, before, time, bytes });
+                before = offset;
             }
             // After nothing there is nothing more.
-            page.more = more.as_integer()? == 1 && !page.messages.is_empty();
-            if page.after.checked_add(page.messages.len() as u64)? > page.top.offset {
-                return None;
+            page.more = more.as_integer()? == 1 && offset > page.after;
+            if page.more && page.messages.is_empty() {
+                page.after = offset;
             }
         }
-        Some(page)
+        Some((page, unfit))
+    }
+
+    /// The time and the message of an entry in the stream; nothing: it is none of ours.
+    fn record(&self, record: &Bytes) -> Option<(u64, Bytes)> {
+        let time = number(record.get(..TIME)?)?;
+        let bytes = record.slice(TIME..);
+        check_stored(&self.topic, &bytes).ok()?;
+        Some((time, bytes))
     }
 }
 

@@ -316,7 +316,7 @@ fn what_a_server_says_of_a_history_is_not_believed_without_reason() {
         let bytes = format!("*5\r\n$8\r\nan epoch\r\n:7\r\n{rest}");
         let (frame, _) = resp_rs::resp3::parse_frame(bytes.into()).unwrap();
         match op.answer(&frame)? {
-            history::Answer::Page(page) => Some(page),
+            history::Answer::Page(page, _) => Some(page),
             _ => panic!("a page"),
         }
     };
@@ -330,6 +330,30 @@ fn what_a_server_says_of_a_history_is_not_believed_without_reason() {
         history::pushed(b"a", &[head.as_flattened(), &message].concat().into()).is_some()
     };
     assert_eq!([0, 1, i64::MAX as u64, u64::MAX].map(pushed), [false, true, true, false]);
+}
+
+#[test]
+fn what_is_no_message_of_ours_is_passed_over_in_a_history() {
+    let op = Op::new(b"a", Todo::Read { since: Position::NOWHERE, most: 9 }, 0);
+    let good = [&[0; 8][..], &message(2, Kind::Publish { topic: b"a" }, b"x")].concat();
+    let page = |top: u64, records: &[&[u8]], more: u8| {
+        let head = format!("*5\r\n$8\r\nan epoch\r\n:{top}\r\n:3\r\n*{}\r\n", records.len());
+        let records: Vec<_> = records.iter().map(|record| bulk(record)).collect();
+        let bytes =
+            [head.as_bytes(), &records.concat(), format!(":{more}\r\n").as_bytes()].concat();
+        let (frame, _) = resp_rs::resp3::parse_frame(bytes.into()).unwrap();
+        match op.answer(&frame) {
+            Some(history::Answer::Page(page, unfit)) => {
+                let places = page.messages.iter().map(|m| (m.before, m.offset));
+                (page.after, places.collect::<Vec<_>>(), page.more, unfit)
+            }
+            _ => panic!("a page"),
+        }
+    };
+    let records = [&good[..], b"", b"of another version", &good];
+    assert_eq!(page(7, &records, 0), (3, vec![(3, 4), (4, 7)], false, 2));
+    assert_eq!(page(7, &records[1..3], 1), (5, vec![], true, 2), "it goes on behind them");
+    assert_eq!(page(5, &records[1..3], 0), (3, vec![], false, 2), "nothing of ours was missed");
 }
 
 #[test]
