@@ -76,14 +76,25 @@ impl Wanted {
         }
     }
 
-    /// Those for which `keep` says no are wanted no more.
+    /// Those for which `keep` says no are wanted no more. What the broker was never asked for is forgotten
+    /// at once: while nothing can be asked, its turn does not come.
     pub fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
-        for (name, topic) in &mut self.topics {
-            if topic.wanted && !keep(name) {
-                topic.wanted = false;
-                self.wanted -= 1;
-                self.due.push_back(name.clone());
+        let Self { topics, due, wanted, .. } = self;
+        let before = topics.len();
+        topics.retain(|name, topic| {
+            if !topic.wanted || keep(name) {
+                return true;
             }
+            topic.wanted = false;
+            *wanted -= 1;
+            let is_asked = !matches!(topic.stage, Stage::Unsubscribed | Stage::Denied);
+            if is_asked {
+                due.push_back(name.clone());
+            }
+            is_asked
+        });
+        if topics.len() < before {
+            due.retain(|name| topics.contains_key(name));
         }
     }
 
@@ -370,6 +381,22 @@ mod tests {
         assert_eq!(names(next(&mut set, 9)), (false, all(&["a"])));
         assert!(set.wants(b"b") && !set.wants(b"a"));
     }
+
+    #[test]
+    fn what_comes_and_goes_while_nothing_can_be_asked_leaves_nothing() {
+        let mut set = Wanted::default();
+        set.want(b"stays", true);
+        for n in 0..100 {
+            set.want(format!("a{n}").as_bytes(), true);
+            set.retain(&mut |name| name == b"stays");
+        }
+        assert_eq!((set.topics.len(), set.due.len(), set.wanted()), (1, 1, 1));
+        assert_eq!(names(next(&mut set, 9)), (true, all(&["stays"])));
+        assert!(!set.is_level());
+        set.acknowledged(b"stays", true);
+        assert!(set.is_level());
+    }
+
     #[test]
     fn what_must_not_be_together_is_not() {
         let mut set = Wanted::default();
