@@ -306,7 +306,10 @@ impl Hub {
     pub(super) fn has_missed(&mut self) {
         // An heir may have missed that it is the gateway now.
         let is_holder = self.bus.as_ref().is_some_and(Bus::is_gateway);
-        self.far.handed |= is_holder && matches!(self.far.role, Role::Heir(_));
+        if let Role::Heir(heir) = &mut self.far.role {
+            self.far.handed |= is_holder;
+            heir.heard.lose();
+        }
         if self.far.gateway.is_some() {
             self.ask_all();
             self.tell_untold();

@@ -70,7 +70,6 @@ impl HeardTwice {
         let name = (message.origin, message.sequence);
         match self.places.remove(&name).and_then(|place| self.kept.remove(&place)) {
             Some((_, _, bytes)) => self.bytes -= bytes.len(),
-            None if self.has_lost => {}
             None if self.passed.len() == MOST_NAMES => {
                 (self.has_lost, self.passed) = (true, HashSet::new());
             }
@@ -83,6 +82,12 @@ impl HeardTwice {
         if let Ok(message) = Envelope::decode(bytes) {
             self.pass(&message);
         }
+    }
+
+    /// Some of the ring was missed: what is kept may have been there, and so may what comes.
+    pub fn lose(&mut self) {
+        (self.kept, self.places, self.bytes) = (BTreeMap::new(), HashMap::new(), 0);
+        self.has_lost = true;
     }
 
     /// What is not in the ring, and whether something is missing.
@@ -142,6 +147,18 @@ mod tests {
         // By the connection after that.
         assert!(heard.came_before(&bytes(3, 1, 1)) && !heard.came_before(&bytes(3, 1, 1)));
         assert!(!heard.came_before(&bytes(3, 2, 1)));
+    }
+
+    #[test]
+    fn who_has_missed_a_part_of_the_ring_hears_nothing_twice() {
+        let mut heard = HeardTwice::new(OWN);
+        pass(&mut heard, &bytes(2, 0, 1));
+        heard.keep(0, bytes(2, 1, 1));
+        heard.lose();
+        heard.keep(0, bytes(2, 2, 1));
+        pass(&mut heard, &bytes(2, 3, 1));
+        assert_eq!(heard.take(), (vec![], true));
+        assert!([0, 3].iter().all(|&n| heard.came_before(&bytes(2, n, 1))));
     }
 
     #[test]
