@@ -10,7 +10,7 @@
 //! Whether a copy is as new as what it is of is the caller's to know: a row has a mark of the
 //! caller's, 0 in a row that is new.
 
-use super::cells::Half;
+use super::cells::{Cell, Half};
 use super::lock::Slot;
 use super::parts::Parts;
 use super::publish::about;
@@ -33,7 +33,8 @@ pub enum Placed {
 }
 
 impl Parts<'_> {
-    /// Begins a copy anew: what it has is dropped, its next message is the one after `at`.
+    /// Begins a copy anew: what it has is dropped, its next message is the one after `at`. A copy that has
+    /// had `at` stays: who has read more of it would be told that this was another history's.
     pub(super) fn begin_copy(
         &self,
         topic: &Topic<'_>,
@@ -45,6 +46,7 @@ impl Parts<'_> {
             return Err(HistoryError::Stale);
         }
         let row = match self.find(topic.name) {
+            Some(row) if self.has_had(row, at) => return Ok(()),
             Some(row) => row,
             None => {
                 self.make_room(row_cells(topic.name.len()), 0, now, random)?;
@@ -60,6 +62,11 @@ impl Parts<'_> {
         self.lock.end(Slot::Own);
         self.touch(row, self.is_busy(row));
         Ok(())
+    }
+
+    fn has_had(&self, row: Cell, at: Position) -> bool {
+        let top = self.top(Some(row));
+        top.epoch == at.epoch && top.offset >= at.offset
     }
 
     /// Appends a message that is at `at` where it comes from, if it follows.
@@ -78,7 +85,7 @@ impl Parts<'_> {
         let Some(row) = self.find(topic.name) else { return Ok(Placed::Gap) };
         let top = self.top(Some(row));
         let is_first = top == Position::NOWHERE && before == 0;
-        if at.epoch == top.epoch && at.offset <= top.offset {
+        if self.has_had(row, at) {
             return Ok(Placed::Known);
         }
         if !is_first && (at.epoch != top.epoch || before != top.offset) {

@@ -299,6 +299,12 @@ fn a_copy_takes_what_follows_and_reads_as_any_history() {
     assert_eq!(read(From::After(at(8, 20))), Ok((at(8, 21), vec![21])));
     assert_eq!(read(From::After(at(7, 5))), Err(Gap::Epoch));
     assert_eq!(read(From::Newest(9)), Ok((at(8, 21), vec![21])));
+    // A piece that was asked for before: nothing that has been there goes.
+    zone.begin_copy(&topic, at(8, 20), 10).unwrap();
+    assert_eq!(
+        (read(From::After(at(8, 21))), place(8, 21)),
+        (Ok((at(8, 21), vec![])), Placed::Known)
+    );
     // With gaps between offsets.
     assert_eq!((after(8, 30, 22), after(8, 30, 21)), (Placed::Gap, Placed::Appended));
     assert_eq!((after(8, 40, 30), after(8, 50, 40)), (Placed::Appended, Placed::Appended));
