@@ -65,16 +65,20 @@ const FREE_EVERY: u64 = 1000;
 const MAX_HEAD: usize = 512;
 
 /// Makes the zone and the wake-ups, before so many workers are forked.
-pub fn prepare(workers: usize) -> bool {
+pub fn prepare(workers: usize, brokers: usize) -> bool {
     let Some(words) = zone::HUB.memory() else { return true };
     // Fresh memory is zero, and no zone.
     if let Ok(zone) = Zone::attach(words) {
         zone.gateway().load();
+        zone.gateway().set_brokers(brokers);
         return wake::prepare(zone.directory().capacity().into(), true);
     }
     // Eight generations of them, seven of which still drain.
     match Zone::init(words, (8 * workers).clamp(ROWS, MAX_ROWS), node()) {
-        Ok(zone) => wake::prepare(zone.directory().capacity().into(), false),
+        Ok(zone) => {
+            zone.gateway().set_brokers(brokers);
+            wake::prepare(zone.directory().capacity().into(), false)
+        }
         Err(err) => {
             log::alert(&format!("websocket: {err} for {workers} workers"));
             false

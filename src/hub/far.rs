@@ -87,9 +87,10 @@ impl Far {
         }
     }
 
-    /// What is listened for here is to be told anew.
+    /// What is listened for here is to be told anew, in a worker of a configuration without brokers, too:
+    /// who asks is of a newer one.
     pub fn ask(&mut self) {
-        self.asked = self.is_used();
+        self.asked = true;
     }
 
     /// A message was read in the ring, or comes from here.

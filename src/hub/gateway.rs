@@ -206,7 +206,7 @@ impl Gateway {
                     Action::Heard(node) if n == 0 => place.heard(node, now),
                     action => {
                         let Some(histories) = histories else { continue };
-                        came.extend(about_histories(link, action, histories).map(Came::News));
+                        came.extend(about_histories(n, link, action, histories).map(Came::News));
                     }
                 }
             }
@@ -290,14 +290,17 @@ impl Gateway {
     }
 }
 
-/// What a broker says of the histories that it keeps.
+/// What the `n`th broker says of the histories that it keeps. Those that another keeps now, or this
+/// machine, as a newer configuration says, are not its any more.
 fn about_histories(
+    n: usize,
     link: &mut Link,
     action: Action,
     histories: &Histories,
 ) -> impl Iterator<Item = News> {
+    let is_its = |topic: &[u8]| histories.keeper(topic) == Some(n);
     let news = link.with_copies(|copies, broker| match action {
-        Action::Follows(topic) => {
+        Action::Follows(topic) if is_its(&topic) => {
             copies.follows(&topic, broker, histories);
             Vec::new()
         }
@@ -305,11 +308,15 @@ fn about_histories(
             copies.lapse(&topic, histories);
             Vec::new()
         }
-        Action::Page { topic, page } => copies.page(&topic, page, broker, histories),
-        Action::Stored { topic, epoch, message } => {
+        Action::Page { topic, page } if is_its(&topic) => {
+            copies.page(&topic, page, broker, histories)
+        }
+        Action::Stored { topic, epoch, message } if is_its(&topic) => {
             Vec::from_iter(copies.stored(&topic, epoch, &message, broker, histories))
         }
-        Action::Dropped { topic, at } => Vec::from_iter(copies.dropped(&topic, at, histories)),
+        Action::Dropped { topic, at } if is_its(&topic) => {
+            Vec::from_iter(copies.dropped(&topic, at, histories))
+        }
         Action::Kept { ticket, outcome } => Vec::from_iter(copies.kept(ticket, outcome)),
         _ => Vec::new(),
     });

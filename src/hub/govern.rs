@@ -63,14 +63,6 @@ fn target_of(message: &Envelope<'_>, bus: &Bus) -> Option<Target> {
 }
 
 impl Hub {
-    /// Histories are told how it stands with brokers.
-    pub(super) fn watch_brokers(&mut self) {
-        let Hub { local, bus: Some(bus), far } = self else { return };
-        if let Some(histories) = &mut local.histories {
-            histories.watch(bus.place(), far.configured.len());
-        }
-    }
-
     /// Somebody must talk to the brokers: this worker, if nobody does, or after who does now. Whether
     /// this worker may not quit yet.
     pub(super) fn govern(&mut self) -> bool {

@@ -8,11 +8,11 @@ use ws_hub::history::{
     Position, Published, Record, Rule, Rules, Stats, Topic,
 };
 use ws_hub::json::CursorText;
-use ws_hub::{ConnId, Counter, TopicHash};
+use ws_hub::{ConnId, Counter, TopicHash, Zone};
 
 use super::error::Error;
 use super::reach::Reach;
-use crate::ngx::zone::HISTORY;
+use crate::ngx::zone::{HISTORY, HUB};
 use crate::ngx::{clock, log, process};
 use crate::session::{random, stats};
 
@@ -27,9 +27,8 @@ pub struct Histories {
     rules: Rules,
     /// A message with the id before it, used again and again.
     joined: Vec<u8>,
-    /// How it stands with the brokers, and how many there are.
+    /// How it stands with the brokers, and how many there are now.
     place: Option<Gateway<'static>>,
-    brokers: usize,
 }
 
 /// A message for a history.
@@ -82,14 +81,32 @@ fn owner() -> Owner {
     }
 }
 
+/// Which of so many brokers a topic with such flags goes by.
+fn by_flags(flags: u32, brokers: usize) -> Option<usize> {
+    let broker = match Reach::of(flags) {
+        Reach::First => 0,
+        Reach::Broker(n) => n,
+        Reach::Here => return None,
+    };
+    (broker < brokers).then_some(broker)
+}
+
 /// Makes the memory, or finds it again, and sets what holds from now on, in the master.
-pub fn prepare(rules: &[Rule]) -> bool {
+pub fn prepare(rules: &[Rule], brokers: usize) -> bool {
     let Some(words) = HISTORY.memory() else { return true };
     let store = match History::attach(words, owner()) {
         Some(store) => Ok(store),
         None => History::init(words, owner()),
     };
-    match store.and_then(|store| store.set_rules(rules, clock::wall_ms())) {
+    let set = |store: History<'static>| {
+        store.set_rules(rules, clock::wall_ms())?;
+        let mut rules = Rules::default();
+        store.refresh(&mut rules);
+        let flags = |name: &[u8]| rules.find(name).map_or(0, |rule| rule.flags);
+        store.drop_copies(|name| by_flags(flags(name), brokers).is_none());
+        Ok(())
+    };
+    match store.and_then(set) {
         Ok(()) => true,
         Err(err) => {
             log::alert(&format!("websocket: {err}"));
@@ -114,7 +131,10 @@ impl Histories {
     pub fn attach() -> Option<Histories> {
         let store = History::attach(HISTORY.memory()?, owner())?;
         let (rules, joined) = (Rules::default(), Vec::new());
-        let mut histories = Histories { store, rules, joined, place: None, brokers: 0 };
+        // Also where this worker has no seat: what a broker keeps is not its to store.
+        let zone = HUB.memory().and_then(|words| Zone::attach(words).ok());
+        let place = zone.map(|zone| zone.gateway());
+        let mut histories = Histories { store, rules, joined, place };
         histories.refresh();
         Some(histories)
     }
@@ -140,19 +160,13 @@ impl Histories {
         self.rules.any(|rule| rule.flags & flag != 0)
     }
 
-    /// There are so many brokers; how it stands with them is told there.
-    pub fn watch(&mut self, place: Gateway<'static>, brokers: usize) {
-        (self.place, self.brokers) = (Some(place), brokers);
+    fn brokers(&self) -> usize {
+        self.place.map_or(0, |place| place.brokers())
     }
 
     /// Which broker a topic goes by.
     pub fn broker_of(&self, name: &[u8]) -> Option<usize> {
-        let broker = match Reach::of(self.flags(name)) {
-            Reach::First => 0,
-            Reach::Broker(n) => n,
-            Reach::Here => return None,
-        };
-        (broker < self.brokers).then_some(broker)
+        by_flags(self.flags(name), self.brokers())
     }
 
     /// Which broker keeps a topic's history, if one does: what is here is a copy then.
@@ -162,7 +176,7 @@ impl Histories {
 
     /// Whether a broker keeps any history.
     pub fn keeps_far(&self) -> bool {
-        self.brokers > 0
+        self.brokers() > 0
             && self.rules.any(|rule| rule.limits.is_some() && Reach::of(rule.flags) != Reach::Here)
     }
 

@@ -73,8 +73,9 @@ pub(super) fn with<R>(work: impl FnOnce(&mut Hub) -> Result<R, Error>) -> Result
 /// Before so many workers are forked: whatever they all share, what holds for topics now,
 /// and the way to other machines.
 pub fn prepare(workers: usize, rules: &[Rule], brokers: Vec<Rc<Configured>>) -> bool {
+    let count = brokers.len();
     configure(brokers);
-    bus::prepare(workers) && history::prepare(rules)
+    bus::prepare(workers, count) && history::prepare(rules, count)
 }
 
 /// In a worker that has just been forked. What is called there again does nothing.
@@ -90,9 +91,7 @@ pub fn start() {
         }
         let far = Far::new(turn);
         let is_far = far.is_used();
-        let mut hub = Hub { local: Local::new(Histories::attach()), bus, far };
-        hub.watch_brokers();
-        HUB.set(Some(hub));
+        HUB.set(Some(Hub { local: Local::new(Histories::attach()), bus, far }));
         drain();
         watch::next(look);
         tidy();
@@ -173,7 +172,6 @@ fn try_to_join() {
             bus.counted(topic, 0, subscribers);
         }
         hub.bus = Some(bus);
-        hub.watch_brokers();
         hub.far.ask();
         hub.go_on();
         hub.local.look_at_all();

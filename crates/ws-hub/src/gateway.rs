@@ -27,6 +27,8 @@ pub struct Gateway<'m> {
     /// How many configurations there were, and one more than that of the holder.
     loaded: &'m Word,
     held_by: &'m Word,
+    /// How many brokers the newest configuration has.
+    count: &'m Word,
     /// Of each broker its term, and in the high half since when it is away, in tenths of a second
     /// and never 0; 0: it is there.
     brokers: &'m [Word],
@@ -36,17 +38,27 @@ pub struct Gateway<'m> {
 
 impl<'m> Gateway<'m> {
     /// Words of the part.
-    pub(crate) const WORDS: usize = 4 + BROKERS + NODES;
+    pub(crate) const WORDS: usize = 5 + BROKERS + NODES;
 
     pub(crate) fn new(directory: Directory<'m>, words: &'m [Word]) -> Self {
-        let (brokers, nodes) = words[4..].split_at(BROKERS);
-        let [holder, heir, loaded, held_by] = [0, 1, 2, 3].map(|n| &words[n]);
-        Self { directory, holder, heir, loaded, held_by, brokers, nodes }
+        let (brokers, nodes) = words[5..].split_at(BROKERS);
+        let [holder, heir, loaded, held_by, count] = [0, 1, 2, 3, 4].map(|n| &words[n]);
+        Self { directory, holder, heir, loaded, held_by, count, brokers, nodes }
     }
 
     /// Another configuration has been loaded.
     pub fn load(&self) {
         self.loaded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The newest configuration has so many brokers.
+    pub fn set_brokers(&self, count: usize) {
+        self.count.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many brokers it has: workers of older ones follow it, as they follow its topics' rules.
+    pub fn brokers(&self) -> usize {
+        self.count.load(Ordering::Relaxed) as usize
     }
 
     /// The number of the newest configuration.
@@ -274,6 +286,8 @@ mod tests {
         assert_eq!((place.term(1), place.away(1, 5000)), (7, None));
         place.set_broker(BROKERS, 7, None);
         assert_eq!((place.term(BROKERS), place.term(0)), (0, 0));
+        place.set_brokers(2);
+        assert_eq!((place.brokers(), place.loaded(), place.holder()), (2, 0, None));
     }
 
     #[test]

@@ -73,8 +73,9 @@ pub use types::{
     POSITION_MS,
 };
 
+use cells::Cell;
 use lock::Slot;
-use parts::{Parts, EVICTED, FORGOTTEN, KILLED, TOPICS};
+use parts::{Parts, EPOCH, EVICTED, FORGOTTEN, KILLED, TOPICS};
 
 /// Buckets of topics that are swept in one go.
 const SWEEP: usize = 64;
@@ -296,17 +297,34 @@ impl<'m> History<'m> {
         let random = self.owner.random;
         self.hold().replace_rules(&bytes, now, random)?;
         let rules = Rules::new(0, rules.to_vec());
+        self.remove_all(|_, _, name| rules.topic(name).is_none());
+        Ok(())
+    }
+
+    /// Drops the copies of topics that are kept here from now on. What was published elsewhere is in no
+    /// history of this zone's, so no position in one is good any more for who was told it before.
+    pub fn drop_copies(&self, is_here: impl Fn(&[u8]) -> bool) {
+        self.remove_all(|held, row, name| {
+            let goes = held.is_copy(row) && is_here(name);
+            if goes {
+                held.commit(EPOCH, (self.owner.random)());
+            }
+            goes
+        });
+    }
+
+    /// Removes the topics that `goes` says yes to, some at a time.
+    fn remove_all(&self, mut goes: impl FnMut(&Held<'_>, Cell, &[u8]) -> bool) {
         let mut name = Vec::new();
         for buckets in self.parts.topics.chunks(SWEEP) {
             let held = self.hold();
             for bucket in buckets {
-                held.remove_if(bucket, random, |row| {
+                held.remove_if(bucket, self.owner.random, |row| {
                     held.name(row, &mut name);
-                    rules.topic(&name).is_none()
+                    goes(&held, row, &name)
                 });
             }
         }
-        Ok(())
     }
 
     /// Brings a copy of the rules up to date; whether they have changed. Costs one load if not.

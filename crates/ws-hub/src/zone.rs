@@ -21,7 +21,7 @@ use crate::standing::Standings;
 use crate::target::{Target, TopicHash};
 
 /// "wshub" and the version of the layout.
-const MAGIC: u64 = 0x0077_7368_7562_0006;
+const MAGIC: u64 = 0x0077_7368_7562_0007;
 /// Words of the header; head and tail of the ring lie on cache lines of their own.
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;

@@ -7,15 +7,18 @@
 //! A topic that is empty there has no epoch yet. Its copy stands at [`Position::NOWHERE`], and so
 //! does who reads it: the first message of whatever epoch begins follows on that.
 //!
+//! A copy never becomes a history of this machine's: its epoch is another's, who goes on in it. Where the
+//! topic is kept here from now on, it is dropped (`History::drop_copies`).
+//!
 //! Whether a copy is as new as what it is of is the caller's to know: a row has a mark of the
 //! caller's, 0 in a row that is new.
 
 use super::cells::{Cell, Half};
 use super::lock::Slot;
-use super::parts::Parts;
+use super::parts::{Parts, EPOCH};
 use super::publish::about;
 use super::record::Place;
-use super::row::{row_cells, EPOCH_OF, TOP, USED_AT};
+use super::row::{row_cells, EPOCH_OF, IS_COPY, TOP, USED_AT};
 use super::{HistoryError, Message, Position, Topic};
 
 /// In the second cell of a row.
@@ -53,8 +56,13 @@ impl Parts<'_> {
                 self.add_row(topic.name, at.epoch, now)
             }
         };
+        if self.cells.word(row, EPOCH_OF) == self.get(EPOCH) {
+            // It was a history of this machine's, whose positions are forgotten.
+            self.commit(EPOCH, random());
+        }
         self.lock.begin(Slot::Own, row);
         self.bury(row);
+        self.cells.set_half(self.more(row), IS_COPY, 1);
         self.set_limits(row, topic.limits);
         self.cells.set_word(row, EPOCH_OF, at.epoch);
         self.cells.set_word(row, TOP, at.offset);
@@ -62,6 +70,11 @@ impl Parts<'_> {
         self.lock.end(Slot::Own);
         self.touch(row, self.is_busy(row));
         Ok(())
+    }
+
+    /// Whether a topic is kept elsewhere.
+    pub(super) fn is_copy(&self, row: Cell) -> bool {
+        self.cells.half(self.more(row), IS_COPY) != 0
     }
 
     fn has_had(&self, row: Cell, at: Position) -> bool {

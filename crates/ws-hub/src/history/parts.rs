@@ -9,7 +9,7 @@ use super::HistoryError;
 use crate::memory::{Ordering, Word};
 
 /// "hist" and the version of the layout.
-const MAGIC: u64 = 0x6869_7374_0000_0002;
+const MAGIC: u64 = 0x6869_7374_0000_0003;
 const HEADER: usize = 32;
 const AT_MAGIC: usize = 0;
 const AT_LEN: usize = 1;

@@ -21,7 +21,8 @@ pub(super) const CELLS: Half = Half::low(7);
 /// Records that are not stubs.
 pub(super) const COUNT: Half = Half::high(7);
 
-/// Halves of the second cell, see [`Parts::more`].
+/// Halves of the second cell, see [`Parts::more`]: it is a copy (copy.rs); and the rest.
+pub(super) const IS_COPY: Half = Half::high(0);
 pub(super) const OLDER_USED: Half = Half::low(1);
 pub(super) const NEWER_USED: Half = Half::high(1);
 pub(super) const FIRST_STUB: Half = Half::low(2);

@@ -317,6 +317,32 @@ fn a_copy_takes_what_follows_and_reads_as_any_history() {
 }
 
 #[test]
+fn a_topic_that_is_kept_here_again_begins_anew() {
+    let words: Vec<Word> = (0..4800).map(|_| Word::new(0)).collect();
+    let zone = History::init(&words, ME).unwrap();
+    let limits = Limits { count: 9, ttl: 1000, bytes: 0 };
+    let topic = Topic { name: b"t", limits, generation: 0 };
+    let message = Message { data: b"x", flags: 0, key: None, subscribed: true };
+    let publish = || zone.publish(&topic, &message, 10).unwrap().position;
+    let (before, unused) = (publish(), zone.position(b"u"));
+    zone.begin_copy(&topic, Position { epoch: 7, offset: 40 }, 10).unwrap();
+    assert_eq!(
+        zone.place(&topic, Position { epoch: 7, offset: 41 }, 40, 10, &message),
+        Ok(Placed::Appended)
+    );
+    zone.drop_copies(|_| false);
+    assert_eq!(zone.position(b"t"), Position { epoch: 7, offset: 41 });
+    zone.drop_copies(|name| name == b"t");
+    let after = publish();
+    assert_eq!((before.offset, after.offset), (1, 1));
+    assert!(after.epoch != before.epoch && after.epoch != 7);
+    assert_ne!(zone.position(b"u").epoch, unused.epoch, "of any topic that was kept elsewhere");
+    zone.drop_copies(|_| true);
+    assert_eq!(zone.position(b"t"), after, "it is no copy");
+    check(zone.parts);
+}
+
+#[test]
 fn any_offset_of_a_long_copy_with_gaps_is_found() {
     let words: Vec<Word> = (0..48_000).map(|_| Word::new(0)).collect();
     let zone = History::init(&words, ME).unwrap();

@@ -1,0 +1,112 @@
+BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
+# A reload says otherwise who keeps a topic's history, a broker or the machine itself: workers of before, which still
+# serve, follow the newest configuration, too, and no history is taken for the other one.
+import json
+import os
+import re
+
+from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
+from lib.far import put, serve, up
+from lib.feed import Feed, position
+from lib.live import PORT, Cases, Tap, await_, equal
+from lib.peer import TEXT, Peer, frame
+
+skip_without(REDIS, "redis-server")
+
+tap = Tap()
+case = Cases()
+serve(case)
+DOOR = PORT + 10
+BROKER = """
+    websocket_broker main { server redis://127.0.0.1:%d; connect_timeout 1s; reconnect max=200ms; queue 1m retry=100ms; }
+"""
+KEPT = "websocket_shutdown_close off; websocket_topic h:* history=50 ttl=5m;"
+QUIET = re.compile(r"broker main .*: connection lost")
+case.handler("/publishes", """
+    local websocket = require "resty.websocket"
+    local ws = assert(websocket.accept())
+    for data in ws:messages() do
+        local n, sequence = websocket.publish(ngx.var.arg_t, data)
+        ws:send(tostring(n) .. " " .. tostring(sequence))
+    end
+""")
+
+
+def reload(ng, http):
+    """Until new workers serve."""
+    ng.write(http=http)
+    old = set(ng.workers())
+    ng.signal("HUP")
+    await_(lambda: set(ng.workers()) - old, "new workers")
+
+
+def history(ng, topic):
+    answer = json.loads(ask(ng, f"/topic?t={topic}")[1])
+    return [message["data"] for message in answer["messages"]], position(answer["cursor"])
+
+
+def case_of(http, number=0):
+    ng = machine(number, http, case.server, 1)
+    ng.start()
+    ngs.append(ng)
+    return ng
+
+
+def here_again():
+    """What a broker kept is kept here: it begins anew, and who was subscribed is told."""
+    ng = case_of(BROKER % DOOR + KEPT)
+    up([ng])
+    for n in range(3):
+        put(ng, "h:a", str(n))
+    feed = Feed(ng, "h:a")
+    before = position(feed.line()["cursor"])
+    reload(ng, KEPT)
+    await_(lambda: metric(ng, "broker_connected") == 0, "nobody talks to it")
+    cursor = position(put(ng, "h:a", "new"))
+    equal((cursor[1], cursor[0] != before[0]), (1, True))
+    equal(history(ng, "h:a"), (["new"], cursor))
+    equal(feed.line()["reason"], "epoch")
+    if position(feed.cursor)[1] == 0:
+        equal(feed.line()["data"], "new")
+    put(ng, "h:a", "newer")
+    equal(feed.line()["data"], "newer")
+    feed.close()
+
+
+def elsewhere_from_now_on():
+    """What was kept here a broker keeps: a worker of before has it store what it publishes."""
+    ng, other = case_of(KEPT), case_of(BROKER % DOOR + KEPT, 1)
+    old = put(ng, "h:b", "old")
+    peer = Peer(ng, "/publishes?t=h:b")
+    feed = Feed(other, "h:b")
+    feed.line()
+    reload(ng, BROKER % DOOR + KEPT)
+    up([ng, other])
+    peer.send(frame(TEXT, "by a worker of before"))
+    equal(peer.frame()[1].split()[1], b"nil")
+    equal(feed.line()["data"], "by a worker of before")
+    equal(history(ng, "h:b"), (["by a worker of before"], position(feed.cursor)))
+    equal(ask(ng, f"/topic?t=h:b&since={old}")[0], 410)
+    peer.close()
+    feed.close()
+
+
+redis, ngs = Redis(DOOR), []
+try:
+    for body in here_again, elsewhere_from_now_on:
+        def attempt(body=body):
+            del ngs[:]
+            try:
+                body()
+                for ng in ngs:
+                    equal(ng.stop(), 0)
+                    equal([line for line in ng.loud() if not QUIET.search(line)], [])
+            finally:
+                for ng in ngs:
+                    ng.kill()
+        name = body.__name__.replace("_", " ")
+        if os.environ.get("ONLY", name) in name:
+            tap.attempt(name, attempt)
+finally:
+    redis.kill()
+tap.done()
