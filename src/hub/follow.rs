@@ -183,7 +183,12 @@ impl Local {
                 None => Position { offset: 0, ..histories.position(&topic) },
             };
             if let Some((_, extra)) = self.topics.get_mut(&topic) {
-                extra.get_or_insert_default().at = keeps.then_some(at);
+                let extra = extra.get_or_insert_default();
+                extra.at = keeps.then_some(at);
+                if !keeps {
+                    // There is nothing to wait for any more.
+                    extra.special.values_mut().for_each(|special| special.waits = None);
+                }
             }
             if keeps {
                 self.due.push(topic.into());
@@ -195,6 +200,7 @@ impl Local {
     /// the history and the doorbell, or the bell been missed.
     pub(super) fn look_at_all(&mut self) {
         let all = self.topics.totals().topics;
+        self.looked_at = 0;
         self.look_at(all);
     }
 

@@ -16,11 +16,12 @@ skip_without(REDIS, "redis-server")
 tap = Tap()
 case = Cases()
 serve(case)
-DOOR = PORT + 10
+DOOR, NOBODY = PORT + 10, PORT + 11
 BROKER = """
     websocket_broker main { server redis://127.0.0.1:%d; connect_timeout 1s; reconnect max=200ms; queue 1m retry=100ms; }
 """
 KEPT = "websocket_shutdown_close off; websocket_topic h:* history=50 ttl=5m;"
+PLAIN = "websocket_shutdown_close off; websocket_topic other history=5;"
 QUIET = re.compile(r"broker main .*: connection lost")
 case.handler("/publishes", """
     local websocket = require "resty.websocket"
@@ -91,9 +92,23 @@ def elsewhere_from_now_on():
     feed.close()
 
 
+def plain_from_now_on():
+    """Who waits for a broker hears a topic that remembers nothing any more."""
+    home = case_of(KEPT)
+    cursor = put(home, "h:c", "x")
+    ng = case_of(BROKER % NOBODY + KEPT, 1)
+    feed = Feed(ng, "h:c", cursor)
+    line = feed.line()
+    equal((line["reason"], line["cursor"]), ("unavailable", cursor))
+    reload(ng, BROKER % NOBODY + PLAIN)
+    equal(ask(ng, "/topic?t=h:c", "POST", "plain")[0], 202)
+    equal(feed.line()["data"], "plain")
+    feed.close()
+
+
 redis, ngs = Redis(DOOR), []
 try:
-    for body in here_again, elsewhere_from_now_on:
+    for body in here_again, elsewhere_from_now_on, plain_from_now_on:
         def attempt(body=body):
             del ngs[:]
             try:
