@@ -154,7 +154,7 @@ pub fn publish_from_client(id: &ConnId, topics: &[Vec<u8>], text: bool, data: &[
         let Err(err) = publish(topic, &Publish::new(text, data)) else { continue };
         let code = match err {
             _ if err.is_too_large() => 1009,
-            Error::Overrun | Error::NoMemory | Error::History(_) => 1013,
+            Error::Overrun | Error::NoMemory | Error::History(_) | Error::BrokerUnavailable => 1013,
             _ => continue,
         };
         let told = close(id, code, &err.to_string());

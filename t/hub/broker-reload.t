@@ -1,15 +1,17 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # A reload says otherwise who keeps a topic's history, a broker or the machine itself: workers of before, which still
-# serve, follow the newest configuration, too, and no history is taken for the other one.
+# serve, follow the newest configuration, too, and no history is taken for the other one. And what
+# a client hears that publishes to a history whose broker is away.
 import json
 import os
 import re
+import struct
 
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
 from lib.far import put, serve, up
 from lib.feed import Feed, position
 from lib.live import PORT, Cases, Tap, await_, equal
-from lib.peer import TEXT, Peer, frame
+from lib.peer import CLOSE, TEXT, Peer, frame
 
 skip_without(REDIS, "redis-server")
 
@@ -23,6 +25,7 @@ BROKER = """
 KEPT = "websocket_shutdown_close off; websocket_topic h:* history=50 ttl=5m;"
 PLAIN = "websocket_shutdown_close off; websocket_topic other history=5;"
 QUIET = re.compile(r"broker main .*: connection lost")
+case.server += "location = /chat { websocket_subscribe $arg_t; websocket_publish_from_client on; }\n"
 case.handler("/publishes", """
     local websocket = require "resty.websocket"
     local ws = assert(websocket.accept())
@@ -106,9 +109,19 @@ def plain_from_now_on():
     feed.close()
 
 
+def a_client_is_told():
+    """What a client publishes and nobody stores ends its connection: 1013."""
+    ng = case_of(BROKER % NOBODY + KEPT)
+    await_(lambda: ask(ng, "/confirm?t=h:d&data=x&confirm=no")[1].startswith("nil"), "it is away")
+    peer = Peer(ng, "/chat?t=h:d")
+    peer.send(frame(TEXT, "x"))
+    equal(peer.frame(), (CLOSE, struct.pack(">H", 1013) + b"broker unavailable"))
+    peer.close()
+
+
 redis, ngs = Redis(DOOR), []
 try:
-    for body in here_again, elsewhere_from_now_on, plain_from_now_on:
+    for body in here_again, elsewhere_from_now_on, plain_from_now_on, a_client_is_told:
         def attempt(body=body):
             del ngs[:]
             try:
