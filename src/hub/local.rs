@@ -211,12 +211,14 @@ impl Local {
             if message.except == Some(entry.id) || is_seen {
                 return;
             }
+            // Nobody fills a mailbox: what it has no room for it says itself.
+            let is_filled = message.at.is_some() && matches!(entry.member, Member::Session(_));
             let delivery = match &entry.member {
-                Member::Session(session) if message.at.is_some() => session.offer(outgoing),
+                Member::Session(session) if is_filled => session.offer(outgoing),
                 Member::Session(session) => session.deliver(outgoing),
                 Member::Mailbox(queue) => queue.deliver(message.topic, outgoing.payload()),
             };
-            if message.at.is_some() && delivery == Delivery::Dropped {
+            if is_filled && delivery == Delivery::Dropped {
                 fallen.push(handle);
             } else {
                 delivered(delivery);

@@ -47,9 +47,9 @@ PROGRAM = """
 """
 
 
-def start(workers):
+def start(workers, http=""):
     program = PROGRAM.replace("@PUSH@", str(PUSH)).replace("@LOOP@", str(LOOP))
-    ng = Nginx(workers=workers, http="init_worker_by_lua_block {" + program + "}",
+    ng = Nginx(workers=workers, http=http + "init_worker_by_lua_block {" + program + "}",
                server=case.server)
     seen.clear()
     ng.start()
@@ -77,6 +77,10 @@ def close_all(clients):
 case.handler("/publish", """
     local websocket = require "resty.websocket"
     ngx.print(websocket.publish("websockets:@PUSH@:room", "from a request"))
+""".replace("@PUSH@", str(PUSH)))
+case.handler("/flood", """
+    local publish = require("resty.websocket").publish
+    for n = 1, 5000 do assert(publish("websockets:@PUSH@:room", "flood")) end
 """.replace("@PUSH@", str(PUSH)))
 case.handler("/burst", """
     for n = 1, 3000 do assert(room:broadcast("room", n) == 0) end
@@ -317,21 +321,35 @@ def failed_with_clients(ng):
     opens_again(ng)
 
 
+def overflown(ng):
+    """A context that has missed some hears what comes after them, of a topic that remembers too."""
+    client = Ws(ng, "room", PUSH)
+    ng.get("/flood")
+    await_(lambda: ng.loud(), "some are lost")
+    ng.get("/publish")
+    while (text := client.text()) != "from a request":
+        equal(text, "flood")
+    client.leave()
+
+
 def forgotten(ng):
     ng.get(f"/context?do=forgotten&port={LOOP}")
     with socket.socket() as s:
         assert s.connect_ex(("127.0.0.1", LOOP)), "the collector has not closed the port"
 
 
-for count, bodies in (2, (broadcast, publish, burst)), (1, (reloaded, handed_over, destroyed,
-                                                            forgotten, failed, failed_with_clients)):
-    ng = start(count)
+LOST = r"websockets: \d+ broadcasts lost"
+for count, bodies, http in ((2, (broadcast, publish, burst), ""),
+                            (1, (reloaded, handed_over, destroyed, forgotten, failed, failed_with_clients), ""),
+                            (1, (overflown,), "websocket_topic * history=10; websocket_send_buffer 4m;")):
+    ng = start(count, http)
     try:
         for body in bodies:
             def attempt(body=body):
                 body(ng)
                 await_(lambda: ng.sessions() == 0, "all sessions end")
-                loud = ng.loud("on purpose|could not create context" if "failed" in body.__name__ else None)
+                loud = ng.loud("on purpose|could not create context" if "failed" in body.__name__
+                               else LOST if body is overflown else None)
                 assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
             tap.attempt(f"{count} workers: {body.__name__.replace('_', ' ')}", attempt)
 
