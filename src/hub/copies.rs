@@ -18,7 +18,8 @@ use super::history::{Histories, Item};
 use crate::ngx::clock;
 use crate::session::random;
 
-/// So long a topic that was asked for is followed though nobody subscribes it, in milliseconds.
+/// So long a topic that was asked for is followed though nobody subscribes it, in milliseconds: longer than
+/// who asks waits.
 const LINGER: u64 = 10_000;
 
 /// Pieces of a history more than it may have messages.
@@ -40,8 +41,8 @@ pub struct Copies {
     followed: HashSet<Box<[u8]>>,
     /// Those of them that are being read, and how many pieces more may come of each.
     reading: HashMap<Box<[u8]>, u32>,
-    /// Who waits until a copy is up to date.
-    waiting: HashMap<Box<[u8]>, Vec<ConnId>>,
+    /// Who waits until a copy is up to date, and since when.
+    waiting: HashMap<Box<[u8]>, Vec<(ConnId, u64)>>,
     /// When topics were asked for last.
     asked: HashMap<Box<[u8]>, u64>,
     /// Who waits for what becomes of a message.
@@ -103,7 +104,8 @@ impl Copies {
             self.read(topic, broker, histories);
         }
         if is_asked {
-            self.waiting.entry(topic.into()).or_default().push(id);
+            let waiting = self.waiting.entry(topic.into()).or_default();
+            waiting.push((id, clock::now_ms()));
         }
         broker.follow(topic);
         None
@@ -129,6 +131,13 @@ impl Copies {
     /// it is from now on.
     pub fn keeps(&mut self, topic: &[u8], is_subscribed: bool, histories: &Histories) -> bool {
         let now = clock::now_ms();
+        if let Some(waiting) = self.waiting.get_mut(topic) {
+            // However long the broker does not answer.
+            waiting.retain(|(_, since)| now < since + LINGER);
+            if waiting.is_empty() {
+                self.waiting.remove(topic);
+            }
+        }
         let is_asked = self.asked.get(topic).is_some_and(|at| now < at + LINGER);
         if is_subscribed || is_asked || self.waiting.contains_key(topic) {
             return true;
@@ -188,7 +197,7 @@ impl Copies {
 
     fn answer(&mut self, topic: &[u8], answer: &[u8]) -> Vec<News> {
         let waiting = self.waiting.remove(topic).unwrap_or_default();
-        waiting.into_iter().map(|id| News::Answer(id, answer.to_vec())).collect()
+        waiting.into_iter().map(|(id, _)| News::Answer(id, answer.to_vec())).collect()
     }
 
     /// A message has come.

@@ -285,6 +285,16 @@ def denied():
     feed.close()
 
 
+def given_up():
+    """What was asked for while nothing comes is given up with who has asked."""
+    shim.mode = "stuck"
+    assert ask(ngs[0], "/topic?t=h:given-up")[0] in (503, 504)
+    equal(metric(ngs[0], "broker_connected"), 0)
+    await_(lambda: metric(ngs[0], 'broker_topics{state="wanted"}') == 0, "nothing is wanted")
+    shim.mode = "open"
+    up()
+
+
 def lies():
     """A history without end is read as far as it may be long, and no further."""
     for epochs in 1, 2:
@@ -328,6 +338,7 @@ try:
             ("it evicts", evicts, True),
             ("a machine is behind what a client has had", ahead, None),
             ("a user may do less", denied, None),
+            ("who has asked has gone", given_up, None),
             ("it lies", lies, None)):
         if os.environ.get("ONLY", name) in name:
             tap.attempt(name, body if told == [None] else lambda: over(body, bool(told)))
