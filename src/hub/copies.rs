@@ -147,6 +147,14 @@ impl Copies {
         false
     }
 
+    /// Takes those who wait, each with the topic whose copy it waits for.
+    pub fn take_waiting(&mut self) -> impl Iterator<Item = (Box<[u8]>, ConnId)> {
+        let of = |(topic, ids): (Box<[u8]>, Vec<(ConnId, u64)>)| {
+            ids.into_iter().map(move |(id, _)| (topic.clone(), id))
+        };
+        std::mem::take(&mut self.waiting).into_iter().flat_map(of)
+    }
+
     /// The broker has acknowledged that a topic is followed.
     pub fn follows(&mut self, topic: &[u8], broker: &mut dyn Broker, histories: &Histories) {
         self.followed.insert(topic.into());

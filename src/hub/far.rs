@@ -115,7 +115,7 @@ impl Far {
     }
 
     /// What has come for this worker alone after it has handed over goes to the next one.
-    fn forward(&mut self, message: &Envelope<'_>) {
+    pub(super) fn forward(&mut self, message: &Envelope<'_>) {
         let is_errand = matches!(message.kind, Kind::Errand { .. });
         let is_for_one = matches!(
             message.kind,

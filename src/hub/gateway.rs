@@ -265,6 +265,11 @@ impl Gateway {
         self.soon();
     }
 
+    /// Takes those who wait for a copy to be up to date: the next gateway sees to that.
+    pub fn take_waiting(&mut self) -> Vec<(Box<[u8]>, ConnId)> {
+        self.links.iter_mut().flat_map(|link| link.copies.take_waiting()).collect()
+    }
+
     /// The same in a worker that has handed over: it only waits for what it has sent. Whether that
     /// has been answered.
     pub fn turn_as_leaving(&mut self) -> (Vec<Came>, bool) {

@@ -2,7 +2,7 @@
 //! through it, and what each worker tells it of the topics that are listened for.
 
 use ws_hub::broker::{encode_outcome, Unkept};
-use ws_hub::envelope::{Kind, Origin, Stored, Topics, Type};
+use ws_hub::envelope::{Errand, Kind, Origin, Stored, Topics, Type};
 use ws_hub::history::Position;
 use ws_hub::{ConnId, Counter, Envelope, Target, TopicHash};
 
@@ -148,6 +148,11 @@ impl Hub {
             wake_heir(bus);
         }
         self.far.role = Role::Leaving(clock::now_ms() + PATIENCE);
+        let waiting = self.far.gateway.as_mut().map(Gateway::take_waiting).unwrap_or_default();
+        for (topic, id) in waiting {
+            let kind = Kind::Errand { topic: &topic, errand: Errand::Fetch, key: &[], id };
+            self.far.forward(&plain(kind));
+        }
         self.turn();
     }
 

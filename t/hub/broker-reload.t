@@ -6,12 +6,14 @@ import json
 import os
 import re
 import struct
+import threading
 
 from lib.brokers import REDIS, Redis, ask, machine, metric, skip_without
 from lib.far import put, serve, up
 from lib.feed import Feed, position
 from lib.live import PORT, Cases, Tap, await_, equal
 from lib.peer import CLOSE, TEXT, Peer, frame
+from lib.shim import Liar
 
 skip_without(REDIS, "redis-server")
 
@@ -119,9 +121,42 @@ def a_client_is_told():
     peer.close()
 
 
+class Slow(Liar):
+    """An empty Redis that answers the first script when it may."""
+
+    def __init__(self, port):
+        self.may = threading.Event()
+        super().__init__(port)
+
+    def answer(self, verb, *words):
+        if verb != b"EVALSHA":
+            return super().answer(verb, *words)
+        self.reads += 1
+        if self.reads == 1:
+            self.may.wait()
+        return b"*0\r\n"
+
+
+def handed_over():
+    """Who waits for a history as another worker takes the broker over is answered by that one."""
+    slow = Slow(NOBODY)
+    ng = case_of(BROKER % NOBODY + KEPT)
+    up([ng])
+    answers = []
+    waits = threading.Thread(target=lambda: answers.append(ask(ng, "/topic?t=h:e")))
+    waits.start()
+    await_(lambda: slow.reads == 1, "it is read")
+    reload(ng, BROKER % NOBODY + KEPT)
+    waits.join()
+    equal([(status, json.loads(text).get("messages")) for status, text in answers], [(200, [])])
+    slow.may.set()
+    slow.door.shutdown(2)
+    slow.door.close()
+
+
 redis, ngs = Redis(DOOR), []
 try:
-    for body in here_again, elsewhere_from_now_on, plain_from_now_on, a_client_is_told:
+    for body in here_again, elsewhere_from_now_on, plain_from_now_on, a_client_is_told, handed_over:
         def attempt(body=body):
             del ngs[:]
             try:
