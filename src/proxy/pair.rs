@@ -288,8 +288,10 @@ impl Pair {
             self.leg.info("websocket client took nothing in time");
             self.client.shutdown();
         }
-        // As `stuck_for`.
-        upstream.driver.flush(&self.leg, None);
+        if upstream.driver.conn.buffered() > 0 {
+            // As `stuck_for`.
+            upstream.driver.flush(&self.leg, None);
+        }
         let conn = &mut upstream.driver.conn;
         let waits = conn.buffered() > 0 && conn.end().is_none();
         if waits && now.saturating_sub(conn.last_out()) >= self.limits.stuck {

@@ -133,7 +133,7 @@ impl Session {
     /// of the kernel: what this very turn has queued has waited for nobody.
     pub fn stuck_for(&self) -> Option<u64> {
         let mut io = self.io.borrow_mut();
-        if self.link.is_open() {
+        if self.link.is_open() && io.driver.conn.buffered() > 0 {
             self.flush_now(&mut io);
         }
         let waits = io.driver.conn.buffered() > 0 && io.driver.conn.end().is_none();
