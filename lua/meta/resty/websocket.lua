@@ -13,8 +13,8 @@ local M = {}
 
 ---Settings of permessage-deflate (RFC 7692).
 ---@class resty.websocket.Compression
----@field level? integer 1 to 9
----@field threshold? resty.websocket.size smaller messages go as they are
+---@field level? integer 1 to 9, 6 by default
+---@field threshold? integer bytes; smaller messages go as they are, those below 256 by default
 ---@field server_no_context_takeover? boolean
 ---@field client_no_context_takeover? boolean
 ---@field server_max_window_bits? integer 8 to 15
