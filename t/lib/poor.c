@@ -1,5 +1,5 @@
 /*
- * No memory for anything of 16 KiB and more, while the first byte of the file that POOR names is not 0;
+ * No memory for anything of 16 KiB and more, while the first byte of the file that STATE names is not 0;
  * the byte behind it says whether a request has failed since. Other processes map that file too. Loaded
  * by LD_PRELOAD (t/operations/no-memory.t).
  */
@@ -22,7 +22,7 @@ static volatile char *state;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *path = getenv("POOR");
+    const char *path = getenv("STATE");
     int fd = path ? open(path, O_RDWR) : -1;
 
     if (fd >= 0) {

@@ -1,6 +1,6 @@
 /*
  * TLS whose reads wait for the kernel to take something, as they do where a peer has asked for an answer
- * to its handshake and reads nothing. In the file that WANTS names: after so many reads that go well,
+ * to its handshake and reads nothing. In the file that STATE names: after so many reads that go well,
  * so many answer SSL_ERROR_WANT_WRITE, and how many have. Other processes map that file too. Loaded by
  * LD_PRELOAD (t/server/tls-waits.t).
  */
@@ -19,7 +19,7 @@ static const void *waits;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *path = getenv("WANTS");
+    const char *path = getenv("STATE");
     int fd = path ? open(path, O_RDWR) : -1;
 
     if (fd >= 0) {

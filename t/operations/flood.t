@@ -1,11 +1,10 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # A peer that sends without end and faster than it is read (t/lib/flood.c): in whatever loop that is,
 # others have their turn in between.
-import os
-import subprocess
 
-from lib.live import REPO, Cases, Nginx, Tap, await_, equal
+from lib.live import Cases, Tap, await_, equal
 from lib.peer import PING, Peer, frame
+from lib.preload import Library, Preloaded
 
 case = Cases()
 case.handler("/flood-frames", """
@@ -26,21 +25,11 @@ case.handler("/flood-sleeps", """
 case.server += "location = /flood-feed { websocket_subscribe room; websocket_publish_from_client on; }"
 
 tap = Tap()
-folder = f"{REPO}/build/test-flood-{os.getpid()}"
-os.makedirs(folder)
-subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", f"{folder}/flood.so",
-                f"{REPO}/t/lib/flood.c"], check=True)
-
-
-class Flooded(Nginx):
-    def command(self, *more):
-        return ["env", f"LD_PRELOAD={folder}/flood.so", *super().command(*more)]
-
-
+flood = Library("flood")
 try:
     for path in "/flood-frames", "/flood-messages", "/flood-sleeps", "/flood-feed":
         def others(path=path):
-            ng = Flooded(server=case.server)
+            ng = Preloaded(flood, server=case.server)
             try:
                 ng.start()
                 peer = Peer(ng, path)
@@ -56,5 +45,5 @@ try:
                 ng.kill()
         tap.attempt(f"{path}: others are served", others)
 finally:
-    subprocess.run(["rm", "-rf", folder], check=True)
+    flood.remove()
 tap.done()

@@ -7,13 +7,13 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import zlib
 
-from lib.live import PORT, REPO, Cases, Nginx, Tap, await_, equal
+from lib.live import PORT, Cases, Tap, await_, equal
 from lib.memory import CHECKED, SKIPPED
 from lib.peer import CLOSE, TEXT, Peer, frame
+from lib.preload import Library, Preloaded
 
 KIB, BINARY = 1024, 0x82
 case = Cases()
@@ -103,21 +103,6 @@ def deflated(data):
     return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)[:-4]
 
 
-class Poor(Nginx):
-    """nginx with t/lib/poor.c."""
-
-    def command(self, *more):
-        return ["env", f"LD_PRELOAD={folder}/poor.so", f"POOR={folder}/state",
-                *super().command(*more)]
-
-
-def state(offset, value=None):
-    """A byte of the shared file; with a value, sets it."""
-    with open(f"{folder}/state", "r+b", buffering=0) as file:
-        file.seek(offset)
-        return file.read(1) if value is None else file.write(value)
-
-
 def numbers(ng):
     answer = json.loads(ng.get("/status"))
     return answer["protocol_errors"].get("memory", 0), answer["connections_closed"].get("1011", 0)
@@ -135,15 +120,15 @@ def starved(ng, path, data, says, **more):
     echo(neighbours)
     worker, before = ng.children(), numbers(ng)
     peer = Peer(ng, path, **more)
-    state(1, b"\0")
-    state(0, b"\1")
+    poor[1] = 0
+    poor[0] = 1
     try:
         peer.send(data)
         says(peer)
         echo(neighbours)
-        equal(state(1), b"\1", "whether an allocation has failed")
+        equal(poor[1], 1, "whether an allocation has failed")
     finally:
-        state(0, b"\0")
+        poor[0] = 0
     peer.close()
     echo(neighbours)
     for neighbour in neighbours:
@@ -179,11 +164,11 @@ def refused(peer):
 
 
 def published(peer, feed="/feed"):
-    state(0, b"\0")
+    poor[0] = 0
     subscriber = Peer(ng, feed)
     if feed == "/lines":
         equal(subscriber.frame()[0], TEXT, "where it stands")
-    state(0, b"\1")
+    poor[0] = 1
     peer.send(WORD)
     closed_alone(subscriber)
     assert peer.report().startswith("1 | ")
@@ -196,19 +181,19 @@ def published_as_a_line(peer):
 
 def remembered(peer):
     """What there is no memory to read is told as what is gone, and the history goes on."""
-    state(0, b"\0")
+    poor[0] = 0
     ng.get("/keeps")
-    state(0, b"\1")
+    poor[0] = 1
     peer.send(WORD)
     equal(peer.report(), "nil | trimmed")
 
 
 def listed(peer):
     """Members for whose list there is no memory are counted."""
-    state(0, b"\0")
+    poor[0] = 0
     members = [peer] + [Peer(ng, f"/here?info={'i' * 1000}") for _ in range(30)]
     await_(lambda: ng.sessions() == len(members) + 2, "all are in")
-    state(0, b"\1")
+    poor[0] = 1
     watcher = Peer(ng, "/who")
     equal(watcher.frame()[0], TEXT, "where it stands")
     equal(json.loads(watcher.frame()[1]), {"topic": "here", "members": len(members) + 1})
@@ -236,9 +221,9 @@ def connected(peer):
 
 def passed(peer):
     """A message that a proxy has no memory to pass on, nor to show: neither side goes on without it."""
-    state(0, b"\0")
+    poor[0] = 0
     echo([peer])
-    state(0, b"\1")
+    poor[0] = 1
     peer.send(frame(BINARY, bytes(20 * KIB)))
     equal(peer.frame(), (CLOSE, b"\x03\xf3"))
     equal(peer.rest(), b"")
@@ -276,17 +261,11 @@ if CHECKED:
     print(f"1..0 # SKIP {SKIPPED}")
     sys.exit()
 tap = Tap()
-folder = f"{REPO}/build/test-no-memory-{os.getpid()}"
-os.makedirs(folder)
-subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-fno-builtin", "-Wall", "-o", f"{folder}/poor.so",
-                f"{REPO}/t/lib/poor.c"], check=True)
-with open(f"{folder}/state", "wb") as file:
-    file.write(b"\0\0")
-ng = Poor(server=case.server, http="websocket_history_zone 1m; websocket_topic kept history=10; "
+poor = Library("poor", 2)
+ng = Preloaded(poor, server=case.server, http="websocket_history_zone 1m; websocket_topic kept history=10; "
                                "websocket_topic many history=200; "
                                "websocket_topic here presence;")
-try:
-    ng.start()
+with ng.running(tap):
     for name, path, data, says, counted, more in CASES:
         def one(path=path, data=data, says=says, counted=counted, more=more):
             equal(starved(ng, path, data, says, **more), counted, "counted")
@@ -300,13 +279,13 @@ try:
         worker = ng.children()
         ng.get("/fills")
         equal(len(json.loads(ng.get("/many?limit=200"))["messages"]), 200)
-        state(0, b"\1")
+        poor[0] = 1
         try:
             ng.get("/many?limit=200")
         except AssertionError as refused:
             assert " 503 " in str(refused), refused
         finally:
-            state(0, b"\0")
+            poor[0] = 0
         equal(ng.children(), worker, "the worker")
     tap.attempt("many messages of a history, by HTTP", listed_by_http)
 
@@ -316,21 +295,13 @@ try:
         peer.send(frame(TEXT, text))
         window = zlib.decompressobj(-15)
         equal(window.decompress(peer.frame()[1] + b"\0\0\xff\xff"), b"first")
-        state(0, b"\1")
+        poor[0] = 1
         try:
             peer.signal()
             equal(peer.report(), "nil | no memory")
         finally:
-            state(0, b"\0")
+            poor[0] = 0
         peer.signal()
         equal(window.decompress(peer.frame()[1] + b"\0\0\xff\xff"), text)
         peer.close()
     tap.attempt("a compressed message that was not queued is none that a later one refers to", repacked)
-
-    def end():
-        equal(ng.stop(), 0, "exit code of nginx")
-    tap.attempt("nginx ends", end)
-finally:
-    ng.kill()
-    subprocess.run(["rm", "-rf", folder], check=True)
-tap.done()

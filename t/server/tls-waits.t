@@ -2,13 +2,12 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # TLS whose reads wait for the kernel to take something (t/lib/wants.c): nginx puts a handler of its own in
 # the place of the write event's then, and puts back later the one that it has saved, whoever has the
 # connection by then.
-import os
-import subprocess
 import sys
 
-from lib.live import PORT, REPO, Cases, Nginx, Tap, await_, equal
+from lib.live import PORT, Cases, Tap, await_, equal
 from lib.memory import CHECKED, SKIPPED
 from lib.peer import CLOSE, TEXT, Peer, context, frame
+from lib.preload import Library, Preloaded
 
 case = Cases()
 BYE = frame(CLOSE, b"\x03\xe8")
@@ -36,12 +35,8 @@ case.server = """
 """.replace("OTHER", str(PORT + 1))
 
 
-class Waits(Nginx):
-    """nginx with t/lib/wants.c."""
-
-    def command(self, *more):
-        return ["env", f"LD_PRELOAD={folder}/wants.so", f"WANTS={folder}/state",
-                *super().command(*more)]
+class Waits(Preloaded):
+    """nginx with t/lib/wants.c, asked where there is no TLS."""
 
     def get(self, path, port=None, **more):
         return super().get(path, port=port or PORT + 1, **more)
@@ -49,14 +44,12 @@ class Waits(Nginx):
 
 def wants(well, wanting):
     """After so many reads, so many wait."""
-    with open(f"{folder}/state", "r+b", buffering=0) as file:
-        file.write(bytes([well, wanting, 0]))
+    library[2], library[0], library[1] = 0, well, wanting
 
 
 def wanted():
     """How many have waited."""
-    with open(f"{folder}/state", "rb") as file:
-        return file.read(3)[2]
+    return library[2]
 
 
 def ends(ng, peer):
@@ -122,17 +115,10 @@ if CHECKED:
     print(f"1..0 # SKIP {SKIPPED}")
     sys.exit()
 tap = Tap()
-folder = f"{REPO}/build/test-tls-waits-{os.getpid()}"
-os.makedirs(folder)
-subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", f"{folder}/wants.so",
-                f"{REPO}/t/lib/wants.c"], check=True)
-wants_file = open(f"{folder}/state", "wb")
-wants_file.write(bytes(3))
-wants_file.close()
-ng = Waits(listen="ssl")
+library = Library("wants", 3)
+ng = Waits(library, listen="ssl")
 ng.write(prelude=ng.certificate(), server=case.server)
-try:
-    ng.start()
+with ng.running(tap):
     for body in handed_over, parted, echoed, stuck:
         def one(body=body):
             worker = ng.children()
@@ -141,11 +127,3 @@ try:
             loud = ng.loud()
             assert not loud, "nginx logged:\n" + "\n".join(loud[:10])
         tap.attempt(body.__doc__.rstrip("."), one)
-
-    def end():
-        equal(ng.stop(), 0, "exit code of nginx")
-    tap.attempt("nginx ends", end)
-finally:
-    ng.kill()
-    subprocess.run(["rm", "-rf", folder], check=True)
-tap.done()
