@@ -1,6 +1,6 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # Peers of require "websocket" over cosockets, whose light threads get into each other's way: one that is
-# stuck in a send, or killed there; a shutdown beside a read; and limits that are none.
+# stuck in a send, or killed there; a shutdown beside a read or a send; and limits that are none.
 from lib.live import Cases, equal, run
 from lib.peer import BINARY_FRAME, CLOSE, TEXT
 from lib.upstream import Asked
@@ -115,6 +115,25 @@ def _(ng):
     while asked.conn.sock.recv(1 << 20):
         pass
     ng.get("/live/signal?id=/unsent")
+    asked.thread.join()
+    equal(asked.done(), "")
+
+
+program("/beside", STUCK + """
+    live.report(ws.peer:shutdown(2))
+    ngx.thread.wait(stuck)
+    live.take_signal()
+""")
+
+
+@case("a shutdown of the socket beside a light thread that is stuck in a send waits for that one")
+def _(ng):
+    asked = asked_for(ng, "/beside")
+    equal(asked.report(), "true")
+    first, data = asked.conn.frame()
+    equal((first, len(data)), (BINARY_FRAME, BIG))
+    assert asked.conn.ended()
+    asked.signal()
     asked.thread.join()
     equal(asked.done(), "")
 
