@@ -86,8 +86,11 @@ def run(servers, faults, end, pause=(0.5, 1.2), retry="1s", calm=lambda: None, d
         def well():
             disturber.go_on()
             calm()
-        world = run_oracle(ngs, SECONDS, CLIENTS, chance, disturber, well, (503, 504), dense)
-        print(f"# seed {SEED}: {disturber.counts}", flush=True)
+        print(f"# seed {SEED}", flush=True)
+        try:
+            world = run_oracle(ngs, SECONDS, CLIENTS, chance, disturber, well, (503, 504), dense)
+        finally:
+            print(f"# {disturber.counts}", flush=True)
         assert world.resumed > 0 and disturber.counts
 
     def quiet():
