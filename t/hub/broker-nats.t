@@ -43,12 +43,17 @@ def serve(port=DOOR, **more):
     return servers[-1]
 
 
+def subscribed(ng, denied=0):
+    """Connected, and whatever is wanted is subscribed: what nobody listens for any more is wanted for some seconds."""
+    return metric(ng, "broker_connected") == 1 and (
+        metric(ng, 'broker_topics{state="subscribed"}') >= metric(ng, 'broker_topics{state="wanted"}') - denied)
+
+
 def hear(topic="room", denied=0):
     """What each machine publishes all hear, once, in order."""
     crowds = [Crowd(ng, 2, f"/room?topics={topic}") for ng in ngs]
     for ng in ngs:
-        await_(lambda: metric(ng, "broker_connected") == 1 and metric(ng, 'broker_topics{state="subscribed"}')
-               >= metric(ng, 'broker_topics{state="wanted"}') - denied, "subscribed")
+        await_(lambda: subscribed(ng, denied), "subscribed")
     await_(lambda: all(metric(ng, "nodes_known") == len(ngs) - 1 for ng in ngs), "heartbeats")
     for n, ng in enumerate(ngs):
         line = Line(ng)
@@ -99,7 +104,7 @@ def plain():
         else:
             server.start()
         for ng in ngs:
-            level(ng, 2)
+            await_(lambda: subscribed(ng), "subscribed again")
         assert metric(ngs[1], "broker_gaps_total") > 0
         # What has waited may have come too early for the others.
         line.ask("/push?data=z")
