@@ -185,6 +185,7 @@ impl Nats {
         self.wanted.reset();
         self.reads.clear();
         (self.standing.about, self.standing.ask_at) = (None, None);
+        self.standing.make_at = None;
         (self.in_flight, self.denied) = (0, 0);
         (self.is_leaving, self.is_retired) = (false, false);
         self.contact.wait(lost.why, now);

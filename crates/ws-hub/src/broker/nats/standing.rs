@@ -13,6 +13,8 @@ pub struct Standing {
     pub newest: u64,
     /// Since when it seems to have lost something.
     pub suspected: Option<u64>,
+    /// There was none: when it is made, if there is none then.
+    pub make_at: Option<u64>,
     /// When it is asked about; None: it was, or need not be.
     pub ask_at: Option<u64>,
     /// What of it has been said, and when.

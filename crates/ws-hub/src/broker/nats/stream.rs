@@ -10,12 +10,16 @@ use super::names::KEPT;
 use super::{Lost, Nats};
 use crate::broker::contact::Phase;
 use crate::broker::seam::{Action, State};
+use crate::broker::settings::Stream;
 use crate::broker::tally::Number;
 
 /// Milliseconds until a stream that cannot be used now is asked about again.
 const PAUSE: u64 = 250;
 /// And one that has a fault.
 const LONG_PAUSE: u64 = 5000;
+/// A stream that is not there is made so much later, and machines do so within so long.
+const LATER: u64 = 500;
+const APART: u64 = 500;
 /// So long a stream is shorter than it was before that is believed.
 const SURE: u64 = 1000;
 /// So long nothing is said twice, and so much at most at all.
@@ -39,6 +43,24 @@ impl Nats {
         self.standing.about = None;
         let at = now + PAUSE;
         self.standing.ask_at = Some(self.standing.ask_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// There is no stream. All machines see that at once, and not all are to make it at once: NATS before
+    /// 2.9.16 then has several streams behind one name (nats-server 4013), each of which stores and
+    /// sends on what comes. And one that was deleted is not to be made at once: its files may still be
+    /// removed, and with them those of the new one, which then finds no message that it has stored. So
+    /// it is looked for once more before.
+    fn missing(&mut self, stream: &Stream, now: u64) {
+        self.standing.about = None;
+        let random = self.contact.backoff.random();
+        let at = *self.standing.make_at.get_or_insert(now + LATER + random % APART);
+        if now < at {
+            self.standing.ask_at = Some(at);
+            return;
+        }
+        self.standing.make_at = None;
+        let subject = format!("$JS.API.STREAM.CREATE.{}", stream.name);
+        self.ask(What::Create, &subject, &[], &create(stream, &self.names, random), now);
     }
 
     /// There is a fault, which is said once.
@@ -71,9 +93,7 @@ impl Nats {
         match (what, answer.ok_or_else(|| Lost::garbage("not an answer of a stream"))?) {
             (What::Stream(newest), Ok(about)) => self.told_about_stream(about, *newest, now),
             (What::Stream(_), Err(fault)) if fault.number == NO_STREAM => {
-                let config = create(&stream, &self.names, self.contact.backoff.random());
-                let subject = format!("$JS.API.STREAM.CREATE.{}", stream.name);
-                self.ask(What::Create, &subject, &[], &config, now);
+                self.missing(&stream, now);
             }
             (_, Err(fault)) if fault.is_unavailable() => self.doubt_stream(now),
             (What::Create, Err(fault)) if fault.is_taken() => self.ask_about_stream(now),
@@ -94,6 +114,7 @@ impl Nats {
 
     fn told_about_stream(&mut self, about: About, newest: u64, now: u64) {
         let Some(stream) = self.settings.stream.clone() else { return };
+        self.standing.make_at = None;
         if let Some(why) = about.fault(&self.names) {
             return self.fault(format!("stream {}: {why}", stream.name), now);
         }

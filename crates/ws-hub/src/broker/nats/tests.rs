@@ -9,6 +9,7 @@ use crate::envelope::{Envelope, Kind, Origin, Type};
 use crate::history::Limits;
 use crate::id::NodeId;
 
+const MISSING: &str = r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
 pub(super) const INFO: &str = r#"INFO {"version":"2.15.1","headers":true,"max_payload":5000}"#;
 
 fn nats() -> Nats {
@@ -227,12 +228,25 @@ fn tls_begins_behind_the_first_word() {
     assert!(told(&mut broker).0[0].contains("\"tls_required\":true"));
 }
 
+/// Whoever finds no stream looks again a time later. When, and what it asks then.
+fn looks_again(broker: &mut Nats, lines: &[String]) -> (u64, Vec<String>) {
+    let (lines, _) = comes(broker, &msg(&reply(lines, "$JS.API.STREAM.INFO.WS"), MISSING));
+    assert!(lines.is_empty(), "{lines:?}");
+    let at = broker.due().expect("a time to look again");
+    broker.timer(at - 1);
+    assert!(told(broker).0.is_empty(), "not before");
+    broker.timer(at);
+    (at, told(broker).0)
+}
+
 #[test]
 fn a_stream_that_is_missing_is_made() {
     let mut broker = nats();
     let lines = ready(&mut broker);
-    let missing = r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
-    let (lines, _) = comes(&mut broker, &msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), missing));
+    let (at, lines) = looks_again(&mut broker, &lines);
+    let missing = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), MISSING);
+    broker.received(PEER, missing.as_bytes(), at + 1);
+    let (lines, _) = told(&mut broker);
     let (lines, _) =
         comes(&mut broker, &msg(&reply(&lines, "$JS.API.STREAM.CREATE.WS"), &stream("t", 0)));
     keep(&mut broker, None, 3);
@@ -242,6 +256,26 @@ fn a_stream_that_is_missing_is_made() {
     let (_, rest) =
         comes(&mut broker, &msg(&reply(&lines, "ws.p.a"), r#"{"stream":"WS","seq":9}"#));
     assert_eq!(outcomes(&rest), [(3, Ok(9))]);
+}
+
+#[test]
+fn machines_do_not_make_a_stream_at_once() {
+    let mut times: Vec<u64> = (0..20)
+        .map(|seed| {
+            let mut broker = nats();
+            broker.contact.backoff = crate::broker::backoff::Backoff::new(100, seed);
+            let lines = ready(&mut broker);
+            let (at, lines) = looks_again(&mut broker, &lines);
+            // Another one has made it meanwhile.
+            let about = msg(&reply(&lines, "$JS.API.STREAM.INFO.WS"), &stream("t", 0));
+            let (lines, _) = comes(&mut broker, &about);
+            assert!(broker.is_stream_good() && lines.is_empty(), "{lines:?}");
+            at
+        })
+        .collect();
+    times.sort_unstable();
+    times.dedup();
+    assert!(times.len() > 15 && times.iter().all(|at| (500..1100).contains(at)), "{times:?}");
 }
 
 #[test]
