@@ -84,10 +84,9 @@ END
     $block->set_value(server => <<'END' . $block->server) if defined $block->server;
             local function answer(...)
                 local key = t.head:match("Sec%-WebSocket%-Key: ([^\r]*)")
-                local digest = ngx.sha1_bin(key .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
                 local status, given, more = "HTTP/1.1 101 Switching Protocols", {}, nil
                 local lines = { "Upgrade: websocket", "Connection: Upgrade",
-                                "Sec-WebSocket-Accept: " .. ngx.encode_base64(digest) }
+                                "Sec-WebSocket-Accept: " .. require("t.peer").accept_of(key) }
                 local out = {}
                 for i, line in ipairs { ... } do
                     if more then

@@ -20,6 +20,12 @@ local running = 0
 local ended = semaphore.new()
 
 
+-- The answer to a client's key (RFC 6455 4.2.2).
+function _M.accept_of(key)
+    return ngx.encode_base64(ngx.sha1_bin(key .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+end
+
+
 -- A handler begins and ends. One that raises an error or leaves by ngx.exit never ends here.
 function _M.enter()
     running = running + 1

@@ -4,6 +4,7 @@
 
 local ffi = require "ffi"
 local semaphore = require "ngx.semaphore"
+local accept_of = require("t.peer").accept_of
 
 local byte = string.byte
 local _M = {}
@@ -64,9 +65,8 @@ end
 -- Answers the opening handshake.
 function _M.accept(sock, more)
     local key = _M.head:match("Sec%-WebSocket%-Key: ([^\r]*)")
-    local accept = ngx.encode_base64(ngx.sha1_bin(key .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
     assert(sock:send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                     .. "Connection: Upgrade\r\nSec-WebSocket-Accept: " .. accept .. "\r\n\r\n"
+                     .. "Connection: Upgrade\r\nSec-WebSocket-Accept: " .. accept_of(key) .. "\r\n\r\n"
                      .. (more or "")))
 end
 

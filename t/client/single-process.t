@@ -1,7 +1,6 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # A client without a master process, over a reload: nginx's new cycle has no connections of its own,
 # those that are open stay in the old one's.
-import base64
 import hashlib
 import os
 import re
@@ -9,8 +8,8 @@ import socket
 
 from lib.live import PATIENCE, PORT, ROOT, Cases, Nginx, Tap, await_, equal
 from lib.peer import BINARY_FRAME, frame
+from lib.upstream import accept_of
 
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SIZE = 100000
 UPSTREAM = PORT + 7
 
@@ -51,7 +50,7 @@ def until(sock, mark, have=b""):
 def shake_hands(sock):
     head = until(sock, b"\r\n\r\n")
     key = re.search(rb"Sec-WebSocket-Key: (\S+)", head, re.I)[1]
-    accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
+    accept = accept_of(key)
     sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                  b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
 

@@ -1,8 +1,6 @@
 BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python, see t/lib/live.py
 # require "websocket" as a client, bind and accept, peers over other sockets, TLS contexts; against
 # the module's own ports and against a server whose every byte is the test's own.
-import base64
-import hashlib
 import os
 import re
 import socket
@@ -12,6 +10,7 @@ import threading
 
 from lib.live import PATIENCE, PORT, ROOT, Cases, equal, run
 from lib.peer import frame
+from lib.upstream import accept_of
 
 case = Cases()
 RAW, RAW_TLS, ECHO, ECHO_TLS, STRICT = range(PORT + 2, PORT + 7)
@@ -132,7 +131,7 @@ def head_of(conn):
 
 def answer(data):
     key = re.search(rb"Sec-WebSocket-Key: (.*)\r\n", data).group(1)
-    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    accept = accept_of(key)
     return (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accept
             + b"\r\nUpgrade: x\r\n\r\n")
 

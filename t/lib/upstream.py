@@ -10,7 +10,10 @@ import threading
 from lib.live import PATIENCE
 from lib.peer import frame
 
-MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+def accept_of(key):
+    """The answer to a client's key (RFC 6455 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
 
 
 class Upstream:
@@ -51,9 +54,8 @@ class Accepted:
     def upgrade(self, first=b""):
         """Answers with a 101; `first` follows in the same packet."""
         key = self.head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0]
-        accept = base64.b64encode(hashlib.sha1(key + MAGIC).digest())
         self.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                          b"Connection: upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n" + first)
+                          b"Connection: upgrade\r\nSec-WebSocket-Accept: " + accept_of(key) + b"\r\n\r\n" + first)
         return self
 
     def send(self, first, payload=b""):

@@ -2,7 +2,6 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # No memory for what a peer sends or is sent: while nothing of 16 KiB or more can be had (t/lib/poor.c),
 # that connection ends with 1011, is logged at info and counted, and its neighbours go on.
 import base64
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from lib.live import PORT, Cases, Tap, await_, equal
 from lib.memory import CHECKED, SKIPPED
 from lib.peer import CLOSE, TEXT, Peer, frame
 from lib.preload import Library, Preloaded
+from lib.upstream import accept_of
 
 KIB, BINARY = 1024, 0x82
 case = Cases()
@@ -94,7 +94,6 @@ case.server += """
     location = /here { websocket_subscribe here info=$arg_info; }
     location = /who { websocket_subscribe here format=json; }
 """
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 GONE = "1011 | no memory | false"
 
 
@@ -212,7 +211,7 @@ def connected(peer):
         while b"\r\n\r\n" not in request:
             request += server.recv(4096)
         key = re.search(rb"(?i)sec-websocket-key: (.*)\r", request)[1]
-        accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
+        accept = accept_of(key)
         server.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                        b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n" +
                        b"\x82\x7f" + (KIB * 200).to_bytes(8, "big") + bytes(KIB * 200))

@@ -275,8 +275,7 @@ HTTP/1.1 504 Gateway Time-out
             local sock = ngx.req.socket(true)
             local bad = ({ accept = "Sec-WebSocket-Accept: x\r\n", protocol = "Sec-WebSocket-Protocol: z\r\n",
                            ext = "Sec-WebSocket-Extensions: x\r\n" })[ngx.var.arg_bad] or ""
-            local accept = ngx.encode_base64(ngx.sha1_bin(ngx.var.http_sec_websocket_key
-                           .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+            local accept = require("t.peer").accept_of(ngx.var.http_sec_websocket_key)
             local good = ngx.var.arg_bad ~= "accept" and "Sec-WebSocket-Accept: " .. accept .. "\r\n" or ""
             sock:send(ngx.var.arg_bad == "http" and "SSH-2.0\r\n\r\n"
                       or "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: upgrade\r\n" .. good .. bad .. "\r\n")
@@ -648,8 +647,7 @@ upstream SSL certificate verify error:
     location = /up {
         content_by_lua_block {
             local sock = ngx.req.socket(true)
-            local accept = ngx.encode_base64(ngx.sha1_bin(ngx.var.http_sec_websocket_key
-                           .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+            local accept = require("t.peer").accept_of(ngx.var.http_sec_websocket_key)
             sock:send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
                       .. "Sec-WebSocket-Accept: " .. accept .. "\r\n\r\n\129\5first\129\4seco")
             sock:receive(1)
@@ -677,8 +675,7 @@ closed
     location = /up {
         content_by_lua_block {
             local sock = ngx.req.socket(true)
-            local accept = ngx.encode_base64(ngx.sha1_bin(ngx.var.http_sec_websocket_key
-                           .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+            local accept = require("t.peer").accept_of(ngx.var.http_sec_websocket_key)
             sock:send("HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
                       .. "Sec-WebSocket-Accept: " .. accept .. "\r\n\r\n\136\2\3\240")
             sock:receive("*a")
@@ -704,8 +701,7 @@ closed
     location = /up {
         content_by_lua_block {
             local sock = ngx.req.socket(true)
-            local accept = ngx.encode_base64(ngx.sha1_bin(ngx.var.http_sec_websocket_key
-                           .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+            local accept = require("t.peer").accept_of(ngx.var.http_sec_websocket_key)
             sock:send((ngx.var.arg_refuse and "HTTP/1.0 403 No\r\nContent-Type: text/plain\r\n"
                        or "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
                           .. "Sec-WebSocket-Accept: " .. accept .. "\r\n")

@@ -680,10 +680,10 @@ nil ab
     location = /flood {
         content_by_lua_block {
             counted.spawned = 0
-            local key = ngx.var.http_sec_websocket_key .. "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            local accept = require("t.peer").accept_of(ngx.var.http_sec_websocket_key)
             local sock = ngx.req.socket(true)
             sock:send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                      .. "Sec-WebSocket-Accept: " .. ngx.encode_base64(ngx.sha1_bin(key)) .. "\r\n\r\n"
+                      .. "Sec-WebSocket-Accept: " .. accept .. "\r\n\r\n"
                       .. ("\130\126\3\232" .. ("x"):rep(1000)):rep(400) .. "\136\2\3\232")
             sock:receiveany(100)
         }
