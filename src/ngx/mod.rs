@@ -51,6 +51,7 @@ pub mod timer;
 pub mod timer_request;
 pub mod tls;
 pub mod tls_client;
+mod tls_read;
 pub mod transport;
 pub mod tries;
 pub mod upstream;

@@ -8,7 +8,7 @@ use std::ptr;
 use bytes::{buf::UninitSlice, BufMut};
 pub use ws_conn::{Io, Recv, Sent, MAX_PARTS};
 
-use super::log;
+use super::{log, tls_read};
 use crate::ffi;
 
 /// nginx's connection, or nothing: then every call is a no-op or an error. Owns no memory; whoever
@@ -133,7 +133,12 @@ impl Wire {
         ffi::ngx_set_errno(0);
         // SAFETY: c is alive; `recv` is nginx's own (plain or TLS) and writes at most len bytes.
         // It never calls back into a handler.
-        let n = unsafe { (*c).recv.map_or(-1, |recv| recv(c, buf.as_mut_ptr(), buf.len())) };
+        let n = unsafe {
+            match (*c).ssl.is_null() {
+                true => (*c).recv.map_or(-1, |recv| recv(c, buf.as_mut_ptr(), buf.len())),
+                false => tls_read::recv(c, buf.as_mut_ptr(), buf.len()),
+            }
+        };
         let got = match n {
             0 => Recv::Eof,
             n if n > 0 => Recv::Data(n as usize),

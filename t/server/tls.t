@@ -3,12 +3,14 @@ BEGIN { $ENV{PYTHONPATH} = 't'; exec 'python3', '-x', $0 }  # the rest is Python
 # the end of the TLS handshake, records that cut frames anywhere, output pending when the handler
 # ends, and peers that leave without TLS's goodbye.
 import os
+import re
 import select
 import socket
 import ssl
+import subprocess
 import time
 
-from lib.live import PATIENCE, VALGRIND, Cases, await_, equal, run
+from lib.live import BINARY, EVENT_TYPE, PATIENCE, VALGRIND, Cases, await_, equal, run
 from lib.peer import BINARY_FRAME, CLOSE, TEXT, Peer, context, frame, head
 
 case = Cases()
@@ -27,9 +29,11 @@ def connect(ng, path, version="TLS 1.3", **more):
     return Peer(ng, path, tls=tls(version), port=ng.port + 1, **more)
 
 
-case.handler("/echo", f"""
+ECHO = f"""
     live.report(live.echo(live.open{{ max_payload_len = 2 * {MIB}, timeout = 60000 }}))
-""")
+"""
+case.handler("/echo", ECHO)
+case.handler("/watched", ECHO, "error_log logs/watched.log debug;")
 
 
 @case("every length class and 1 MiB both ways")
@@ -57,6 +61,27 @@ def _(ng):
         peer.send(bytes([byte]))  # a record each
     equal(peer.frame(), (TEXT, b"byte by byte"))
     equal(peer.frame(), (BINARY_FRAME, b"x" * 130))
+    peer.close()
+    equal(peer.report(), "failed to receive the first 2 bytes: closed")
+
+
+def logs_debug():
+    done = subprocess.run([BINARY, "-V"], check=True, stderr=subprocess.PIPE, text=True)
+    return "--with-debug" in done.stderr
+
+
+@case("nothing is asked for behind a record that is all there is")
+def _(ng):
+    peer = connect(ng, "/watched")
+    for n in range(50):
+        peer.send(frame(TEXT, f"{n}"))
+        equal(peer.frame(), (TEXT, b"%d" % n))
+    if EVENT_TYPE in (None, "epoll") and logs_debug():
+        with open(f"{ng.root}/logs/watched.log") as log:
+            reads = re.findall(r"SSL_read: (-?\d+)", log.read())
+        assert len(reads) >= 50, reads
+        # A connection that waits has learned so once or twice.
+        assert reads.count("-1") < 10, reads
     peer.close()
     equal(peer.report(), "failed to receive the first 2 bytes: closed")
 
@@ -121,6 +146,34 @@ def _(ng):
         equal(peer.frame(), (TEXT, b"later"))
         peer.close()
         equal(peer.report(), "failed to receive the first 2 bytes: closed")
+
+
+def by_hand(ng):
+    """An upgraded one; what its `tls` writes leaves with `flush`."""
+    hand = ByHand(ng, "TLS 1.3")
+    hand.handshake()
+    peer = Peer(ng, request=b"")
+    peer.close()
+    peer.sock = hand
+    peer.send(head(peer.url("/echo")))
+    assert peer.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    return peer, hand
+
+
+@case("records in pieces, cut anywhere")
+def _(ng):
+    peer, hand = by_hand(ng)
+    for cut in range(1, 200, 7):
+        for n in range(3):
+            hand.tls.write(frame(TEXT, f"{cut}, {n}"))
+        records = hand.outgoing.read()
+        for piece in records[:cut], records[cut:]:
+            hand.sock.sendall(piece)
+            time.sleep(0.002)  # most come as pieces
+        for n in range(3):
+            equal(peer.frame(), (TEXT, f"{cut}, {n}".encode()))
+    peer.close()
+    equal(peer.report(), "failed to receive the first 2 bytes: closed")
 
 
 case.handler("/slowly", f"""
