@@ -1,7 +1,7 @@
 //! The UTF-8 validator agrees with the standard library over any split, and fails at once.
 
 use proptest::prelude::*;
-use ws_proto::utf8::{Invalid, Validator};
+use ws_proto::utf8::{is_valid, Invalid, Validator};
 
 /// Pushes the pieces, then finishes.
 fn check<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Invalid> {
@@ -68,6 +68,21 @@ fn surrogates_overlong_forms_and_the_end_of_the_range() {
     ] {
         assert_eq!(check([text]).is_ok(), good, "{text:02x?}");
         assert_eq!(check(text.chunks(1)).is_ok(), good, "{text:02x?} byte by byte");
+    }
+}
+
+#[test]
+fn whole_texts_of_any_length_and_place() {
+    for mut page in ["x".repeat(80), "é".repeat(40)].map(String::into_bytes) {
+        for (at, len) in (0..8).flat_map(|at| (0..72).map(move |len| (at, len))) {
+            let text = &mut page[at..at + len];
+            assert_eq!(is_valid(text), std::str::from_utf8(text).is_ok(), "{text:?}");
+            for odd in 0..len {
+                let byte = std::mem::replace(&mut text[odd], 0xff);
+                assert!(!is_valid(text), "{text:?}");
+                text[odd] = byte;
+            }
+        }
     }
 }
 
