@@ -219,9 +219,16 @@ impl Wire {
     }
 
     /// Ends our side of the stream: the peer reads to its end. Only where no TLS stands between,
-    /// which ends its own way when nginx closes the connection.
+    /// which ends its own way when nginx closes the connection; nor where nginx lingers, which has
+    /// ended it (ngx_http_set_lingering_close).
     pub fn end_output(&self) {
-        self.shut_down(libc::SHUT_WR, false);
+        let empty: unsafe extern "C" fn(*mut ffi::ngx_event_t) = ffi::ngx_http_empty_handler;
+        let c = self.get();
+        // SAFETY: not null means alive.
+        let handler = unsafe { c.as_ref().and_then(|c| (*c.write).handler) };
+        if handler.map(|handler| handler as usize) != Some(empty as usize) {
+            self.shut_down(libc::SHUT_WR, false);
+        }
     }
 
     /// Ends the connection in both directions; nginx closes it when the request ends.
