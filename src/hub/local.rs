@@ -8,7 +8,7 @@ use ws_conn::Shared;
 use ws_hub::envelope::{Kind, Type};
 use ws_hub::history::{Batch, Position};
 use ws_hub::json::{self, State};
-use ws_hub::{ConnId, Envelope, TopicIndex};
+use ws_hub::{ConnId, Envelope, IdMap, TopicIndex};
 
 use super::history::{cursor, Histories};
 use super::mailbox::Queue;
@@ -119,7 +119,7 @@ pub struct Message<'a> {
 pub struct Local {
     pub(super) members: Vec<Option<Entry>>,
     free: Vec<u32>,
-    by_id: HashMap<ConnId, u32>,
+    by_id: IdMap<u32>,
     /// Who subscribed what, by handle.
     pub(super) topics: TopicIndex<u32, Option<Box<Extra>>>,
     /// What topics remember.

@@ -17,7 +17,7 @@ pub const CLIENT_GONE: isize = ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST as isize;
 #[derive(Clone, Copy, Debug)]
 pub struct Switch<'a> {
     /// Sec-WebSocket-Accept.
-    pub accept: &'a str,
+    pub accept: &'a [u8],
     /// Sec-WebSocket-Protocol. Maybe the client's own bytes.
     pub protocol: Option<&'a [u8]>,
     /// Sec-WebSocket-Extensions.
@@ -54,7 +54,7 @@ pub fn dress(r: Request, with: &Switch<'_>) -> Result<(), Failed> {
         let own = |name, lowcase, value: Option<Bytes<'_>>| {
             (value.is_none() && !with.only) || set(r, name, lowcase, value)
         };
-        let (accept, extensions) = (Some(bytes(with.accept)), with.extensions.map(bytes));
+        let (accept, extensions) = (Some(Bytes::Copied(with.accept)), with.extensions.map(bytes));
         let protocol = protocol.as_deref().map(Bytes::Copied);
         let ready = set(r, "Upgrade", "upgrade", Some(Bytes::Static("websocket")))
             && set(r, "Sec-WebSocket-Accept", "sec-websocket-accept", accept)

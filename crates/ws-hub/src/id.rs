@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hashbrown::HashMap;
+
 /// One zone: a machine's nginx, from its start to its end. Drawn at random when the zone is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NodeId(
@@ -22,6 +24,9 @@ pub(crate) const GENERATION_BITS: u32 = 14;
 /// unguessable, and unique over reuse of a row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId([u8; 16]);
+
+/// What is kept by ids that were made here: nobody chooses them, so they need no SipHash.
+pub type IdMap<T> = HashMap<ConnId, T>;
 
 impl ConnId {
     /// No connection's.
@@ -69,6 +74,16 @@ impl ConnId {
         u32::from_be_bytes([0, self.0[4], self.0[5], self.0[6]])
     }
 
+    /// As 32 hex digits, in lower case.
+    pub fn text(&self) -> [u8; 32] {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        text
+    }
+
     /// From 32 hex digits of either case.
     pub fn parse(text: &[u8]) -> Result<Self, BadId> {
         let mut bytes = [0; 16];
@@ -93,12 +108,7 @@ fn digit(c: u8) -> Result<u8, BadId> {
 
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
-            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
-        }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 

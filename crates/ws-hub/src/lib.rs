@@ -60,7 +60,7 @@ mod loom_tests;
 pub use counters::Counter;
 pub use envelope::Envelope;
 pub use history::History;
-pub use id::{ConnId, NodeId};
+pub use id::{ConnId, IdMap, NodeId};
 pub use ring::{Read, Ring};
 pub use target::{Target, TopicHash};
 pub use topic::TopicIndex;

@@ -12,7 +12,14 @@ use sha1::{Digest, Sha1};
 /// Appended to the key before hashing (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The Sec-WebSocket-Accept value for a Sec-WebSocket-Key value: 28 characters.
-pub fn accept_key(key: &[u8]) -> String {
-    STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+/// A Sec-WebSocket-Accept value: ASCII.
+pub type AcceptKey = [u8; 28];
+
+/// The Sec-WebSocket-Accept value for a Sec-WebSocket-Key value.
+pub fn accept_key(key: &[u8]) -> AcceptKey {
+    let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    let mut text = [0; 28];
+    // 20 bytes are 28 characters: it fits.
+    let _ = STANDARD.encode_slice(hash, &mut text);
+    text
 }

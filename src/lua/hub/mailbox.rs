@@ -17,7 +17,7 @@ pub const NATIVES: &[Native] = &[
 pub fn open(_args: &Args) -> Outcome {
     match hub::open_mailbox() {
         Ok(mailbox) => {
-            let id = mailbox.id().to_string().into_bytes();
+            let id = mailbox.id().text().to_vec();
             Outcome::two(Value::Object(Object::Mailbox(mailbox)), Value::Bytes(id))
         }
         Err(err) => Outcome::nil_err(err.to_string()),

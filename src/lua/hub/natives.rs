@@ -33,7 +33,7 @@ pub const NATIVES: &[Native] = &[
 pub fn register(args: &Args) -> Outcome {
     match args.object(1) {
         Some(Object::Session(session)) => match hub::register(session) {
-            Ok(id) => Outcome::one(Value::Bytes(id.to_string().into_bytes())),
+            Ok(id) => Outcome::one(Value::Bytes(id.text().to_vec())),
             Err(err) => refuse(err),
         },
         _ => Outcome::Raise(NOT_OURS.into()),

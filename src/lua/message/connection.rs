@@ -175,7 +175,7 @@ fn random_id() -> Value {
 }
 
 fn text_of(id: ConnId) -> Value {
-    Value::Bytes(id.to_string().into_bytes())
+    Value::Bytes(id.text().to_vec())
 }
 
 /// `receive(session, again, nil, timeout or nil)` → data, typ | nil, err, code, reason; or yields: see

@@ -208,7 +208,7 @@ pub fn http_response(args: &Args) -> Outcome {
             let mut headers = head.headers.iter();
             // Of several lines the last one counts, as in the table that the program gets.
             let last = headers.rfind(|line| line.0.eq_ignore_ascii_case(b"sec-websocket-accept"));
-            let granted = last.is_some_and(|line| line.1.trim_ascii() == accept.as_bytes());
+            let granted = last.is_some_and(|line| line.1.trim_ascii() == accept);
             let list = fields(list.to_vec(), &head.headers);
             let granted = Value::Bool(head.status == 101 && granted);
             Outcome::three(list, Value::Int(end as i64), granted)
@@ -237,7 +237,7 @@ pub fn http_upgrade(args: &Args) -> Outcome {
     // Method and version are not looked at: these rules are lua-resty-websocket's as well.
     let request = ClientHandshake { method: b"GET", http11: true, host: true, headers: &headers };
     match check_lenient(&request) {
-        Ok(upgrade) => Outcome::one(Value::Bytes(upgrade.accept.into_bytes())),
+        Ok(upgrade) => Outcome::one(Value::Bytes(upgrade.accept.to_vec())),
         Err(_) => Outcome::none(),
     }
 }
@@ -245,7 +245,7 @@ pub fn http_upgrade(args: &Args) -> Outcome {
 /// `accept_key(key)` → Sec-WebSocket-Accept
 pub fn accept(args: &Args) -> Outcome {
     match args.bytes(1) {
-        Some(key) => Outcome::one(Value::Bytes(accept_key(key).into_bytes())),
+        Some(key) => Outcome::one(Value::Bytes(accept_key(key).to_vec())),
         None => Outcome::Raise("bad \"key\" argument (string expected)".into()),
     }
 }

@@ -95,7 +95,7 @@ pub fn request(args: &Args) -> Outcome {
     let response = [
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
         b"Sec-WebSocket-Accept: ".as_slice(),
-        upgrade.accept.as_bytes(),
+        &upgrade.accept,
         b"\r\nSec-WebSocket-Protocol: ",
         protocol,
         b"\r\n\r\n",

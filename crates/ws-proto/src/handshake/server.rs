@@ -2,7 +2,7 @@
 //! by lua-resty-websocket's rules for the drop-in API, one by RFC 6455 4.2.1 for our own. The
 //! caller sends the 101 response; on a refusal nothing is sent here.
 
-use super::{accept_key, fields};
+use super::{accept_key, fields, AcceptKey};
 use crate::ext;
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use std::fmt;
@@ -52,7 +52,7 @@ impl<'a> ClientHandshake<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade<'a> {
     /// Value for Sec-WebSocket-Accept.
-    pub accept: String,
+    pub accept: AcceptKey,
     /// Value for Sec-WebSocket-Protocol, if that header is to be sent.
     pub protocol: Option<&'a [u8]>,
 }

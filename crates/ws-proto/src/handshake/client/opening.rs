@@ -3,7 +3,7 @@
 
 use super::{Error, ResponseHead, Uri, MAX_RESPONSE};
 use crate::ext::{self, Agreed, Config};
-use crate::handshake::{accept_key, fields};
+use crate::handshake::{accept_key, fields, AcceptKey};
 
 /// What a request says beyond its URI. All is sent as it is.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ pub struct Opening {
 /// What a request said that its answer is judged by.
 #[derive(Clone, Debug)]
 struct Asked {
-    accept: String,
+    accept: AcceptKey,
     protocols: Vec<u8>,
     choice: Choice,
 }
@@ -175,7 +175,7 @@ impl Asked {
         let mut options = values("connection").flat_map(fields::elements);
         demand("connection", options.any(|option| option.eq_ignore_ascii_case(b"upgrade")))?;
         let accept = values("sec-websocket-accept").next();
-        demand("sec-websocket-accept", accept == Some(self.accept.as_bytes()))?;
+        demand("sec-websocket-accept", accept == Some(&self.accept[..]))?;
 
         // More than one line is a list (RFC 9110 5.3), and no list was offered.
         let joined = |values: &[&[u8]]| (!values.is_empty()).then(|| values.join(&b", "[..]));
