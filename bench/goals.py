@@ -135,7 +135,7 @@ def light(results):
 
 def connect(results):
     for row in results.get("connect", []):
-        for api in apis(results):
+        for api in [*apis(results), "subscriber"]:
             yield Goal(f"opening and closing, {api}: CPU / stock", ratio(cpu(row, api), cpu(row, "stock")), 1.0)
 
 

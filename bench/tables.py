@@ -239,7 +239,9 @@ def light(pace):
 def connect(pace):
     pace = dataclasses.replace(pace, rounds=min(pace.rounds, 3))
     with contextlib.ExitStack() as stack:
-        contenders = [*apart(stack), Contender("tungstenite", stack.enter_context(Peer("tungstenite")))]
+        contenders = [*apart(stack),
+                      Contender("subscriber", stack.enter_context(Nginx()), "/light/subscriber"),
+                      Contender("tungstenite", stack.enter_context(Peer("tungstenite")))]
         return interleaved(pace, ["open and close"], contenders, lambda _, c: load("connect", c, pace))
 
 
