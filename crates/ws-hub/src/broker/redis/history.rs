@@ -151,7 +151,7 @@ impl Op {
     }
 
     /// The command, by the scripts' digests, for a server with this replication id; those with the
-    /// one before are its own, too.
+    /// one before are its own, too. No message that is read has more bytes than `largest`.
     pub fn command(
         &self,
         names: &Names,
@@ -159,6 +159,7 @@ impl Op {
         id: &[u8],
         id_before: &[u8],
         epoch: u64,
+        largest: usize,
     ) -> Vec<u8> {
         let (prefix, mark) = (&names.prefix[..], names.mark(&self.topic));
         let name = |kind: &[u8]| [prefix, kind, &mark, &self.topic].concat();
@@ -186,8 +187,9 @@ impl Op {
             Todo::Read { since, most } => {
                 let (epoch, offset) = (since.epoch.to_le_bytes(), text(since.offset));
                 let (most, piece) = (text((*most).into()), text(PIECE as u64));
+                let largest = text((TIME + largest) as u64);
                 let head = [&b"EVALSHA"[..], digest(1), b"2", &stream, &meta, id, id_before];
-                command(&[&head[..], &[certain, &epoch, &offset, &most, &piece]].concat())
+                command(&[&head[..], &[certain, &epoch, &offset, &most, &piece, &largest]].concat())
             }
             Todo::Forget { .. } => {
                 command(&[b"EVALSHA", digest(2), b"2", &stream, &meta, &channel])

@@ -1,6 +1,6 @@
 -- A piece of a history: what follows on a position, or the newest messages.
 -- KEYS: stream, meta. ARGV: replication id, the one before it, whether it is certain, epoch and
--- offset of the position, most messages, bytes of a piece. Answers nothing where there is none; the
+-- offset of the position, most messages, bytes of a piece, of its largest message. Answers nothing where there is none; the
 -- id that is there where it is another; epoch and top; and where there is news the offset before the
 -- first message, the messages, and whether more follow.
 local meta = redis.call('hmget', KEYS[2], 'e', 'r', 's')
@@ -30,16 +30,22 @@ if from == top then
     return { epoch, top }
 end
 local list, size, at = {}, 0, from
-local most = tonumber(ARGV[7])
+local most, largest = tonumber(ARGV[7]), tonumber(ARGV[8])
 repeat
     local part = redis.call('xrange', KEYS[1], ('%.0f'):format(at + 1), '+', 'COUNT', 32)
     for _, entry in ipairs(part) do
-        local offset = tonumber(entry[1]:match('^%d+'))
+        local offset, record = tonumber(entry[1]:match('^%d+')), entry[2][2]
         if offset ~= at + 1 then
             list, from = {}, offset - 1
         end
-        list[#list + 1] = entry[2][2]
-        at, size = offset, size + #entry[2][2]
+        at = offset
+        if #record > largest then
+            -- Who reads cannot take it: what can be had begins behind it.
+            list, from = {}, offset
+        else
+            list[#list + 1] = record
+            size = size + #record
+        end
         -- Not only behind all of a part, which is larger than who reads takes at once.
         if size > most then
             break

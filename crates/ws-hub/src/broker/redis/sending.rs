@@ -121,7 +121,8 @@ impl Redis {
         let kin = op.kin.as_ref().or_else(|| self.kin.get(&tag_of(&op.topic)));
         let Replication { now: id, before } = &self.replication;
         let before = kin.map_or(&before[..], |kin| kin);
-        let bytes = op.command(&self.names, &self.digests, id, before, epoch);
+        let bytes =
+            op.command(&self.names, &self.digests, id, before, epoch, self.driver.max_message);
         self.in_flight += op.len;
         if op.asking {
             self.ask(What::Asking, &command(&[b"ASKING"]), now);
