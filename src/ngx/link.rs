@@ -284,6 +284,28 @@ impl Link {
         self.c.is_asleep()
     }
 
+    /// Whether the session's `flush` is going to be called at the end of this turn. The write event,
+    /// which with edges comes along with every read event once nginx has asked for it, then has nothing
+    /// to do.
+    pub(super) fn has_posted_flush(&self) -> bool {
+        // SAFETY: as for `post_flush`.
+        !self.c.get().is_null() && unsafe { (*self.flush_event()).posted() != 0 }
+    }
+
+    /// The event that has `flush` called at the end of a turn.
+    ///
+    /// # Safety
+    /// There must be a connection.
+    unsafe fn flush_event(&self) -> *mut ffi::ngx_event_t {
+        // SAFETY: by contract.
+        unsafe {
+            match self.is_parted() {
+                true => (*self.c.get()).write,
+                false => ptr::addr_of_mut!((*self.events.get()).flush),
+            }
+        }
+    }
+
     /// Ends a request that `Request::hold` keeps alive, or has one made anew to end. Output that is
     /// still pending is sent first. The link may be dead afterwards.
     pub fn finish_request(&self) {
@@ -411,16 +433,11 @@ impl Transport for Link {
     }
     #[inline]
     fn post_flush(&self) {
-        let c = self.c.get();
-        if !c.is_null() {
+        if !self.c.get().is_null() {
             // SAFETY: while there is a connection there are events, unlinked in `release`, or the
             // connection's own, unlinked when it is closed; the queue is nginx's own.
             unsafe {
-                let flush = match self.is_parted() {
-                    true => (*c).write,
-                    false => ptr::addr_of_mut!((*self.events.get()).flush),
-                };
-                ffi::ngx_post_event(flush, ptr::addr_of_mut!(ffi::ngx_posted_events))
+                ffi::ngx_post_event(self.flush_event(), ptr::addr_of_mut!(ffi::ngx_posted_events))
             };
         }
     }

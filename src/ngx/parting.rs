@@ -363,6 +363,9 @@ unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
     let Some(session) = (unsafe { session_of::<T>(ev) }) else { return };
     takeover::event("flush", &*session, || {
         session.link().begin_write();
-        session.flush();
+        // It is posted as this very event, which is not marked so any more when its turn has come.
+        if !session.link().has_posted_flush() {
+            session.flush();
+        }
     });
 }

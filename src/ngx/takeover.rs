@@ -238,7 +238,9 @@ unsafe extern "C" fn write_handler<T: Takeover>(ev: *mut ffi::ngx_event_t) {
             unsafe { (*ev).set_timedout(0) };
         }
         session.link().begin_write();
-        flush(&session);
+        if !session.link().has_posted_flush() {
+            flush(&session);
+        }
     });
 }
 
