@@ -19,9 +19,12 @@ impl Session {
     /// to this very connection.
     #[inline]
     pub(super) fn tend(&self) {
+        if self.waiting.is_served() {
+            return self.end_served();
+        }
         let has_handler = {
             let io = self.io.borrow();
-            io.alone.is_none() && io.partner.is_none() && !self.waiting.is_served()
+            io.alone.is_none() && io.partner.is_none()
         };
         if !has_handler {
             self.tend_alone();
@@ -39,9 +42,6 @@ impl Session {
         }
         if let Some(partner) = partner {
             partner.tend();
-        }
-        if self.waiting.is_served() {
-            self.end_served();
         }
     }
 

@@ -73,6 +73,29 @@ struct Slot {
     closed: Cell<bool>,
 }
 
+impl Slot {
+    /// What there is to tell of it, under its number.
+    fn event(&self, number: u32) -> Event {
+        let session = &self.session;
+        if !self.opened.replace(true) {
+            return Event::Open(number);
+        }
+        if self.failed.get() {
+            session.drop_messages();
+        } else if self.has_gap.take() {
+            return Event::Gap(number);
+        } else if session.has_drained() {
+            return Event::Drain(number);
+        } else if let Some(view) = session.next_message() {
+            return Event::Message(number, view);
+        }
+        match session.is_told() && !self.closed.replace(true) {
+            true => Event::Closed(number),
+            false => Event::Nothing,
+        }
+    }
+}
+
 /// The connections of one location with callbacks.
 ///
 /// One count in the Lua userdata, one in each runner, one in each session, whose own count lies in its
@@ -85,6 +108,8 @@ pub struct Callbacks {
     idle: Semaphore,
     /// One of them was woken and has not come yet.
     woken: Cell<bool>,
+    /// The queue is looked at once this turn's Lua code has returned.
+    due: Cell<bool>,
     /// Where those wait that come back after the event loop's turn, and whether there are any.
     pause: Semaphore,
     paused: Cell<bool>,
@@ -101,6 +126,7 @@ impl Callbacks {
             ready: RefCell::default(),
             idle: Semaphore::new()?,
             woken: Cell::new(false),
+            due: Cell::new(false),
             pause: Semaphore::new()?,
             paused: Cell::new(false),
             starting: Cell::new(0),
@@ -136,10 +162,13 @@ impl Callbacks {
 
     /// Whether the caller is to start a runner: none is idle or on its way.
     fn lacks_runner(&self) -> bool {
-        let starts = self.starting.get() + START > now_ms();
-        let lacks = !starts && !self.woken.get() && self.idle.waiters() == 0;
+        if self.woken.get() || self.idle.waiters() > 0 {
+            return false;
+        }
+        let now = now_ms();
+        let lacks = self.starting.get() + START <= now;
         if lacks {
-            self.starting.set(now_ms());
+            self.starting.set(now);
         }
         lacks
     }
@@ -168,34 +197,10 @@ impl Callbacks {
 
     /// Has the queue looked at when the Lua code that runs now has returned, or waits.
     fn look_later(self: &Rc<Callbacks>) {
-        if !self.woken.get() {
+        if !self.woken.get() && !self.due.replace(true) {
             DUE.with_borrow_mut(|due| due.push(Rc::downgrade(self)));
             CHECK.with(|check| check.post(check_due));
         }
-    }
-
-    /// What there is to tell of a connection.
-    fn event(&self, number: u32) -> Event {
-        let event = self.with(number, |slot| {
-            let session = &slot.session;
-            if !slot.opened.replace(true) {
-                return Event::Open(number);
-            }
-            if slot.failed.get() {
-                session.drop_messages();
-            } else if slot.has_gap.take() {
-                return Event::Gap(number);
-            } else if session.has_drained() {
-                return Event::Drain(number);
-            } else if let Some(view) = session.next_message() {
-                return Event::Message(number, view);
-            }
-            match session.is_told() && !slot.closed.replace(true) {
-                true => Event::Closed(number),
-                false => Event::Nothing,
-            }
-        });
-        event.unwrap_or(Event::Nothing)
     }
 
     /// A callback has returned.
@@ -216,11 +221,12 @@ impl Callbacks {
         }
     }
 
-    /// Puts a connection that a runner leaves back into the queue, if there is more to tell.
-    fn leave(&self, number: u32) {
+    /// A runner leaves a connection, which goes back into the queue if there is more to tell; of one
+    /// that was `told` there is nothing.
+    fn leave(&self, number: u32, told: bool) {
         self.with(number, |slot| {
             slot.session.end_turn();
-            if slot.session.may_have_more() || slot.has_gap.get() {
+            if !told && (slot.session.may_have_more() || slot.has_gap.get()) {
                 self.enqueue(number, slot);
             }
         });
@@ -257,6 +263,7 @@ impl Sink for Callbacks {
 fn check_due() {
     for set in DUE.take() {
         if let Some(set) = set.upgrade() {
+            set.due.set(false);
             if !set.ready.borrow().is_empty() {
                 set.wake();
             }
@@ -281,6 +288,8 @@ pub struct Runner {
     request: TimerRequest,
     /// The connection that it calls for.
     serving: Cell<Option<u32>>,
+    /// It waits where idle runners do.
+    resting: Cell<bool>,
     /// Calls for that one in a row, in this turn, and in all.
     calls: Cell<(u32, u32, u32)>,
 }
@@ -293,6 +302,7 @@ impl Runner {
             set: set.clone(),
             request: TimerRequest::new(r)?,
             serving: Cell::new(None),
+            resting: Cell::new(false),
             calls: Cell::new((0, 0, 0)),
         });
         let bound = runner.clone();
@@ -306,7 +316,7 @@ impl Runner {
             log::notice("websocket callback ended by ngx.exit, its connection is closed");
             self.set.fail(number);
             self.set.returned(number);
-            self.set.leave(number);
+            self.set.leave(number, false);
         }
         // It may have been the one that was woken, or that let the event loop have its turn.
         self.set.woken.set(false);
@@ -318,15 +328,21 @@ impl Runner {
     /// started before, because this one may have to wait.
     pub fn next(&self) -> (Event, bool) {
         let set = &self.set;
-        let (mut visit, mut turn, all) = self.calls.get();
+        if self.resting.take() {
+            set.woken.set(false);
+        }
         set.paused.set(false);
+        let (mut visit, mut turn, all) = self.calls.get();
         let mut event = Event::Nothing;
-        if let Some(number) = self.serving.take() {
-            set.returned(number);
-            if visit < VISIT && turn < TURN {
-                event = self.look_at(number);
-            } else {
-                set.leave(number);
+        if let Some(number) = self.serving.get() {
+            let stays = visit < VISIT && turn < TURN;
+            if stays {
+                event = set.with(number, |slot| slot.event(number)).unwrap_or(Event::Nothing);
+            }
+            if matches!(event, Event::Nothing) {
+                self.serving.set(None);
+                set.returned(number);
+                set.leave(number, stays);
             }
         }
         while matches!(event, Event::Nothing) {
@@ -356,18 +372,18 @@ impl Runner {
 
     /// What there is to tell of a connection, which is then served by this runner.
     fn look_at(&self, number: u32) -> Event {
-        let set = &self.set;
-        set.with(number, |slot| slot.running.set(true));
-        let event = set.event(number);
-        if matches!(event, Event::Nothing) {
-            set.with(number, |slot| {
+        let event = self.set.with(number, |slot| {
+            slot.running.set(true);
+            let event = slot.event(number);
+            if matches!(event, Event::Nothing) {
                 slot.running.set(false);
                 slot.session.end_turn();
-            });
-        } else {
-            self.serving.set(Some(number));
-        }
-        event
+            } else {
+                self.serving.set(Some(number));
+            }
+            event
+        });
+        event.unwrap_or(Event::Nothing)
     }
 
     /// The callback that runs has raised an error.
@@ -385,9 +401,10 @@ impl Runner {
     /// Waits until there is something to call for: true; or false, and this runner is to end.
     pub fn rest(&self, r: Request, again: bool) -> Wait<bool> {
         let set = &self.set;
-        if again {
+        if self.resting.take() {
             set.woken.set(false);
-        } else if set.paused.get() {
+        }
+        if !again && set.paused.get() {
             PAUSED.with_borrow_mut(|paused| paused.push(Rc::downgrade(set)));
             NEXT_TURN.with(|next| next.post_next(next_turn));
             return set.pause.park(r, u64::MAX);
@@ -400,6 +417,7 @@ impl Runner {
         if set.live() == 0 || others >= SPARE || worn {
             return Wait::Ready(false);
         }
+        self.resting.set(true);
         set.idle.park(r, u64::MAX)
     }
 }

@@ -6,12 +6,13 @@ local natives, vm = ...
 
 local fast = vm.module("resty.websocket.fast")
 local tell_gaps = vm.module("resty.websocket.hub").tell_gaps
-local wait = vm.module("resty.websocket.wait").call
+local wait_again = vm.module("resty.websocket.wait").call_again
 local with_traceback = vm.module("resty.websocket.traceback")
 
 local view = fast.view
 local copy = fast.copy
 local next_event = fast.next_event
+local native_rest = natives.runner_rest
 local error = error
 local ngx = ngx
 local pairs = pairs
@@ -67,37 +68,56 @@ local function call_other(set, kind, number, ws)
 end
 
 
--- Calls for what there is, until there is nothing more, or others have their turn.
-local function call_all(set, runner)
-    local objects, on_message = set.objects, set.on_message
-    local kind = next_event(runner)
-    while kind ~= 0 do
-        -- What is lent stays where it is meanwhile.
-        local number = view.code
-        if kind >= CTX then
-            kind = kind - CTX
-            ngx.ctx = {}
-        end
-        if kind >= START then
-            kind = kind - START
-            start_runner(set)
-        end
-        local ok, err = true, nil
-        if kind == TEXT or kind == BINARY then
-            local data, call = copy(), on_message[number]
-            if call then
-                ok, err = xpcall(call, with_traceback, objects[number], data,
-                                 kind == TEXT and "text" or "binary")
-            end
-        else
-            ok, err = call_other(set, kind, number, objects[number])
-        end
-        if not ok then
-            natives.callback_failed(runner)
-            ngx.log(ngx.ERR, "websocket callback failed: ", tostring(err))
-        end
-        kind = next_event(runner)
+-- Calls for an event of `kind`, the one that next_event() has just told of.
+local function call_for(set, runner, kind)
+    -- What is lent stays where it is meanwhile.
+    local number = view.code
+    if kind >= CTX then
+        kind = kind - CTX
+        ngx.ctx = {}
     end
+    if kind >= START then
+        kind = kind - START
+        start_runner(set)
+    end
+    local ok, err = true, nil
+    if kind == TEXT or kind == BINARY then
+        local data, call = copy(), set.on_message[number]
+        if call then
+            ok, err = xpcall(call, with_traceback, set.objects[number], data,
+                             kind == TEXT and "text" or "binary")
+        end
+    else
+        ok, err = call_other(set, kind, number, set.objects[number])
+    end
+    if not ok then
+        natives.callback_failed(runner)
+        ngx.log(ngx.ERR, "websocket callback failed: ", tostring(err))
+    end
+end
+
+
+-- An event for who was woken.
+local function here(runner)
+    local kind = next_event(runner)
+    if kind ~= 0 then
+        return kind
+    end
+end
+
+
+-- The next event's kind; 0: look again; nil: this runner is to end. As recv() does it, for the same reasons
+-- (wait.lua).
+local function await(runner)
+    local kind = next_event(runner)
+    if kind ~= 0 then
+        return kind
+    end
+    local goes_on = native_rest(runner, false)
+    if goes_on == true or goes_on == false then
+        return wait_again(native_rest, runner, nil, nil, nil, nil, here, runner)
+    end
+    return goes_on
 end
 
 
@@ -107,9 +127,13 @@ function run(_, set)
         ngx.log(ngx.ERR, "websocket callbacks are not called: ", err)
         return
     end
-    repeat
-        call_all(set, runner)
-    until not wait(natives.runner_rest, runner)
+    local kind = await(runner)
+    while kind do
+        if kind ~= 0 then
+            call_for(set, runner, kind)
+        end
+        kind = await(runner)
+    end
 end
 
 

@@ -71,13 +71,13 @@ pub fn runner_new(args: &Args) -> Outcome {
     }
 }
 
-/// `runner_rest(runner, again)` → 1 once there is something to call for | nothing: it is to end; or
+/// `runner_rest(runner, again)` → 0 once there may be something to call for | nothing: it is to end; or
 /// yields: see wait.lua.
 pub fn runner_rest(args: &Args) -> Outcome {
     let Some(runner) = args.runner(1) else { return Outcome::Raise(NOT_A_RUNNER.into()) };
     let Some(r) = args.request() else { return Outcome::Raise(NO_REQUEST.into()) };
     Outcome::waited(runner.rest(r, args.truth(2)), |goes_on| match goes_on {
-        true => Outcome::one(Value::Int(1)),
+        true => Outcome::one(Value::Int(0)),
         false => Outcome::none(),
     })
 }
