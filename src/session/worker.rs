@@ -98,11 +98,14 @@ pub fn codecs_freed() {
 /// one whose compressed connections are gone has no heap full of their holes.
 fn tick() {
     let (freed, lately) = FREED.get();
-    if !lately && freed >= HOLES {
+    let (tidied, left) = POOL.tidy();
+    // At its end the C library keeps twice as much free as the largest block that it has had mapped
+    // (mallopt(3), M_TRIM_THRESHOLD): 2 MiB after one message of 1 MiB, 32 after one of 16.
+    if (!lately && freed >= HOLES) || (tidied && !left) {
         heap::trim();
     }
     FREED.set((if lately { freed } else { 0 }, false));
-    if POOL.tidy() || lately {
+    if left || lately {
         TIMER.with(|timer| timer.set(TICK, tick));
     }
 }

@@ -183,14 +183,14 @@ impl Pool {
         kept.len() == 1
     }
 
-    /// Frees the payloads' memory that was not needed since the last call. Returns whether some is
-    /// left.
-    pub fn tidy(&self) -> bool {
+    /// Frees the payloads' memory that was not needed since the last call. Returns whether there was
+    /// any, and whether some is left.
+    pub fn tidy(&self) -> (bool, bool) {
         let mut kept = self.bodies.borrow_mut();
         let unused = self.unused.get().min(kept.len());
         kept.drain(..unused);
         self.unused.set(kept.len());
-        !kept.is_empty()
+        (unused > 0, !kept.is_empty())
     }
 }
 
