@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::per_worker::PerWorker;
+use super::posted::Posted;
 
 /// What the calls by FFI hand out: fast.lua's `struct nlw_view`. One for all, because nothing else
 /// is handed out while it is in use.
@@ -18,9 +19,19 @@ pub struct View {
     pub len: Cell<u32>,
     /// A close frame's code; -1 for none.
     pub code: Cell<i32>,
-    /// Whether something is lent, by this view or otherwise. fast.lua sets it to 0 once it has its
-    /// copy.
+    /// Whether something is lent, by this view or otherwise: 1 until it is copied, or the number of
+    /// what stays lent. fast.lua sets it to 0 once it has its copy, serving.lua once the callback has
+    /// returned.
     lent: Cell<u32>,
+    /// What stays lent is a text, valid as such.
+    pub text: Cell<bool>,
+}
+
+impl View {
+    /// Whether it is lent by this number.
+    pub fn is_lent_by(&self, number: u32) -> bool {
+        self.lent.get() == number && number > 1
+    }
 }
 
 static VIEW: PerWorker<View> = PerWorker::new(View {
@@ -28,8 +39,15 @@ static VIEW: PerWorker<View> = PerWorker::new(View {
     len: Cell::new(0),
     code: Cell::new(-1),
     lent: Cell::new(0),
+    text: Cell::new(false),
 });
+/// The last number that something was lent by.
+static NUMBER: PerWorker<Cell<u32>> = PerWorker::new(Cell::new(1));
 static HELD: PerWorker<RefCell<Vec<Vec<u8>>>> = PerWorker::new(RefCell::new(Vec::new()));
+
+thread_local! {
+    static OVER: Posted = const { Posted::new() };
+}
 
 /// Whether anything is held.
 static HOLDS: PerWorker<Cell<bool>> = PerWorker::new(Cell::new(false));
@@ -52,10 +70,21 @@ pub fn lend() {
     VIEW.lent.set(1);
 }
 
-/// Runs `copy`, to which bytes are lent.
+/// Lends what `view` describes to a callback, until that has returned or the Lua code that runs now
+/// waits: by a number of its own, so that whoever looks later sees that it is gone.
+#[inline]
+pub fn lend_by_number(text: bool) {
+    NUMBER.set(NUMBER.get().wrapping_add(1).max(2));
+    VIEW.lent.set(NUMBER.get());
+    VIEW.text.set(text);
+    OVER.with(|event| event.post(over));
+}
+
+/// Runs `copy`, to which bytes are lent. What a callback has stays its own meanwhile.
 #[inline]
 pub fn while_lent<R>(copy: impl FnOnce() -> R) -> R {
-    let before = VIEW.lent.replace(1);
+    let before = VIEW.lent.get();
+    VIEW.lent.set(before.max(1));
     let result = copy();
     VIEW.lent.set(before);
     result

@@ -15,6 +15,7 @@ use ws_conn::View;
 use super::server::Session;
 use super::waiting::Sink;
 use crate::ngx::clock::now_ms;
+use crate::ngx::lending;
 use crate::ngx::log;
 use crate::ngx::lua_wait::{Semaphore, Wait};
 use crate::ngx::posted::Posted;
@@ -52,6 +53,8 @@ pub enum Event {
     Open(u32),
     /// A message, to be copied before anything else.
     Message(u32, View),
+    /// A message for a callback that looks at it where it lies.
+    Raw(u32, View),
     /// Something that was subscribed with a handler for gaps has one.
     Gap(u32),
     /// Output was above the high-water mark, and is below it again.
@@ -63,6 +66,8 @@ pub enum Event {
 /// A connection of a set.
 struct Slot {
     session: Rc<Session>,
+    /// Messages are handed out as they lie.
+    raw: bool,
     queued: Cell<bool>,
     /// A runner is calling.
     running: Cell<bool>,
@@ -87,7 +92,10 @@ impl Slot {
         } else if session.has_drained() {
             return Event::Drain(number);
         } else if let Some(view) = session.next_message() {
-            return Event::Message(number, view);
+            return match self.raw {
+                true => Event::Raw(number, view),
+                false => Event::Message(number, view),
+            };
         }
         match session.is_told() && !self.closed.replace(true) {
             true => Event::Closed(number),
@@ -135,9 +143,10 @@ impl Callbacks {
 
     /// Has callbacks called for a session that has begun. Returns its number, and whether a runner has
     /// to be started for it.
-    pub fn add(self: &Rc<Callbacks>, session: &Rc<Session>) -> (u32, bool) {
+    pub fn add(self: &Rc<Callbacks>, session: &Rc<Session>, raw: bool) -> (u32, bool) {
         let slot = Slot {
             session: session.clone(),
+            raw,
             queued: Cell::new(false),
             running: Cell::new(false),
             opened: Cell::new(false),
@@ -312,6 +321,7 @@ impl Runner {
     /// Its request has ended: in the middle of a callback, if that has called ngx.exit.
     fn end(&self) {
         self.request.end();
+        lending::over();
         if let Some(number) = self.serving.take() {
             log::notice("websocket callback ended by ngx.exit, its connection is closed");
             self.set.fail(number);

@@ -124,15 +124,15 @@ impl Session {
     }
 
     /// Sends a message where nobody has to wait or be told of anything. Returns its bytes. None: ask
-    /// `send_message`.
+    /// `send_message`. With `valid` it is known that it would be fit for a text.
     #[inline]
-    pub fn send_message_now(&self, text: bool, data: &[u8]) -> Option<usize> {
+    pub fn send_message_now(&self, text: bool, valid: bool, data: &[u8]) -> Option<usize> {
         if !self.link.is_open() {
             return None;
         }
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let sent = io.driver.conn.send_message_now(&Worker, self.link.io(), text, data);
+        let sent = io.driver.conn.send_message_now(&Worker, self.link.io(), text, valid, data);
         self.react(io);
         sent
     }

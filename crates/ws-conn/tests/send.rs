@@ -30,9 +30,9 @@ fn messages_leave_in_order_whatever_the_kernel_takes() {
 #[test]
 fn the_quick_way_says_the_same_or_nothing() {
     let (world, wire, mut conn) = server(Style::Messages);
-    assert_eq!(conn.send_message_now(&world, &wire, true, b"quick"), Some(7));
-    assert_eq!(conn.send_message_now(&world, &wire, true, b"\xff"), None);
-    assert_eq!(conn.send_message_now(&world, &wire, false, &[0; 1001]), None);
+    assert_eq!(conn.send_message_now(&world, &wire, true, false, b"quick"), Some(7));
+    assert_eq!(conn.send_message_now(&world, &wire, true, false, b"\xff"), None);
+    assert_eq!(conn.send_message_now(&world, &wire, false, false, &[0; 1001]), None);
     conn.flush(&world, &wire);
     assert_eq!(wire.sent(), plain(true, opcode::TEXT, b"quick"));
 }

@@ -38,9 +38,26 @@ local M = {}
 ---Callbacks come one after the other for each connection, and may wait.
 ---@class resty.websocket.ServeOptions : resty.websocket.AcceptOptions
 ---@field on_open? fun(ws: resty.websocket.ServedConnection)
----@field on_message? fun(ws: resty.websocket.ServedConnection, data: string, typ: resty.websocket.type)
+---@field on_message? fun(ws: resty.websocket.ServedConnection, data: string|resty.websocket.RawMessage, typ: resty.websocket.type)
+---@field raw? boolean on_message gets a RawMessage in place of a string
 ---@field on_drain? fun(ws: resty.websocket.ServedConnection) there is room for output again
 ---@field on_close? fun(ws: resty.websocket.ServedConnection, code: integer, reason: string)
+
+---A message where it lies, until its callback returns or waits; an error afterwards. Taken where strings are sent.
+---@class resty.websocket.RawMessage
+---@operator len: integer
+local RawMessage = {}
+
+---@return string
+function RawMessage:tostring() end
+
+---@return integer
+function RawMessage:len() end
+
+---@param i? integer
+---@param j? integer
+---@return integer ...
+function RawMessage:byte(i, j) end
 
 ---@class resty.websocket.ConnectOptions : resty.websocket.CommonOptions
 ---@field protocols? string|string[]
@@ -135,7 +152,7 @@ function M.connect(url, opts) end
 
 ---Sends to all subscribers of a topic (or of several, each connection once), in all workers.
 ---@param topic string|string[] 1 to 255 bytes
----@param data string
+---@param data string|resty.websocket.RawMessage
 ---@param opts? resty.websocket.PublishOptions
 ---@return integer? subscribers of the topic, in all workers
 ---@return integer|string|nil sequence the message's number, or the error
@@ -185,7 +202,7 @@ function M.cluster_count(topic) end
 
 ---Sends to one connection, whichever worker owns it.
 ---@param id string `ws.id`
----@param data string
+---@param data string|resty.websocket.RawMessage
 ---@param typ? resty.websocket.type
 ---@return true? ok
 ---@return string? err
@@ -222,18 +239,18 @@ function M.frame_checker(max_message_size) end
 local Common = {}
 
 ---Queues a message; waits only above the high-water mark.
----@param data string
+---@param data string|resty.websocket.RawMessage
 ---@param typ? resty.websocket.type
 ---@return integer? bytes
 ---@return string? err
 function Common:send(data, typ) end
 
----@param data? string at most 125 bytes
+---@param data? string|resty.websocket.RawMessage at most 125 bytes
 ---@return integer? bytes
 ---@return string? err
 function Common:ping(data) end
 
----@param data? string at most 125 bytes
+---@param data? string|resty.websocket.RawMessage at most 125 bytes
 ---@return integer? bytes
 ---@return string? err
 function Common:pong(data) end
@@ -316,7 +333,7 @@ local ClientConnection = {}
 ---@class resty.websocket.Writer
 local Writer = {}
 
----@param chunk string
+---@param chunk string|resty.websocket.RawMessage
 ---@return integer? bytes
 ---@return string? err
 function Writer:write(chunk) end

@@ -173,7 +173,7 @@ end
 
 function _M.publish(topic, data, opts)
     check_topics(topic)
-    check_data("data", data)
+    data = check_data("data", data)
     if opts == nil and type(topic) == "string" then
         return natives.publish(topic, data, true)
     end

@@ -3,7 +3,12 @@
 
 local natives, vm = ...
 
-local fast_send = vm.module("resty.websocket.fast").send_message
+local fast = vm.module("resty.websocket.fast")
+local raw = vm.module("resty.websocket.raw")
+local fast_send = fast.send_message
+local fast_send_lent = fast.send_lent
+local is_raw = raw.is_raw
+local raw_to_string = raw.to_string
 local MAX_TIMEOUT = vm.module("resty.websocket.wait").MAX_TIMEOUT
 local native_send = natives.send
 local native_control = natives.control
@@ -24,6 +29,9 @@ end
 
 
 local function check_data(name, data, level)
+    if is_raw(data) then
+        return raw_to_string(data, level)
+    end
     local t = type(data)
     if t ~= "string" and t ~= "number" then
         error('bad "' .. name .. '" argument: string expected, got ' .. t, level or 3)
@@ -78,7 +86,6 @@ end
 -- native part of an object; a drop-in object may have none yet.
 local function add_common(methods, send, session_of)
     function methods.send(self, data, typ)
-        check_data("data", data)
         local text = check_type(typ)
         local session = self.session or session_of(self)
         if type(data) == "string" then
@@ -86,6 +93,14 @@ local function add_common(methods, send, session_of)
             if bytes > 0 then
                 return bytes
             end
+        else
+            if is_raw(data) then
+                local bytes = fast_send_lent(session, text, data.number)
+                if bytes > 0 then
+                    return bytes
+                end
+            end
+            data = check_data("data", data)
         end
         return send(self, native_send, session, data, text)
     end
@@ -112,7 +127,7 @@ local function add_common(methods, send, session_of)
 
     -- A finished writer must not write into the stream that another opened after it.
     function stream.write(self, chunk)
-        check_data("chunk", chunk)
+        chunk = check_data("chunk", chunk)
         if self.finished then
             return nil, "stream finished"
         end

@@ -14,6 +14,7 @@ pub const API: Api = Api {
         module!(c"resty.websocket", "websocket.lua", Shown::Always),
         module!(c"resty.websocket.connect", "connect.lua", Shown::Never),
         module!(c"resty.websocket.methods", "methods.lua", Shown::Never),
+        module!(c"resty.websocket.raw", "raw.lua", Shown::Never),
         module!(c"resty.websocket.serving", "serving.lua", Shown::Never),
         module!(c"resty.websocket.options", "options.lua", Shown::Never),
     ],

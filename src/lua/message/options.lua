@@ -221,7 +221,7 @@ local ACCEPT = with_common { origins = check_strings, require_origin = check_fla
 
 -- Of websocket.serve(): those of accept(), and the callbacks.
 local SERVE = { on_open = check_function, on_message = check_function, on_close = check_function,
-                on_drain = check_function }
+                on_drain = check_function, raw = check_flag }
 for name, check in pairs(ACCEPT) do
     SERVE[name] = check
 end

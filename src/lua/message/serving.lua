@@ -13,6 +13,7 @@ local view = fast.view
 local copy = fast.copy
 local next_event = fast.next_event
 local native_rest = natives.runner_rest
+local raw_message = vm.module("resty.websocket.raw").new
 local error = error
 local ngx = ngx
 local pairs = pairs
@@ -22,7 +23,7 @@ local xpcall = xpcall
 
 -- Kinds of events, as in fast.rs.
 local BINARY, TEXT, OPEN, GAP, DRAIN = 1, 2, 3, 4, 5
-local START, CTX = 16, 32
+local RAW, START, CTX = 8, 16, 32
 
 -- By location: the natives' set, and by a connection's number its object and callbacks.
 local sets = {}
@@ -87,6 +88,13 @@ local function call_for(set, runner, kind)
             ok, err = xpcall(call, with_traceback, set.objects[number], data,
                              kind == TEXT and "text" or "binary")
         end
+    elseif kind > RAW then
+        local call = set.on_message[number]
+        if call then
+            ok, err = xpcall(call, with_traceback, set.objects[number], raw_message(),
+                             kind == RAW + TEXT and "text" or "binary")
+        end
+        view.lent = 0
     else
         ok, err = call_other(set, kind, number, set.objects[number])
     end
@@ -189,7 +197,7 @@ local function begin(ws, opts)
                 on_drain = {} }
         sets[key] = set
     end
-    local number, starts = natives.serve(set.native, ws.session)
+    local number, starts = natives.serve(set.native, ws.session, opts.raw)
     set.objects[number] = ws
     set.on_open[number], set.on_message[number] = opts.on_open, opts.on_message
     set.on_close[number], set.on_drain[number] = opts.on_close, opts.on_drain

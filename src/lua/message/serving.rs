@@ -40,12 +40,12 @@ pub fn serving_new(_: &Args) -> Outcome {
     }
 }
 
-/// `serve(set, session)` → number, whether a runner has to be started
+/// `serve(set, session, raw)` → number, whether a runner has to be started
 pub fn serve(args: &Args) -> Outcome {
     let Some(set) = args.callbacks(1) else { return Outcome::Raise(NOT_A_SET.into()) };
     match args.object(2) {
         Some(Object::Session(session)) => {
-            let (number, starts) = set.add(session);
+            let (number, starts) = set.add(session, args.truth(3));
             Outcome::two(Value::Int(number.into()), Value::Bool(starts))
         }
         _ => Outcome::Raise(NOT_OURS.into()),

@@ -7,10 +7,10 @@ local natives = ...
 local ffi = require "ffi"
 
 ffi.cdef [[
-    struct nlw_view { const char *data; unsigned int len; int code; unsigned int lent; };
+    struct nlw_view { const unsigned char *data; unsigned int len; int code; unsigned int lent; };
 ]]
 
-local recv_frame, send_frame, recv_message, send_message, next_event, view, LARGE = natives.addresses()
+local recv_frame, send_frame, recv_message, send_message, send_lent, next_event, view, LARGE = natives.addresses()
 
 local string = ffi.string
 local pace = natives.pace
@@ -30,12 +30,24 @@ local function copy()
 end
 
 
+-- The same, of what stays lent.
+local function keep()
+    local data = string(view.data, view.len)
+    if #data >= LARGE then
+        pace()
+    end
+    return data
+end
+
+
 return {
     view = view,
     copy = copy,
+    keep = keep,
     recv_frame = ffi.cast("int (*)(void *, double)", recv_frame),
     send_frame = ffi.cast("int (*)(void *, int, const char *, size_t, double)", send_frame),
     recv_message = ffi.cast("int (*)(void *)", recv_message),
     send_message = ffi.cast("int (*)(void *, bool, const char *, size_t)", send_message),
+    send_lent = ffi.cast("int (*)(void *, bool, unsigned int)", send_lent),
     next_event = ffi.cast("int (*)(void *)", next_event),
 }

@@ -6,6 +6,7 @@
 use std::ffi::{c_int, c_void};
 
 use mlua::ffi as lua;
+use ws_conn::View;
 use ws_proto::opcode;
 
 use super::memory::LARGE;
@@ -89,7 +90,21 @@ unsafe extern "C" fn send_message(
     let (Some(session), data) = (unsafe { (session(slot), bytes(data, len)) }) else {
         return 0;
     };
-    guarded("send", 0, || session.send_message_now(text, data).unwrap_or(0) as c_int)
+    guarded("send", 0, || session.send_message_now(text, false, data).unwrap_or(0) as c_int)
+}
+
+/// `bytes = send_lent(session, text, number)`: the message that is lent by this number.
+unsafe extern "C" fn send_lent(slot: *const Slot, text: bool, number: u32) -> c_int {
+    // SAFETY: as for `recv_frame`.
+    let Some(session) = (unsafe { session(slot) }) else { return 0 };
+    let view = lending::view();
+    if !view.is_lent_by(number) {
+        return 0;
+    }
+    // SAFETY: what is lent stays where it is.
+    let data = unsafe { bytes(view.data.get(), view.len.get() as usize) };
+    let valid = view.text.get();
+    guarded("send", 0, || session.send_message_now(text, valid, data).unwrap_or(0) as c_int)
 }
 
 /// The kinds of events, for serving.lua.
@@ -102,10 +117,22 @@ mod kind {
     pub const GAP: c_int = 4;
     pub const DRAIN: c_int = 5;
     pub const CLOSED: c_int = 6;
+    /// Added where a message stays lent while its callback looks at it.
+    pub const RAW: c_int = 8;
     /// Added where another runner has to be started first.
     pub const START: c_int = 16;
     /// Added where the callback before has left something in `ngx.ctx`.
     pub const CTX: c_int = 32;
+}
+
+/// Lends a message; returns its kind.
+fn lend_message(view: &View) -> c_int {
+    lend(view.data, view.len, None);
+    if view.opcode == opcode::TEXT {
+        kind::TEXT
+    } else {
+        kind::BINARY
+    }
 }
 
 /// `kind = next_event(runner)`: what to call for, of the connection whose number is in the view's
@@ -121,10 +148,11 @@ unsafe extern "C" fn next_event(slot: *const Slot) -> c_int {
             Event::Gap(number) => (kind::GAP, number),
             Event::Drain(number) => (kind::DRAIN, number),
             Event::Closed(number) => (kind::CLOSED, number),
-            Event::Message(number, view) => {
-                lend(view.data, view.len, None);
-                let text = view.opcode == opcode::TEXT;
-                (if text { kind::TEXT } else { kind::BINARY }, number)
+            Event::Message(number, view) => (lend_message(&view), number),
+            Event::Raw(number, view) => {
+                let kind = lend_message(&view);
+                lending::lend_by_number(kind == kind::TEXT);
+                (kind + kind::RAW, number)
             }
         };
         lending::view().code.set(number as c_int);
@@ -160,10 +188,11 @@ pub unsafe extern "C-unwind" fn addresses(state: *mut lua::lua_State) -> c_int {
         send_frame as *mut c_void,
         recv_message as *mut c_void,
         send_message as *mut c_void,
+        send_lent as *mut c_void,
         next_event as *mut c_void,
         std::ptr::from_ref(lending::view()).cast_mut().cast(),
     ];
-    // SAFETY: seven values, where Lua guarantees room for twenty.
+    // SAFETY: eight values, where Lua guarantees room for twenty.
     unsafe {
         for address in all {
             lua::lua_pushlightuserdata(state, address);

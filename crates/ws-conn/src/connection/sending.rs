@@ -114,11 +114,12 @@ impl Connection {
         host: &impl Host,
         io: &impl Io,
         text: bool,
+        valid: bool,
         data: &[u8],
     ) -> Option<usize> {
         let plain = self.check().is_ok()
             && self.dialogue.sender.is_plain()
-            && (!text || utf8::is_valid(data));
+            && (!text || valid || utf8::is_valid(data));
         if !plain {
             return None;
         }
