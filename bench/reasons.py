@@ -18,7 +18,8 @@ REASONS = [
      "which had it copied once more (in user space, at opt-level 1: 81100 -> 60000 instructions for a round trip). Tried and not kept: to have a cycle wait until "
      "blocks of 4 to 64 KiB have brought 4 or 8 MiB more, where a worker has less than that. Instructions of a burst's round trip fall by a "
      "fifth (4 MiB, at opt-level 1: 95600 -> 78100); with a pause of 1000, which does as much, lines that miss an L2 of 2 MiB rise "
-     "from 66 to 620. Paired rounds on a machine that did much else: the proxy 0 to 19 % less time, a tenth as a rule; the echo rows of this size from 13 % less to 7 % more. To be measured again on a quiet one."),
+     "from 66 to 620. Paired rounds on a machine that did much else: the proxy 0 to 19 % less time, a tenth as a rule; the echo rows of this size from 13 % less to 7 % more. To be measured again on a quiet one. Not tried: to hand the message out where it lies, as serve{ raw = true } "
+     "does, where an echo of this size went from 22900 to 16200 instructions in user space."),
     (r"^broadcast.*2 workers / 1",
      "both workers share one core here, so each round switches between two processes, each with memory of its own to go "
      "through. What the second costs beyond that is little: one write and one read of an eventfd, an epoll_wait and a "
