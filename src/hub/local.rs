@@ -1,9 +1,11 @@
 //! Who in this worker may be pushed to: connections by id and by topic, mailboxes by topic; and the
 //! fan-out to them. Who lags behind a history is resume.rs's.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
+use hashbrown::HashMap;
 use ws_conn::Shared;
 use ws_hub::envelope::{Kind, Type};
 use ws_hub::history::{Batch, Position};
@@ -40,10 +42,18 @@ pub(super) struct Entry {
 pub(super) struct Extra {
     /// Of a topic with a history: what live subscribers have had.
     pub at: Option<Position>,
-    /// Those who are not just live and raw.
+    /// Those who are not just live and raw. Looked up for each delivery, by handles that no peer
+    /// chooses, hence not std's map, whose hash costs more than all else in it.
     pub special: HashMap<u32, Special>,
     /// What subscribers say of themselves.
     pub infos: HashMap<u32, Box<str>>,
+}
+
+impl Extra {
+    /// What a subscriber says of itself.
+    pub fn info(&self, handle: u32) -> &str {
+        self.infos.get(&handle).map_or("", |info| info)
+    }
 }
 
 /// A subscription with options, or one that lags.
@@ -204,7 +214,8 @@ impl Local {
         let Some((subscribers, extra)) = topics.get(message.topic) else { return 0 };
         let special = extra.as_ref().map(|extra| &extra.special).filter(|s| !s.is_empty());
         let raw = Shared::new(message.text, message.data);
-        let (mut reached, mut fallen, mut lines) = (0, Vec::new(), false);
+        let (mut reached, mut fallen) = (0, Vec::new());
+        let (line, mut as_line) = (OnceCell::new(), None);
         let mut hand = |handle: u32, outgoing: &Shared<'_>| {
             let Some(Some(entry)) = members.get(handle as usize) else { return };
             let is_seen = seen.as_mut().is_some_and(|seen| !seen.insert(handle));
@@ -229,16 +240,12 @@ impl Local {
             match special.and_then(|special| special.get(&handle)) {
                 None => hand(handle, &raw),
                 Some(special) if !special.is_live() => {}
-                Some(special) if special.json => lines = true,
+                Some(special) if special.json => {
+                    let line = || as_text(line.get_or_init(|| message.line()).as_deref());
+                    hand(handle, as_line.get_or_insert_with(line));
+                }
                 Some(_) => hand(handle, &raw),
             }
-        }
-        if let (true, Some(special)) = (lines, special) {
-            let line = message.line();
-            let line = as_text(line.as_deref());
-            let is_one = |s: &Special| s.json && s.is_live();
-            let them = subscribers.iter().filter(|h| special.get(h).is_some_and(is_one));
-            them.for_each(|&handle| hand(handle, &line));
         }
         for handle in fallen {
             self.fall_behind(message, handle);

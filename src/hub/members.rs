@@ -66,7 +66,7 @@ impl Local {
         let Some(number) = self.number(handle) else { return };
         let Local { topics, presence, .. } = self;
         let extra = topics.get(topic).and_then(|(_, extra)| extra.as_ref());
-        let info = extra.and_then(|extra| extra.infos.get(&handle)).map_or("", |info| info);
+        let info = extra.map_or("", |extra| extra.info(handle));
         match presence.changes.get_mut(topic) {
             Some(changes) => changes.note(number, has_come, info),
             None => {

@@ -40,8 +40,8 @@ pub struct Roll {
 
 /// What has come of a question.
 pub enum Answer {
-    /// Members, numbers and infos, of a machine.
-    Members(NodeId, Vec<(u64, String)>),
+    /// Members of a machine, which `each` was called with.
+    Members(NodeId),
     /// There is more to wait for.
     Wait,
     /// That was all: how many subscribe, where that was asked, and who has answered.
@@ -76,17 +76,16 @@ fn put(topic: &[u8], most: u32) -> Result<Roll, Error> {
 }
 
 impl Roll {
-    /// The next piece, if there is one.
-    pub fn take(&mut self) -> Answer {
+    /// The next piece, if there is one: calls `each` with the number and the info of its members.
+    pub fn take(&mut self, mut each: impl FnMut(u64, &str)) -> Answer {
         while let Some((node, piece)) = self.mailbox.take() {
             let node = NodeId(<[u8; 4]>::try_from(&*node).map_or(0, u32::from_le_bytes));
             let Some((_, members)) = self.roll.take(node, &piece, clock::now_ms()) else {
                 continue;
             };
-            let owned = |(number, info): (u64, &str)| (number, info.into());
-            let members: Vec<_> = members.map(owned).collect();
-            if !members.is_empty() {
-                return Answer::Members(node, members);
+            let count = members.map(|(number, info)| each(number, info)).count();
+            if count > 0 {
+                return Answer::Members(node);
             }
         }
         let all = self.here.saturating_add(self.roll.numbers());
@@ -135,12 +134,6 @@ impl Local {
         });
     }
 
-    /// What a subscriber says of itself.
-    pub(super) fn info(&self, topic: &[u8], handle: u32) -> &str {
-        let extra = self.topics.get(topic).and_then(|(_, extra)| extra.as_ref());
-        extra.and_then(|extra| extra.infos.get(&handle)).map_or("", |info| info)
-    }
-
     /// Hands a piece of an answer to who asked. Whether that one is still there.
     pub(super) fn hand_answer(&mut self, to: &ConnId, from: NodeId, piece: &[u8]) -> bool {
         if self.presence.calls.contains_key(to) {
@@ -161,15 +154,9 @@ impl Local {
         }
     }
 
-    /// The number of a member, which is the same in all its topics and grants nothing.
+    /// The number of a member.
     pub(super) fn number(&mut self, handle: u32) -> Option<u64> {
-        let entry = self.members.get_mut(handle as usize)?.as_mut()?;
-        match entry.member {
-            Member::Session(_) => {
-                Some(*entry.number.get_or_insert_with(|| u64::from_le_bytes(random::bytes())))
-            }
-            Member::Mailbox(_) => None,
-        }
+        self.members.get_mut(handle as usize)?.as_mut()?.number()
     }
 
     /// A piece of an answer: who has not been told of and still subscribes.
@@ -183,17 +170,20 @@ impl Local {
         if are_many {
             due.told = all;
         }
+        let is_there = self.topics.subscribes(&due.topic);
+        let extra = self.topics.get(&due.topic).and_then(|(_, extra)| extra.as_ref());
         let piece = due.handles.get(due.told..).unwrap_or_default();
         for &handle in &piece[..piece.len().min(PIECE_MEMBERS)] {
             if members.len() >= bytes {
                 break;
             }
             due.told += 1;
-            if !self.topics.contains(&due.topic, handle) {
+            if !is_there(handle) {
                 continue;
             }
-            if let Some(number) = self.number(handle) {
-                put_member(&mut members, number, self.info(&due.topic, handle));
+            let Some(Some(entry)) = self.members.get_mut(handle as usize) else { continue };
+            if let Some(number) = entry.number() {
+                put_member(&mut members, number, extra.map_or("", |extra| extra.info(handle)));
             }
         }
         let then = match due.told == all {
@@ -205,6 +195,19 @@ impl Local {
         out.append(&mut members);
         due.pieces += 1;
         out
+    }
+}
+
+impl Entry {
+    /// What others know a member by, which is the same in all its topics and grants nothing. A mailbox
+    /// is none.
+    fn number(&mut self) -> Option<u64> {
+        match self.member {
+            Member::Session(_) => {
+                Some(*self.number.get_or_insert_with(|| u64::from_le_bytes(random::bytes())))
+            }
+            Member::Mailbox(_) => None,
+        }
     }
 }
 

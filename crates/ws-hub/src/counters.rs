@@ -4,8 +4,6 @@
 //! outlive their worker and its row's next owner goes on from them. Gauges are what the living hold
 //! now, and are reset when a row changes hands.
 
-use twox_hash::XxHash64;
-
 use crate::memory::{Ordering, Word};
 
 /// One row of the table.
@@ -235,12 +233,32 @@ impl Counter {
     }
 
     /// Differs between versions with different tables, which cannot share a zone.
-    pub(crate) fn fingerprint() -> u64 {
-        TABLE.iter().fold(TABLE.len() as u64, |hash, entry| {
-            let hash = XxHash64::oneshot(hash, entry.name.as_bytes());
-            XxHash64::oneshot(hash, entry.label.map_or("", |label| label.1).as_bytes())
-        })
+    pub(crate) const FINGERPRINT: u64 = fingerprint();
+}
+
+/// FNV-1a over names and labels, because that can be made while compiling: who looks at a zone
+/// compares it each time.
+const fn fingerprint() -> u64 {
+    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325, 0);
+    while at < TABLE.len() {
+        hash = fnv(hash, TABLE[at].name.as_bytes());
+        if let Some((_, value)) = TABLE[at].label {
+            hash = fnv(hash, value.as_bytes());
+        }
+        at += 1;
     }
+    hash
+}
+
+const fn fnv(mut hash: u64, text: &[u8]) -> u64 {
+    let mut at = 0;
+    // One step more than there are bytes: a text's end counts.
+    while at <= text.len() {
+        let byte = if at < text.len() { text[at] } else { 0 };
+        hash = (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3);
+        at += 1;
+    }
+    hash
 }
 
 /// The counters in a zone. A copy is a second handle on the same memory.
@@ -297,5 +315,17 @@ impl Row<'_> {
         for entry in TABLE.iter().filter(|entry| entry.gauge) {
             self.set(entry.counter, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_differ_have_other_fingerprints() {
+        assert_ne!(fnv(1, b"a"), fnv(1, b"b"));
+        assert_ne!(fnv(fnv(1, b"ab"), b"c"), fnv(fnv(1, b"a"), b"bc"), "where a text ends counts");
+        assert_ne!(fnv(1, b""), 1);
     }
 }

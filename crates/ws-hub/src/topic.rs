@@ -200,7 +200,13 @@ impl<S: Copy + Eq + Hash, D: Default> TopicIndex<S, D> {
 
     /// Whether `s` subscribes `topic`.
     pub fn contains(&self, topic: &[u8], s: S) -> bool {
-        self.number(topic).is_some_and(|number| self.links.contains_key(&(number, s)))
+        self.subscribes(topic)(s)
+    }
+
+    /// The same, to be asked of many: the topic is looked up once.
+    pub fn subscribes(&self, topic: &[u8]) -> impl Fn(S) -> bool + '_ {
+        let number = self.number(topic);
+        move |s| number.is_some_and(|number| self.links.contains_key(&(number, s)))
     }
 
     /// Topics and subscriptions in all.

@@ -115,7 +115,7 @@ impl<'m> Zone<'m> {
         }
         words[AT_LEN].store(words.len() as u64, Ordering::Relaxed);
         words[AT_ROWS].store(layout.rows as u64, Ordering::Relaxed);
-        words[AT_COUNTERS].store(Counter::fingerprint(), Ordering::Relaxed);
+        words[AT_COUNTERS].store(Counter::FINGERPRINT, Ordering::Relaxed);
         words[AT_NODE].store(node.0.into(), Ordering::Relaxed);
         words[AT_MAGIC].store(MAGIC, Ordering::Release);
         Self::carve(words, layout)
@@ -126,7 +126,7 @@ impl<'m> Zone<'m> {
         let at = |n: usize| words.get(n).map_or(0, |word| word.load(Ordering::Acquire));
         let ours = at(AT_MAGIC) == MAGIC
             && at(AT_LEN) == words.len() as u64
-            && at(AT_COUNTERS) == Counter::fingerprint();
+            && at(AT_COUNTERS) == Counter::FINGERPRINT;
         if !ours {
             return Err(ZoneError::Foreign);
         }

@@ -15,7 +15,9 @@ local ipairs = ipairs
 local next = next
 local tonumber = tonumber
 local type = type
+local byte = string.byte
 local floor = math.floor
+local sub = string.sub
 
 local _M = {}
 
@@ -264,6 +266,21 @@ function _M.close_topic(topic, code, reason)
 end
 
 
+-- Appends to the first n of `members` what presence_take has put into a string. Returns how many they are.
+local function append(members, n, piece, node)
+    local at = 1
+    while at <= #piece do
+        local high, low = byte(piece, at + 16, at + 17)
+        local stop = at + 18 + high * 256 + low
+        local info = stop > at + 18 and sub(piece, at + 18, stop - 1) or nil
+        n = n + 1
+        members[n] = { member = sub(piece, at, at + 15), info = info, node = node }
+        at = stop
+    end
+    return n
+end
+
+
 -- Collects the answers to a question who is there, or how many. They come in pieces; after each the
 -- others get their turn. Called in the place of its caller, as a tail call, so an error is at the user's.
 local function call_roll(topic, only_number)
@@ -271,13 +288,12 @@ local function call_roll(topic, only_number)
     if not roll then
         return nil, err
     end
-    local members = {}
+    local members, n = {}, 0
     local piece, detail, answered, known = natives.presence_take(roll)
     while piece ~= false do
         -- Beside a piece its node.
-        for i = 1, piece and #piece or 0, 2 do
-            local info = piece[i + 1]
-            members[#members + 1] = { member = piece[i], info = info ~= "" and info or nil, node = detail }
+        if piece then
+            n = append(members, n, piece, detail)
         end
         local woken, refusal = natives.presence_wait(roll, piece ~= nil)
         if woken == nil then

@@ -24,18 +24,21 @@ pub fn ask(args: &Args) -> Outcome {
     }
 }
 
-/// `presence_take(roll)` → array (of each member id and info), node | false, how many subscribe, how
-/// many machines have answered, how many there are | nothing: more is to come
+/// `presence_take(roll)` → members (of each its id, the length of its info in two bytes, and that),
+/// node | false, how many subscribe, how many machines have answered, how many there are | nothing:
+/// more is to come
 pub fn take(args: &Args) -> Outcome {
     let Some(roll) = roll(args) else { return Outcome::Raise(NOT_OURS.into()) };
-    let answer = roll.borrow_mut().take();
+    let mut members = Vec::new();
+    let answer = roll.borrow_mut().take(|number, info| {
+        members.extend(hex(number));
+        members.extend((info.len() as u16).to_be_bytes());
+        members.extend(info.as_bytes());
+    });
     match answer {
-        Answer::Members(node, members) => {
-            let of = |(number, info): (u64, String)| {
-                [format!("{number:016x}").into_bytes(), info.into_bytes()]
-            };
+        Answer::Members(node) => {
             let node = Value::Bytes(format!("{:08x}", node.0).into_bytes());
-            Outcome::two(Value::List(members.into_iter().flat_map(of).collect()), node)
+            Outcome::two(Value::Bytes(members), node)
         }
         Answer::Wait => Outcome::none(),
         Answer::Done(all, answered) => {
@@ -56,6 +59,11 @@ pub fn wait(args: &Args) -> Outcome {
         Wait::Parked => Outcome::Yield,
         Wait::Denied(text) => Outcome::nil_err(text),
     }
+}
+
+/// As `{:016x}` has it, at a fifth of its cost: there is one for each member.
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15])
 }
 
 fn roll<'l>(args: &Args<'l>) -> Option<&'l RefCell<Roll>> {
