@@ -15,10 +15,9 @@ REASONS = [
      "a string of each message: a fifth of the time is LuaJIT's, most of it its collector's, which each 16 KiB of garbage bring nearer a cycle over "
      "all that the worker has alive; copies are a twentieth. Tried and kept: a string that the callback returns as it was is not "
      "looked at again; a handler that waits takes the message from where it was read, since then also where a write event comes along with it, "
-     "which had it copied once more (in user space, at opt-level 1: 81100 -> 60000 instructions for a round trip). Tried and not kept: to have a cycle wait until "
-     "blocks of 4 to 64 KiB have brought 4 or 8 MiB more, where a worker has less than that. Instructions of a burst's round trip fall by a "
-     "fifth (4 MiB, at opt-level 1: 95600 -> 78100); with a pause of 1000, which does as much, lines that miss an L2 of 2 MiB rise "
-     "from 66 to 620. Paired rounds on a machine that did much else: the proxy 0 to 19 % less time, a tenth as a rule; the echo rows of this size from 13 % less to 7 % more. To be measured again on a quiet one. Not tried: to hand the message out where it lies, as serve{ raw = true } "
+     "which had it copied once more (in user space, at opt-level 1: 81100 -> 60000 instructions for a round trip). Tried and kept: to have a cycle "
+     "wait for 4 MiB more (the proxy's rows 15 % less time, callbacks 7 % in bursts of this size; messages of 4 KiB in bursts 10 %, of 1 KiB 10 %). "
+     "Not tried: to hand the message out where it lies, as serve{ raw = true } "
      "does, where an echo of this size went from 22900 to 16200 instructions in user space."),
     (r"^broadcast.*2 workers / 1",
      "both workers share one core here, so each round switches between two processes, each with memory of its own to go "
@@ -41,9 +40,9 @@ REASONS = [
      "tungstenite makes no string. Tried and kept: recv and send by LuaJIT's FFI in one trace with the program's loop, a "
      "plain frame taken in one step from where it was read, worker-wide statics for thread-locals, output buffers that "
      "are kept: 4350 -> 1300 instructions; output of 32 KiB in one piece (1 KiB: 1.28 -> 1.16 us). Tried: wider "
-     "masking steps (1 KiB: 70 instructions less, no time); a collector that waits for more garbage (a pause of 1000 for 200, 1 KiB: "
-     "2930 -> 2290 instructions, but 17 lines a message that miss an L2 of 2 MiB, where none did; 3 MiB of garbage for 1: "
-     "11 % less time, 4 and 8 MiB: 2 to 4 % more, on a machine where one code differed from itself by as much)."),
+     "masking steps (1 KiB: 70 instructions less, no time). Tried and kept: a collector "
+     "that waits for 4 MiB more garbage (1 KiB: 10 % less time; with 2 MiB, which a cache of 2 MiB holds, 18 %, but 16 KiB and the proxies "
+     "lose 3 to 8 % of what 4 MiB bring; both measured on a quiet machine)."),
     (r"^(32 B|1 KiB), 100 connections, 1 in flight",
      "one recv and one send for each message, as fastwebsockets makes, and the kernel's part of both is more than "
      "eight tenths of the cost. The rest is what a light thread needs on top of a codec: an event posts ngx_lua's "
@@ -69,8 +68,7 @@ REASONS = [
      "from there, where fastwebsockets unmasks and writes the buffer that it read into. Tried and kept: in bursts "
      "answers are copied once more and leave 128 KiB at a time (16.6 -> 8.4 us; 64 KiB at a time 9.6), the send by "
      "LuaJIT's FFI (22 -> 19 us). Tried: a reading buffer of 256 KiB instead of 64, no gain; keeping LuaJIT's blocks "
-     "of this size as those of large strings are kept, no gain; a collector that waits for 8 MiB more of them "
-     "(at opt-level 1, 16 in flight: 46500 -> 43800 instructions, time from 9 % less to 5 % more on a busy machine, no gain that could be shown)."),
+     "of this size as those of large strings are kept, no gain; a collector that waits for 4 MiB more, which other rows keep, no gain in these."),
     (r"^wss, 16 KiB",
      "outside OpenSSL and the kernel each payload is unmasked, copied into its Lua string and from there into nginx's "
      "buffer of one TLS record (in bursts by way of the output's own), and the string is made and collected by LuaJIT; "

@@ -1,7 +1,8 @@
 //! Large blocks of a worker's Lua VM, kept from one large message to the next, and collected in time.
 //! LuaJIT maps a block of 128 KiB or more by itself and unmaps it when it is freed: the string of a
 //! 1 MiB message costs 256 page faults, each with a page to clear, more than all else that the
-//! message needs. Installed by lib.rs in each worker; `entry` and fast.lua call `pace`.
+//! message needs. Installed by lib.rs in each worker; `entry` and fast.lua call `pace`. And for a
+//! worker that makes many strings of medium size: a cycle over all that it has alive comes less often.
 //!
 //! Everything comes from the VM's own allocator and goes back to it: each block is one of its, may
 //! be freed by it at any time, and lies where the VM can address it.
@@ -12,34 +13,38 @@ use std::ptr;
 
 use mlua::ffi as lua;
 
+use super::blocks::{class_of, Blocks, BESIDE, SMALLEST};
 use super::no_request;
 use crate::ngx::ngx_lua::main_vm;
+use crate::ngx::posted::Posted;
 use crate::ngx::timer::Timer;
 
 /// A string of so many bytes is a large one.
 pub const LARGE: usize = 128 * 1024;
-/// Blocks for more than this, and for no more than `LARGEST`, are kept.
-const SMALLEST: usize = LARGE / 2;
-const LARGEST: usize = 4 * 1024 * 1024;
-/// Bytes kept at most, of all sizes together.
-const TOGETHER: usize = 2 * LARGEST;
 /// So often, in milliseconds, what has not been needed since the last time is given back: a worker
 /// without large messages keeps nothing.
 const TICK: u64 = 100;
-/// Sizes are rounded up to one of four for each power of two, so that blocks fit again. Each has
-/// room for so much beside: the head of a string and its NUL.
-const BESIDE: usize = 64;
-const STEPS: usize = 4;
-const CLASSES: usize = STEPS * (LARGEST.ilog2() - SMALLEST.ilog2()) as usize;
 /// So much garbage in large blocks waits for the VM's collector to come by itself, or as much as
 /// there is else: a cycle takes time for small things, not for large ones.
 const ALLOWANCE: usize = 4 * 1024 * 1024;
+/// A block for more than this, and no large one, is a medium one: 1 KiB of text, and all else is small.
+const MEDIUM: usize = 768;
+/// Once so many bytes of medium blocks have been made ...
+const MANY: usize = 512 * 1024;
+/// ... the next cycle of the collector waits until the VM has so much more, if it has less than that:
+/// a cycle goes over all that is alive, whatever it frees.
+const WAIT: usize = 4 * 1024 * 1024;
+/// KiB of garbage for which a slice of `tick` makes up: a millisecond or so.
+const SLICE: c_int = 512;
+/// LuaJIT's own pause: a cycle begins when there is twice as much as the last has left.
+const PAUSE: c_int = 200;
 /// LUA_GCISRUNNING of LuaJIT's lua.h, which mlua does not name.
 const GC_IS_RUNNING: c_int = 9;
 
 thread_local! {
     static KEEPER: Cell<*const Keeper> = const { Cell::new(ptr::null()) };
     static TIMER: Timer = const { Timer::new() };
+    static DUE: Posted = const { Posted::new() };
 }
 
 /// A VM's own allocator, and the blocks that it would have back.
@@ -49,56 +54,25 @@ thread_local! {
 /// blocks back and the VM its own allocator, so that closing ends as ever, and frees this. Where
 /// somebody has put yet another allocator before this one, all stays as it is, for ever.
 struct Keeper {
-    allocate: lua::lua_Alloc,
-    ud: *mut c_void,
-    classes: [Class; CLASSES],
-    /// Bytes of all blocks that are kept.
-    held: Cell<usize>,
+    blocks: Blocks,
     /// Bytes of large blocks that the VM has, garbage included.
     used: Cell<usize>,
     /// What the last cycle of the collector has left of these, and of all else.
     left: Cell<(usize, usize)>,
     /// Bytes of large blocks that the VM has been given since the last `pace`.
     fresh: Cell<usize>,
-    /// Large strings were made since the last tick.
+    /// Bytes of medium blocks that the VM has been given since the last `wait`.
+    medium: Cell<usize>,
+    /// `wait` has been done, or is due, for this cycle of the collector.
+    waits: Cell<bool>,
+    /// Large or medium strings were made since the last tick.
     busy: Cell<bool>,
-    /// Large strings were made since the collector was last started by `tick`.
+    /// Large strings were made, or a cycle put off, since `tick` last came to the end of one.
     stirred: Cell<bool>,
+    /// `tick` is due.
+    ticking: Cell<bool>,
     /// The VM's main state.
     state: *mut lua::lua_State,
-}
-
-/// Blocks of one size, the last freed first.
-#[derive(Default)]
-struct Class {
-    first: Cell<*mut Block>,
-    count: Cell<usize>,
-    /// The least that `count` has been since the last tick: so many were not needed.
-    idle: Cell<usize>,
-}
-
-/// How a block that is kept begins.
-struct Block {
-    next: *mut Block,
-}
-
-/// The class of blocks in which `bytes` fit, and their size. None: such blocks are not kept.
-fn class_of(bytes: usize) -> Option<(usize, usize)> {
-    let payload = bytes.saturating_sub(BESIDE);
-    if payload <= SMALLEST || payload > LARGEST {
-        return None;
-    }
-    let power = (payload - 1).ilog2();
-    let step = (1 << power) / STEPS;
-    let steps = (payload - (1 << power)).div_ceil(step);
-    let index = STEPS * (power - SMALLEST.ilog2()) as usize + steps - 1;
-    Some((index, (1 << power) + steps * step + BESIDE))
-}
-
-/// The size of a class's blocks.
-fn block_size(index: usize) -> usize {
-    let power = SMALLEST << (index / STEPS);
-    power + (index % STEPS + 1) * (power / STEPS) + BESIDE
 }
 
 /// How much of `bytes` is a large block's.
@@ -111,62 +85,26 @@ fn large(bytes: usize) -> usize {
 }
 
 impl Keeper {
-    /// A kept block of this class, or null.
-    fn take(&self, index: usize) -> *mut c_void {
-        let class = &self.classes[index];
-        let block = class.first.get();
-        if !block.is_null() {
-            // SAFETY: a block that `put` has written to, and that nobody has had since.
-            class.first.set(unsafe { (*block).next });
-            class.count.set(class.count.get() - 1);
-            class.idle.set(class.idle.get().min(class.count.get()));
-            self.held.set(self.held.get() - block_size(index));
+    /// A medium block has been asked for (or, with 0, freed).
+    fn count_medium(&self, bytes: usize) {
+        self.busy.set(self.busy.get() || bytes > 0);
+        self.medium.set(self.medium.get() + bytes);
+        if self.medium.get() >= MANY && !self.waits.replace(true) {
+            DUE.with(|due| due.post(wait));
         }
-        block.cast()
     }
 
-    /// Keeps a block that the VM knows as one of `bytes` bytes, or frees it. Small ones make way for
-    /// large ones, which cost more.
-    ///
-    /// # Safety
-    /// `block` must be the VM's allocator's, and nobody may use it any more.
-    unsafe fn put(&self, block: *mut c_void, bytes: usize, index: usize) {
-        let size = block_size(index);
-        for smaller in 0..index {
-            let excess = (self.held.get() + size).saturating_sub(TOGETHER);
-            self.free(smaller, excess.div_ceil(block_size(smaller)));
-        }
-        // SAFETY: by contract. To have it grow to its class costs nothing where it is so large
-        // already, as all are that `allocate` has given out; the others are older than this keeper.
-        unsafe {
-            let fits = self.held.get() + size <= TOGETHER;
-            let grown =
-                if fits { (self.allocate)(self.ud, block, bytes, size) } else { ptr::null_mut() };
-            if grown.is_null() {
-                (self.allocate)(self.ud, block, bytes, 0);
-                return;
-            }
-            let class = &self.classes[index];
-            let grown = grown.cast::<Block>();
-            grown.write(Block { next: class.first.get() });
-            class.first.set(grown);
-            class.count.set(class.count.get() + 1);
-        }
-        if self.held.replace(self.held.get() + size) == 0 {
+    /// Has `tick` come.
+    fn look_after(&self) {
+        if !self.ticking.replace(true) {
             TIMER.with(|timer| timer.set(TICK, tick));
         }
     }
 
-    /// Gives so many blocks of a class back to the VM's allocator, or as many as there are.
-    fn free(&self, index: usize, count: usize) {
-        for _ in 0..count {
-            let block = self.take(index);
-            if block.is_null() {
-                break;
-            }
-            // SAFETY: it came from this allocator, and `take` has let go of it.
-            unsafe { (self.allocate)(self.ud, block, block_size(index), 0) };
-        }
+    /// Has `tick` look after the collector, once no more strings come.
+    fn stir(&self) {
+        self.stirred.set(true);
+        self.look_after();
     }
 }
 
@@ -181,11 +119,14 @@ unsafe extern "C" fn allocate(
     // passed on, but for those of large blocks.
     unsafe {
         let keeper = &*ud.cast::<Keeper>();
-        // Nearly all there is: each small message comes by twice.
-        if old.max(new) <= SMALLEST + BESIDE {
-            return (keeper.allocate)(keeper.ud, block, old, new);
+        // Small ones are nearly all there is: each small message comes by twice.
+        if old.max(new) > MEDIUM {
+            if old.max(new) > SMALLEST + BESIDE {
+                return allocate_large(keeper, block, old, new);
+            }
+            keeper.count_medium(new);
         }
-        allocate_large(keeper, block, old, new)
+        keeper.blocks.own(block, old, new)
     }
 }
 
@@ -207,38 +148,37 @@ unsafe fn allocate_large(
         keeper.fresh.set(keeper.fresh.get() + large(new).saturating_sub(large(old)));
         if new == 0 {
             if let Some((index, _)) = class_of(old).filter(|_| !block.is_null()) {
-                keeper.put(block, old, index);
+                keeper.blocks.put(block, old, index);
+                keeper.look_after();
                 return ptr::null_mut();
             }
         } else if let Some((index, size)) = class_of(new) {
-            let kept = if block.is_null() { keeper.take(index) } else { ptr::null_mut() };
+            let kept = if block.is_null() { keeper.blocks.take(index) } else { ptr::null_mut() };
             if !kept.is_null() {
                 return kept;
             }
-            return (keeper.allocate)(keeper.ud, block, old, size);
+            return keeper.blocks.own(block, old, size);
         }
-        (keeper.allocate)(keeper.ud, block, old, new)
+        keeper.blocks.own(block, old, new)
     }
 }
 
-/// Gives back what has not been needed since the last tick, and has the collector begin a cycle
-/// once no more large strings come.
+/// Gives back what has not been needed since the last tick, and takes the collector through the rest
+/// of its cycle, a slice in each tick, once no more strings come.
 fn tick() {
     // SAFETY: `release` sets this to null before it frees the keeper.
     let Some(keeper) = (unsafe { KEEPER.get().as_ref() }) else { return };
-    for (index, class) in keeper.classes.iter().enumerate() {
-        keeper.free(index, class.idle.get());
-        class.idle.set(class.count.get());
-    }
-    if !keeper.busy.take() && keeper.stirred.take() {
+    keeper.blocks.free_idle();
+    if !keeper.busy.take() && keeper.stirred.get() {
         // SAFETY: the VM lives as long as its keeper, and runs nothing while a timer does.
-        unsafe { protected(keeper.state, begin_cycle) };
+        unsafe { protected(keeper.state, collect_slice) };
     }
     // A finalizer may have freed it.
     // SAFETY: as above.
     let Some(keeper) = (unsafe { KEEPER.get().as_ref() }) else { return };
-    if keeper.held.get() > 0 || keeper.stirred.get() {
-        TIMER.with(|timer| timer.set(TICK, tick));
+    keeper.ticking.set(false);
+    if keeper.blocks.has_any() || keeper.stirred.get() {
+        keeper.look_after();
     }
 }
 
@@ -256,14 +196,69 @@ unsafe fn protected(state: *mut lua::lua_State, function: lua::lua_CFunction) {
     }
 }
 
-/// The collector's first step, after which small things made drive it on. By itself it would begin
-/// when there is twice as much as its last cycle has left: after a hundred connections with a large
-/// string each, 200 MB of small garbage.
-unsafe extern "C-unwind" fn begin_cycle(state: *mut lua::lua_State) -> c_int {
+/// A slice of the collector's work. By itself it would begin when there is twice as much as its last
+/// cycle has left (after a hundred connections with a large string each, 200 MB of small garbage), and
+/// go on only as something is made.
+unsafe extern "C-unwind" fn collect_slice(state: *mut lua::lua_State) -> c_int {
     // SAFETY: lua_cpcall calls this. Where the program has stopped its collector, it stays so.
+    // Finalizers run, hence the look for the keeper.
     unsafe {
-        if lua::lua_gc(state, GC_IS_RUNNING, 0) != 0 {
-            lua::lua_gc(state, lua::LUA_GCSTEP, 0);
+        let running = lua::lua_gc(state, GC_IS_RUNNING, 0) != 0;
+        if !running || lua::lua_gc(state, lua::LUA_GCSTEP, SLICE) == 1 {
+            if let Some(keeper) = keeper_of(state) {
+                (*keeper).stirred.set(false);
+            }
+        }
+    }
+    0
+}
+
+/// Has the collector wait for `WAIT` bytes more before it begins its next cycle, or goes on with one.
+fn wait() {
+    // SAFETY: `release` sets this to null before it frees the keeper. The VM lives as long, and runs
+    // nothing while an event does.
+    unsafe {
+        let Some(keeper) = KEEPER.get().as_ref() else { return };
+        keeper.medium.set(0);
+        protected(keeper.state, put_off);
+    }
+}
+
+/// Sets the collector's threshold, which is done by way of its pause; the program never sees that
+/// changed. Where it has stopped its collector, or set a pause of its own, all stays so. A userdata
+/// that nobody holds tells when the next cycle has ended.
+unsafe extern "C-unwind" fn put_off(state: *mut lua::lua_State) -> c_int {
+    // SAFETY: lua_cpcall calls this. Whatever may run a finalizer comes before the keeper is looked for.
+    unsafe {
+        lua::lua_newuserdata(state, 1);
+        lua::lua_createtable(state, 0, 1);
+        lua::lua_pushcclosure(state, cycle_ended, 0);
+        lua::lua_setfield(state, -2, c"__gc".as_ptr());
+        lua::lua_setmetatable(state, -2);
+
+        let kb = lua::lua_gc(state, lua::LUA_GCCOUNT, 0);
+        let Some(keeper) = keeper_of(state) else { return 0 };
+        let more = (WAIT / 1024) as c_int;
+        if kb == 0 || kb >= more || lua::lua_gc(state, GC_IS_RUNNING, 0) == 0 {
+            return 0;
+        }
+        let pause = lua::lua_gc(state, lua::LUA_GCSETPAUSE, 100 + more * 100 / kb);
+        if pause == PAUSE {
+            // -1: from now on as the pause says, as luajit.c has it.
+            lua::lua_gc(state, lua::LUA_GCRESTART, -1);
+            (*keeper).stir();
+        }
+        lua::lua_gc(state, lua::LUA_GCSETPAUSE, pause);
+    }
+    0
+}
+
+/// `__gc` of that userdata: the collector's cycle ends with its finalizers.
+unsafe extern "C-unwind" fn cycle_ended(state: *mut lua::lua_State) -> c_int {
+    // SAFETY: Lua calls this with its own state.
+    unsafe {
+        if let Some(keeper) = keeper_of(state) {
+            (*keeper).waits.set(false);
         }
     }
     0
@@ -296,15 +291,15 @@ unsafe extern "C-unwind" fn anchor(state: *mut lua::lua_State) -> c_int {
         let mut ud = ptr::null_mut();
         let own = lua::lua_getallocf(state, &mut ud);
         let keeper = Box::into_raw(Box::new(Keeper {
-            allocate: own,
-            ud,
-            classes: std::array::from_fn(|_| Class::default()),
-            held: Cell::new(0),
+            blocks: Blocks::new(own, ud),
             used: Cell::new(0),
             left: Cell::new((0, 0)),
             fresh: Cell::new(0),
+            medium: Cell::new(0),
+            waits: Cell::new(false),
             busy: Cell::new(false),
             stirred: Cell::new(false),
+            ticking: Cell::new(false),
             state,
         }));
         KEEPER.set(keeper);
@@ -329,12 +324,11 @@ unsafe extern "C-unwind" fn release(state: *mut lua::lua_State) -> c_int {
     // SAFETY: Lua calls this with its own state. The keeper is freed when nobody knows it any more.
     unsafe {
         if let Some(keeper) = keeper_of(state) {
-            lua::lua_setallocf(state, (*keeper).allocate, (*keeper).ud);
+            let (allocate, ud) = (*keeper).blocks.allocator();
+            lua::lua_setallocf(state, allocate, ud);
             KEEPER.set(ptr::null());
             TIMER.with(Timer::cancel);
-            for index in 0..CLASSES {
-                (*keeper).free(index, usize::MAX);
-            }
+            (*keeper).blocks.free_all();
             drop(Box::from_raw(keeper.cast_mut()));
         }
     }
@@ -354,9 +348,7 @@ pub unsafe fn pace(state: *mut lua::lua_State) {
     unsafe {
         let Some(keeper) = keeper_of(state) else { return };
         (*keeper).busy.set(true);
-        if !(*keeper).stirred.replace(true) {
-            TIMER.with(|timer| timer.set(TICK, tick));
-        }
+        (*keeper).stir();
         let fresh = (*keeper).fresh.take();
         let (large, rest) = (*keeper).left.get();
         let garbage = (*keeper).used.get().saturating_sub(large);

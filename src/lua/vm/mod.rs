@@ -3,6 +3,7 @@
 //! raw stream, a client's TLS.
 
 mod args;
+mod blocks;
 pub mod entry;
 mod fast;
 mod memory;
