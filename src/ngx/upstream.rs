@@ -244,8 +244,8 @@ unsafe extern "C" fn answered<T: Asks>(r: *mut ffi::ngx_http_request_t) -> ffi::
                     return invalid(r, &why);
                 }
             }
-            if !note_head(r, &head) {
-                return ffi::NGX_ERROR as _;
+            if let Err(code) = note_head(r, &head) {
+                return code;
             }
             u.buffer.pos = u.buffer.pos.add(end);
         }
@@ -266,11 +266,17 @@ unsafe fn invalid(r: *mut ffi::ngx_http_request_t, why: &str) -> ffi::ngx_int_t 
     ffi::NGX_HTTP_UPSTREAM_INVALID_HEADER as _
 }
 
-/// Tells nginx of status and headers. False: no memory.
+/// What nginx is answered where there is no memory.
+const NO_MEMORY: ffi::ngx_int_t = ffi::NGX_ERROR as _;
+
+/// Tells nginx of status and headers, or what it is to be answered.
 ///
 /// # Safety
 /// `r` must be a request of `ask`.
-unsafe fn note_head(r: *mut ffi::ngx_http_request_t, head: &ResponseHead<'_>) -> bool {
+unsafe fn note_head(
+    r: *mut ffi::ngx_http_request_t,
+    head: &ResponseHead<'_>,
+) -> Result<(), ffi::ngx_int_t> {
     // SAFETY: by contract; the status line is of the request's pool.
     unsafe {
         let u = &mut *(*r).upstream;
@@ -279,19 +285,19 @@ unsafe fn note_head(r: *mut ffi::ngx_http_request_t, head: &ResponseHead<'_>) ->
             (*u.state).status = head.status.into();
         }
         let line = [format!("{:03} ", head.status).as_bytes(), head.reason].concat();
-        let Some(line) = kept((*r).pool, &line) else { return false };
+        let line = kept((*r).pool, &line).ok_or(NO_MEMORY)?;
         u.headers_in.status_line = line;
         for &(name, value) in &head.headers {
             let ours = head.status == 101 && is_ours(name);
-            if !ours && !note_header(r, name, value) {
-                return false;
+            if !ours {
+                note_header(r, name, value)?;
             }
         }
         if u.headers_in.chunked() != 0 {
             u.headers_in.content_length_n = -1;
         }
     }
-    true
+    Ok(())
 }
 
 /// Headers of a 101 that are one hop's, or about a body.
@@ -308,23 +314,29 @@ fn is_ours(name: &[u8]) -> bool {
         || name.get(..14).is_some_and(|name| name.eq_ignore_ascii_case(b"sec-websocket-"))
 }
 
-/// Adds one header, which nginx may know: as ngx_http_proxy_process_header does. False: no memory, or
-/// nginx refuses it.
+/// Adds one header, which nginx may know, and refuse: as ngx_http_proxy_process_header does, whose answer
+/// is nginx's own then (of a second Content-Length, from 1.23 on, that the head is invalid).
 ///
 /// # Safety
 /// `r` must be a request of `ask`.
-unsafe fn note_header(r: *mut ffi::ngx_http_request_t, name: &[u8], value: &[u8]) -> bool {
+unsafe fn note_header(
+    r: *mut ffi::ngx_http_request_t,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), ffi::ngx_int_t> {
     // SAFETY: by contract; nginx has made the list before it read, and its hash of known headers when
     // it started. All of an element is set, because newer versions chain those of one name.
     unsafe {
         let u = &mut *(*r).upstream;
         let (key, value) = (kept((*r).pool, name), kept((*r).pool, &unfolded(value)));
         let lowcase = kept((*r).pool, &name.to_ascii_lowercase());
-        let (Some(key), Some(value), Some(lowcase)) = (key, value, lowcase) else { return false };
+        let (Some(key), Some(value), Some(lowcase)) = (key, value, lowcase) else {
+            return Err(NO_MEMORY);
+        };
         // Last: what is in the list is read, whatever becomes of the answer.
         let header = ffi::ngx_list_push(&mut u.headers_in.headers).cast::<ffi::ngx_table_elt_t>();
         if header.is_null() {
-            return false;
+            return Err(NO_MEMORY);
         }
         ptr::write_bytes(header, 0, 1);
         (*header).hash = ffi::ngx_hash_key(lowcase.data, lowcase.len);
@@ -335,8 +347,14 @@ unsafe fn note_header(r: *mut ffi::ngx_http_request_t, name: &[u8], value: &[u8]
         let hash = ptr::addr_of_mut!((*main).headers_in_hash);
         let known = ffi::ngx_hash_find(hash, (*header).hash, lowcase.data, lowcase.len)
             .cast::<ffi::ngx_http_upstream_header_t>();
-        let Some(known) = known.as_ref() else { return true };
-        known.handler.is_none_or(|handle| handle(r, header, known.offset) == ffi::NGX_OK as isize)
+        let Some((handle, offset)) = known.as_ref().and_then(|k| Some((k.handler?, k.offset)))
+        else {
+            return Ok(());
+        };
+        match handle(r, header, offset) {
+            code if code == ffi::NGX_OK as ffi::ngx_int_t => Ok(()),
+            code => Err(code),
+        }
     }
 }
 

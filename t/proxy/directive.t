@@ -815,3 +815,23 @@ HTTP/1.1 403 No; X-Long: a   Set-Cookie: b    c; X-Long: a   Set-Cookie: b    c
 HTTP/1.1 502 Bad Gateway; nil; nil
 --- error_log
 bad answer: failed websocket handshake: bad "upgrade" response header: bad%0D%0A [alert] %0D%0A Set-Cookie: b%0D%0A
+
+
+
+=== TEST 34: two lengths of a refusal are its head's fault, where nginx takes them for one (from 1.23 on)
+--- pass
+--- config
+    location = /up {
+        content_by_lua_block {
+            ngx.req.socket(true):send("HTTP/1.1 403 No\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n")
+        }
+    }
+--- client
+    local p = peer.connect()
+    local status = p.head:match("^HTTP/1.1 (%d+)")
+    ngx.say(status == "403" or status == "502" or status)
+    p:close()
+--- response_body
+true
+--- no_error_log
+[alert]
