@@ -15,8 +15,8 @@ pub const NATIVES: &[Native] = &[
     native!(c"opening_request", request),
 ];
 
-/// `opening_new(uri, target or nil)`, a path and query in place of the URI's own → opening, whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port
-/// or nil | nil, err.
+/// `opening_new(uri, target or nil)`, where `target` is a path and query in place of the URI's own →
+/// opening, whether TLS is wanted, host (IPv6 in brackets; or unix:PATH), port or nil | nil, err.
 pub fn new(args: &Args) -> Outcome {
     let uri = args.bytes(1).unwrap_or_default();
     let opening = match args.bytes(2) {
