@@ -12,6 +12,7 @@ import servers
 
 NAMES = {"floor": "floor", "fastwebsockets": "fastwebsockets", "tungstenite": "tokio-tungstenite",
          "stock": "pure Lua", "drop-in": "**`resty.websocket.server`**", "messages": "**`resty.websocket`**", "callbacks": "**`serve()`**",
+         "callbacks, raw": "**`serve{ raw = true }`**",
          "nchan": "nchan", "hub": "**hub**"}
 
 

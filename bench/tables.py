@@ -107,6 +107,8 @@ def echo(pace):
             Contender("fastwebsockets", stack.enter_context(Peer("fastwebsockets"))),
             Contender("tungstenite", stack.enter_context(Peer("tungstenite"))),
             *apart(stack)]
+        if contenders[-1].name == "callbacks":
+            contenders.append(Contender("callbacks, raw", stack.enter_context(Nginx()), "/callbacks/raw"))
         return interleaved(pace, ECHO, contenders, lambda row, c: load("echo", c, pace, *echo_options(row)))
 
 

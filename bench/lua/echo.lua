@@ -54,9 +54,9 @@ local function echo(ws, data, typ)
 end
 
 
--- The same without a handler that waits.
-function _M.callbacks()
-    local ok, err, status = require("resty.websocket").serve({ max_message_size = MAX, on_message = echo })
+-- The same without a handler that waits; `raw`: without a string of each message.
+function _M.callbacks(raw)
+    local ok, err, status = require("resty.websocket").serve({ max_message_size = MAX, on_message = echo, raw = raw })
     if not ok then
         ngx.log(ngx.ERR, "failed to serve: ", err)
         return ngx.exit(status)
