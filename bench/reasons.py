@@ -16,7 +16,7 @@ REASONS = [
      "all that the worker has alive; copies are a twentieth. Tried and kept: a string that the callback returns as it was is not "
      "looked at again; a handler that waits takes the message from where it was read, since then also where a write event comes along with it, "
      "which had it copied once more (in user space, at opt-level 1: 81100 -> 60000 instructions for a round trip). Tried and kept: to have a cycle "
-     "wait for 4 MiB more (the proxy's rows 15 % less time, callbacks 7 % in bursts of this size; messages of 4 KiB in bursts 10 %, of 1 KiB 10 %). "
+     "wait for 4 MiB more (the proxy's rows 15 % less time, callbacks 7 % in bursts of this size, messages of 4 KiB in bursts 10 %). "
      "Not tried: to hand the message out where it lies, as serve{ raw = true } "
      "does, where an echo of this size went from 22900 to 16200 instructions in user space."),
     (r"^broadcast.*2 workers / 1",
@@ -40,9 +40,9 @@ REASONS = [
      "tungstenite makes no string. Tried and kept: recv and send by LuaJIT's FFI in one trace with the program's loop, a "
      "plain frame taken in one step from where it was read, worker-wide statics for thread-locals, output buffers that "
      "are kept: 4350 -> 1300 instructions; output of 32 KiB in one piece (1 KiB: 1.28 -> 1.16 us). Tried: wider "
-     "masking steps (1 KiB: 70 instructions less, no time). Tried and kept: a collector "
-     "that waits for 4 MiB more garbage (1 KiB: 10 % less time; with 2 MiB, which a cache of 2 MiB holds, 18 %, but 16 KiB and the proxies "
-     "lose 3 to 8 % of what 4 MiB bring; both measured on a quiet machine)."),
+     "masking steps (1 KiB: 70 instructions less, no time). Tried: a collector that "
+     "waits for more garbage of this size (1 KiB: with 4 MiB 10 % less time, with 2 MiB, which a cache of 2 MiB holds, 18 %, on a quiet machine), but "
+     "coroutines are of this size too, and a worker whose connections come and go had 15 MB more. Not tried: to count messages alone."),
     (r"^(32 B|1 KiB), 100 connections, 1 in flight",
      "one recv and one send for each message, as fastwebsockets makes, and the kernel's part of both is more than "
      "eight tenths of the cost. The rest is what a light thread needs on top of a codec: an event posts ngx_lua's "

@@ -27,8 +27,9 @@ const TICK: u64 = 100;
 /// So much garbage in large blocks waits for the VM's collector to come by itself, or as much as
 /// there is else: a cycle takes time for small things, not for large ones.
 const ALLOWANCE: usize = 4 * 1024 * 1024;
-/// A block for more than this, and no large one, is a medium one: 1 KiB of text, and all else is small.
-const MEDIUM: usize = 768;
+/// A block for more than this, and no large one, is a medium one. (Coroutines and tables of short-lived
+/// requests have fewer bytes, and as garbage more beside them than their own.)
+const MEDIUM: usize = 4 * 1024;
 /// Once so many bytes of medium blocks have been made ...
 const MANY: usize = 512 * 1024;
 /// ... the next cycle of the collector waits until the VM has so much more, if it has less than that:
