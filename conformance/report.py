@@ -163,11 +163,15 @@ def record_some(runs, nginx):
     """Puts some roles' runs in the place of those that are in RESULTS.md, or behind them, with their own date."""
     file = HERE / "RESULTS.md"
     head, *parts = file.read_text().rstrip("\n").split("\n\n## ")
-    facts = "\n".join(line for line in head.splitlines() if line.startswith("- "))
+    facts = [line for line in head.splitlines() if line.startswith("- ")]
     sections = {part.split("\n")[0]: "## " + part for part in parts}
     commit = versions(nginx, None)["this repository"]
     for run in runs:
         sections[run["title"]] = "\n".join(section(run, f", {today()}, {commit}"))
+    if all(re.search(r"\n\d+ s, \d{4}-", text) for text in sections.values()):
+        # Nothing is left of the whole run that these were of.
+        facts = [fact for fact in facts if not re.match("- (date|this repository|time):", fact)]
+    facts = "\n".join(facts)
     file.write_text("\n\n".join([PROSE, facts, *sections.values()]) + "\n")
 
 
