@@ -116,7 +116,10 @@ def memory(results):
             yield Goal(f"memory of an idle connection, {api}", fresh, 9, unit="KB")
             yield Goal(f"after a 16 KiB message, {api}", line[f"after_{16 * KIB}_kb"] / fresh, 1.1)
             yield Goal(f"after a 1 MiB message, {api}", line[f"after_{MIB}_kb"] / fresh, 1.1)
-
+    line = results.get("memory", {}).get("callbacks")
+    if line:
+        for size, after in ("16 KiB", 16 * KIB), ("1 MiB", MIB):
+            yield Goal(f"after a {size} message, callbacks", line[f"after_{after}_kb"] / line["fresh_kb"], 1.1)
 
     fresh = results.get("memory", {}).get("deflate, no context takeover")
     if fresh:

@@ -120,15 +120,17 @@ fn exchange(stream: &mut Stream, burst: &Burst) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the server has nothing to do any more.
+/// Waits until the server has had nothing to do for half a second: what it does not need any more it
+/// may give back by and by.
 fn settle(server: &Server) -> Result<()> {
     let step = Duration::from_millis(100);
-    let mut last = server.cpu()?;
+    let (mut last, mut quiet) = (server.cpu()?, 0);
     for _ in 0..100 {
         std::thread::sleep(step);
         let now = server.cpu()?;
-        if now - last < 1_000_000 {
-            return Ok(());
+        quiet = if now - last < 1_000_000 { quiet + 1 } else { 0 };
+        if quiet == 5 {
+            break;
         }
         last = now;
     }
