@@ -4,30 +4,13 @@
  * (t/proxy/weeks.t).
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "state.h"
+
 enum { DAY = 24 * 60 * 60 };
-
-static volatile unsigned char *state;
-
-
-__attribute__((constructor)) static void begin(void)
-{
-    const char *path = getenv("STATE");
-    int fd = path ? open(path, O_RDWR) : -1;
-
-    if (fd >= 0) {
-        void *map = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-        state = map == MAP_FAILED ? NULL : map;
-        close(fd);
-    }
-}
 
 
 int clock_gettime(clockid_t id, struct timespec *now)
