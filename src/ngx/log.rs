@@ -1,6 +1,7 @@
 //! Log lines. `alert` is for our own bugs and goes to the worker's log; everything about one peer is
 //! logged at info in its connection's log (`info`, `Wire::info`), never above.
 
+use std::borrow::Cow;
 use std::slice;
 
 use ngx::ngx_log_error;
@@ -27,6 +28,24 @@ pub fn notice(text: &str) {
     // SAFETY: as above.
     let log = unsafe { (*ffi::ngx_cycle).log };
     ngx_log_error!(ffi::NGX_LOG_NOTICE, log, "{}", text);
+}
+
+/// A peer's text with its control characters escaped, as ngx_lua does to headers that it is given: neither
+/// a header nor a line of the log is to begin within it.
+pub fn escaped(value: &[u8]) -> Cow<'_, [u8]> {
+    let bad = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
+    if !value.iter().any(bad) {
+        return Cow::Borrowed(value);
+    }
+    let mut text = Vec::with_capacity(value.len() + 8);
+    for b in value {
+        if bad(b) {
+            text.extend_from_slice(format!("%{b:02X}").as_bytes());
+        } else {
+            text.push(*b);
+        }
+    }
+    Cow::Owned(text)
 }
 
 /// Logs at info level to `log`, the log of one connection.

@@ -1,7 +1,6 @@
 //! The response's headers: one is given a value, or taken away, whoever has set it before; and what may
 //! stand in a value.
 
-use std::borrow::Cow;
 use std::ptr;
 
 use super::request::Request;
@@ -88,21 +87,4 @@ pub(super) unsafe fn set(
         (*header).value = text;
         true
     }
-}
-
-/// A value with its control characters escaped, as ngx_lua does to those it is given.
-pub(super) fn escaped(value: &[u8]) -> Cow<'_, [u8]> {
-    let bad = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
-    if !value.iter().any(bad) {
-        return Cow::Borrowed(value);
-    }
-    let mut text = Vec::with_capacity(value.len() + 8);
-    for b in value {
-        if bad(b) {
-            text.extend_from_slice(format!("%{b:02X}").as_bytes());
-        } else {
-            text.push(*b);
-        }
-    }
-    Cow::Owned(text)
 }

@@ -4,9 +4,10 @@
 use std::ptr;
 
 use super::http_conf::core_location;
+use super::log::escaped;
 use super::request::Request;
 use super::respond::{go_on, GoOn};
-use super::response_headers::{bytes, escaped, set, Bytes};
+use super::response_headers::{bytes, set, Bytes};
 use crate::ffi;
 
 /// The status of a request whose client cannot be answered any more. nginx and ngx_lua end such a

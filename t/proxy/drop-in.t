@@ -615,4 +615,4 @@ closed
 --- results
 "a/2026/11/26 [x] b"
 --- info
-forwarding close with code: 4000, payload: a\x0A2026/11/26 [x] b
+forwarding close with code: 4000, payload: a%0A2026/11/26 [x] b

@@ -728,4 +728,4 @@ nil ab
 HTTP/1.1 403 Forbidden; X-Long: a   Set-Cookie: b
 HTTP/1.1 502 Bad Gateway; nil
 --- error_log
-bad answer: failed websocket handshake: bad "upgrade" response header: bad\x0D\x0A [alert] \x0D\x0A Set-Cookie: b, upstream
+bad answer: failed websocket handshake: bad "upgrade" response header: bad%0D%0A [alert] %0D%0A Set-Cookie: b, upstream

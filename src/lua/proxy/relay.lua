@@ -7,13 +7,13 @@ local natives, vm = ...
 local dial = vm.module("resty.websocket.connect").dial
 local leaving = vm.module("resty.websocket.leaving")
 local options = vm.module("resty.websocket.options")
-local printable = vm.module("resty.websocket.printable")
 local refusal = vm.module("resty.websocket.refusal")
 local with_traceback = vm.module("resty.websocket.traceback")
 local await = vm.module("resty.websocket.wait").call
 local READ_SIZE = vm.module("resty.websocket.carry").READ_SIZE
 
 local close_fault = vm.natives.message.close_fault
+local escaped = vm.natives.vm.escaped
 local native_take = natives.take
 local native_put = natives.put
 local ceil = math.ceil
@@ -152,7 +152,7 @@ end
 -- said why, but of an end.
 local function note_bad_answer(err, peer, url)
     if err:find("^failed websocket handshake") or err:find(": closed$") then
-        ngx.log(ERR, "websocket upstream sent a bad answer: ", printable(err), ', upstream: "', peer, '", url: "', url, '"')
+        ngx.log(ERR, "websocket upstream sent a bad answer: ", escaped(err), ', upstream: "', peer, '", url: "', url, '"')
     end
 end
 

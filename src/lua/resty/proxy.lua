@@ -7,7 +7,7 @@ local _, vm = ...
 local client = vm.module("resty.websocket.client")
 local server = vm.module("resty.websocket.server")
 local ask_for = vm.module("resty.websocket.leaving").ask_for
-local printable = vm.module("resty.websocket.printable")
+local escaped = vm.natives.vm.escaped
 
 local concat = table.concat
 local error = error
@@ -241,7 +241,7 @@ local function forward(self, way, typ, data, fin, code)
 
     local bytes, err
     if typ == "close" then
-        log(INFO, "forwarding close with code: ", code, ", payload: ", printable(data))
+        log(INFO, "forwarding close with code: ", code, ", payload: ", escaped(data))
         bytes, err = way.to:send_close(code, data)
     else
         bytes, err = way.to:send_frame(fin, OPCODES[typ], data)

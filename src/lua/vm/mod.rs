@@ -31,7 +31,6 @@ pub const API: Api = Api {
         module!(c"resty.websocket.fast", "fast.lua", Shown::Never),
         module!(c"resty.websocket.wait", "wait.lua", Shown::Never),
         module!(c"resty.websocket.traceback", "traceback.lua", Shown::Never),
-        module!(c"resty.websocket.printable", "printable.lua", Shown::Never),
         module!(c"resty.websocket.raw_stream", "raw_stream.lua", Shown::Never),
         module!(c"resty.websocket.tls", "tls.lua", Shown::Never),
     ],
