@@ -82,19 +82,19 @@ local function call_for(set, runner, kind)
         start_runner(set)
     end
     local ok, err = true, nil
+    local is_raw = kind > RAW
+    if is_raw then
+        kind = kind - RAW
+    end
     if kind == TEXT or kind == BINARY then
-        local data, call = copy(), set.on_message[number]
+        local data, call = is_raw and raw_message() or copy(), set.on_message[number]
         if call then
             ok, err = xpcall(call, with_traceback, set.objects[number], data,
                              kind == TEXT and "text" or "binary")
         end
-    elseif kind > RAW then
-        local call = set.on_message[number]
-        if call then
-            ok, err = xpcall(call, with_traceback, set.objects[number], raw_message(),
-                             kind == RAW + TEXT and "text" or "binary")
+        if is_raw then
+            view.lent = 0
         end
-        view.lent = 0
     else
         ok, err = call_other(set, kind, number, set.objects[number])
     end

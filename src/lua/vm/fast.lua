@@ -18,11 +18,8 @@ local pace = natives.pace
 view = ffi.cast("struct nlw_view *", view)
 
 
--- What a call has left in `view`, as a string. Until then nothing else is put there, whatever
--- finalizers do: see lending.rs. For large strings see memory.rs.
-local function copy()
-    local data = string(view.data, view.len)
-    view.lent = 0
+-- For large strings, see memory.rs.
+local function made(data)
     if #data >= LARGE then
         pace()
     end
@@ -30,13 +27,18 @@ local function copy()
 end
 
 
+-- What a call has left in `view`, as a string. Until then nothing else is put there, whatever
+-- finalizers do: see lending.rs.
+local function copy()
+    local data = string(view.data, view.len)
+    view.lent = 0
+    return made(data)
+end
+
+
 -- The same, of what stays lent.
 local function keep()
-    local data = string(view.data, view.len)
-    if #data >= LARGE then
-        pace()
-    end
-    return data
+    return made(string(view.data, view.len))
 end
 
 
