@@ -12,6 +12,7 @@ const BATCH: usize = 512;
 const BATCHES: usize = 4;
 /// Bytes of messages that may be unanswered: enough for any way there, and little to lose.
 pub(super) const WINDOW: usize = 1 << 20;
+
 impl Nats {
     pub(super) fn ping(&mut self, before: Before, now: u64) {
         self.contact.out.extend(b"PING\r\n");
